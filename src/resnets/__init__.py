@@ -1,0 +1,3 @@
+"""The residual-network family as software."""
+
+__version__ = "0.1.0"

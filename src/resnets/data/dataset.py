@@ -1,0 +1,95 @@
+"""What training and evaluation see of any data set: splits of uint8 images and labels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class ImageSource(Protocol):
+    """Pictures of one size, by number."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every picture."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, ids: Tensor) -> Tensor:
+        """Return the pictures ``ids`` as uint8 (N, C, H, W), channels-last in memory."""
+
+
+class MemoryImages:
+    """Pictures held in memory as one uint8 tensor, given as (N, H, W, C)."""
+
+    def __init__(self, pixels: Tensor) -> None:
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4:
+            raise ValueError(
+                f"pixels must be uint8 (N, H, W, C), not {pixels.dtype} {pixels.shape}"
+            )
+        self.pixels = pixels.contiguous()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of every picture."""
+        _, height, width, channels = self.pixels.shape
+        return channels, height, width
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, ids: Tensor) -> Tensor:
+        """Return the pictures ``ids`` as uint8 (N, C, H, W), channels-last in memory."""
+        return self.pixels[ids].permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some samples of an image source: ``ids[i]`` is the number there, ``labels[i]`` the class.
+
+    A sample keeps its id through every subset, so what depends on (seed, epoch, id) does too.
+    """
+
+    images: ImageSource
+    ids: Tensor  # int64 (N,)
+    labels: Tensor  # int64 (N,)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return images uint8 (N, C, H, W) and labels int64 (N,) at positions ``index``."""
+        return self.images.batch(self.ids[index]), self.labels[index]
+
+    def subset(self, index: Tensor) -> "Split":
+        """Return the samples at positions ``index`` as a split of the same source."""
+        return Split(self.images, self.ids[index], self.labels[index])
+
+
+def whole(images: ImageSource, labels: Tensor) -> Split:
+    """Return a split that holds every picture of a source."""
+    return Split(images, torch.arange(len(images)), labels.long())
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A named data set; ``validation`` and ``test`` are None where it has none of its own."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: Split
+    validation: Split | None
+    test: Split | None
+    fingerprint: str  # SHA-256 over what the samples are; equal fingerprints, equal data
+    mirror: bool  # a picture flipped left to right keeps its class (false for digits)
+    skipped: Sequence[Skipped] = field(default=())

@@ -1,0 +1,62 @@
+"""The errors that users meet: one line what, where it applies, one line what to do."""
+
+from difflib import get_close_matches
+
+
+class ResnetsError(Exception):
+    """An error with a hint and an exit code; the command line prints it without a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n hint: {self.hint}" if self.hint else self.message
+
+
+class UsageError(ResnetsError, ValueError):
+    """An argument, option, name or recipe that cannot be meant."""
+
+    exit_code = 2
+
+
+class SpecError(UsageError):
+    """An architecture that cannot be built."""
+
+
+class DataError(ResnetsError):
+    """A dataset, folder or picture that is missing, damaged or inconsistent."""
+
+    exit_code = 3
+
+
+class CheckpointError(ResnetsError):
+    """A weights or state file that is missing, damaged, unsafe or does not fit."""
+
+    exit_code = 4
+
+
+class NonFiniteError(ResnetsError):
+    """A loss that is NaN or infinite; raised before the optimizer step."""
+
+    exit_code = 6
+
+
+class ResourceError(ResnetsError):
+    """No space, no permission, no memory, or an optional package that is not installed."""
+
+    exit_code = 7
+
+
+class Stopped(ResnetsError):
+    """A run that was asked to stop and saved its state first; it can be resumed."""
+
+    exit_code = 75
+
+
+def nearest(name: str, candidates: list[str], count: int = 3) -> str:
+    """Return the candidates most like ``name``, joined for a hint; empty when none is close."""
+    return ", ".join(get_close_matches(name, candidates, n=count, cutoff=0.6))

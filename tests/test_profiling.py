@@ -1,0 +1,71 @@
+"""Counts against published and independently computed ones."""
+
+import csv
+from pathlib import Path
+
+import pytest
+
+from resnets.profiling import profile
+from resnets.zoo import ZOO
+
+COUNTS = [
+    row
+    for row in csv.DictReader((Path(__file__).parent / "reference/counts.csv").open())
+    if row["model"] in ZOO
+]
+
+
+def test_counts_cover_the_zoo():
+    """Only v2 nets, which the zoo does not have yet, are left out of the published counts."""
+    names = {row["model"] for row in COUNTS}
+    with (Path(__file__).parent / "reference/counts.csv").open() as handle:
+        missing = [r["model"] for r in csv.DictReader(handle) if r["model"] not in names]
+    assert all(name.endswith("_v2") for name in missing)
+    assert len(names) > 50
+
+
+@pytest.mark.parametrize("row", COUNTS, ids=lambda row: row["model"])
+def test_counts_equal_the_published(row):
+    measured = profile(row["model"])
+    assert measured.parameters == int(row["parameters"])
+    if row["macs"]:
+        assert measured.macs == int(row["macs"])
+    assert sum(stage.parameters for stage in measured.stages) == measured.parameters
+
+
+@pytest.mark.parametrize(
+    ("model", "activations"),  # pycls, dev/model_complexity.json
+    [
+        ("resnet50", 11_315_688),
+        ("resnet101", 16_433_640),
+        ("resnet152", 22_755_816),
+        ("resnext50_32x4d", 14_602_216),
+        ("plain56", 532_490),
+        ("resnet56_b", 544_778),
+        ("resnet110_b", 1_060_874),
+    ],
+)
+def test_activations_equal_pycls(model, activations):
+    assert profile(model).activations == activations
+
+
+def test_receptive_field_by_hand():
+    # Three stages of three blocks of two 3x3 convolutions: 1 + 2 (stem) + 6*2*1 (stage one)
+    # + 2*1 + 5*2*2 (stage two: its first convolution still steps by 1) + 2*2 + 5*2*4.
+    assert profile("resnet20").receptive_field == 1 + 2 + 12 + 2 + 20 + 4 + 40
+    assert profile("resnet50_v1").receptive_field == 483  # Araujo et al. 2019, Table 1
+
+
+def test_options_change_the_counts():
+    assert profile("resnet20", num_classes=100).parameters - 269_722 == 90 * 65
+    assert profile("resnet20", in_channels=1).parameters == 269_722 - 2 * 16 * 9
+    assert profile("resnet20", image_size=64).macs == 4 * (40_551_040 - 640) + 640
+
+
+def test_stage_table_of_resnet50():
+    stages = {stage.name: stage for stage in profile("resnet50").stages}
+    assert list(stages) == ["conv1", "layer1", "layer2", "layer3", "layer4", "fc"]
+    assert stages["layer3"].output == (1024, 14, 14)
+    assert stages["layer3"].blocks == 6
+    assert stages["layer3"].layers == "1x1, 256; 3x3, 256; 1x1, 1024"
+    assert stages["conv1"].layers == "7x7, 64, stride 2; 3x3 max-pool, stride 2"
