@@ -1,3 +1,46 @@
-"""The residual-network family as software."""
+"""The residual-network family as software: one spec, exact networks, honest training.
+
+Everything below is imported when it is first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from resnets.create import create_model as create_model
+    from resnets.create import open_model as open_model
+    from resnets.experiment import train as train
+    from resnets.nn import ResNet as ResNet
+    from resnets.prediction import predict as predict
+    from resnets.profiling import profile as profile
+    from resnets.spec import Spec as Spec
+    from resnets.zoo import get_spec as get_spec
+    from resnets.zoo import list_models as list_models
+
+_HOME = {
+    "ResNet": "nn",
+    "Spec": "spec",
+    "create_model": "create",
+    "get_spec": "zoo",
+    "list_models": "zoo",
+    "open_model": "create",
+    "predict": "prediction",
+    "profile": "profiling",
+    "train": "experiment",
+}
+
+__all__ = sorted([*_HOME, "__version__"])
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

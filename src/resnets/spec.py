@@ -121,6 +121,23 @@ class Spec:
         """Channels inside the blocks of a stage (counted from 0)."""
         return self.widths[stage] * self.width_per_group // 64 * self.groups
 
+    @property
+    def variant(self) -> str:
+        """What distinguishes the network from others of its depth, in words."""
+        blocks = f"{self.block} blocks"
+        if self.block == "bottleneck":
+            version = {"1x1": "v1", "3x3": "v1.5"}[self.bottleneck_stride]
+            blocks = f"{version}, {blocks} with the stride on the {self.bottleneck_stride}"
+            if self.groups > 1:
+                blocks += f", {self.groups} groups"
+        shortcut = {
+            "none": "no shortcuts (plain)",
+            "A": "option A shortcuts (zero-padded where the shape changes)",
+            "B": "option B shortcuts (projected where the shape changes)",
+            "C": "option C shortcuts (projected everywhere)",
+        }[self.shortcut]
+        return f"{blocks}, {shortcut}, {self.stem} stem"
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

@@ -1,6 +1,6 @@
 """What training and evaluation see of any data set: splits of uint8 images and labels."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -62,6 +62,11 @@ class Split:
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return images uint8 (N, C, H, W) and labels int64 (N,) at positions ``index``."""
         return self.images.batch(self.ids[index]), self.labels[index]
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield (images, labels) of every sample once, in the split's own order."""
+        for start in range(0, len(self), size):
+            yield self.batch(torch.arange(start, min(start + size, len(self))))
 
     def subset(self, index: Tensor) -> "Split":
         """Return the samples at positions ``index`` as a split of the same source."""

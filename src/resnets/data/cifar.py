@@ -1,0 +1,301 @@
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from their official files, binary or pickled.
+
+Where they are looked for: in the folder that is asked for; else in $RESNETS_DATA; else in the
+user's cache, $XDG_CACHE_HOME/resnets/data or ~/.cache/resnets/data. That folder either holds the
+layout folder (``cifar-10-batches-bin`` and so on) or is it.
+"""
+
+import hashlib
+import io
+import os
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from resnets.data.dataset import Dataset, MemoryImages, Split, whole
+from resnets.data.images import printable
+from resnets.errors import DataError, UsageError
+
+CIFAR10_CLASSES = (
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+)
+PIXELS = 3 * 32 * 32  # red, green and blue planes of 32x32, row by row
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One official layout: its folder, its files and how many records each of them holds."""
+
+    folder: str
+    train: tuple[str, ...]
+    test: str
+    records: tuple[int, int]  # in each training file, in the test file
+    names: str | None  # the file of class names; None: CIFAR-10's are well known
+    label_bytes: int = 1  # before the pixels of a binary record; the last one counts
+    labels: str | None = None  # the key of a pickled file; None: the files are binary
+
+
+LAYOUTS: dict[str, tuple[Layout, ...]] = {
+    "cifar10": (
+        Layout(
+            folder="cifar-10-batches-bin",
+            train=tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+            test="test_batch.bin",
+            records=(10_000, 10_000),
+            names=None,
+        ),
+        Layout(
+            folder="cifar-10-batches-py",
+            train=tuple(f"data_batch_{i}" for i in range(1, 6)),
+            test="test_batch",
+            records=(10_000, 10_000),
+            names=None,
+            labels="labels",
+        ),
+    ),
+    "cifar100": (
+        Layout(
+            folder="cifar-100-binary",
+            train=("train.bin",),
+            test="test.bin",
+            records=(50_000, 10_000),
+            names="fine_label_names.txt",
+            label_bytes=2,  # coarse, fine
+        ),
+        Layout(
+            folder="cifar-100-python",
+            train=("train",),
+            test="test",
+            records=(50_000, 10_000),
+            names="meta",
+            labels="fine_labels",
+        ),
+    ),
+}
+
+
+def data_roots(root: Path | None = None) -> list[Path]:
+    """Return the folders to look in: ``root`` alone, else $RESNETS_DATA alone, else the cache."""
+    if root is not None:
+        return [root]
+    if named := os.environ.get("RESNETS_DATA"):
+        return [Path(named).expanduser()]
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return [(Path(cache) if cache else Path.home() / ".cache") / "resnets" / "data"]
+
+
+def open_cifar(
+    name: str, root: Path | None = None, *, layouts: Sequence[Layout] | None = None
+) -> Dataset:
+    """Open "cifar10" or "cifar100" as uint8 (3, 32, 32): 50000 to train on, 10000 to test on.
+
+    The fingerprint covers pictures and labels in order, so it is the same for both layouts.
+    Raises DataError when no layout is found, or a file is missing, damaged or not plain data;
+    UsageError for another name.
+    """
+    if name not in LAYOUTS:
+        raise UsageError(f'no CIFAR data set is called "{name}"', hint="cifar10 or cifar100")
+    layout, folder = _find(name, data_roots(root), layouts or LAYOUTS[name])
+    classes = _classes(name, layout, folder)
+    train = [_read(name, folder / file, layout, layout.records[0]) for file in layout.train]
+    parts = {
+        "train": (np.concatenate([x for x, _ in train]), np.concatenate([y for _, y in train])),
+        "test": _read(name, folder / layout.test, layout, layout.records[1]),
+    }
+    digest = hashlib.sha256()
+    splits: dict[str, Split] = {}
+    for part, (images, labels) in parts.items():
+        if labels.max(initial=0) >= len(classes):
+            raise _damaged(
+                name, folder, f"label {labels.max()}, but there are {len(classes)} classes"
+            )
+        digest.update(images.data)
+        digest.update(labels.data)
+        splits[part] = whole(MemoryImages(torch.from_numpy(images)), torch.from_numpy(labels))
+    return Dataset(
+        name=name,
+        classes=classes,
+        train=splits["train"],
+        validation=None,
+        test=splits["test"],
+        fingerprint=digest.hexdigest(),
+        mirror=True,
+    )
+
+
+def _find(name: str, roots: list[Path], layouts: Sequence[Layout]) -> tuple[Layout, Path]:
+    for root in roots:
+        for layout in layouts:
+            if (root / layout.folder).is_dir():
+                return layout, root / layout.folder
+            if root.resolve().name == layout.folder and root.is_dir():
+                return layout, root
+    raise DataError(
+        f"{name} is not in {', '.join(printable(root) for root in roots)}: no folder "
+        f"{' or '.join(layout.folder for layout in layouts)}",
+        hint=f"`resnets data get {name}` downloads it; --root or RESNETS_DATA says where it is",
+    )
+
+
+def _damaged(name: str, path: Path, what: str) -> DataError:
+    return DataError(f"{printable(path)}: {what}", hint=f"`resnets data get {name}` fetches it")
+
+
+def _bytes(name: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise _damaged(name, path, "is missing") from None
+    except OSError as error:
+        raise DataError(
+            f"{printable(path)}: cannot be read: {error.strerror}", hint="check its permissions"
+        ) from error
+
+
+def _classes(name: str, layout: Layout, folder: Path) -> tuple[str, ...]:
+    if layout.names is None:
+        return CIFAR10_CLASSES
+    path = folder / layout.names
+    if layout.labels is None:
+        found: object = _bytes(name, path).decode("utf-8", "replace").split()
+    else:
+        found = _plain(name, path).get("fine_label_names")
+    if not isinstance(found, list) or len(set(map(str, found))) != 100:
+        raise _damaged(name, path, "does not hold 100 class names")
+    return tuple(map(str, found))
+
+
+def _read(
+    name: str, path: Path, layout: Layout, records: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return images uint8 (N, 32, 32, 3) and labels uint8 (N,) of one file."""
+    if layout.labels is not None:
+        planes, labels = _pickled(name, path, layout.labels, records)
+    else:
+        data = _bytes(name, path)
+        size = records * (layout.label_bytes + PIXELS)
+        if len(data) != size:
+            raise _damaged(name, path, f"has {len(data):,} bytes, not {size:,}")
+        table = np.frombuffer(data, np.uint8).reshape(records, -1)
+        planes, labels = table[:, layout.label_bytes :], table[:, layout.label_bytes - 1].copy()
+    return np.ascontiguousarray(planes.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)), labels
+
+
+def _pickled(
+    name: str, path: Path, key: str, records: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    content = _plain(name, path)
+    planes, labels = content.get("data"), content.get(key)
+    if not isinstance(planes, _Array) or planes.values.dtype != np.uint8:
+        raise _damaged(name, path, 'holds no uint8 array "data"')
+    if planes.values.shape != (records, PIXELS):
+        raise _damaged(name, path, f"data is {planes.values.shape}, not {(records, PIXELS)}")
+    if isinstance(labels, _Array):
+        labels = labels.values.tolist()
+    if not isinstance(labels, list) or len(labels) != records:
+        raise _damaged(name, path, f'holds no list "{key}" of {records:,} labels')
+    if not all(type(label) is int and 0 <= label < 256 for label in labels):
+        raise _damaged(name, path, f'"{key}" holds something that is no label')
+    return planes.values, np.array(labels, np.uint8)
+
+
+def _plain(name: str, path: Path) -> dict[str, Any]:
+    """Return the dictionary of a pickled file, keys as text, without running anything in it."""
+    data = _bytes(name, path)
+    try:
+        content = _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except _NotPlainError as error:
+        raise DataError(
+            f"{printable(path)}: asks for {error}, which plain data never needs; nothing was run",
+            hint=f"do not trust this file; `resnets data get {name}` fetches the official data",
+        ) from None
+    except Exception as error:  # a damaged pickle can fail in any way; none of it runs code
+        raise _damaged(name, path, f"is not a whole pickle file ({type(error).__name__})") from None
+    if not isinstance(content, dict):
+        raise _damaged(name, path, "does not hold a dictionary")
+    # Python 2 wrote the official files: keys come as text here, and as bytes from some rewriters.
+    return {k.decode("latin1") if isinstance(k, bytes) else str(k): v for k, v in content.items()}
+
+
+class _NotPlainError(Exception):
+    """A pickle asks for a global that plain data has no use for; the text names it."""
+
+
+class _Inert:
+    """A stand-in that a pickle may call and set, and that does nothing by itself."""
+
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("this stand-in has no state")
+
+
+class _Dtype(_Inert):
+    """Stands in for ``numpy.dtype``: uint8 and integers only."""
+
+    def __init__(self, code: str, *_: object) -> None:
+        if code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
+            raise ValueError(f"dtype {code!r}")
+        self.dtype = np.dtype(code)
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1]
+        if order not in ("|", "<", ">"):
+            raise ValueError(f"byte order {order!r}")
+        self.dtype = self.dtype.newbyteorder(order)
+
+
+class _Array(_Inert):
+    """Stands in for ``numpy.ndarray``; ``values`` are set once dtype, shape and bytes agree."""
+
+    values: NDArray[Any]
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, kind, fortran, data = state
+        if isinstance(data, str):
+            data = data.encode("latin1")
+        if not isinstance(kind, _Dtype) or type(data) is not bytes or fortran:
+            raise ValueError("not an array of whole numbers in C order")
+        if not all(type(n) is int and n >= 0 for n in shape):
+            raise ValueError(f"shape {shape!r}")
+        self.values = np.frombuffer(data, kind.dtype).reshape(shape)  # refuses another byte count
+
+
+class _Reconstruct(_Inert):
+    """Stands in for numpy's ``_reconstruct``, whose result is an empty array to be set."""
+
+    def __new__(cls, kind: object, *_: object) -> Any:
+        if kind is not _Array:
+            raise ValueError("only arrays are reconstructed")
+        return _Array()
+
+
+class _Latin1(_Inert):
+    """Stands in for ``_codecs.encode``: bytes that a protocol-2 pickle keeps as Latin-1 text."""
+
+    def __new__(cls, text: str, encoding: str) -> Any:
+        if type(text) is not str or encoding != "latin1":
+            raise ValueError("only bytes kept as Latin-1 text")
+        return text.encode("latin1")
+
+
+_STAND_INS: dict[tuple[str, str], type] = {
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): _Dtype,
+    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct,  # numpy 1
+    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct,  # numpy 2
+    ("_codecs", "encode"): _Latin1,
+}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type:
+        try:
+            return _STAND_INS[module, name]
+        except KeyError:
+            raise _NotPlainError(printable(f"{module}.{name}")) from None

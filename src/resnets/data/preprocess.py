@@ -1,0 +1,142 @@
+"""From a picture to the float batch that a model was trained on; travels with the weights."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from resnets.data.dataset import Split
+from resnets.data.images import decode, pixels, square
+from resnets.errors import CheckpointError, UsageError
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """Resize, crop and normalise: (pixel / 255 - mean) / std.
+
+    Pictures are scaled and cut to ``resize`` x ``resize`` as data sets store them, then to the
+    middle ``size`` x ``size``. ``mean`` has a value for each channel, or for each pixel in the
+    order (C, H, W): the mean picture. Channels are red, green, blue; or grey.
+    """
+
+    channels: int
+    resize: int
+    size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor | Image.Image | Path | str | Sequence[Any]) -> Tensor:
+        """Return float32 (N, C, size, size), channels-last, of uint8 (N, C, H, W) or pictures.
+
+        A picture is a PIL image or the path of a file; one alone makes a batch of one. Raises
+        DataError for a picture that cannot be decoded and UsageError for another kind of batch.
+        """
+        if isinstance(images, Tensor):
+            return self.normalize(self.fit(images))
+        if isinstance(images, Image.Image | Path | str):
+            images = [images]
+        return self.normalize(self.fit(torch.stack([self._square(image) for image in images])))
+
+    def fit(self, images: Tensor) -> Tensor:
+        """Return the middle of uint8 (N, C, H, W) as (N, C, size, size)."""
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
+            raise UsageError(
+                f"a batch must be uint8 (N, {self.channels}, H, W), "
+                f"not {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}",
+                hint="give pictures or raw pixels; normalising them is what preprocess does",
+            )
+        height, width = images.shape[2:]
+        if (height, width) == (self.size, self.size):
+            return images
+        if (height, width) != (self.resize, self.resize):
+            mode = {1: "L", 3: "RGB"}[self.channels]
+            arrays = (image.permute(1, 2, 0).squeeze(2).cpu().numpy() for image in images)
+            squares = [self._square(Image.fromarray(a).convert(mode)) for a in arrays]
+            images = torch.stack(squares).to(images.device)
+        start = round((self.resize - self.size) / 2)
+        stop = start + self.size
+        return images[:, :, start:stop, start:stop]
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Return float32 of uint8 (N, C, size, size), already cropped."""
+        mean, scale = (constant.to(images.device) for constant in self._constants)
+        return images.float().sub_(mean).mul_(scale)
+
+    def _square(self, image: Image.Image | Path | str) -> Tensor:
+        source = image if isinstance(image, Image.Image) else Path(image)
+        array = pixels(square(decode(source, self.channels), self.resize))
+        return torch.from_numpy(array.copy()).permute(2, 0, 1)
+
+    @cached_property
+    def _constants(self) -> tuple[Tensor, Tensor]:
+        """The mean and 1 / std for pixels in 0..255, in shapes that broadcast over a batch."""
+        mean = torch.tensor(self.mean, dtype=torch.float64) * 255
+        scale = 1 / (torch.tensor(self.std, dtype=torch.float64) * 255)
+        side = self.size if len(self.mean) > self.channels else 1
+        mean = mean.view(1, self.channels, side, side).contiguous(memory_format=torch.channels_last)
+        return mean.float(), scale.view(1, self.channels, 1, 1).float()
+
+    @property
+    def channel_mean(self) -> tuple[float, ...]:
+        """The mean of each channel, also where ``mean`` has a value for each pixel."""
+        per_channel = torch.tensor(self.mean, dtype=torch.float64).view(self.channels, -1)
+        return tuple(per_channel.mean(1).tolist())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as JSON-able values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from ``to_dict``'s values; raises CheckpointError when they do not fit together."""
+        try:
+            fields: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
+            }
+            preprocess = cls(**fields)
+            _ = preprocess._constants
+        except (TypeError, RuntimeError) as error:
+            raise CheckpointError(f"the preprocessing in the file is damaged: {error}") from None
+        return preprocess
+
+
+def identity(channels: int, size: int) -> Preprocess:
+    """Return the preprocessing of a model that has seen no data: crop, and pixels to 0..1."""
+    resize = size if size <= 64 else round(size / 0.875)
+    return Preprocess(channels, resize, size, (0.0,) * channels, (1.0,) * channels)
+
+
+def measure(split: Split, size: int, kind: str) -> Preprocess:
+    """Return the preprocessing that normalises a training split, measured over all of it.
+
+    ``kind`` is "channel" (mean and standard deviation of each channel) or "pixel_mean" (subtract
+    the mean picture, He et al. 2015, sec. 4.2). Values are rounded to 6 decimals, so that they are
+    the same in the file as in the run.
+    """
+    channels, side, _ = split.images.shape
+    start = round((side - size) / 2)
+    middle = slice(start, start + size)
+    total = torch.zeros(channels, size, size, dtype=torch.int64)
+    squares = torch.zeros(channels, dtype=torch.int64)
+    for images, _ in split.batches(256):
+        values = images[:, :, middle, middle].long()
+        total += values.sum(0)
+        squares += values.square().sum((0, 2, 3))
+    mean_picture = total.double() / len(split) / 255
+    mean = mean_picture.mean((1, 2))
+    if kind == "pixel_mean":
+        return Preprocess(channels, side, size, _rounded(mean_picture), (1.0,) * channels)
+    variance = squares.double() / (len(split) * size * size) / 255**2 - mean.square()
+    # A channel without variation (a blank data set) is left as it is.
+    std = variance.clamp(min=0).sqrt()
+    std = torch.where(std > 0, std, torch.ones_like(std))
+    return Preprocess(channels, side, size, _rounded(mean), _rounded(std))
+
+
+def _rounded(values: Tensor) -> tuple[float, ...]:
+    return tuple(round(v, 6) for v in values.flatten().tolist())

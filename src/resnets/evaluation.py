@@ -1,0 +1,87 @@
+"""Exact metrics of a model on a split: each sample counted once."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnets.data.dataset import Split
+from resnets.data.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model answered on each sample of a split, and the metrics that follow."""
+
+    labels: Tensor  # int64 (N,)
+    predicted: Tensor  # int64 (N,)
+    confidence: Tensor  # float32 (N,), the probability of the predicted class
+    loss: float  # mean cross-entropy
+    top5: int  # samples whose class is among the five most probable
+    classes: int
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of samples whose most probable class is right."""
+        return int((self.predicted == self.labels).sum()) / len(self.labels)
+
+    @property
+    def confusion(self) -> list[list[int]]:
+        """Samples of true class i (row) predicted as j (column)."""
+        cells = torch.bincount(
+            self.labels * self.classes + self.predicted, minlength=self.classes**2
+        )
+        return cells.view(self.classes, self.classes).tolist()
+
+    def mistakes(self, count: int) -> list[int]:
+        """Return the positions of the most confident wrong answers, worst first."""
+        wrong = torch.nonzero(self.predicted != self.labels).flatten()
+        order = torch.argsort(self.confidence[wrong], descending=True, stable=True)
+        return wrong[order[:count]].tolist()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics as JSON-able values."""
+        return {
+            "samples": len(self.labels),
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "top5_accuracy": self.top5 / len(self.labels),
+            "confusion": self.confusion,
+        }
+
+
+@torch.no_grad()
+def evaluate(
+    model: nn.Module, split: Split, preprocess: Preprocess, *, batch_size: int = 128
+) -> Evaluation:
+    """Return the answers of ``model``, in evaluation mode, on every sample of ``split``.
+
+    The model keeps its device and mode. Raises ValueError for an empty split.
+    """
+    if len(split) == 0:
+        raise ValueError("there is nothing to evaluate: the split is empty")
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    predicted, confidence = [], []
+    loss, top5, classes = 0.0, 0, 0
+    for images, labels in split.batches(batch_size):
+        labels = labels.to(device)
+        logits = model(preprocess(images.to(device))).float()
+        classes = logits.shape[1]
+        loss += F.cross_entropy(logits, labels, reduction="sum").double().item()
+        best = logits.topk(min(5, classes)).indices
+        top5 += int((best == labels[:, None]).sum())
+        predicted.append(logits.argmax(1).cpu())
+        confidence.append(logits.softmax(1).amax(1).cpu())
+    model.train(training)
+    return Evaluation(
+        labels=split.labels,
+        predicted=torch.cat(predicted),
+        confidence=torch.cat(confidence),
+        loss=loss / len(split),
+        top5=top5,
+        classes=classes,
+    )

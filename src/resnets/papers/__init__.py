@@ -1,0 +1,1 @@
+"""Published numbers, as data, and what it takes to reach them again."""

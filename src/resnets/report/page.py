@@ -1,0 +1,164 @@
+"""The report: one HTML file about a run, or about several side by side."""
+
+import os
+import re
+import struct
+from base64 import b64decode
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from resnets.errors import UsageError
+from resnets.files import write_text
+from resnets.papers.tables import published
+from resnets.report import comparison, plots, wording
+from resnets.report.runs import Mistake, RunRecord, read_run
+from resnets.report.score import class_names, class_scores, headline, interval
+from resnets.report.sentence import comparisons, machine, sentence
+
+SHOWN_CLASSES = 20  # the rest folds away
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
+    """Write the report of one run, or of several side by side, and return where it is.
+
+    ``out`` is a file or a folder; without it the page goes to the run's folder, or to the folder
+    that the runs have in common. Raises CheckpointError for a folder that is not a good run.
+    """
+    records = [read_run(path) for path in _distinct(runs)]
+    if not records:
+        raise UsageError("no run to report on", hint="name one or more run folders")
+    if out is None:
+        parents = [record.path.resolve().parent for record in records]
+        out = records[0].path if len(records) == 1 else Path(os.path.commonpath(parents))
+    if out.is_dir():
+        out = out / "report.html"
+    write_text(out, _run_page(records[0]) if len(records) == 1 else _comparison_page(records))
+    return out
+
+
+def _distinct(runs: Sequence[Path]) -> list[Path]:
+    found: dict[Path, Path] = {}
+    for run in runs:
+        found.setdefault(Path(run).resolve(), Path(run))
+    return list(found.values())
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("resnets.report", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    for function in (
+        wording.count,
+        wording.duration,
+        wording.moment,
+        wording.percent,
+        wording.plural,
+        wording.rate,
+        wording.short,
+        headline,
+        is_small,
+        times,
+        unbroken,
+    ):
+        environment.filters[function.__name__] = function
+    return environment
+
+
+def _run_page(run: RunRecord) -> str:
+    best = headline(run)
+    confusion = best.score.confusion if best else ()
+    scores = class_scores(confusion, run.data.classes)
+    return (
+        _environment()
+        .get_template("run.html")
+        .render(
+            title=sentence(run),
+            run=run,
+            best=best,
+            right=round(best.accuracy * best.score.samples)
+            if best and best.score.samples
+            else None,
+            interval=interval(best.accuracy, best.score.samples)
+            if best and best.score.samples
+            else None,
+            machine=machine(run),
+            comparisons=comparisons(run),
+            curves=plots.curves(run.epochs),
+            confusion=plots.confusion_matrix(confusion, run.data.classes),
+            weakest=scores[:SHOWN_CLASSES],
+            others=scores[SHOWN_CLASSES:],
+            confusions=_confusions(confusion, run.data.classes),
+        )
+    )
+
+
+def _confusions(
+    confusion: Sequence[Sequence[int]], classes: Sequence[str]
+) -> list[tuple[str, str, int]]:
+    names = class_names(classes, len(confusion))
+    found = [
+        (names[i], names[j], count)
+        for i, row in enumerate(confusion)
+        for j, count in enumerate(row)
+        if i != j and count
+    ]
+    return sorted(found, key=lambda c: -c[2])[:10]
+
+
+def _comparison_page(runs: list[RunRecord]) -> str:
+    names = comparison.labels(runs)
+    accuracies = [best.accuracy if (best := headline(run)) else None for run in runs]
+    known = [accuracy for accuracy in accuracies if accuracy is not None]
+    data = " and ".join(dict.fromkeys(run.data.name for run in runs))
+    title = f"{len(runs)} runs on {data}"
+    if known and len({run.data.name for run in runs}) == 1:
+        winner = runs[accuracies.index(max(known))]
+        part = headline(winner)
+        title += f": at best {wording.percent(max(known))} {part.part if part else ''} accuracy"
+        title += f", {winner.model.name}"
+    return (
+        _environment()
+        .get_template("comparison.html")
+        .render(
+            title=title,
+            runs=[
+                (name, run, headline(run), published(run.model.name, run.data.name)[:1], _key(i))
+                for i, (name, run) in enumerate(zip(names, runs, strict=True))
+            ],
+            most=max(known, default=None),
+            names=names,
+            plots=plots.overlay([(n, r.epochs) for n, r in zip(names, runs, strict=True)]),
+            differences=comparison.differences(runs),
+            repeated=comparison.repeated(runs),
+            cautions=comparison.cautions(runs),
+        )
+    )
+
+
+def _key(number: int) -> plots.Key:
+    return plots.Line("", [], *plots.run_style(number)).key
+
+
+def is_small(mistake: Mistake) -> bool:
+    """Say whether a picture is so small that its pixels should be shown as squares."""
+    head = b64decode(mistake.picture.partition(",")[2])[:24]
+    if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 24:
+        return False
+    width, height = struct.unpack(">II", head[16:24])
+    return bool(max(width, height) <= 96)
+
+
+def times(layers: str) -> str:
+    """Write 3x3 with the sign for times."""
+    return re.sub(r"(?<=\d)x(?=\d)", "×", layers)
+
+
+def unbroken(text: str) -> str:
+    """Keep a number and its unit on one line."""
+    return re.sub(r"(?<=\d) (?=(?:%|s|min|h|d)\b|%)", "\u00a0", text)

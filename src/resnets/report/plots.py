@@ -1,0 +1,296 @@
+"""Curves and confusion matrices."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import MaxNLocator
+
+from resnets.report.runs import Epoch
+from resnets.report.score import class_names
+from resnets.report.svg import (
+    BLACK,
+    INK,
+    MUTED,
+    PAPER,
+    RIGHT,
+    RULE,
+    SERIES,
+    VARIABLES,
+    WRONG,
+    inline,
+)
+from resnets.report.wording import percent
+
+DASHES = ("solid", "dashed", "dotted")
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a legend, which the page draws so that it wraps on a phone."""
+
+    label: str
+    colour: str  # CSS
+    dash: str  # CSS border style
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A drawing with what the page writes around it."""
+
+    title: str
+    svg: Markup
+    keys: tuple[Key, ...] = ()
+    named: bool = True  # for a confusion matrix: the classes have their names, not numbers
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve: points, and a place in the order of colours and dashes."""
+
+    label: str
+    points: list[tuple[float, float]]
+    colour: int
+    dash: int
+
+    @property
+    def key(self) -> Key:
+        """The legend's entry."""
+        return Key(self.label, VARIABLES[SERIES[self.colour]], DASHES[self.dash])
+
+
+def curves(epochs: Sequence[Epoch]) -> list[Plot]:
+    """Draw loss, accuracy and learning rate by epoch; what was not recorded is left out."""
+    plots = [
+        _plot(
+            "loss",
+            "Loss",
+            [
+                Line("training", _points(epochs, lambda e: e.train_loss), 0, 1),
+                Line("held out", _points(epochs, lambda e: e.validation_loss), 1, 0),
+            ],
+        ),
+        _plot(
+            "accuracy",
+            "Accuracy, %",
+            [
+                Line("training", _points(epochs, lambda e: _hundred(e.train_accuracy)), 0, 1),
+                Line("held out", _points(epochs, lambda e: _hundred(e.validation_accuracy)), 1, 0),
+            ],
+            top=100,
+        ),
+        _plot("lr", "Learning rate", [Line("", _points(epochs, lambda e: e.lr), 2, 0)]),
+    ]
+    return [plot for plot in plots if plot is not None]
+
+
+def overlay(runs: Sequence[tuple[str, Sequence[Epoch]]]) -> list[Plot]:
+    """Draw the held-out accuracy and the training loss of several runs, one colour for each."""
+
+    def lines(pick: Callable[[Epoch], float | None]) -> list[Line]:
+        return [
+            Line(label, _points(epochs, pick), *run_style(i))
+            for i, (label, epochs) in enumerate(runs)
+        ]
+
+    plots = [
+        _plot(
+            "held-out-accuracy",
+            "Held-out accuracy, %",
+            lines(lambda e: _hundred(e.validation_accuracy)),
+            top=100,
+        ),
+        _plot(
+            "training-accuracy",
+            "Training accuracy, %",
+            lines(lambda e: _hundred(e.train_accuracy)),
+            top=100,
+        ),
+        _plot("training-loss", "Training loss", lines(lambda e: e.train_loss)),
+    ]
+    return [plot for plot in plots if plot is not None]
+
+
+def run_style(number: int) -> tuple[int, int]:
+    """Return the colour and the dash of a run among others; they repeat only after 24."""
+    return number % len(SERIES), number // len(SERIES) % len(DASHES)
+
+
+def _hundred(fraction: float | None) -> float | None:
+    return None if fraction is None else 100 * fraction
+
+
+def _points(
+    epochs: Sequence[Epoch], pick: Callable[[Epoch], float | None]
+) -> list[tuple[float, float]]:
+    return [(epoch.epoch, value) for epoch in epochs if (value := pick(epoch)) is not None]
+
+
+def _plot(name: str, title: str, lines: list[Line], *, top: float | None = None) -> Plot | None:
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return None
+    width, height = 370, 240
+    figure = Figure(figsize=(width / 72, height / 72))
+    axes = figure.add_axes((42 / width, 40 / height, 1 - 54 / width, 1 - 52 / height))
+    for line in lines:
+        axes.plot(
+            [x for x, _ in line.points],
+            [y for _, y in line.points],
+            color=SERIES[line.colour],
+            linestyle=("-", (0, (4, 2)), (0, (1, 1.6)))[line.dash],
+            linewidth=1.8,
+            # A point that has no neighbours would not be seen as a line.
+            marker="o" if len(line.points) < 4 else "",
+            markersize=4,
+        )
+    _frame(axes, top, lines)
+    return Plot(
+        title,
+        inline(figure, name, f"{title}. {' '.join(_described(line) for line in lines)}"),
+        tuple(line.key for line in lines if line.label),
+    )
+
+
+def _frame(axes: Axes, top: float | None, lines: list[Line]) -> None:
+    low, high = axes.get_ylim()
+    if top is None:
+        axes.set_ylim(0, max(high, max(y for line in lines for _, y in line.points) * 1.05) or 1)
+    else:
+        # Room for the line's own width at the top; the bottom goes to a round figure.
+        axes.set_ylim(max(0, low // 10 * 10), top + (top - low) * 0.015)
+    last = max(x for line in lines for x, _ in line.points)
+    first = min(x for line in lines for x, _ in line.points)
+    axes.set_xlim(min(first, last - 1) if last > 1 else 0, last * 1.01)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=last >= 3))
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_xlabel("epoch", color=MUTED, fontsize=12)
+    axes.tick_params(length=0, labelsize=12, labelcolor=MUTED, pad=5)
+    axes.grid(axis="y", color=RULE, linewidth=1)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(MUTED)
+
+
+def _described(line: Line) -> str:
+    (_, first), (epoch, last) = line.points[0], line.points[-1]
+    label = f"{line.label}: " if line.label else ""
+    return f"{label}from {first:.3g} to {last:.3g} at epoch {epoch:g}."
+
+
+def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot | None:
+    """Draw a confusion matrix: rows are true classes, columns predictions.
+
+    A cell's strength goes with the square root of its share of the row, so that a rare confusion is
+    seen beside a common one; up to 20 classes each cell has its count. None above 200 classes,
+    where a cell would be too small to see.
+    """
+    n = len(confusion)
+    if not 0 < n <= 200:
+        return None
+    names = [_label(name) for name in class_names(classes, n)]
+    named = n <= 30
+    cell = min(56, 360 / n) if n <= 30 else 480 / n
+    font = min(11.5, cell * 0.75 + 1) if named else 11.5
+    # Text is drawn in the reader's font: 0.57 of its size a letter leaves room for wide ones.
+    room = 14 + (max(map(len, names)) * font * 0.57 if named else 3 * font)
+    slanted = named and max(map(len, names)) * font * 0.57 > cell - 4
+    left, top = room + 16, (room * 0.75 if slanted else 20) + 22
+    right = room * 0.6 if slanted else 6
+    width, height = left + n * cell + right, top + n * cell + 6
+    figure = Figure(figsize=(width / 72, height / 72))
+    axes = figure.add_axes((left / width, 6 / height, n * cell / width, n * cell / height))
+    axes.set_xlim(-0.5, n - 0.5)
+    axes.set_ylim(n - 0.5, -0.5)
+
+    shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
+    for (strength, on_diagonal), cells in sorted(_levels(shares).items()):
+        axes.add_patch(
+            PathPatch(
+                Outline.make_compound_path(
+                    *(_square(i, j, 0.94 if n <= 30 else 1) for i, j in cells)
+                ),
+                facecolor=RIGHT if on_diagonal else WRONG,
+                alpha=strength / 16,
+                linewidth=0,
+            )
+        )
+    if n <= 20:
+        for i, row in enumerate(confusion):
+            for j, count in enumerate(row):
+                if count:
+                    axes.text(
+                        j,
+                        i,
+                        f"{count:,}",
+                        ha="center",
+                        va="center_baseline",
+                        fontsize=min(13, cell * 0.36, cell * 1.3 / len(f"{count:,}")),
+                        color=_on(sqrt(shares[i][j])),
+                    )
+
+    step = 1 if named else 10
+    ticks = list(range(0, n, step))
+    labels = names if named else [str(i) for i in ticks]
+    axes.set_xticks(ticks, labels, parse_math=False)
+    axes.set_yticks(ticks, labels, parse_math=False)
+    axes.xaxis.tick_top()
+    axes.xaxis.set_label_position("top")
+    axes.tick_params(length=0, labelsize=font, labelcolor=INK, pad=4)
+    if slanted:
+        for label in axes.get_xticklabels():
+            label.set(rotation=45, ha="left", va="baseline", rotation_mode="anchor")
+    axes.set_xlabel("predicted", color=MUTED, fontsize=11, labelpad=6)
+    figure.text(9 / width, (6 + n * cell / 2) / height, "true", color=MUTED, fontsize=11)
+    figure.texts[-1].set(rotation=90, ha="center", va="center", rotation_mode="anchor")
+    for spine in axes.spines.values():
+        spine.set_color(RULE)
+
+    total = sum(map(sum, confusion))
+    right_ones = sum(confusion[i][i] for i in range(n))
+    description = f"Confusion matrix of {n} classes: {right_ones:,} of {total:,} samples right"
+    if total:
+        description += f", {percent(right_ones / total)}"
+    return Plot("Confusion", inline(figure, "confusion", f"{description}."), named=named)
+
+
+def _levels(shares: list[list[float]]) -> dict[tuple[int, bool], list[tuple[int, int]]]:
+    """Sort cells by strength: one path for each of 16 levels keeps 100 classes a small drawing."""
+    levels: dict[tuple[int, bool], list[tuple[int, int]]] = {}
+    for i, row in enumerate(shares):
+        for j, share in enumerate(row):
+            if share:
+                strength = max(3, min(16, round(16 * sqrt(share))))
+                levels.setdefault((strength, i == j), []).append((i, j))
+    return levels
+
+
+def _on(strength: float) -> str:
+    """Return the colour of text that can be read on a cell, in the light and in the dark."""
+    return INK if strength <= 0.6 else BLACK if strength <= 0.85 else PAPER
+
+
+def _square(row: int, column: int, side: float) -> Outline:
+    x, y, half = column, row, side / 2
+    corners = [
+        (x - half, y - half),
+        (x + half, y - half),
+        (x + half, y + half),
+        (x - half, y + half),
+    ]
+    codes = [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY]
+    return Outline([*corners, corners[0]], codes)
+
+
+def _label(name: str, longest: int = 18) -> str:
+    # Control characters cannot stand in XML, and a line break would move the label.
+    name = re.sub(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]+", " ", name).strip()
+    name = name or "?"
+    return name if len(name) <= longest else f"{name[: longest - 1]}…"

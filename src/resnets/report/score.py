@@ -1,0 +1,86 @@
+"""What a run is known by: its accuracy, how sure that is, and where it goes wrong."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+from resnets.report.runs import RunRecord, Score
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The accuracy to name first; ``part`` says on which samples it was measured."""
+
+    part: str  # "test" or "held-out"
+    score: Score
+    accuracy: float
+
+
+def headline(run: RunRecord) -> Headline | None:
+    """Return the test accuracy, else the held-out one, else the last epoch's; None without any."""
+    for part, score in (("test", run.results.test), ("held-out", run.results.validation)):
+        if score is not None and score.accuracy is not None:
+            return Headline(part, score, score.accuracy)
+    for epoch in reversed(run.epochs):
+        if (accuracy := epoch.validation_accuracy) is not None and 0 <= accuracy <= 1:
+            score = Score(run.data.validation, epoch.validation_loss, accuracy)
+            return Headline("held-out", score, accuracy)
+    return None
+
+
+def interval(accuracy: float, samples: int) -> tuple[float, float]:
+    """Return the 95 % interval of an accuracy (Wilson 1927): how far chance in the samples goes."""
+    z = 1.96
+    middle = accuracy + z * z / (2 * samples)
+    spread = z * sqrt(accuracy * (1 - accuracy) / samples + z * z / (4 * samples * samples))
+    scale = 1 + z * z / samples
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fared; ``taken_for`` is the wrong class it was given most often."""
+
+    name: str
+    samples: int
+    right: int
+    called: int  # predictions of this class, right or wrong
+    taken_for: str
+    taken_for_times: int
+
+    @property
+    def recall(self) -> float:
+        """The fraction of the class's samples that were recognised."""
+        return self.right / self.samples
+
+    @property
+    def precision(self) -> float | None:
+        """The fraction of the predictions of this class that were right; None without any."""
+        return self.right / self.called if self.called else None
+
+
+def class_names(classes: Sequence[str], count: int) -> list[str]:
+    """Return the names of ``count`` classes; numbers where there are no names for them."""
+    return list(classes) if len(classes) == count else [str(i) for i in range(count)]
+
+
+def class_scores(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> list[ClassScore]:
+    """Return how each class that has samples fared, the weakest first."""
+    names = class_names(classes, len(confusion))
+    scores = []
+    for i, row in enumerate(confusion):
+        if not sum(row):
+            continue
+        wrong = [0 if j == i else n for j, n in enumerate(row)]
+        times = max(wrong)
+        scores.append(
+            ClassScore(
+                name=names[i],
+                samples=sum(row),
+                right=row[i],
+                called=sum(other[i] for other in confusion),
+                taken_for=names[wrong.index(times)] if times else "",
+                taken_for_times=times,
+            )
+        )
+    return sorted(scores, key=lambda s: s.recall)

@@ -1,0 +1,78 @@
+"""The sentences that matter: what came out, and how that stands beside what was published."""
+
+from resnets.papers.tables import Published, published
+from resnets.report.runs import RunRecord
+from resnets.report.score import headline
+from resnets.report.wording import duration, percent, plural
+
+
+def sentence(run: RunRecord) -> str:
+    """Say in one sentence what was trained on what, and what came of it."""
+    best = headline(run)
+    accuracy = f"{percent(best.accuracy)} {best.part} accuracy" if best else "no accuracy yet"
+    cost = [_extent(run)]
+    if run.progress.seconds is not None:
+        cost.append(f"{duration(run.progress.seconds)}{machine(run)}")
+    tail = ", ".join(part for part in [accuracy, *cost] if part)
+    return f"{run.model.name} on {run.data.name}: {tail}"
+
+
+def machine(run: RunRecord) -> str:
+    """Say on what the run was computed: " on 2 CPU threads"; empty when it is not known."""
+    device = str(run.environment.get("device", ""))
+    threads = run.environment.get("threads")
+    if device == "cpu" and isinstance(threads, int):
+        return f" on {plural(threads, 'CPU thread')}"
+    return f" on {device}" if device else ""
+
+
+def _extent(run: RunRecord) -> str:
+    done, planned = run.progress.epoch, run.progress.epochs
+    if done is None:
+        return "" if run.status == "finished" else run.status
+    if run.status == "finished" or planned is None:
+        return plural(done, "epoch")
+    # Rounded down, so that a run that lacks a step is not said to lack none.
+    so_far = f"{int(done * 10) / 10:g} of {plural(planned, 'epoch')}"
+    words = {"stopped": "stopped after ", "failed": "failed after ", "running": "running, at "}
+    return f"{words.get(run.status, '')}{so_far}"
+
+
+def comparisons(run: RunRecord) -> list[str]:
+    """Return a sentence for each published number of this model on this data."""
+    return [_compare(run, row) for row in published(run.model.name, run.data.name)]
+
+
+def _compare(run: RunRecord, row: Published) -> str:
+    details = [row.source]
+    if row.protocol != "test":
+        details.append(row.protocol)
+    if row.note:
+        details.append(row.note)
+    details.extend(_budget(run, row))
+    value = "no figure" if row.accuracy_percent is None else f"{row.accuracy_percent:g} %"
+    text = f"published: {value} ({'; '.join(details)})"
+    best = headline(run)
+    if best is None or row.accuracy_percent is None:
+        return text
+    points = round(100 * best.accuracy, 2) - row.accuracy_percent
+    distance = (
+        "this run is level with it"
+        if abs(points) < 0.005
+        else f"this run is {abs(points):.2f} points {'above' if points > 0 else 'below'}"
+    )
+    if best.part != "test" and row.dataset != "imagenet":
+        distance += ", measured on its held-out part and not on the test set"
+    return f"{text}; {distance}"
+
+
+def _budget(run: RunRecord, row: Published) -> list[str]:
+    """Say how long the paper trained, and how long this run did, in the paper's unit."""
+    for planned, done, unit in (
+        (row.iterations, run.progress.step, "iterations"),
+        (row.epochs, run.progress.epoch, "epochs"),
+    ):
+        if planned is not None:
+            here = "" if done is None else f", this run: {round(done, 1):,g}"
+            return [f"{planned:,} {unit}{here}"]
+    return []

@@ -1,0 +1,33 @@
+"""Where a run happened: versions, processor, threads."""
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def environment(device: torch.device) -> dict[str, Any]:
+    """Return what a reader needs to judge a run's speed and to repeat it."""
+    packages = {name: version(name) for name in ("resnets", "torch", "numpy", "pillow")}
+    return {
+        **packages,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": processor(device),
+        "threads": torch.get_num_threads(),
+        "device": device.type,
+    }
+
+
+def processor(device: torch.device) -> str:
+    """Return the name of the device's chip, as far as the system tells."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()

@@ -1,0 +1,182 @@
+"""The training loop: dataset -> order -> batch -> augment -> step -> state -> evaluate."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnets.data.augment import Augment
+from resnets.data.dataset import Split
+from resnets.data.order import batch_bounds, epoch_order
+from resnets.data.preprocess import Preprocess
+from resnets.errors import NonFiniteError, Stopped
+from resnets.evaluation import evaluate
+from resnets.files import write_json
+from resnets.training.folder import RunFolder
+from resnets.training.progress import RunProgress, duration, metrics_text
+from resnets.training.recipe import Recipe
+from resnets.training.schedule import learning_rate
+from resnets.training.state import RunState, Totals
+from resnets.training.step import training_step
+from resnets.training.stop import StopRequest
+from resnets.training.tensorboard import Scalars
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The training split as augmented, normalised batches."""
+
+    split: Split
+    augment: Augment
+    preprocess: Preprocess
+    batch_size: int
+    seed: int
+    device: torch.device
+
+    def indices(self, epoch: int) -> list[Tensor]:
+        """Return, for each batch of an epoch, its samples' positions in the split, int64 (N,)."""
+        order = epoch_order(len(self.split), self.seed, epoch)
+        return [order[start:stop] for start, stop in batch_bounds(len(order), self.batch_size)]
+
+    def batch(self, index: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return images float32 (N, C, H, W) and labels int64 (N,) on the device."""
+        images, labels = (part.to(self.device) for part in self.split.batch(index))
+        images = self.augment(images, self.split.ids[index].to(self.device), epoch)
+        return self.preprocess.normalize(images), labels
+
+
+def total_steps(recipe: Recipe, samples: int) -> int:
+    """Return the number of optimizer steps that the recipe asks for with so many samples."""
+    epochs = recipe.schedule.epochs or 0
+    return recipe.schedule.iterations or epochs * len(batch_bounds(samples, recipe.batch_size))
+
+
+def fit(
+    state: RunState,
+    feed: Feed,
+    validation: Split,
+    recipe: Recipe,
+    folder: RunFolder,
+    progress: RunProgress,
+    stop: StopRequest,
+) -> None:
+    """Train from ``state.step`` to the end of the recipe, saving the state after every epoch.
+
+    Raises Stopped, after saving, when ``stop`` was asked for, and NonFiniteError, leaving the last
+    good state on disk, when the loss is NaN or infinite.
+    """
+    batches = len(batch_bounds(len(feed.split), feed.batch_size))
+    steps = total_steps(recipe, len(feed.split))
+    epochs = -(-steps // batches)
+    scalars = Scalars(folder.tensorboard, purge_step=state.step)
+    clock = _Clock(state, steps)
+    state.model.train()
+    for epoch in range(state.step // batches, epochs):
+        title = f"epoch {epoch + 1:{len(str(epochs))}d}/{epochs}"
+        indices = feed.indices(epoch)
+        last = min(batches, steps - epoch * batches)
+        for batch in range(state.step - epoch * batches, last):
+            started = time.monotonic()
+            images, labels = feed.batch(indices[batch], epoch)
+            ready = time.monotonic()
+            lr = learning_rate(recipe.schedule, recipe.optimizer.lr, state.step, steps)
+            try:
+                loss, correct = training_step(
+                    state.model,
+                    state.optimizer,
+                    images,
+                    labels,
+                    lr=lr,
+                    label_smoothing=recipe.label_smoothing,
+                )
+            except NonFiniteError as error:
+                ids = feed.split.ids[indices[batch]].tolist()
+                raise _explained(error, folder, state.step, epoch, batch, ids, lr) from None
+            state.step += 1
+            state.epoch.add(len(labels), loss, correct, time.monotonic() - started, ready - started)
+            progress.step(title, batch + 1, last, f"loss {state.epoch.mean_loss:.3f}   {clock.eta}")
+            if stop.signal and batch + 1 < last:
+                break
+        else:
+            held_out = _evaluate(state, feed, validation)
+            line = _metrics(state, batches, lr, held_out)
+            line["seconds"] = round(clock.seconds, 3)
+            state.metrics.append(line)
+            state.epoch = Totals()
+            folder.write_metrics(state.metrics)
+            scalars.add(state.step, line)
+            progress.epoch(title, f"{metrics_text(line)}   {clock.eta}")
+        state.seconds = clock.seconds
+        state.save(folder.state)
+        if stop.signal:
+            raise Stopped(
+                f"stopped and saved at step {state.step:,} of {steps:,}",
+                hint=f"go on with: resnets train --resume {folder.path}",
+            )
+    scalars.close()
+
+
+class _Clock:
+    """Monotonic time of a run over its sittings, and the time that is left."""
+
+    def __init__(self, state: RunState, steps: int) -> None:
+        self._state, self._steps = state, steps
+        self._first_step, self._before = state.step, state.seconds
+        self._began = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        return self._before + time.monotonic() - self._began
+
+    @property
+    def eta(self) -> str:
+        done = self._state.step - self._first_step
+        left = (time.monotonic() - self._began) / done * (self._steps - self._state.step)
+        return f"ETA {duration(left)}"
+
+
+def _evaluate(state: RunState, feed: Feed, split: Split) -> dict[str, Any] | None:
+    if len(split) == 0:
+        return None
+    return evaluate(state.model, split, feed.preprocess, batch_size=feed.batch_size).to_dict()
+
+
+def _metrics(
+    state: RunState, batches: int, lr: float, held_out: dict[str, Any] | None
+) -> dict[str, Any]:
+    totals = state.epoch
+    return {
+        "epoch": round(state.step / batches, 4),
+        "step": state.step,
+        "lr": lr,
+        "train_loss": totals.mean_loss,
+        "train_accuracy": totals.correct / totals.samples,
+        "validation_loss": held_out and held_out["loss"],
+        "validation_accuracy": held_out and held_out["accuracy"],
+        "samples": totals.samples,
+        "train_seconds": round(totals.seconds, 3),
+        "data_seconds": round(totals.data_seconds, 3),
+        "images_per_second": round(totals.samples / totals.seconds, 1),
+    }
+
+
+def _explained(
+    error: NonFiniteError,
+    folder: RunFolder,
+    step: int,
+    epoch: int,
+    batch: int,
+    ids: list[int],
+    lr: float,
+) -> NonFiniteError:
+    """Return the error with the batch that caused it, which nonfinite.json lists whole."""
+    details = {"step": step, "epoch": epoch + 1, "batch": batch, "lr": lr, "samples": ids}
+    write_json(folder.nonfinite, details)
+    shown = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
+    return NonFiniteError(
+        f"{error.message} at step {step:,} (epoch {epoch + 1}, batch {batch}, rate {lr:g}); "
+        f"its samples, {shown}, are listed in {folder.nonfinite}",
+        hint="the last good state is kept; lower optimizer.lr, or look at these samples",
+    )

@@ -1,0 +1,82 @@
+"""What a person sees of a run, on stderr: a live line at a terminal, plain lines elsewhere."""
+
+import time
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+
+PLAIN_SECONDS = 30.0  # between lines within an epoch where there is no terminal
+
+
+class RunProgress:
+    """Shows steps and epochs; ``quiet`` shows nothing."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self._last_line = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self.console.print(line, markup=False)
+
+    def step(self, epoch: str, batch: int, batches: int, text: str) -> None:
+        """Show how far an epoch is."""
+        if self.console.is_terminal:
+            if self._task is None:
+                self._task = self._bar.add_task("", text="")
+            self._bar.update(
+                self._task, description=epoch, completed=batch, total=batches, text=text
+            )
+        elif time.monotonic() - self._last_line > PLAIN_SECONDS:
+            self._print(f"{epoch}  {100 * batch // batches:3d}%   {text}")
+
+    def epoch(self, epoch: str, text: str) -> None:
+        """Print a finished epoch."""
+        self._print(f"{epoch}  {text}")
+
+    def _print(self, line: str) -> None:
+        self.say(line)
+        self._last_line = time.monotonic()
+
+
+def metrics_text(line: dict[str, Any]) -> str:
+    """Return one epoch's metrics as a person reads them."""
+    parts = [f"loss {line['train_loss']:.3f}", f"accuracy {line['train_accuracy']:.3f}"]
+    if line["validation_accuracy"] is not None:
+        parts.append(f"held out {line['validation_accuracy']:.3f}")
+    parts.append(f"{line['images_per_second']:.0f} img/s")
+    return "   ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in the two largest units that matter, such as 1 h 12 min."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" if whole >= 600 else f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

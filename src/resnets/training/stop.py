@@ -1,0 +1,41 @@
+"""Asking a run to stop: a signal only sets a flag, and the loop stops at the end of its step."""
+
+import signal
+from contextlib import AbstractContextManager
+from types import FrameType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest(AbstractContextManager["StopRequest"]):
+    """While active, remembers the first SIGINT, SIGTERM or SIGUSR1; a second SIGINT acts at once.
+
+    Outside the main thread, where Python takes no signal handlers, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.signal: signal.Signals | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        for number in SIGNALS:
+            try:
+                self._previous[number] = signal.signal(number, self._request)
+            except ValueError:
+                break
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = signal.Signals(number)
+
+    @property
+    def exit_code(self) -> int:
+        """130 after Ctrl-C, as shells have it; otherwise 75: stopped, may be resumed."""
+        return 130 if self.signal == signal.SIGINT else 75

@@ -1,0 +1,58 @@
+"""YAML without its traps: the 1.2 core schema, no duplicate keys, no tags that build objects.
+
+PyYAML follows YAML 1.1, where ``1e-3`` is text, ``no`` is false, ``010`` is eight and ``1:30`` is
+ninety; here a plain number is a number and everything else is text.
+"""
+
+import re
+from typing import Any
+
+import yaml
+
+from resnets.errors import UsageError
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (how PyYAML is told)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for (key, _), name in zip(node.value, keys, strict=True):
+            if keys.count(name) > 1:
+                raise yaml.MarkedYAMLError(
+                    problem=f'duplicate key "{name}"', problem_mark=key.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+", list("-+0123456789")),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), _first
+    )
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: float(node.value))
+
+
+def load(text: str, source: str) -> Any:
+    """Return the plain values of a YAML document; ``source`` names it in errors.
+
+    Raises UsageError, with line and column, for anything that is not plain YAML.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
+        raise UsageError(f"{where}: {error.problem}", hint="the file must be plain YAML") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{source}: {error}", hint="the file must be plain YAML") from None
+
+
+def dump(value: Any) -> str:
+    """Return ``value`` as YAML that ``load`` reads back equal."""
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

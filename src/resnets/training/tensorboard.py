@@ -1,0 +1,34 @@
+"""Scalars for TensorBoard, where the extra ``tensorboard`` is installed; otherwise nothing."""
+
+from pathlib import Path
+from typing import Any
+
+
+class Scalars:
+    """Writes an epoch's metrics as event files in ``folder``.
+
+    ``purge_step`` hides what an earlier, interrupted sitting wrote from that step on.
+    """
+
+    def __init__(self, folder: Path, *, purge_step: int) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            self._writer = None
+        else:
+            self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+
+    def add(self, step: int, metrics: dict[str, Any]) -> None:
+        """Write every number of ``metrics`` at ``step``, train_loss as train/loss."""
+        if self._writer is None:
+            return
+        for name, value in metrics.items():
+            if isinstance(value, int | float) and name not in ("step", "epoch"):
+                tag = name.replace("train_", "train/").replace("validation_", "validation/")
+                self._writer.add_scalar(tag, value, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Finish the files."""
+        if self._writer is not None:
+            self._writer.close()

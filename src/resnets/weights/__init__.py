@@ -1,0 +1,1 @@
+"""Weights and what travels with them."""

@@ -1,0 +1,45 @@
+import pytest
+
+from resnets.papers.tables import TABLES, published
+
+
+def test_the_number_of_the_paper_is_found() -> None:
+    (row,) = published("resnet20", "cifar10")
+    assert (row.source, row.error_percent, row.accuracy_percent) == (
+        "He et al. 2015, Table 6",
+        8.75,
+        91.25,
+    )
+    assert (row.protocol, row.iterations, row.batch) == ("test", 64_000, 128)
+
+
+def test_papers_come_in_their_order() -> None:
+    errors = [row.error_percent for row in published("resnet110", "cifar10")]
+    assert errors == [6.43, 6.61, 6.61]
+    assert [row.table for row in published("resnet34_a", "imagenet")] == ["2", "3"]
+
+
+def test_the_dataset_may_be_written_as_in_the_paper() -> None:
+    assert published("resnet164", "CIFAR-100") == published("resnet164", "cifar100") != []
+
+
+@pytest.mark.parametrize(("model", "dataset"), [("resnet20", "digits"), ("nothing", "cifar10")])
+def test_no_number_is_an_empty_list(model: str, dataset: str) -> None:
+    assert published(model, dataset) == []
+
+
+def test_every_row_is_well_formed() -> None:
+    assert len(set(TABLES)) == len(TABLES)
+    for row in TABLES:
+        assert row.dataset in {"cifar10", "cifar100", "imagenet"}
+        assert row.model
+        if row.error_percent is None:
+            assert "fails" in row.note
+        else:
+            assert 2 < row.error_percent < 35
+            assert row.accuracy_percent == pytest.approx(100 - row.error_percent)
+
+
+def test_deeper_is_better_within_a_table() -> None:
+    errors = [r.error_percent for r in TABLES if (r.paper, r.table) == ("He et al. 2015", "6")]
+    assert errors[:5] == sorted(errors[:5], reverse=True)
