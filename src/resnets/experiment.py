@@ -1,7 +1,5 @@
 """Train a model on a data set into a run folder: what stands behind `resnets train`."""
 
-import base64
-import io
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
-from resnets.create import create_model
+from resnets.create import create_model, open_model
 from resnets.data import NAMES, open_dataset
 from resnets.data.augment import Augment
 from resnets.data.dataset import Dataset, Split
 from resnets.data.holdout import hold_out
-from resnets.data.preprocess import measure
-from resnets.errors import ResourceError, Stopped, UsageError
+from resnets.data.preprocess import Preprocess, measure
+from resnets.data.samples import choose_split, data_url
+from resnets.errors import DataError, ResourceError, Stopped, UsageError
 from resnets.evaluation import Evaluation, evaluate
 from resnets.files import write_json, write_text
 from resnets.nn import ResNet
@@ -236,7 +234,7 @@ class Experiment:
                 "label": classes[int(evaluation.labels[i])],
                 "predicted": classes[int(evaluation.predicted[i])],
                 "confidence": round(float(evaluation.confidence[i]), 6),
-                "picture": _data_url(split, i),
+                "picture": data_url(split, i),
             }
             for i in evaluation.mistakes(MISTAKES)
         ]
@@ -320,6 +318,37 @@ class Experiment:
         ]
 
 
+def evaluate_run(
+    run: str | Path,
+    data: str | Path,
+    *,
+    split: str | None = None,
+    root: str | Path | None = None,
+    device: str = "auto",
+) -> tuple[str, Evaluation]:
+    """Return the name of the split and what a trained model answers on it.
+
+    ``split`` is train, validation or test; None means the last of these that the data has. Raises
+    CheckpointError when there is no model in ``run`` and DataError when the classes are others.
+    """
+    model = open_model(run).to(choose_device(device))
+    preprocess = model.preprocess
+    assert isinstance(preprocess, Preprocess)  # open_model sets it
+    dataset = open_dataset(
+        data,
+        root=Path(root) if root is not None else None,
+        **({} if data in NAMES else {"channels": preprocess.channels, "resize": preprocess.resize}),
+    )
+    if dataset.classes != model.classes:
+        raise DataError(
+            f"{data}: its classes are {', '.join(dataset.classes[:8])}, the model's are "
+            f"{', '.join(model.classes[:8])}",
+            hint="evaluate on data with the classes that the model was trained on",
+        )
+    part, samples = choose_split(dataset, split)
+    return part, evaluate(model, samples, preprocess)
+
+
 def choose_device(device: str) -> torch.device:
     """Return the device of a name; auto is CUDA where there is one. Raises on a missing one."""
     if device not in ("auto", "cpu", "cuda"):
@@ -339,12 +368,3 @@ def _parts(dataset: Dataset, recipe: Recipe) -> tuple[Split, Split]:
 def _default_out(data: str | Path, model: str, recipe: Recipe) -> Path:
     parts = [Path(data).resolve().name if str(data) not in NAMES else str(data), model]
     return Path("runs") / "-".join(parts + ([recipe.name] if recipe.name != "default" else []))
-
-
-def _data_url(split: Split, position: int) -> str:
-    """Return a sample's picture as a PNG in a data: address."""
-    image, _ = split.batch(torch.tensor([position]))
-    array = image[0].permute(1, 2, 0).squeeze(2).numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

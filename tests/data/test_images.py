@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+
 from resnets.data.images import (
     PictureTooLargeError,
     decode,
@@ -132,15 +133,18 @@ def test_cmyk_becomes_rgb(tmp_path):
 
 @pytest.mark.parametrize("kind", ["png", "tif"])
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path, kind):
-    values = np.array([[0, 257, 32896, 65535]], np.uint16)
-    path = saved(Image.fromarray(values), tmp_path / f"x.{kind}")
-    assert pixels(decode(path, 1))[..., 0].tolist() == [[0, 1, 128, 255]]
+    for values, expected in [
+        ([0, 128, 129, 1000, 40000, 65535], [0, 0, 1, 4, 156, 255]),
+        ([1000, 2000], [4, 8]),  # by the range of the mode, not of the picture
+    ]:
+        path = saved(Image.fromarray(np.array([values], np.uint16)), tmp_path / f"x.{kind}")
+        assert pixels(decode(path, 1))[0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
-        (np.array([[0, 257, 65535]], np.int32), [0, 1, 255]),  # 16 bits in 32
+        (np.array([[0, 1000, 65535]], np.int32), [0, 4, 255]),  # 16 bits in 32
         (np.array([[-100, 0, 100]], np.int32), [0, 128, 255]),  # its own range
         (np.array([[0, 0.2, 1]], np.float32), [0, 51, 255]),  # 0..1
         (np.array([[0, 200, 1000]], np.float32), [0, 51, 255]),  # its own range
@@ -204,8 +208,15 @@ def test_damage_is_one_line_with_the_file_and_a_hint(tmp_path, content, reason):
     assert caught.value.exit_code == 3
 
 
+@pytest.mark.parametrize("kind", ["eps", "pcx", "ico"])
+def test_formats_that_are_not_asked_for_are_not_opened(tmp_path, kind):
+    path = saved(noise(32, 32), tmp_path / f"x.{kind}")
+    with pytest.raises(DataError, match=r"PostScript|not a picture in a known format"):
+        decode(path, 3)
+
+
 def test_missing_file(tmp_path):
-    with pytest.raises(DataError, match="no.png: cannot be read: No such file"):
+    with pytest.raises(DataError, match=r"no\.png: cannot be read: No such file"):
         decode(tmp_path / "no.png", 3)
 
 

@@ -8,6 +8,7 @@ from run_folders import RECIPE, summary, write_run
 
 from resnets.errors import CheckpointError, UsageError
 from resnets.report import write_report
+from resnets.report.page import layers
 
 VOID = {"meta", "link", "img", "br"}
 EVIL = "<script>alert('x')</script>"
@@ -130,6 +131,12 @@ def test_names_are_only_names(tmp_path: Path) -> None:
         assert EVIL in page.text
 
 
+def test_a_file_name_that_is_not_utf8(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / "data.json").write_text(json.dumps({"skipped": [{"path": "\udcff.jpg"}]}))
+    assert "?.jpg" in Page(write_report([folder])).text
+
+
 def test_equal_runs_give_equal_pages(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     first = write_report([folder], tmp_path / "one.html").read_bytes()
@@ -181,7 +188,9 @@ def test_runs_that_cannot_be_compared_are_said_so(tmp_path: Path) -> None:
     text = Page(write_report([one, two])).text
     assert "different data" in text
     assert "1 of the 2 runs is not finished" in text
-    assert "91.25 %" in text
+    assert "91.25 % (He et al. 2015, Table 6; 64,000 iterations, this run: 630)" in (
+        text.replace("\xa0", " ")
+    )
     assert "a/run" in text
     assert "same fingerprint" in Page(write_report([one, three])).text
 
@@ -195,6 +204,11 @@ def test_out_may_be_a_file_or_a_folder(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     assert write_report([folder], tmp_path / "new/page.html") == tmp_path / "new/page.html"
     assert write_report([folder], tmp_path) == tmp_path / "report.html"
+
+
+@pytest.mark.parametrize("text", ["3x3, 16 / 3x3, 16", "3x3, 16; 3x3, 16"])
+def test_layers_stand_one_below_the_other(text: str) -> None:
+    assert layers(text) == ["3×3, 16", "3×3, 16"]
 
 
 def test_faults(tmp_path: Path) -> None:

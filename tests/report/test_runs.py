@@ -70,9 +70,10 @@ def test_epochs_written_again_after_a_resume_replace_the_first_ones(tmp_path: Pa
     assert run.epochs[-1].train_loss == 9.0
 
 
-def test_nan_is_missing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_what_is_no_number_is_missing(tmp_path: Path, number: str) -> None:
     folder = write_run(tmp_path / "run", epochs=1)
-    (folder / "metrics.jsonl").write_text('{"epoch": 1, "step": 5, "train_loss": NaN}\n')
+    (folder / "metrics.jsonl").write_text(f'{{"epoch": 1, "step": 5, "train_loss": {number}}}\n')
     assert read_run(folder).epochs[0].train_loss is None
 
 

@@ -224,7 +224,7 @@ def _scaled(image: Image.Image) -> Image.Image:
     if not np.isfinite([low, high]).all():
         raise ValueError("it holds pixels that are not a number or infinite")
     top = 1.0 if image.mode == "F" else 65535.0
-    if image.mode.startswith("I;16") or (low >= 0 and high <= top):
+    if low >= 0 and high <= top:
         low, high = 0.0, top
     scaled = (values - low) * 255 / ((high - low) or 1)  # of one value: black
     return Image.fromarray(np.rint(scaled).astype(np.uint8))

@@ -15,7 +15,7 @@ from resnets.papers.tables import published
 from resnets.report import comparison, plots, wording
 from resnets.report.runs import Mistake, RunRecord, read_run
 from resnets.report.score import class_names, class_scores, headline, interval
-from resnets.report.sentence import comparisons, machine, sentence
+from resnets.report.sentence import comparisons, sentence
 
 SHOWN_CLASSES = 20  # the rest folds away
 
@@ -63,7 +63,7 @@ def _environment() -> Environment:
         wording.short,
         headline,
         is_small,
-        times,
+        layers,
         unbroken,
     ):
         environment.filters[function.__name__] = function
@@ -73,6 +73,7 @@ def _environment() -> Environment:
 def _run_page(run: RunRecord) -> str:
     best = headline(run)
     confusion = best.score.confusion if best else ()
+    samples = best.score.samples if best else None
     scores = class_scores(confusion, run.data.classes)
     return (
         _environment()
@@ -81,13 +82,7 @@ def _run_page(run: RunRecord) -> str:
             title=sentence(run),
             run=run,
             best=best,
-            right=round(best.accuracy * best.score.samples)
-            if best and best.score.samples
-            else None,
-            interval=interval(best.accuracy, best.score.samples)
-            if best and best.score.samples
-            else None,
-            machine=machine(run),
+            interval=interval(best.accuracy, samples) if best and samples else None,
             comparisons=comparisons(run),
             curves=plots.curves(run.epochs),
             confusion=plots.confusion_matrix(confusion, run.data.classes),
@@ -113,15 +108,14 @@ def _confusions(
 
 def _comparison_page(runs: list[RunRecord]) -> str:
     names = comparison.labels(runs)
-    accuracies = [best.accuracy if (best := headline(run)) else None for run in runs]
-    known = [accuracy for accuracy in accuracies if accuracy is not None]
-    data = " and ".join(dict.fromkeys(run.data.name for run in runs))
-    title = f"{len(runs)} runs on {data}"
-    if known and len({run.data.name for run in runs}) == 1:
-        winner = runs[accuracies.index(max(known))]
-        part = headline(winner)
-        title += f": at best {wording.percent(max(known))} {part.part if part else ''} accuracy"
-        title += f", {winner.model.name}"
+    datasets = list(dict.fromkeys(run.data.name for run in runs))
+    title = f"{len(runs)} runs on {' and '.join(datasets)}"
+    scores = [(best, run) for run in runs if (best := headline(run))]
+    most = None
+    if scores and len(datasets) == 1:
+        best, winner = max(scores, key=lambda pair: pair[0].accuracy)
+        most = best.accuracy
+        title += f": at best {wording.percent(most)} {best.part} accuracy, {winner.model.name}"
     return (
         _environment()
         .get_template("comparison.html")
@@ -131,7 +125,10 @@ def _comparison_page(runs: list[RunRecord]) -> str:
                 (name, run, headline(run), published(run.model.name, run.data.name)[:1], _key(i))
                 for i, (name, run) in enumerate(zip(names, runs, strict=True))
             ],
-            most=max(known, default=None),
+            beside=[
+                (n, lines) for n, r in zip(names, runs, strict=True) if (lines := comparisons(r))
+            ],
+            most=most,
             names=names,
             plots=plots.overlay([(n, r.epochs) for n, r in zip(names, runs, strict=True)]),
             differences=comparison.differences(runs),
@@ -154,9 +151,9 @@ def is_small(mistake: Mistake) -> bool:
     return bool(max(width, height) <= 96)
 
 
-def times(layers: str) -> str:
-    """Write 3x3 with the sign for times."""
-    return re.sub(r"(?<=\d)x(?=\d)", "×", layers)
+def layers(text: str) -> list[str]:
+    """Return the layers of a block one by one, 3x3 written with the sign for times."""
+    return re.split(r"\s*(?: /|;)\s+", re.sub(r"(?<=\d)x(?=\d)", "×", text))
 
 
 def unbroken(text: str) -> str:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import inf, sqrt
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
@@ -67,6 +67,9 @@ class Line:
 
 def curves(epochs: Sequence[Epoch]) -> list[Plot]:
     """Draw loss, accuracy and learning rate by epoch; what was not recorded is left out."""
+    # Until batch norm's averages settle, the held-out loss can be a hundred times the training
+    # loss; then it leaves the plot rather than flatten everything else.
+    losses = [e.train_loss for e in epochs if e.train_loss is not None]
     plots = [
         _plot(
             "loss",
@@ -75,6 +78,7 @@ def curves(epochs: Sequence[Epoch]) -> list[Plot]:
                 Line("training", _points(epochs, lambda e: e.train_loss), 0, 1),
                 Line("held out", _points(epochs, lambda e: e.validation_loss), 1, 0),
             ],
+            ceiling=2 * max(losses) if losses else None,
         ),
         _plot(
             "accuracy",
@@ -132,7 +136,15 @@ def _points(
     return [(epoch.epoch, value) for epoch in epochs if (value := pick(epoch)) is not None]
 
 
-def _plot(name: str, title: str, lines: list[Line], *, top: float | None = None) -> Plot | None:
+def _plot(
+    name: str,
+    title: str,
+    lines: list[Line],
+    *,
+    top: float | None = None,
+    ceiling: float | None = None,
+) -> Plot | None:
+    """Draw lines up to ``top``, or up to the highest point but never above ``ceiling``."""
     lines = [line for line in lines if line.points]
     if not lines:
         return None
@@ -150,7 +162,7 @@ def _plot(name: str, title: str, lines: list[Line], *, top: float | None = None)
             marker="o" if len(line.points) < 4 else "",
             markersize=4,
         )
-    _frame(axes, top, lines)
+    _frame(axes, lines, top, ceiling or inf)
     return Plot(
         title,
         inline(figure, name, f"{title}. {' '.join(_described(line) for line in lines)}"),
@@ -158,10 +170,11 @@ def _plot(name: str, title: str, lines: list[Line], *, top: float | None = None)
     )
 
 
-def _frame(axes: Axes, top: float | None, lines: list[Line]) -> None:
+def _frame(axes: Axes, lines: list[Line], top: float | None, ceiling: float) -> None:
     low, high = axes.get_ylim()
     if top is None:
-        axes.set_ylim(0, max(high, max(y for line in lines for _, y in line.points) * 1.05) or 1)
+        highest = max(high, max(y for line in lines for _, y in line.points) * 1.05)
+        axes.set_ylim(0, min(highest, ceiling) or 1)
     else:
         # Room for the line's own width at the top; the bottom goes to a round figure.
         axes.set_ylim(max(0, low // 10 * 10), top + (top - low) * 0.015)

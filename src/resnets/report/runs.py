@@ -5,6 +5,7 @@ import binascii
 import json
 import re
 from dataclasses import dataclass, field, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,7 @@ class Stage:
 
     name: str = ""
     output: tuple[int, ...] = ()
-    layers: str = ""  # one block's layers, " / " between them
+    layers: str = ""  # one block's layers, "; " or " / " between them
     blocks: int = 1
     parameters: int | None = None
     macs: int | None = None
@@ -299,8 +300,13 @@ def _text(file: Path) -> str:
 
 
 def _loads(text: str) -> Any:
-    # NaN and Infinity are not JSON; a figure that is neither is one that is missing.
-    return json.loads(text, parse_constant=lambda _: None)
+    # NaN and Infinity are not JSON, and 1e999 is infinite too: such a figure counts as missing.
+    return json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
+
+
+def _finite(text: str) -> float | None:
+    number = float(text)
+    return number if isfinite(number) else None
 
 
 def _json(file: Path) -> Any:
@@ -314,10 +320,15 @@ def _json(file: Path) -> Any:
 
 
 def _present(value: Any) -> Any:
-    """Leave out what is null, so that it is as if it were missing."""
+    """Leave out what is null, so that it is as if it were missing, and mend text.
+
+    A file name that is not UTF-8 reaches us with lone surrogates, which no page can hold.
+    """
     if isinstance(value, dict):
-        return {key: _present(inner) for key, inner in value.items() if inner is not None}
-    return [_present(inner) for inner in value] if isinstance(value, list) else value
+        return {_present(key): _present(v) for key, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_present(inner) for inner in value]
+    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else value
 
 
 T = TypeVar("T")

@@ -68,11 +68,13 @@ def _compare(run: RunRecord, row: Published) -> str:
 
 def _budget(run: RunRecord, row: Published) -> list[str]:
     """Say how long the paper trained, and how long this run did, in the paper's unit."""
+    here = run.progress
+    step = None if here.step is None else f"{here.step:,}"
+    epoch = None if here.epoch is None else f"{round(here.epoch, 1):g}"
     for planned, done, unit in (
-        (row.iterations, run.progress.step, "iterations"),
-        (row.epochs, run.progress.epoch, "epochs"),
+        (row.iterations, step, "iterations"),
+        (row.epochs, epoch, "epochs"),
     ):
         if planned is not None:
-            here = "" if done is None else f", this run: {round(done, 1):,g}"
-            return [f"{planned:,} {unit}{here}"]
+            return [f"{planned:,} {unit}" + (f", this run: {done}" if done else "")]
     return []

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from resnets.errors import DataError, ResourceError, UsageError
+from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.files import write_json, write_text
 
 
@@ -48,7 +48,7 @@ class RunFolder:
         write_text(self.metrics, "")
 
     def read(self) -> dict[str, Any]:
-        """Return run.json. Raises DataError when there is none or it is damaged."""
+        """Return run.json. Raises CheckpointError when there is none or it is damaged."""
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
             if isinstance(record, dict):
@@ -56,7 +56,7 @@ class RunFolder:
             problem = "run.json is not an object"
         except (OSError, ValueError) as error:
             problem = str(error)
-        raise DataError(
+        raise CheckpointError(
             f"{self.path}: not a run folder: {problem}", hint="give a folder that train has written"
         )
 

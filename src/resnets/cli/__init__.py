@@ -1,0 +1,83 @@
+"""The command line: one file a command. Results go to stdout, everything else to stderr."""
+
+import errno
+import os
+import sys
+import traceback
+from typing import Annotated
+
+import typer
+from typer.exceptions import TyperException
+
+from resnets import __version__
+from resnets.cli import data, evaluate, models, predict, report, show, train
+from resnets.errors import ResnetsError
+
+# Plain help: it starts faster than rich's and keeps the examples as they are written.
+app = typer.Typer(
+    name="resnets",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+app.command()(models.models)
+app.command()(show.show)
+app.add_typer(data.app, name="data")
+app.command()(train.train)
+app.command()(evaluate.evaluate)
+app.command()(predict.predict)
+app.command()(report.report)
+
+
+@app.callback(invoke_without_command=True)
+def resnets(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of errors.")] = False,
+) -> None:
+    """Residual networks: list them, look at them, train them, use them.
+
+    \b
+    Examples:
+      resnets show resnet50
+      resnets train photos/ --model resnet18
+    """
+    if version:
+        print(f"resnets {__version__}")
+
+
+def main() -> None:
+    """Run the command line and exit: 0 well, otherwise the error's own code."""
+    debug = "--debug" in sys.argv  # at any place, although --help shows it once
+    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    try:
+        sys.exit(typer.main.get_command(app).main(arguments, "resnets", standalone_mode=False))
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except (Exception, KeyboardInterrupt) as error:
+        if debug:
+            traceback.print_exc()
+        message, hint, code = _explain(error)
+        colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        red, plain = ("\033[31m", "\033[0m") if colour else ("", "")
+        print(f"{red}error:{plain} {message}", file=sys.stderr)
+        if hint:
+            print(f" hint: {hint}", file=sys.stderr)
+        sys.exit(code)
+
+
+def _explain(error: BaseException) -> tuple[str, str, int]:
+    """Return what an error says: message, hint, exit code."""
+    if isinstance(error, ResnetsError):
+        return error.message, error.hint, error.exit_code
+    if isinstance(error, TyperException):
+        return error.format_message(), "`resnets --help` lists what there is", 2
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return "interrupted", "", 130
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{error.filename or 'a file'}: {error.strerror}", "free some space", 7
+    if isinstance(error, MemoryError):
+        return "out of memory", "lower batch_size or data.image_size", 7
+    kind = type(error).__name__
+    return f"unexpected {kind}: {error}", "this is a bug; --debug shows where it happened", 1

@@ -1,0 +1,41 @@
+"""`resnets evaluate`: a trained model on any labelled data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnets.cli.output import Json, print_json
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="A run folder or its model.safetensors.")],
+    data: Annotated[str, typer.Argument(help="A data set's name or a folder of pictures.")],
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, validation or test; default: the last of these that exists."),
+    ] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="Where CIFAR is; default: $RESNETS_DATA or the cache.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Measure a trained model: loss, accuracy and top-5 accuracy, each picture counted once.
+
+    \b
+    Examples:
+      resnets evaluate runs/demo digits
+      resnets evaluate runs/photos-resnet18 more-photos/ --json
+    """
+    from resnets.experiment import evaluate_run
+
+    part, scores = evaluate_run(run, data, split=split, root=root, device=device)
+    if as_json:
+        print_json({"split": part, **scores.to_dict()})
+        return
+    values = scores.to_dict()
+    print(
+        f"{part}: {values['samples']:,} pictures, accuracy {values['accuracy']:.4f}, "
+        f"top-5 {values['top5_accuracy']:.4f}, loss {values['loss']:.4f}"
+    )

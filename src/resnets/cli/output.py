@@ -1,0 +1,35 @@
+"""How commands print: tables for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def print_json(value: Any) -> None:
+    """Print ``value`` as indented JSON."""
+    print(json.dumps(value, indent=1, ensure_ascii=False))
+
+
+def print_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print aligned columns, numbers to the right; lines are never cut in a pipe."""
+    rows = list(rows)
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column, name in enumerate(heading):
+        numeric = all(isinstance(row[column], int | float) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+    terminal = sys.stdout.isatty()
+    Console(width=None if terminal else 1000, markup=False, highlight=False).print(table)
+
+
+def say(line: str) -> None:
+    """Print a line about what is going on."""
+    print(line, file=sys.stderr)

@@ -1,0 +1,40 @@
+"""`resnets predict`: pictures in, labelled probabilities out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnets.cli.output import Json, print_json, say
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder or its model.safetensors.")],
+    images: Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...")],
+    top: Annotated[int, typer.Option(help="How many classes to print.", min=1)] = 3,
+    as_json: Json = False,
+) -> None:
+    """Say what is in pictures: the most probable classes of each.
+
+    A picture that cannot be read is reported and the others go on; the exit code is then 3.
+
+    \b
+    Examples:
+      resnets predict runs/photos-resnet18 holiday.jpg
+      resnets predict runs/demo *.png --top 1 --json
+    """
+    from resnets.prediction import predict
+
+    predictions = []
+    for prediction in predict(run, images, top=top):
+        predictions.append(prediction)
+        if prediction.error is not None:
+            say(f"error: {prediction.error.message}")
+        elif not as_json:
+            pairs = zip(prediction.classes, prediction.probabilities, strict=True)
+            answers = "   ".join(f"{name} {100 * p:.1f} %" for name, p in pairs)
+            print(f"{prediction.path}   {answers}", flush=True)
+    if as_json:
+        print_json([prediction.to_dict() for prediction in predictions])
+    if any(prediction.error for prediction in predictions):
+        raise typer.Exit(3)

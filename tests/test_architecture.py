@@ -1,0 +1,77 @@
+"""The arrows of docs/architecture.md: who may import whom."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "resnets"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# A room may import itself and these; cli and experiment compose everything, nothing imports cli.
+ROOMS = {
+    "errors": set(),
+    "files": {"errors"},
+    "spec": {"errors"},
+    "zoo": {"errors", "spec"},
+    "nn": {"errors", "spec", "zoo"},
+    "profiling": {"errors", "spec", "zoo", "nn"},
+    "papers": {"errors", "spec", "zoo"},
+    "data": {"errors", "files"},
+    "weights": {"errors", "files", "spec", "zoo", "nn"},
+    "create": {"errors", "spec", "zoo", "nn", "weights", "data"},
+    "evaluation": {"errors", "nn", "data"},
+    "prediction": {"errors", "nn", "data", "create"},
+    "training": {"errors", "files", "data", "nn", "weights", "evaluation"},
+    "report": {"errors", "files", "papers"},
+    "experiment": {"errors", "files", "spec", "zoo", "nn", "profiling", "data", "weights", "create"}
+    | {"evaluation", "training", "report"},
+}
+WITHOUT_TORCH = ("errors", "files", "spec", "zoo", "papers", "report", "cli", "training/recipe")
+HEAVY = {"torch", "safetensors", "matplotlib", "sklearn", "pooch", "pydantic", "numpy", "PIL"}
+
+
+def imports(path: Path, *, top_level: bool = False) -> set[str]:
+    """The modules that a file imports: anywhere, or when it is imported itself."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = tree.body if top_level else list(ast.walk(tree))
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows_point_one_way(path):
+    own = room(path)
+    if own == "__init__":
+        return
+    used = {m.split(".")[1] for m in imports(path) if m.startswith("resnets.")} - {own}
+    if own == "cli":
+        assert "cli" not in used
+        return
+    assert used - {"__version__"} <= ROOMS[own], f"{own} must not import {used - ROOMS[own]}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_no_torchvision_and_light_rooms(path):
+    modules = {m.split(".")[0] for m in imports(path)}
+    assert not modules & {"torchvision", "timm", "torchmetrics"}
+    name = str(path.relative_to(PACKAGE).with_suffix(""))
+    if name.startswith(WITHOUT_TORCH):
+        assert "torch" not in {m.split(".")[0] for m in imports(path, top_level=True)}
+    if room(path) == "cli":  # --help loads every command
+        light = {m for m in imports(path, top_level=True) if m.split(".")[0] in HEAVY}
+        assert not light
+
+
+def test_no_drawers_for_odds_and_ends():
+    names = {path.stem for path in FILES}
+    assert not names & {"utils", "helpers", "common", "base", "misc", "manager"}
