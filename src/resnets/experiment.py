@@ -14,7 +14,7 @@ from resnets.data import NAMES, open_dataset
 from resnets.data.augment import Augment
 from resnets.data.dataset import Dataset, Split
 from resnets.data.holdout import hold_out
-from resnets.data.preprocess import Preprocess, measure
+from resnets.data.preprocess import Preprocess, measure, stored_side
 from resnets.data.samples import choose_split, data_url
 from resnets.errors import DataError, ResourceError, Stopped, UsageError
 from resnets.evaluation import Evaluation, evaluate
@@ -112,7 +112,7 @@ class Experiment:
         self.dataset = open_dataset(
             data,
             root=Path(root) if root is not None else None,
-            image_size=recipe.data.image_size or (None if named else spec.image_size),
+            side=stored_side(recipe.data.image_size or spec.image_size),
             broken=recipe.data.broken,
         )
         if recipe.augment.mirror == "auto":
@@ -122,7 +122,12 @@ class Experiment:
         self.source, self.root = str(data), None if root is None else str(root)
         self.train, self.validation = _parts(self.dataset, recipe)
         channels, side, _ = self.train.images.shape
-        size = side if named else recipe.data.image_size or spec.image_size
+        size = recipe.data.image_size or (side if named else spec.image_size)
+        if size > side:
+            raise UsageError(
+                f"data.image_size is {size}, but {self.dataset.name} has pictures of {side}",
+                hint="leave it out or lower it",
+            )
         self.spec = replace(
             spec, num_classes=len(self.dataset.classes), in_channels=channels, image_size=size
         )
@@ -337,7 +342,8 @@ def evaluate_run(
     dataset = open_dataset(
         data,
         root=Path(root) if root is not None else None,
-        **({} if data in NAMES else {"channels": preprocess.channels, "resize": preprocess.resize}),
+        side=preprocess.resize,
+        channels=preprocess.channels,
     )
     if dataset.classes != model.classes:
         raise DataError(

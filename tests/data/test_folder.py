@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from resnets.data import open_dataset
+from resnets.data.check import check_folder
 from resnets.data.dataset import MemoryImages
-from resnets.data.folder import FolderImages, check_folder, open_folder
+from resnets.data.folder import FolderImages, open_folder
 from resnets.data.images import resize_crop
 from resnets.errors import DataError, UsageError
 
@@ -42,7 +43,7 @@ def split_photos(tmp_path):
 
 
 def small(path: Path, **options):
-    return open_folder(path, image_size=14, **options)  # pictures of 16 x 16
+    return open_folder(path, side=16, **options)  # pictures of 16 x 16
 
 
 def test_classes_directly(photos):
@@ -416,18 +417,18 @@ def test_check_of_a_sound_folder(photos):
 
 
 def test_open_dataset_takes_folders(photos, monkeypatch):
-    assert open_dataset(photos, image_size=14).train.images.shape == (3, 16, 16)
-    assert open_dataset(f"{photos}/", image_size=14, channels=1).train.images.shape == (1, 16, 16)
+    assert open_dataset(photos, side=16).train.images.shape == (3, 16, 16)
+    assert open_dataset(f"{photos}/", side=16, channels=1).train.images.shape == (1, 16, 16)
     monkeypatch.chdir(photos.parent)
-    assert open_dataset("photos", image_size=14).name == "photos"
+    assert open_dataset("photos", side=16).name == "photos"
 
 
 def test_a_name_comes_before_a_folder(photos, monkeypatch):
     photos.rename(photos.parent / "digits")
     monkeypatch.chdir(photos.parent)
     assert open_dataset("digits").classes[0] == "0"
-    assert open_dataset("./digits", image_size=14).classes == ("cat", "dog")
-    assert open_dataset(Path("digits"), image_size=14).classes == ("cat", "dog")
+    assert open_dataset("./digits", side=16).classes == ("cat", "dog")
+    assert open_dataset(Path("digits"), side=16).classes == ("cat", "dog")
 
 
 def test_an_unknown_word(tmp_path, monkeypatch):

@@ -108,7 +108,7 @@ def scrambled(spec):
             buffer.normal_(0, 0.2)
         elif name.endswith("running_var"):
             buffer.uniform_(0.5, 2)
-    for name, parameter in model.named_parameters():
+    for parameter in model.parameters():
         if parameter.ndim == 1:
             torch.nn.init.uniform_(parameter, 0.5, 1)
     return model
@@ -116,8 +116,10 @@ def scrambled(spec):
 
 @pytest.mark.parametrize(
     "name",
-    ["resnet18", "resnet18_a", "resnet18_c", "plain18", "resnet50", "resnet50_v1"]
-    + ["resnext50_32x4d", "resnet20", "resnet20_b", "resnet20_c", "plain20", "resnet29"],
+    [
+        *("resnet18", "resnet18_a", "resnet18_c", "plain18", "resnet50", "resnet50_v1"),
+        *("resnext50_32x4d", "resnet20", "resnet20_b", "resnet20_c", "plain20", "resnet29"),
+    ],
 )
 def test_forward_equals_the_paper_in_float64(name):
     spec = get_spec(name)
@@ -161,7 +163,9 @@ def test_zero_init_residual_makes_every_block_its_shortcut(name):
 def test_deepcopy_and_training_step():
     model = create_model("resnet20", in_channels=1)
     twin = copy.deepcopy(model)
-    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True)
+    )
     twin(torch.rand(4, 1, 32, 32)).sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in twin.parameters())
     assert all(p.grad is None for p in model.parameters())

@@ -93,7 +93,7 @@ def sample(
 
 
 def _check_folder(path: Path, as_json: bool) -> None:
-    from resnets.data.folder import check_folder
+    from resnets.data.check import check_folder
 
     found = check_folder(path)
     groups = {"duplicates": found.duplicates, "leaks": found.leaks, "conflicts": found.conflicts}

@@ -107,8 +107,15 @@ class Preprocess:
 
 def identity(channels: int, size: int) -> Preprocess:
     """Return the preprocessing of a model that has seen no data: crop, and pixels to 0..1."""
-    resize = size if size <= 64 else round(size / 0.875)
-    return Preprocess(channels, resize, size, (0.0,) * channels, (1.0,) * channels)
+    return Preprocess(channels, stored_side(size), size, (0.0,) * channels, (1.0,) * channels)
+
+
+def stored_side(size: int) -> int:
+    """Return the side to which pictures are scaled before a crop of ``size``: 256 for 224.
+
+    Small pictures, such as CIFAR's, are used whole. (He et al. 2015, sec. 3.4.)
+    """
+    return size if size <= 64 else round(size / 0.875)
 
 
 def measure(split: Split, size: int, kind: str) -> Preprocess:

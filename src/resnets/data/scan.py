@@ -1,0 +1,247 @@
+"""What a folder of pictures holds, before any is decoded: splits, classes, files.
+
+    photos/train/<class>/...        photos/<class>/...
+    photos/val/<class>/...          (everything is for training; a held-out part is chosen later)
+    photos/test/<class>/...
+
+``val`` may be called ``valid`` or ``validation``. What counts as a sample: files with a picture's
+extension, and any other file whose content is a picture.
+"""
+
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from resnets.data.images import is_picture, printable
+from resnets.errors import DataError
+
+# The last four cannot be read: they are listed as broken rather than passed over in silence.
+EXTENSIONS = frozenset(
+    (
+        *(".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"),
+        *(".ppm", ".pgm", ".heic", ".heif", ".jxl", ".jp2"),
+    )
+)
+SPLITS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+EXPECTED = "expected photos/<class>/*.jpg, or photos/train/<class>/*.jpg with val/ and test/ beside"
+
+_HIDDEN = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # and all that starts with a dot
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A file that should be a picture: where it is, and of which split and class."""
+
+    path: Path
+    relative: str  # to the data folder, POSIX, NFC
+    split: str
+    label: int
+
+
+@dataclass(frozen=True)
+class Tree:
+    """What was found in a data folder, before any picture was decoded."""
+
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]  # train, validation, test; by relative path in each
+    splits: tuple[str, ...]  # those that are there
+    ignored: tuple[str, ...]  # hidden files and files that are no pictures
+
+
+def scan(path: Path) -> Tree:
+    """Return the classes and samples of a data folder, without decoding them.
+
+    Class ids are the NFC names of the training classes in code-point order. Raises DataError for
+    a folder in no known layout, a class without pictures, or a class that train does not have.
+    """
+    try:
+        return _Scan(path).tree()
+    except OSError as error:
+        where = printable(error.filename or path)
+        raise DataError(
+            f"{where}: cannot be read: {error.strerror}", hint="check its permissions"
+        ) from error
+
+
+@dataclass
+class _Scan:
+    """One walk through a data folder."""
+
+    root: Path
+    ignored: list[str] = field(default_factory=list)
+
+    def tree(self) -> Tree:
+        if not self.root.exists():
+            raise DataError(f"{printable(self.root)}: there is no such folder", hint=EXPECTED)
+        if not self.root.is_dir():
+            raise DataError(
+                f"{printable(self.root)}: is a file, not a folder of pictures", hint=EXPECTED
+            )
+        found = {split: self.classes(folder) for split, folder in self.splits().items()}
+        classes = sorted(found["train"])
+        for split, folders in found.items():
+            if strange := sorted(set(folders) - set(classes)):
+                raise self.fault(
+                    f"{split} has a class that train has not: {printable(strange[0])}",
+                    hint="class numbers come from train, by name; rename or move the folder",
+                )
+        if len(classes) == 1:
+            raise self.fault(f"only one class: {printable(classes[0])}", hint=EXPECTED)
+        samples: list[Sample] = []
+        for split, folders in found.items():
+            part = [
+                Sample(file, self.relative(file), split, classes.index(name))
+                for name, folder in folders.items()
+                for file in self.pictures(folder)
+            ]
+            samples += sorted(part, key=lambda sample: sample.relative)
+        tree = Tree(tuple(classes), tuple(samples), tuple(found), tuple(sorted(set(self.ignored))))
+        check_not_empty(self.root, tree, samples)
+        return tree
+
+    def splits(self) -> dict[str, Path]:
+        """Return the folders of the splits that are there, in the order train, validation, test."""
+        folders = {f.name: f for f in self.visible(self.root) if os.path.isdir(f)}
+        named = {name: folder for name, folder in folders.items() if name in SPLITS}
+        if "train" not in named:
+            if named:
+                raise self.fault(f"{next(iter(named))}/ but no train/", hint=EXPECTED)
+            return {"train": self.root}
+        others = [name for name in folders if name not in SPLITS]
+        if len(named) == 1 and others:
+            inside = self.visible(folders["train"])
+            if not any(os.path.isdir(f) for f in inside):
+                return {"train": self.root}  # a class of trains
+            if any(self.pictures(folders[name]) for name in others):
+                raise self.fault(
+                    f"train/ has folders inside and {printable(others[0])}/ beside it: is it a "
+                    "split or a class?",
+                    hint="move the folders that are not splits elsewhere",
+                )
+        result: dict[str, Path] = {}
+        for name in SPLITS:
+            if name in named:
+                if SPLITS[name] in result:
+                    raise self.fault(
+                        f"{result[SPLITS[name]].name}/ and {name}/ mean the same split",
+                        hint="keep one of them",
+                    )
+                result[SPLITS[name]] = named[name]
+        self.ignored += [f"{printable(name)}/" for name in others]
+        return result
+
+    def classes(self, folder: Path) -> dict[str, Path]:
+        """Return the class folders of one split by NFC name."""
+        result: dict[str, Path] = {}
+        loose = []
+        for entry in self.visible(folder):
+            if not os.path.isdir(entry):
+                if _is_sample(entry):
+                    loose.append(entry)
+                else:
+                    self.ignored.append(printable(self.relative(entry)))
+                continue
+            # Bytes that are not UTF-8 are written out, so that the name can go into any file.
+            name = unicodedata.normalize("NFC", entry.name)
+            name = name.encode("utf-8", "backslashreplace").decode()
+            if name in result:
+                raise self.fault(
+                    f"two folders have the same name {printable(name)}, in two Unicode forms",
+                    hint="put their pictures into one",
+                )
+            result[name] = entry
+        if loose:
+            raise self.fault(
+                f"{plural(len(loose), 'picture')} outside the class folders: "
+                f"{printable(self.relative(loose[0]))}",
+                hint=EXPECTED,
+            )
+        if not result:
+            raise self.fault(f"no class folders in {printable(folder)}", hint=EXPECTED)
+        return result
+
+    def pictures(self, folder: Path) -> list[Path]:
+        """Return the files below a folder that should be pictures, each real folder once."""
+        seen = {_identity(self.root), _identity(folder.parent)}
+        found: list[Path] = []
+        waiting = [folder]
+        while waiting:
+            current = waiting.pop()
+            try:
+                identity = _identity(current)
+                entries = self.visible(current)
+            except OSError:
+                found.append(current)  # reading it as a picture will say why it cannot be read
+                continue
+            if identity in seen:  # a loop of symbolic links
+                continue
+            seen.add(identity)
+            for entry in entries:
+                if os.path.isdir(entry):
+                    waiting.append(entry)
+                elif _is_sample(entry):
+                    found.append(entry)
+                else:
+                    self.ignored.append(printable(self.relative(entry)))
+        return found
+
+    def visible(self, folder: Path) -> list[Path]:
+        """Return what is in a folder, by name, without what systems and programs leave there."""
+        result = []
+        for entry in sorted(folder.iterdir()):
+            if entry.name.startswith(".") or entry.name.lower() in _HIDDEN:
+                self.ignored.append(printable(self.relative(entry)))
+            else:
+                result.append(entry)
+        return result
+
+    def relative(self, path: Path) -> str:
+        return unicodedata.normalize("NFC", path.relative_to(self.root).as_posix())
+
+    def fault(self, what: str, *, hint: str) -> DataError:
+        """Return an error that shows what the folder holds."""
+        names = [f"{p.name}/" if os.path.isdir(p) else p.name for p in self.visible(self.root)]
+        listed = ", ".join(printable(name) for name in names[:8]) or "nothing"
+        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+        return DataError(f"{printable(self.root)}: {what} (found: {listed}{more})", hint=hint)
+
+
+def check_not_empty(root: Path, tree: Tree, samples: Iterable[Sample]) -> None:
+    """Raise DataError when a class has nothing to train on, or a split nothing at all."""
+    counts = Counter((sample.split, sample.label) for sample in samples)
+    if not counts:
+        raise DataError(f"{printable(root)}: no pictures", hint=EXPECTED)
+    for label, name in enumerate(tree.classes):
+        if not counts["train", label]:
+            raise DataError(
+                f"{printable(root)}: class {printable(name)} has no pictures to train on",
+                hint="remove the folder, or put pictures into it",
+            )
+    for split in tree.splits:
+        if not any(counts[split, label] for label in range(len(tree.classes))):
+            raise DataError(f"{printable(root)}: {split} has no pictures", hint="remove the folder")
+
+
+def _is_sample(path: Path) -> bool:
+    if path.suffix.lower() in EXTENSIONS or not os.path.exists(path):  # a link to nothing is broken
+        return True
+    return path.is_file() and is_picture(path)  # a pipe would wait for ever
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def plural(count: int, what: str) -> str:
+    """Return such as 1 picture, 2 pictures."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
