@@ -136,7 +136,7 @@ class Experiment:
     def run(self, *, resuming: bool, overwrite: bool, progress: RunProgress) -> Run:
         """Train, evaluate and write everything."""
         recipe, folder = self.recipe, self.folder
-        model = self._build()
+        model = self.build()
         state = RunState(model, build_optimizer(model, recipe.optimizer), self._identity())
         if resuming:
             state.load(folder.state)
@@ -152,7 +152,7 @@ class Experiment:
         stop = StopRequest()
         try:
             with progress, stop:
-                fit(state, self._feed(), self.validation, recipe, folder, progress, stop)
+                fit(state, self.feed(), self.validation, recipe, folder, progress, stop)
             record["results"] = self._results(state)
             self._save(model, record)
             record["status"] = "finished"
@@ -169,14 +169,16 @@ class Experiment:
         write_report([folder.path])
         return Run(folder.path, record["results"])
 
-    def _build(self) -> ResNet:
+    def build(self) -> ResNet:
+        """Return the network with the recipe's seed, in training layout on the device."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             model = create_model(self.spec)
         model.preprocess, model.classes = self.preprocess, self.dataset.classes
         return model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
-    def _feed(self) -> Feed:
+    def feed(self) -> Feed:
+        """Return the training split as the recipe augments and normalises it."""
         augment = self.recipe.augment
         black = (0,) * self.spec.in_channels
         mean = tuple(round(255 * value) for value in self.preprocess.channel_mean)
@@ -261,7 +263,7 @@ class Experiment:
 
     def _position(self, state: RunState) -> dict[str, Any]:
         steps = total_steps(self.recipe, len(self.train))
-        batches = len(self._feed().indices(0))
+        batches = len(self.feed().indices(0))
         return {
             "step": state.step,
             "steps": steps,

@@ -15,7 +15,6 @@ def models(
     counts: Annotated[
         bool, typer.Option("--counts", help="Add exact parameters and multiply-adds.")
     ] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print a Markdown table.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the named models; their families also take other depths (resnet26, plain14).
@@ -42,10 +41,5 @@ def models(
         print_json(rows)
     elif not rows:
         say(f'no model matches "{pattern}"; `resnets models` lists all {len(ZOO)}')
-    elif markdown:
-        print(f"| {' | '.join(rows[0])} |\n|{' --- |' * len(rows[0])}")
-        for row in rows:
-            cells = (f"{v:,}" if isinstance(v, int) else str(v) for v in row.values())
-            print(f"| {' | '.join(cells)} |")
     else:
         print_table(list(rows[0]), [list(row.values()) for row in rows])

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from resnets.errors import CheckpointError
-from resnets.files import writing
+from resnets.files import write_bytes
 
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
 
@@ -74,8 +74,7 @@ class RunState:
             "metrics": self.metrics,
         }
         metadata = {"state": json.dumps(values), "sha256": _digest(tensors)}
-        with writing(path) as temporary:
-            save_file(tensors, temporary, metadata)
+        write_bytes(path, to_safetensors(tensors, metadata))
 
     def load(self, path: Path) -> None:
         """Continue from the state in ``path``.

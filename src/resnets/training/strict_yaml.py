@@ -17,11 +17,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for (key, _), name in zip(node.value, keys, strict=True):
-            if keys.count(name) > 1:
-                raise yaml.MarkedYAMLError(
-                    problem=f'duplicate key "{name}"', problem_mark=key.start_mark
-                )
+        for position, name in enumerate(keys):
+            if name in keys[:position]:
+                mark = node.value[position][0].start_mark
+                raise yaml.MarkedYAMLError(problem=f'duplicate key "{name}"', problem_mark=mark)
         return super().construct_mapping(node, deep)
 
 

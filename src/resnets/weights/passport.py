@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.files import writing
+from resnets.files import write_bytes
 from resnets.spec import Spec
 
 SCHEMA_VERSION = 1
@@ -34,8 +34,8 @@ def save(path: Path, tensors: dict[str, Tensor], passport: Passport) -> None:
     """Write weights and passport to ``path``, whole or not at all. Raises ResourceError."""
     values = {"schema_version": SCHEMA_VERSION, **vars(passport), "spec": passport.spec.to_dict()}
     text = json.dumps(values, ensure_ascii=False)
-    with writing(path) as temporary:
-        save_file({k: t.contiguous() for k, t in tensors.items()}, temporary, {_KEY: text})
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, to_safetensors(contiguous, {_KEY: text}))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Passport]:

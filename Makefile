@@ -1,0 +1,50 @@
+# `make demo` and `make test` need nothing but Python 3.11 or later; they make the environment.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: demo test test-all check lint types format table cifar clean
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	touch $@
+
+demo: $(INSTALLED)  ## train resnet20 on handwritten digits, two minutes on two cores
+	$(BIN)/resnets train digits --model resnet20 --out runs/demo --overwrite
+	$(BIN)/resnets data sample digits --split test --count 6 --out runs/demo-pictures
+	$(BIN)/resnets predict runs/demo runs/demo-pictures/*.png
+	@echo
+	@echo "Open runs/demo/report.html in a browser."
+
+test: $(INSTALLED)  ## the default test suite
+	$(BIN)/python -m pytest
+
+test-all: $(INSTALLED)  ## the slow tests too
+	$(BIN)/python -m pytest -m ""
+
+check: lint types test  ## what CI runs
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+format: $(INSTALLED)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+table: $(INSTALLED)  ## rewrite the README's model table
+	$(BIN)/python docs/model_table.py --write
+
+cifar: $(INSTALLED)  ## 1,200 iterations of the paper's recipe on CIFAR-10, under ten minutes
+	$(BIN)/resnets data get cifar10
+	$(BIN)/resnets train cifar10 --model resnet20 --recipe he2015_cifar \
+		--set schedule.iterations=1200 --out runs/cifar --overwrite
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,281 @@
+"""The command line as a user meets it: output, exit codes, one-line errors."""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from conftest import coloured
+from resnets import cli
+
+QUICK = ["--set", "schedule.epochs=2", "--set", "batch_size=8", "--set", "data.image_size=16"]
+
+
+@pytest.fixture
+def resnets(monkeypatch, capsys):
+    """Run the command line in this process; return (exit code, stdout, stderr)."""
+
+    def run(*words) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["resnets", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> tuple[Path, Path]:
+    """A folder of pictures and a finished run on it."""
+    folder = tmp_path_factory.mktemp("trained")
+    for label, name in enumerate(["apple", "basil"]):
+        (folder / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            coloured(label, number).save(folder / "photos" / name / f"{number}.png")
+    words = ["train", folder / "photos", "--model", "resnet8", "--out", folder / "run", *QUICK]
+    subprocess.run([sys.executable, "-m", "resnets", *map(str, words)], check=True)
+    return folder / "photos", folder / "run"
+
+
+def one_line_error(err: str) -> str:
+    """Check that the last words on stderr are one error line, at most a hint, no traceback."""
+    lines = err.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("error: "))
+    rest = lines[start + 1 :]
+    assert "Traceback" not in err
+    assert len(rest) <= 1
+    assert all(line.startswith(" hint: ") for line in rest)
+    return "\n".join(lines[start:])
+
+
+def test_help_is_fast_and_has_examples():
+    commands = ["models", "show", "train", "evaluate", "predict", "report"]
+    for words in ([], *([c] for c in commands), *(["data", c] for c in ("get", "check", "sample"))):
+        code = (
+            "import sys; from resnets.cli import main\n"
+            "try: main()\n"
+            "finally: assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules)"
+        )
+        result = subprocess.run(
+            [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True
+        )
+        assert result.returncode == 0, result.stderr
+        examples = result.stdout.partition("Examples:\n")[2].splitlines()[:2]
+        assert all(line.strip().startswith("resnets ") for line in examples)
+        assert len(examples) == 2
+
+
+def test_models(resnets):
+    code, out, _ = resnets("models", "resnet50*", "--json")
+    assert code == 0
+    assert [row["model"] for row in json.loads(out)] == ["resnet50", "resnet50_v1"]
+    code, out, _ = resnets("models", "resnet20", "--counts")
+    assert "269,722" in out
+    assert "40,551,040" in out
+    assert resnets("models", "nothing")[0] == 0
+
+
+def test_show(resnets):
+    code, out, _ = resnets("show", "resnet50")
+    assert code == 0
+    assert "stride on the 3x3" in out
+    assert "25,557,032 parameters, 4,089,184,256 multiply-adds" in out
+    assert "[1x1, 256; 3x3, 256; 1x1, 1024] x 6" in out
+    shown = json.loads(resnets("show", "resnet20", "--num-classes", "100", "--json")[1])
+    assert shown["parameters"] == 269_722 + 90 * 65
+    assert shown["spec"]["shortcut"] == "A"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["show", "resnet5O"], 2, 'no model is called "resnet5O"'),
+        (["show", "resnet21"], 2, "nearest valid depth: 20 or 26"),
+        (["trian", "digits"], 2, "train"),
+        (["show"], 2, "Missing argument"),
+        (["show", "resnet50", "--image-size", "big"], 2, "image-size"),
+        (["train", "digits", "--recipe", "he2016"], 2, 'no recipe is called "he2016"'),
+        (["train", "digits", "--model", "vgg"], 2, 'no model is called "vgg"'),
+        (["train", "digits", "--set", "optimizer.lr=no"], 2, "optimizer.lr"),
+        (["train"], 2, "no data to train on"),
+        (["train", "nowhere/"], 3, "nowhere: there is no such folder"),
+        (["train", "cifer10"], 3, "did you mean cifar10"),
+        (["train", "digits", "--device", "tpu"], 2, 'no device "tpu"'),
+        (["train", "--resume", "nowhere"], 4, "not a run folder"),
+        (["predict", "nowhere", "a.png"], 4, "no such file or run folder"),
+        (["evaluate", "nowhere", "digits"], 4, "no such file or run folder"),
+        (["report", "nowhere"], 4, "nowhere"),
+        (["data", "check", "nowhere/"], 3, "there is no such folder"),
+        (["data", "get", "mnist"], 2, '"mnist" cannot be downloaded'),
+        (["data", "sample", "digits", "--split", "validation", "--out", "x"], 3, "it has train"),
+    ],
+)
+def test_errors_are_one_line_with_the_right_code(
+    resnets, words, code, message, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found, out, err = resnets(*words)
+    assert found == code
+    assert message in one_line_error(err)
+    assert out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(resnets):
+    assert "Traceback" in resnets("show", "vgg", "--debug")[2]
+
+
+def test_predict(resnets, trained):
+    photos, run = trained
+    pictures = [photos / "apple" / "0.png", photos / "basil" / "0.png"]
+    code, out, _ = resnets("predict", run, *pictures, "--json", "--top", 1)
+    assert code == 0
+    answers = json.loads(out)
+    assert [a["path"] for a in answers] == [str(p) for p in pictures]
+    assert [a["predictions"][0]["class"] for a in answers] == ["apple", "basil"]
+    code, out, _ = resnets("predict", run, *pictures)
+    assert len(out.splitlines()) == 2
+    assert "apple" in out.splitlines()[0]
+
+
+def test_predict_goes_on_past_a_broken_picture(resnets, trained, tmp_path):
+    photos, run = trained
+    (tmp_path / "broken.jpg").write_text("hello")
+    code, out, err = resnets(
+        "predict", run, tmp_path / "broken.jpg", photos / "apple/1.png", tmp_path / "none.png"
+    )
+    assert code == 3
+    assert len(out.splitlines()) == 1
+    assert "broken.jpg: is text, not a picture" in err
+    assert "none.png: cannot be read" in err
+
+
+def test_evaluate_agrees_with_the_run(resnets, trained):
+    photos, run = trained
+    code, out, _ = resnets("evaluate", run, photos, "--json")
+    assert code == 0
+    scores = json.loads(out)
+    assert (scores["split"], scores["samples"]) == ("train", 24)
+    assert scores["accuracy"] >= 0.9
+
+
+def test_evaluate_refuses_other_classes(resnets, trained, photos):
+    code, _, err = resnets("evaluate", trained[1], photos)
+    assert code == 3
+    assert "its classes are apple, basil, ceramic" in one_line_error(err)
+
+
+def test_report_of_one_and_of_two(resnets, trained, tmp_path):
+    code, out, _ = resnets("report", trained[1], "--out", tmp_path / "one.html")
+    assert (code, out.strip()) == (0, str(tmp_path / "one.html"))
+    shutil.copytree(trained[1], tmp_path / "twin")
+    assert resnets("report", trained[1], tmp_path / "twin", "--out", tmp_path / "two.html")[0] == 0
+    assert "twin" in (tmp_path / "two.html").read_text()
+
+
+def test_data_check_finds_what_is_wrong(resnets, photos):
+    code, out, _ = resnets("data", "check", photos)
+    assert code == 0
+    assert "ceramic" in out
+    shutil.copy(photos / "apple/0.png", photos / "basil/twin.png")
+    (photos / "apple/broken.png").write_bytes(b"")
+    code, out, _ = resnets("data", "check", photos)
+    assert code == 3
+    assert "broken: apple/broken.png" in out
+    assert "the same picture in two classes: apple/0.png, basil/twin.png" in out
+    assert json.loads(resnets("data", "check", photos, "--json")[1])["sound"] is False
+
+
+def test_data_sample(resnets, tmp_path):
+    code, out, _ = resnets("data", "sample", "digits", "--count", "3", "--out", tmp_path / "s")
+    assert code == 0
+    assert len(out.splitlines()) == len(list((tmp_path / "s").iterdir())) == 3
+
+
+def test_a_broken_picture_or_an_empty_class_stops_before_anything_is_written(
+    resnets, photos, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    (photos / "apple/broken.jpg").write_bytes(b"\xff\xd8\xff")
+    code, _, err = resnets("train", photos, "--model", "resnet8", *QUICK)
+    assert code == 3
+    assert "1 of 31 pictures cannot be read" in err
+    assert "--set data.broken=skip" in err
+    (photos / "apple/broken.jpg").unlink()
+    (photos / "empty").mkdir()
+    code, _, err = resnets("train", photos, "--model", "resnet8", *QUICK)
+    assert code == 3
+    assert "class empty has no pictures to train on" in one_line_error(err)
+    assert [p.name for p in tmp_path.iterdir()] == ["photos"]
+
+
+def test_skipped_pictures_are_listed(resnets, photos, tmp_path):
+    (photos / "apple/broken.jpg").write_bytes(b"\xff\xd8\xff")
+    words = ["--model", "resnet8", *QUICK, "--set", "data.broken=skip", "--out", tmp_path / "run"]
+    code, _, err = resnets("train", photos, *words)
+    assert code == 0
+    assert "1 left out, listed in" in err
+    listed = json.loads((tmp_path / "run/data.json").read_text())["skipped"]
+    assert [item["path"] for item in listed] == ["apple/broken.jpg"]
+
+
+def test_a_full_disk_ends_in_one_line_and_no_half_file(photos, tmp_path):
+    """The limit on a file's size stands for the disk: the weights do not fit."""
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    words = ["train", photos, "--model", "resnet8", *QUICK, "--out", tmp_path / "run"]
+    result = subprocess.run(
+        [sys.executable, "-m", "resnets", *map(str, words)],
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+    )
+    assert result.returncode == 7, result.stderr
+    assert "cannot be written: File too large" in one_line_error(result.stderr)
+    files = [p.name for p in (tmp_path / "run").rglob("*") if p.is_file()]
+    assert "model.safetensors" not in files
+    assert not [name for name in files if name.endswith(".tmp")]
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
+
+
+def test_ctrl_c_and_resume(photos, tmp_path):
+    words = ["train", photos, "--model", "resnet8", *QUICK, "--set", "schedule.epochs=400"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "resnets", *map(str, words), "--out", str(tmp_path / "run")],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    state = tmp_path / "run/state/last.safetensors"
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped and saved at step" in one_line_error(err)
+    assert f"go on with: resnets train --resume {tmp_path / 'run'}" in err
+    assert "\x1b" not in err  # no colours in a pipe
+
+
+def test_a_reader_that_leaves_is_no_error():
+    command = f"{sys.executable} -m resnets models --json | head -1"
+    result = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True
+    )
+    assert result.stderr == ""
+
+
+def test_version(resnets):
+    assert resnets("--version")[1].startswith("resnets 0.")
+    assert os.environ.get("PYTHONWARNINGS") is None

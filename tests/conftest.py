@@ -1,0 +1,44 @@
+"""Small data sets and runs that many tests share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from resnets.data.dataset import Dataset, MemoryImages, whole
+
+torch.set_num_threads(2)
+
+
+def coloured(label: int, number: int, side: int = 40) -> Image.Image:
+    """A noisy picture whose dominant colour is its class."""
+    noise = np.random.default_rng(1000 * label + number).integers(0, 90, (side, side, 3))
+    noise[:, :, label % 3] += 120
+    return Image.fromarray(noise.astype(np.uint8))
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """A folder of pictures: three classes that their colours tell apart, ten of each."""
+    for label, name in enumerate(["apple", "basil", "ceramic"]):
+        folder = tmp_path / "photos" / name
+        folder.mkdir(parents=True)
+        for number in range(10):
+            coloured(label, number).save(folder / f"{number}.png")
+    return tmp_path / "photos"
+
+
+def tiny_dataset(train: int = 50, test: int = 20, side: int = 8) -> Dataset:
+    """Pictures of noise with a bright half that is the class: learned in seconds."""
+
+    def part(count: int, seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        labels = torch.arange(count) % 2
+        pixels = torch.randint(0, 100, (count, side, side, 3), generator=generator)
+        pixels[:, : side // 2] += 100 * (1 - labels[:, None, None, None])
+        pixels[:, side // 2 :] += 100 * labels[:, None, None, None]
+        return whole(MemoryImages(pixels.byte()), labels)
+
+    return Dataset("tiny", ("top", "bottom"), part(train, 0), None, part(test, 1), "0" * 64, False)

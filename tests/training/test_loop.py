@@ -1,0 +1,249 @@
+"""The loop: what a step does, what a run writes, and that going on is going on."""
+
+import json
+import os
+import signal
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors import safe_open
+
+import resnets.experiment
+from conftest import tiny_dataset
+from resnets import create_model, open_model
+from resnets.errors import CheckpointError, NonFiniteError, ResourceError, Stopped, UsageError
+from resnets.experiment import train
+from resnets.training import loop
+from resnets.training.recipe import OptimizerRecipe, load_recipe
+from resnets.training.step import build_optimizer, training_step
+
+RECIPE = load_recipe(
+    "default", ["schedule.epochs=3", "batch_size=8", "data.holdout=10", "optimizer.lr=0.05"]
+)
+
+
+@pytest.fixture
+def tiny(monkeypatch):
+    """Make `digits` mean the tiny data set, so that whole runs take a second."""
+    monkeypatch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: tiny_dataset())
+
+
+def run(out, recipe=RECIPE, **options):
+    return train("digits", model="resnet8", recipe=recipe, out=out, quiet=True, **options)
+
+
+def interrupt_at(monkeypatch, step, number=signal.SIGTERM):
+    """Send this process a signal within a step, as a scheduler or a person would."""
+    count = iter(range(1000))
+
+    def stepping(*arguments, **options):
+        if next(count) == step:
+            os.kill(os.getpid(), number)
+        return training_step(*arguments, **options)
+
+    monkeypatch.setattr(loop, "training_step", stepping)
+
+
+def tensors(path):
+    with safe_open(path, framework="pt") as file:
+        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+
+
+def without_times(path):
+    times = ("train_seconds", "data_seconds", "images_per_second", "seconds")
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k not in times} for line in lines]
+
+
+def test_one_step_is_sgd_written_out():
+    torch.manual_seed(0)
+    model = create_model("resnet8", num_classes=3).double()
+    twin = create_model("resnet8", num_classes=3).double()
+    twin.load_state_dict(model.state_dict())
+    recipe = OptimizerRecipe(lr=9.0, momentum=0.9, nesterov=True, weight_decay=0.01)
+    optimizer = build_optimizer(model, recipe)
+    velocity = [torch.zeros_like(p) for p in twin.parameters()]
+    for _ in range(3):
+        images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
+        labels = torch.tensor([0, 1, 2, 1])
+        loss, correct = training_step(model, optimizer, images, labels, lr=0.1)
+        logits = twin(images)
+        expected = F.cross_entropy(logits, labels)
+        gradients = torch.autograd.grad(expected, list(twin.parameters()))
+        assert loss == pytest.approx(expected.item(), rel=1e-12)
+        assert correct == (logits.argmax(1) == labels).sum()
+        with torch.no_grad():
+            for p, v, g in zip(twin.parameters(), velocity, gradients, strict=True):
+                g = g + 0.01 * p * (p.ndim > 1)  # only convolutions and classifier decay
+                v.mul_(0.9).add_(g)
+                p.sub_(0.1 * (g + 0.9 * v))
+    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
+
+
+def test_a_run_learns_and_writes_its_folder(tiny, tmp_path):
+    result = run(tmp_path / "run")
+    assert result.results["test"]["accuracy"] >= 0.9
+    assert result.results["test"]["samples"] == 20
+    assert result.results["validation"]["samples"] == 10
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["status"] == "finished"
+    assert record["results"] == result.results
+    assert record["progress"]["step"] == record["progress"]["steps"] == 15
+    assert record["model"]["spec"]["num_classes"] == 2
+    metrics = [
+        json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    ]
+    assert [line["step"] for line in metrics] == [5, 10, 15]
+    assert all(line["samples"] == 40 for line in metrics)
+    assert load_recipe(tmp_path / "run/recipe.yaml").schedule.epochs == 3
+    assert result.report.read_text().startswith("<!")
+    names = {p.name for p in (tmp_path / "run").iterdir()}
+    assert not [name for name in names if name.endswith(".tmp")]
+    model = open_model(tmp_path / "run")
+    assert model.classes == ("top", "bottom")
+    assert not model.training
+
+
+def test_iterations_stop_within_an_epoch(tiny, tmp_path):
+    recipe = load_recipe(RECIPE, ["schedule.iterations=7"])
+    result = run(tmp_path / "run", recipe)
+    metrics = without_times(tmp_path / "run/metrics.jsonl")
+    assert [line["step"] for line in metrics] == [5, 7]
+    assert [line["samples"] for line in metrics] == [40, 16]
+    assert result.results["train"]["images_per_second"] > 0
+
+
+def test_two_runs_are_equal_to_the_bit(tiny, tmp_path):
+    for name in "ab":
+        run(tmp_path / name)
+    a, b = (tensors(tmp_path / name / "model.safetensors") for name in "ab")
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    run(tmp_path / "c", load_recipe(RECIPE, ["seed=1"]))
+    c = tensors(tmp_path / "c" / "model.safetensors")
+    assert not torch.equal(a["fc.weight"], c["fc.weight"])
+
+
+@pytest.mark.parametrize("step", [0, 1, 4, 5, 9, 14])
+def test_stopped_and_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, step):
+    run(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, step)
+        with pytest.raises(Stopped, match=f"saved at step {step + 1} of 15") as caught:
+            run(tmp_path / "parts")
+    assert caught.value.exit_code == 75
+    assert str(tmp_path / "parts") in caught.value.hint
+    assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
+    resumed = train(resume=tmp_path / "parts", quiet=True)
+    for name in ("model.safetensors", "state/last.safetensors"):
+        a, b = tensors(tmp_path / "whole" / name), tensors(tmp_path / "parts" / name)
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[key], b[key]) for key in a)
+    metrics = [without_times(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
+    assert metrics[0] == metrics[1]
+    assert (
+        resumed.results["test"]
+        == json.loads((tmp_path / "whole/run.json").read_text())["results"]["test"]
+    )
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tiny, tmp_path, monkeypatch):
+    interrupt_at(monkeypatch, 2, signal.SIGINT)
+    with pytest.raises(Stopped) as caught:
+        run(tmp_path / "run")
+    assert caught.value.exit_code == 130
+    assert caught.value.hint == f"go on with: resnets train --resume {tmp_path / 'run'}"
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_resume_auto(tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run", resume="auto")
+    finished = run(tmp_path / "run", resume="auto")
+    assert run(tmp_path / "run", resume="auto") == finished  # nothing left to do
+
+
+def test_another_recipe_or_data_set_is_refused(tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run")
+    with pytest.raises(CheckpointError, match=r"optimizer.lr: 0.05 before, 0.1 now"):
+        run(tmp_path / "run", load_recipe(RECIPE, ["optimizer.lr=0.1"]), resume="auto")
+    other = tiny_dataset()
+    object.__setattr__(other, "fingerprint", "f" * 64)
+    monkeypatch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: other)
+    with pytest.raises(CheckpointError, match=r"data: 0000.* before, ffff.* now"):
+        train(resume=tmp_path / "run", quiet=True)
+
+
+def test_a_damaged_state_is_refused(tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 3)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run")
+    state = tmp_path / "run/state/last.safetensors"
+    content = bytearray(state.read_bytes())
+    content[-100] ^= 1
+    state.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged: its tensors do not have their digest"):
+        train(resume=tmp_path / "run", quiet=True)
+    state.write_bytes(content[:1000])
+    with pytest.raises(CheckpointError, match="missing or damaged"):
+        train(resume=tmp_path / "run", quiet=True)
+
+
+def test_a_non_finite_loss_stops_before_the_update(tiny, tmp_path, monkeypatch):
+    before = {}
+
+    def poisoned(model, optimizer, images, labels, **options):
+        if len(before) == 6:
+            images = images * float("nan")
+            before["weights"] = model.fc.weight.clone()
+        before[len(before)] = True
+        try:
+            return training_step(model, optimizer, images, labels, **options)
+        except NonFiniteError:
+            assert torch.equal(model.fc.weight, before["weights"])
+            raise
+
+    monkeypatch.setattr(loop, "training_step", poisoned)
+    with pytest.raises(NonFiniteError, match=r"the loss is nan at step 6 \(epoch 2, batch 1"):
+        run(tmp_path / "run")
+    details = json.loads((tmp_path / "run/nonfinite.json").read_text())
+    assert details["step"] == 6
+    assert len(details["samples"]) == 8
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
+    healthy = tensors(tmp_path / "run/state/last.safetensors")
+    assert all(t.isfinite().all() for t in healthy.values())
+
+
+def test_a_run_is_never_overwritten_by_accident(tiny, tmp_path):
+    run(tmp_path / "run", load_recipe(RECIPE, ["schedule.iterations=1"]))
+    with pytest.raises(UsageError, match="there is a run in it already") as caught:
+        run(tmp_path / "run")
+    assert "--overwrite" in caught.value.hint
+    (tmp_path / "run/notes.txt").write_text("mine")
+    run(tmp_path / "run", load_recipe(RECIPE, ["schedule.iterations=2"]), overwrite=True)
+    assert (tmp_path / "run/notes.txt").read_text() == "mine"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/thesis.tex").write_text("mine")
+    with pytest.raises(UsageError, match="not empty and not a run"):
+        run(tmp_path / "other", overwrite=True)
+
+
+def test_a_folder_that_cannot_be_written(tiny, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ResourceError):
+        run(tmp_path / "file")
+    with pytest.raises(ResourceError, match="cannot be written"):
+        run(tmp_path / "file" / "run")
+
+
+def test_without_tensorboard(tiny, tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
+    run(tmp_path / "run", load_recipe(RECIPE, ["schedule.iterations=1"]))
+    assert not (tmp_path / "run/tensorboard").exists()
