@@ -5,11 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 from PIL import Image
 
 from resnets.data.dataset import Dataset, MemoryImages, whole
 
 torch.set_num_threads(2)
+settings.register_profile("shared machine", deadline=None)
+settings.load_profile("shared machine")
 
 
 def coloured(label: int, number: int, side: int = 40) -> Image.Image:

@@ -1,6 +1,7 @@
 """Exact metrics of a model on a split: each sample counted once."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 import torch
@@ -45,7 +46,7 @@ class Evaluation:
         """Return the metrics as JSON-able values."""
         return {
             "samples": len(self.labels),
-            "loss": self.loss,
+            "loss": self.loss if isfinite(self.loss) else None,  # JSON has no NaN
             "accuracy": self.accuracy,
             "top5_accuracy": self.top5 / len(self.labels),
             "confusion": self.confusion,

@@ -16,7 +16,7 @@ from resnets.data.dataset import Dataset, Split
 from resnets.data.holdout import hold_out
 from resnets.data.preprocess import Preprocess, measure, stored_side
 from resnets.data.samples import choose_split, data_url
-from resnets.errors import DataError, ResourceError, Stopped, UsageError
+from resnets.errors import CheckpointError, DataError, ResourceError, Stopped, UsageError
 from resnets.evaluation import Evaluation, evaluate
 from resnets.files import write_json, write_text
 from resnets.nn import ResNet
@@ -76,7 +76,7 @@ def train(
         record = folder.read()
         data = data if data is not None else record["data"]["source"]
         root = root if root is not None else record["data"]["root"]
-        model, recipe, resuming = record["model"]["name"], folder.recipe, True
+        model, recipe = record["model"]["name"], folder.recipe
     else:
         if data is None:
             raise UsageError("there is no data to train on", hint="give a data set or a folder")
@@ -84,13 +84,17 @@ def train(
             recipe = load_recipe(recipe, settings)
             settings = ()
         folder = RunFolder(Path(out) if out is not None else _default_out(data, model, recipe))
-        resuming = resume is not None and folder.record.exists()
-        record = folder.read() if resuming else {}
+        record = folder.read() if resume is not None and folder.record.exists() else {}
+        if record.get("status") == "finished":
+            _check_same(record, folder, str(data), model, recipe)
     if record.get("status") == "finished":
         return Run(folder.path, record["results"])
     recipe = load_recipe(recipe, settings)
     return Experiment(data, model, recipe, folder, root, device).run(
-        resuming=resuming, overwrite=overwrite, progress=RunProgress(quiet=quiet)
+        # A run that was killed before its first state starts again.
+        resuming=bool(record) and folder.state.exists(),
+        overwrite=overwrite or bool(record),
+        progress=RunProgress(quiet=quiet),
     )
 
 
@@ -119,7 +123,9 @@ class Experiment:
             augment = recipe.augment.model_copy(update={"mirror": self.dataset.mirror})
             recipe = recipe.model_copy(update={"augment": augment})
         self.recipe, self.folder = recipe, folder
-        self.source, self.root = str(data), None if root is None else str(root)
+        # A folder that is called like a data set is told from it by its "./".
+        self.source = f"./{data}" if not named and str(data) in NAMES else str(data)
+        self.root = None if root is None else str(root)
         self.train, self.validation = _parts(self.dataset, recipe)
         channels, side, _ = self.train.images.shape
         size = recipe.data.image_size or (side if named else spec.image_size)
@@ -143,10 +149,10 @@ class Experiment:
             record = folder.read()
         else:
             folder.create(overwrite=overwrite)
-            write_text(folder.recipe, recipe.to_yaml())
-            write_json(folder.data, {"skipped": [asdict(s) for s in self.dataset.skipped]})
             record = self._record()
         folder.write_record(record | {"status": "running"})
+        write_text(folder.recipe, recipe.to_yaml())
+        write_json(folder.data, {"skipped": [asdict(s) for s in self.dataset.skipped]})
         for line in self._opening():
             progress.say(line)
         stop = StopRequest()
@@ -160,8 +166,9 @@ class Experiment:
             record["status"] = "stopped"
             stopped.exit_code = stop.exit_code
             raise
-        except BaseException:
-            record["status"] = "failed"
+        except BaseException as error:
+            interrupted = isinstance(error, KeyboardInterrupt)
+            record["status"] = "stopped" if interrupted else "failed"
             raise
         finally:
             record["progress"] = self._position(state)
@@ -325,6 +332,22 @@ class Experiment:
         ]
 
 
+def _check_same(
+    record: dict[str, Any], folder: RunFolder, data: str, model: str, recipe: Recipe
+) -> None:
+    """Raise UsageError when a finished run is not the one that is asked for."""
+    done = load_recipe(folder.recipe)
+    if recipe.augment.mirror == "auto":  # recipe.yaml says what it came to
+        recipe = recipe.model_copy(
+            update={"augment": recipe.augment.model_copy(update={"mirror": done.augment.mirror})}
+        )
+    if (record["data"]["source"], record["model"]["name"], done) != (data, model, recipe):
+        raise UsageError(
+            f"{folder.path}: holds a finished run with other data, model or recipe",
+            hint="give another --out",
+        )
+
+
 def evaluate_run(
     run: str | Path,
     data: str | Path,
@@ -340,7 +363,8 @@ def evaluate_run(
     """
     model = open_model(run).to(choose_device(device))
     preprocess = model.preprocess
-    assert isinstance(preprocess, Preprocess)  # open_model sets it
+    if not isinstance(preprocess, Preprocess):
+        raise CheckpointError(f"{run}: it does not say how pictures are to be preprocessed")
     dataset = open_dataset(
         data,
         root=Path(root) if root is not None else None,

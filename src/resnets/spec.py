@@ -74,6 +74,8 @@ class Spec:
         ):
             if not _positive(getattr(self, name)):
                 raise SpecError(f"spec: {name} must be a positive whole number")
+        if not isinstance(self.zero_init_residual, bool):
+            raise SpecError("spec: zero_init_residual must be true or false")
         if len(self.depths) != len(self.widths):
             raise SpecError(
                 f"spec: {len(self.depths)} depths but {len(self.widths)} widths",

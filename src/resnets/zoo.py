@@ -166,7 +166,7 @@ def get_spec(name: str) -> Spec:
                 raise UsageError(
                     f'no model is called "{name}": {error.message}', hint=error.hint
                 ) from None
-    close = nearest(name, list(ZOO))
+    close = nearest(name.lower().replace("o", "0"), list(ZOO))  # resnet5O
     question = f"did you mean {close}?  " if close else ""
     raise UsageError(
         f'no model is called "{name}"',

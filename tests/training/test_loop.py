@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -166,6 +167,37 @@ def test_resume_auto(tiny, tmp_path, monkeypatch):
     assert run(tmp_path / "run", resume="auto") == finished  # nothing left to do
 
 
+def test_resume_auto_does_not_take_another_run_for_its_own(tiny, tmp_path):
+    run(tmp_path / "run")
+    with pytest.raises(UsageError, match="finished run with other data, model or recipe"):
+        run(tmp_path / "run", load_recipe(RECIPE, ["seed=5"]), resume="auto")
+
+
+def test_a_run_killed_before_its_first_state_starts_again(tiny, tmp_path, monkeypatch):
+    def killed(*arguments, **options):
+        raise SystemExit(9)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_step", killed)
+        with pytest.raises(SystemExit):
+            run(tmp_path / "run")
+    assert not (tmp_path / "run/state").exists()
+    again = run(tmp_path / "run", resume="auto")
+    assert again.results["test"] == run(tmp_path / "other").results["test"]
+
+
+def test_a_held_out_loss_without_bound_is_written_as_null(tiny, tmp_path, monkeypatch):
+    evaluate = loop.evaluate
+
+    def unbounded(*arguments, **options):
+        return replace(evaluate(*arguments, **options), loss=float("inf"))
+
+    monkeypatch.setattr(loop, "evaluate", unbounded)
+    run(tmp_path / "run")
+    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["validation_loss"] for line in lines] == [None] * 3
+
+
 def test_another_recipe_or_data_set_is_refused(tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_at(patch, 3)
@@ -239,7 +271,7 @@ def test_a_folder_that_cannot_be_written(tiny, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError):
         run(tmp_path / "file")
-    with pytest.raises(ResourceError, match="cannot be written"):
+    with pytest.raises(ResourceError, match="cannot be made"):
         run(tmp_path / "file" / "run")
 
 

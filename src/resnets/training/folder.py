@@ -26,10 +26,11 @@ class RunFolder:
         self.report = path / "report.html"
 
     def create(self, *, overwrite: bool = False) -> None:
-        """Make the folder and prove that it can be written.
+        """Make the folder.
 
-        Raises UsageError when something is there already, unless it is a run and ``overwrite`` is
-        given, which removes the run's files and nothing else.
+        Raises ResourceError when it cannot be made, and UsageError when something is there already,
+        unless it is a run and ``overwrite`` is given, which removes the run's files and nothing
+        else.
         """
         if self.path.exists() and not self.path.is_dir():
             raise ResourceError(f"{self.path}: is a file, not a folder", hint="give another --out")
@@ -45,7 +46,12 @@ class RunFolder:
                 hint = f"--resume {self.path} goes on with it, --overwrite starts again"
                 raise UsageError(f"{self.path}: there is a run in it already", hint=hint)
             raise UsageError(f"{self.path}: is not empty and not a run", hint="give another --out")
-        write_text(self.metrics, "")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ResourceError(
+                f"{self.path}: cannot be made: {error.strerror}", hint="give another --out"
+            ) from None
 
     def read(self) -> dict[str, Any]:
         """Return run.json. Raises CheckpointError when there is none or it is damaged."""
