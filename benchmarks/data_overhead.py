@@ -18,7 +18,7 @@ from resnets.experiment import Experiment
 from resnets.training.environment import environment
 from resnets.training.folder import RunFolder
 from resnets.training.recipe import load_recipe
-from resnets.training.step import build_optimizer, training_step
+from resnets.training.step import training_step
 
 
 def main() -> None:
@@ -32,8 +32,7 @@ def main() -> None:
     experiment = Experiment(
         "cifar10", "resnet20", recipe, RunFolder(Path("unused")), options.root, "cpu"
     )
-    model, feed = experiment.build(), experiment.feed()
-    optimizer = build_optimizer(model, recipe.optimizer)
+    state, feed = experiment.state(), experiment.feed()
     indices = feed.indices(0)
     still = feed.batch(indices[0], 0)
 
@@ -41,7 +40,7 @@ def main() -> None:
         began = time.monotonic()
         for step in range(options.steps):
             images, labels = feed.batch(indices[step], 0) if fed else still
-            training_step(model, optimizer, images, labels, lr=0.01)
+            training_step(state.model, state.optimizer, images, labels, lr=0.01)
         return options.steps * recipe.batch_size / (time.monotonic() - began)
 
     run(True)  # warm up

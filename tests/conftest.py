@@ -9,6 +9,7 @@ from hypothesis import settings
 from PIL import Image
 
 from resnets.data.dataset import Dataset, MemoryImages, whole
+from resnets.data.preprocess import Preprocess
 
 torch.set_num_threads(2)
 settings.register_profile("shared machine", deadline=None)
@@ -20,6 +21,13 @@ def coloured(label: int, number: int, side: int = 40) -> Image.Image:
     noise = np.random.default_rng(1000 * label + number).integers(0, 90, (side, side, 3))
     noise[:, :, label % 3] += 120
     return Image.fromarray(noise.astype(np.uint8))
+
+
+def resize_crop(image: Image.Image, resize: int, size: int) -> np.ndarray:
+    """The pixels (H, W, C) that a model sees of a picture, before they are normalised."""
+    channels = len(image.getbands())
+    preprocess = Preprocess(channels, resize, size, (0.0,) * channels, (1.0,) * channels)
+    return (255 * preprocess(image)[0]).round().byte().permute(1, 2, 0).numpy()
 
 
 @pytest.fixture

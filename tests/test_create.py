@@ -30,7 +30,8 @@ def test_options_are_fields_of_the_spec():
     assert model.conv1.in_channels == 4
     assert model.spec == replace(get_spec("resnet20"), num_classes=7, in_channels=4)
     assert create_model(model.spec).spec == model.spec
-    assert model.preprocess(torch.zeros(1, 4, 32, 32).byte()).shape == (1, 4, 32, 32)
+    for size in (32, 40):
+        assert model.preprocess(torch.zeros(1, 4, size, size).byte()).shape == (1, 4, 32, 32)
 
 
 def test_unknown_options_and_names():
@@ -92,7 +93,8 @@ def without_metadata(header):
 def with_passport(**changes):
     def change(header):
         passport = json.loads(header["__metadata__"]["resnets"]) | changes
-        return {**header, "__metadata__": {"resnets": json.dumps(passport)}}
+        metadata = header["__metadata__"] | {"resnets": json.dumps(passport)}
+        return {**header, "__metadata__": metadata}
 
     return change
 
@@ -129,6 +131,15 @@ def test_damaged_and_missing_files(weights, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(CheckpointError, match=r"there is no model.safetensors in it"):
         open_model(tmp_path / "empty")
+
+
+def test_a_flipped_bit_is_found(weights):
+    _, path = weights
+    content = bytearray(path.read_bytes())
+    content[-1000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="its tensors do not have their digest"):
+        open_model(path)
 
 
 def test_passport_round_trip(weights):

@@ -17,7 +17,23 @@ COUNTS = [row for row in ROWS if row["model"] in ZOO]
 def test_counts_cover_the_zoo():
     """Only v2 nets, which the zoo does not have yet, are left out of the published counts."""
     assert all(row in COUNTS or row["model"].endswith("_v2") for row in ROWS)
-    assert len(COUNTS) > 50
+    counted = {row["model"] for row in COUNTS}
+    assert set(ZOO) - counted == {"resnet32_b", "resnet44_b", "resnet1202_c"}
+
+
+@pytest.mark.parametrize("depth", [20, 32, 44, 56, 110, 1202])
+def test_options_b_and_c_by_formula(depth):
+    """Option B adds two projections with batch norm; option C one more for every other block."""
+    a, b, c = (profile(f"resnet{depth}{option}") for option in ("", "_b", "_c"))
+    n = (depth - 2) // 6
+    widths = (16, 32, 64)
+    grown = [(16, 32), (32, 64)]
+    assert b.parameters - a.parameters == sum(i * o + 2 * o for i, o in grown)
+    same = [(w, n if w == 16 else n - 1) for w in widths]
+    assert c.parameters - b.parameters == sum(count * (w * w + 2 * w) for w, count in same)
+    maps = {16: 32 * 32, 32: 16 * 16, 64: 8 * 8}
+    assert b.macs - a.macs == sum(i * o * maps[o] for i, o in grown)
+    assert c.macs - b.macs == sum(count * w * w * maps[w] for w, count in same)
 
 
 @pytest.mark.parametrize("row", COUNTS, ids=lambda row: row["model"])

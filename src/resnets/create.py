@@ -4,6 +4,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from resnets.data.preprocess import Preprocess, identity
 from resnets.errors import CheckpointError, UsageError, nearest
 from resnets.nn import ResNet
@@ -32,7 +34,7 @@ def create_model(model: str | Spec, *, weights: str | Path | None = None, **opti
     network = ResNet(spec)
     network.preprocess = identity(spec.in_channels, spec.image_size)
     if weights is not None:
-        _load(network, Path(weights))
+        _fill(network, Path(weights), *passport.load(Path(weights)))
     return network
 
 
@@ -41,8 +43,15 @@ def open_model(path: str | Path) -> ResNet:
 
     Raises CheckpointError when there is none or it is damaged.
     """
-    _, travel = passport.load(Path(path))
-    return create_model(travel.spec, weights=path).eval()
+    return restore(path)[0]
+
+
+def restore(path: str | Path) -> tuple[ResNet, passport.Passport]:
+    """Return the model that ``open_model`` returns, and its passport."""
+    tensors, travel = passport.load(Path(path))
+    network = create_model(travel.spec)
+    _fill(network, Path(path), tensors, travel)
+    return network.eval(), travel
 
 
 def _function(spec: Spec) -> Spec:
@@ -50,8 +59,10 @@ def _function(spec: Spec) -> Spec:
     return replace(spec, image_size=224, zero_init_residual=False)
 
 
-def _load(network: ResNet, path: Path) -> None:
-    tensors, travel = passport.load(path)
+def _fill(
+    network: ResNet, path: Path, tensors: dict[str, Tensor], travel: passport.Passport
+) -> None:
+    """Put the weights of a file into a network, with what travels with them."""
     made_for = travel.spec
     expected = network.state_dict()
     wrong = sorted(expected.keys() ^ tensors.keys()) + [

@@ -2,14 +2,20 @@
 
 from dataclasses import dataclass
 from math import isfinite
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resnets.create import restore
+from resnets.data import open_dataset
 from resnets.data.dataset import Split
+from resnets.data.holdout import divide
 from resnets.data.preprocess import Preprocess
+from resnets.device import choose_device
+from resnets.errors import DataError, NonFiniteError
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Evaluation:
         """Return the metrics as JSON-able values."""
         return {
             "samples": len(self.labels),
-            "loss": self.loss if isfinite(self.loss) else None,  # JSON has no NaN
+            "loss": self.loss,
             "accuracy": self.accuracy,
             "top5_accuracy": self.top5 / len(self.labels),
             "confusion": self.confusion,
@@ -59,7 +65,8 @@ def evaluate(
 ) -> Evaluation:
     """Return the answers of ``model``, in evaluation mode, on every sample of ``split``.
 
-    The model keeps its device and mode. Raises ValueError for an empty split.
+    The model keeps its device and mode. Raises ValueError for an empty split and NonFiniteError
+    when an answer is NaN or infinite.
     """
     if len(split) == 0:
         raise ValueError("there is nothing to evaluate: the split is empty")
@@ -78,6 +85,8 @@ def evaluate(
         predicted.append(logits.argmax(1).cpu())
         confidence.append(logits.softmax(1).amax(1).cpu())
     model.train(training)
+    if not isfinite(loss):
+        raise NonFiniteError(f"the loss on {len(split):,} samples is {loss}")
     return Evaluation(
         labels=split.labels,
         predicted=torch.cat(predicted),
@@ -86,3 +95,43 @@ def evaluate(
         top5=top5,
         classes=classes,
     )
+
+
+def evaluate_run(
+    run: str | Path,
+    data: str | Path,
+    *,
+    split: str | None = None,
+    root: str | Path | None = None,
+    device: str = "auto",
+) -> tuple[str, Evaluation]:
+    """Return the name of a part of ``data`` and what a trained model answers on it.
+
+    On the data that it was trained on, the parts are those of the run, the held-out one included;
+    a folder of pictures without parts is taken whole, as "all". ``split`` names the part; left out,
+    it is the last one there is: test, else validation. Raises CheckpointError when there is no
+    model in ``run``, UsageError or DataError when there is no such part or the classes are others.
+    """
+    model, passport = restore(run)
+    model, made = model.to(choose_device(device)), passport.made
+    preprocess = cast(Preprocess, model.preprocess)
+    dataset = open_dataset(
+        data,
+        root=Path(root) if root is not None else None,
+        side=preprocess.resize,
+        channels=preprocess.channels,
+        broken=made.get("recipe", {}).get("data", {}).get("broken", "error"),
+    )
+    if dataset.classes != model.classes:
+        raise DataError(
+            f"{data}: its classes are {', '.join(dataset.classes[:8])}, the model's are "
+            f"{', '.join(model.classes[:8])}",
+            hint="evaluate on data with the classes that the model was trained on",
+        )
+    if made.get("data", {}).get("fingerprint") == dataset.fingerprint:
+        how = made["recipe"]["data"]
+        dataset = divide(dataset, how["holdout"], how["split_seed"])
+    elif split is None and list(dataset.parts) == ["train"]:
+        return "all", evaluate(model, dataset.train, preprocess)
+    part = split or list(dataset.parts)[-1]
+    return part, evaluate(model, dataset.part(part), preprocess)

@@ -138,7 +138,8 @@ class Spec:
             "B": "option B shortcuts (projected where the shape changes)",
             "C": "option C shortcuts (projected everywhere)",
         }[self.shortcut]
-        return f"{blocks}, {shortcut}, {self.stem} stem"
+        start = ", residual branches start at zero" if self.zero_init_residual else ""
+        return f"{blocks}, {shortcut}, {self.stem} stem{start}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""

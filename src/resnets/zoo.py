@@ -130,19 +130,27 @@ def _table() -> dict[str, Spec]:
 ZOO: dict[str, Spec] = _table()
 
 
-def _cifar_by_name(match: re.Match[str]) -> Spec:
-    # A depth that both rules fit is made of basic blocks; 9n+2 alone (29, 1001) of bottlenecks.
+def _residual_by_name(match: re.Match[str]) -> Spec:
     depth, option = int(match["depth"]), match["option"]
+    if depth in IMAGENET_STAGES:  # such as resnet50_c: the depth is ImageNet's with any option
+        return imagenet(depth, name=match[0], shortcut=(option or "b").upper())
+    # A depth that both rules fit is made of basic blocks; 9n+2 alone (29, 1001) of bottlenecks.
     if option is None and depth % 6 != 2 and depth % 9 == 2:
         return cifar_bottleneck(depth)
     return cifar(depth, name=match[0], shortcut=(option or "a").upper())
 
 
+def _plain_by_name(match: re.Match[str]) -> Spec:
+    depth = int(match["depth"])
+    family = imagenet if depth in IMAGENET_STAGES else cifar
+    return family(depth, name=match[0], shortcut="none")
+
+
 # Names beyond the table, such as resnet26, resnet98_b or plain14. The table is asked first, since
-# resnet50 and resnet164 would be 6n+2 too.
+# resnet164 would be 6n+2 too.
 FAMILIES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Spec]]] = [
-    (re.compile(r"resnet(?P<depth>\d{1,5})(_(?P<option>[bc]))?"), _cifar_by_name),
-    (re.compile(r"plain(\d{1,5})"), lambda m: cifar(int(m[1]), name=m[0], shortcut="none")),
+    (re.compile(r"resnet(?P<depth>[1-9]\d{0,4})(_(?P<option>[abc]))?"), _residual_by_name),
+    (re.compile(r"plain(?P<depth>[1-9]\d{0,4})"), _plain_by_name),
 ]
 
 

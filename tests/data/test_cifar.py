@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnets.data.cifar import LAYOUTS, data_roots, open_cifar
+from resnets.data.cifar import LAYOUTS, data_root, open_cifar
 from resnets.errors import DataError, UsageError
 
 TRAIN, TEST = 6, 4  # records in a file
@@ -303,13 +303,13 @@ def test_the_root_holds_the_layout_or_is_it(tmp_path):
 def test_where_it_is_looked_for(tmp_path, monkeypatch):
     monkeypatch.delenv("RESNETS_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    assert data_roots() == [tmp_path / "cache" / "resnets" / "data"]
+    assert data_root() == tmp_path / "cache" / "resnets" / "data"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert data_roots() == [tmp_path / ".cache" / "resnets" / "data"]
+    assert data_root() == tmp_path / ".cache" / "resnets" / "data"
     monkeypatch.setenv("RESNETS_DATA", str(tmp_path / "named"))
-    assert data_roots() == [tmp_path / "named"]
-    assert data_roots(tmp_path) == [tmp_path]
+    assert data_root() == tmp_path / "named"
+    assert data_root(tmp_path) == tmp_path
     build(tmp_path / "named", "cifar-10-batches-bin")
     assert len(open_cifar("cifar10", layouts=SMALL["cifar10"]).test) == TEST
 

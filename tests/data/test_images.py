@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import resize_crop
 from resnets.data.images import (
     PictureTooLargeError,
     decode,
     is_picture,
     pixels,
-    resize_crop,
     square,
 )
 from resnets.errors import DataError, UsageError

@@ -70,6 +70,14 @@ def test_stored_pictures_are_cropped_as_decoded_ones():
     assert torch.equal(preprocess(stored)[:1], preprocess(Image.fromarray(data[0])))
 
 
+def test_a_cropped_size_is_no_exception():
+    """Raw pixels of the crop's size are scaled like any others, as a picture of that size is."""
+    preprocess = identity(3, 112)
+    data = pixels(1, 112)
+    batch = torch.from_numpy(data).permute(0, 3, 1, 2)
+    assert torch.equal(preprocess(batch), preprocess(Image.fromarray(data[0])))
+
+
 def test_json_round_trip():
     split = whole(MemoryImages(torch.from_numpy(pixels())), torch.zeros(50))
     for kind in ("channel", "pixel_mean"):

@@ -1,6 +1,6 @@
 import pytest
 
-from resnets.report import wording
+from resnets import wording
 
 
 @pytest.mark.parametrize(

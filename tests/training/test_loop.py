@@ -2,8 +2,8 @@
 
 import json
 import os
+import shlex
 import signal
-from dataclasses import replace
 
 import pytest
 import torch
@@ -13,8 +13,16 @@ from safetensors import safe_open
 import resnets.experiment
 from conftest import tiny_dataset
 from resnets import create_model, open_model
-from resnets.errors import CheckpointError, NonFiniteError, ResourceError, Stopped, UsageError
+from resnets.errors import (
+    CheckpointError,
+    DataError,
+    NonFiniteError,
+    ResourceError,
+    Stopped,
+    UsageError,
+)
 from resnets.experiment import train
+from resnets.report import read_run
 from resnets.training import loop
 from resnets.training.recipe import OptimizerRecipe, load_recipe
 from resnets.training.step import build_optimizer, training_step
@@ -126,13 +134,20 @@ def test_two_runs_are_equal_to_the_bit(tiny, tmp_path):
     assert not torch.equal(a["fc.weight"], c["fc.weight"])
 
 
-@pytest.mark.parametrize("step", [0, 1, 4, 5, 9, 14])
-def test_stopped_and_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, step):
-    run(tmp_path / "whole")
+SOME = [(15, step) for step in (0, 4, 9, 14)] + [(7, step) for step in (1, 4, 6)]
+ALL = [(steps, step) for steps in (7, 15) for step in range(steps) if (steps, step) not in SOME]
+
+
+@pytest.mark.parametrize(
+    ("steps", "step"), SOME + [pytest.param(*case, marks=pytest.mark.slow) for case in ALL]
+)
+def test_stopped_and_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, steps, step):
+    recipe = load_recipe(RECIPE, [f"schedule.iterations={steps}"])  # epochs of five steps
+    run(tmp_path / "whole", recipe)
     with monkeypatch.context() as patch:
         interrupt_at(patch, step)
-        with pytest.raises(Stopped, match=f"saved at step {step + 1} of 15") as caught:
-            run(tmp_path / "parts")
+        with pytest.raises(Stopped, match=f"saved at step {step + 1} of {steps}") as caught:
+            run(tmp_path / "parts", recipe)
     assert caught.value.exit_code == 75
     assert str(tmp_path / "parts") in caught.value.hint
     assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
@@ -186,16 +201,112 @@ def test_a_run_killed_before_its_first_state_starts_again(tiny, tmp_path, monkey
     assert again.results["test"] == run(tmp_path / "other").results["test"]
 
 
-def test_a_held_out_loss_without_bound_is_written_as_null(tiny, tmp_path, monkeypatch):
+def test_a_run_whose_state_is_gone_is_left_alone(tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 12)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run")
+    (tmp_path / "run/state/last.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="its state is gone"):
+        train(resume=tmp_path / "run", quiet=True)
+    with pytest.raises(CheckpointError, match="its state is gone"):
+        run(tmp_path / "run", resume="auto")
+    assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
+
+
+def test_interrupted_in_the_last_evaluation(tiny, tmp_path, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(resnets.experiment, "evaluate", interrupted)
+        with pytest.raises(Stopped) as caught:
+            run(tmp_path / "run")
+    assert caught.value.exit_code == 130
+    assert "resnets train --resume" in caught.value.hint
+    assert train(resume=tmp_path / "run", quiet=True).results == run(tmp_path / "b").results | {
+        "train": train(resume=tmp_path / "run", quiet=True).results["train"]
+    }
+
+
+def test_divergence_ends_before_the_state_is_replaced(tiny, tmp_path, monkeypatch):
     evaluate = loop.evaluate
+    seen = []
 
-    def unbounded(*arguments, **options):
-        return replace(evaluate(*arguments, **options), loss=float("inf"))
+    def diverging(model, *arguments, **options):
+        seen.append(0)
+        if len(seen) == 2:
+            model.fc.weight.data.fill_(float("nan"))
+        return evaluate(model, *arguments, **options)
 
-    monkeypatch.setattr(loop, "evaluate", unbounded)
+    monkeypatch.setattr(loop, "evaluate", diverging)
+    with pytest.raises(NonFiniteError, match="the loss on 10 samples is nan"):
+        run(tmp_path / "run")
+    healthy = tensors(tmp_path / "run/state/last.safetensors")
+    assert all(t.isfinite().all() for t in healthy.values())
+
+
+def test_a_bad_weight_is_found_without_held_out_samples(tiny, tmp_path, monkeypatch):
+    def spoiled(model, *arguments, **options):
+        result = training_step(model, *arguments, **options)
+        model.fc.bias.data[0] = float("inf")
+        return result
+
+    monkeypatch.setattr(loop, "training_step", spoiled)
+    recipe = load_recipe(RECIPE, ["schedule.iterations=1", "data.holdout=0"])
+    with pytest.raises(NonFiniteError, match=r"fc.bias has a value that is NaN or infinite"):
+        run(tmp_path / "run", recipe)
+
+
+def test_tensorboard_has_every_epoch_once_after_a_resume(tiny, tmp_path, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    for step in (4, 6):  # at the end of an epoch, and within one
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, step)
+            with pytest.raises(Stopped):
+                run(tmp_path / f"{step}")
+        train(resume=tmp_path / f"{step}", quiet=True)
+        events = accumulator.EventAccumulator(str(tmp_path / f"{step}/tensorboard")).Reload()
+        assert [event.step for event in events.Scalars("train/loss")] == [5, 10, 15]
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("data.image_size=64", "data.image_size is 64, but tiny has pictures of 8"),
+        ("augment.padding=8", "cannot be reflected so far"),
+    ],
+)
+def test_sizes_that_do_not_fit(tiny, tmp_path, setting, message):
+    with pytest.raises(UsageError, match=message):
+        run(tmp_path / "run", load_recipe(RECIPE, [setting]))
+    assert not (tmp_path / "run").exists()
+
+
+def test_single_pictures_with_maps_of_1x1_are_refused(tiny, tmp_path):
+    recipe = load_recipe(RECIPE, ["batch_size=1"])
+    with pytest.raises(UsageError, match="last maps are 1x1"):
+        train("digits", model="resnet18", recipe=recipe, out=tmp_path / "run")
+
+
+def test_the_report_reads_what_training_writes(tiny, tmp_path):
     run(tmp_path / "run")
-    lines = (tmp_path / "run/metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["validation_loss"] for line in lines] == [None] * 3
+    record = read_run(tmp_path / "run")
+    assert record.notes == ()
+    assert [epoch.step for epoch in record.epochs] == [5, 10, 15]
+    stages = [stage.name for stage in record.model.stages]
+    assert stages == ["conv1", "layer1", "layer2", "layer3", "fc"]
+    assert "batch_size: 8" in record.recipe_text
+
+
+def test_the_command_in_the_record_repeats_the_run(tiny, tmp_path):
+    run(tmp_path / "my run")
+    words = shlex.split(json.loads((tmp_path / "my run/run.json").read_text())["command"])
+    assert words[:3] == ["resnets", "train", "digits"]
+    options = [word.removeprefix("--") for word in words[3:]]
+    train(words[2], **dict(zip(options[::2], options[1::2], strict=True)), quiet=True)
+    a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("my run", "my run-again"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_another_recipe_or_data_set_is_refused(tiny, tmp_path, monkeypatch):
@@ -208,7 +319,7 @@ def test_another_recipe_or_data_set_is_refused(tiny, tmp_path, monkeypatch):
     other = tiny_dataset()
     object.__setattr__(other, "fingerprint", "f" * 64)
     monkeypatch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: other)
-    with pytest.raises(CheckpointError, match=r"data: 0000.* before, ffff.* now"):
+    with pytest.raises(DataError, match=r"data: 0000.* before, ffff.* now"):
         train(resume=tmp_path / "run", quiet=True)
 
 

@@ -63,6 +63,12 @@ def test_epochs_and_iterations_replace_each_other():
         ("batch_size.x=1", "batch_size is a value, not a section"),
         ("seed=[", "--set seed=["),
         ("seed=!!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        ("seed=!!binary aGVsbG8=", "could not determine a constructor"),
+        ("seed=!!timestamp 2001-01-01", "could not determine a constructor"),
+        ("seed=&a [*a]", "aliases are not allowed"),
+        ("seed=99999999999999999999", "seed: Input should be less than"),
+        ("seed=" + 5000 * "9", "Exceeds the limit"),
+        ("name=a/../../b", "name: String should match pattern"),
     ],
 )
 def test_bad_settings_end_in_one_line(setting, message):

@@ -13,6 +13,8 @@ from resnets import __version__
 from resnets.cli import data, evaluate, models, predict, report, show, train
 from resnets.errors import ResnetsError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 # Plain help: it starts faster than rich's and keeps the examples as they are written.
 app = typer.Typer(
     name="resnets",
@@ -51,11 +53,17 @@ def main() -> None:
     debug = "--debug" in sys.argv  # at any place, although --help shows it once
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        sys.exit(typer.main.get_command(app).main(arguments, "resnets", standalone_mode=False))
+        code = typer.main.get_command(app).main(arguments, "resnets", standalone_mode=False)
+        if code == 130:  # what typer makes of Ctrl-C
+            raise KeyboardInterrupt
+        sys.exit(code)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
     except (Exception, KeyboardInterrupt) as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
+            print(error.format_message(), file=sys.stderr)  # type: ignore[union-attr]
+            sys.exit(2)
         if debug:
             traceback.print_exc()
         message, hint, code = _explain(error)
@@ -75,9 +83,11 @@ def _explain(error: BaseException) -> tuple[str, str, int]:
         return error.format_message(), "`resnets --help` lists what there is", 2
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted", "", 130
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return f"{error.filename or 'a file'}: {error.strerror}", "free some space", 7
-    if isinstance(error, MemoryError):
-        return "out of memory", "lower batch_size or data.image_size", 7
     kind = type(error).__name__
+    if isinstance(error, OSError) and error.errno:
+        hint = "free some space" if error.errno in FULL else "check that it is there and yours"
+        return f"{error.filename or 'a file'}: {error.strerror}", hint, 7
+    # torch's own errors are told by name: importing it to compare would take seconds
+    if kind in ("MemoryError", "OutOfMemoryError") or "DefaultCPUAllocator" in str(error):
+        return "out of memory", "lower batch_size or data.image_size", 7
     return f"unexpected {kind}: {error}", "this is a bug; --debug shows where it happened", 1

@@ -7,12 +7,21 @@ import typer
 
 from resnets.cli.output import Json, print_json, print_table, say
 
-app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Fetch, check and sample data sets."
-)
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Root = Annotated[
     Path | None, typer.Option(help="Where CIFAR is; default: $RESNETS_DATA or the user's cache.")
 ]
+
+
+@app.callback()
+def data() -> None:
+    """Fetch, check and sample data sets.
+
+    \b
+    Examples:
+      resnets data check photos/
+      resnets data get cifar10
+    """
 
 
 @app.command()
@@ -34,7 +43,9 @@ def get(
 
 @app.command()
 def check(
-    data: Annotated[str, typer.Argument(help="A data set's name or a folder of pictures.")],
+    source: Annotated[
+        str, typer.Argument(help="A data set's name or a folder of pictures.", metavar="DATA")
+    ],
     root: Root = None,
     as_json: Json = False,
 ) -> None:
@@ -50,18 +61,13 @@ def check(
     """
     from resnets.data import NAMES, open_dataset
 
-    if data not in NAMES and Path(data).is_dir():
-        _check_folder(Path(data), as_json)
+    if source not in NAMES and Path(source).is_dir():
+        _check_folder(Path(source), as_json)
         return
-    dataset = open_dataset(data, root=root)
+    dataset = open_dataset(source, root=root)
     counts = {
         part: {name: int((split.labels == i).sum()) for i, name in enumerate(dataset.classes)}
-        for part, split in (
-            ("train", dataset.train),
-            ("validation", dataset.validation),
-            ("test", dataset.test),
-        )
-        if split is not None
+        for part, split in dataset.parts.items()
     }
     if as_json:
         print_json({"name": dataset.name, "fingerprint": dataset.fingerprint, "counts": counts})
@@ -72,7 +78,9 @@ def check(
 
 @app.command()
 def sample(
-    data: Annotated[str, typer.Argument(help="A data set's name or a folder of pictures.")],
+    source: Annotated[
+        str, typer.Argument(help="A data set's name or a folder of pictures.", metavar="DATA")
+    ],
     out: Annotated[Path, typer.Option(help="The folder that the pictures go to.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     count: Annotated[int, typer.Option(help="How many, spread over the split.", min=1)] = 6,
@@ -88,7 +96,7 @@ def sample(
     from resnets.data import open_dataset
     from resnets.data.samples import write_samples
 
-    for path in write_samples(open_dataset(data, root=root), split, count, out):
+    for path in write_samples(open_dataset(source, root=root), split, count, out):
         print(path)
 
 

@@ -13,7 +13,7 @@ def evaluate(
     data: Annotated[str, typer.Argument(help="A data set's name or a folder of pictures.")],
     split: Annotated[
         str | None,
-        typer.Option(help="train, validation or test; default: the last of these that exists."),
+        typer.Option(help="train, validation or test; default: test, else validation, else all."),
     ] = None,
     root: Annotated[
         Path | None, typer.Option(help="Where CIFAR is; default: $RESNETS_DATA or the cache.")
@@ -28,7 +28,7 @@ def evaluate(
       resnets evaluate runs/demo digits
       resnets evaluate runs/photos-resnet18 more-photos/ --json
     """
-    from resnets.experiment import evaluate_run
+    from resnets.evaluation import evaluate_run
 
     part, scores = evaluate_run(run, data, split=split, root=root, device=device)
     if as_json:

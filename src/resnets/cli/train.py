@@ -1,5 +1,6 @@
 """`resnets train`: from data to a run folder."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +14,13 @@ def train(
         str | None,
         typer.Argument(help="digits, cifar10, cifar100, or a folder of pictures in class folders."),
     ] = None,
-    model: Annotated[str, typer.Option(help="A model's name.")] = "resnet18",
-    recipe: Annotated[str, typer.Option(help="A recipe's name, or a YAML file.")] = "default",
+    model: Annotated[
+        str | None, typer.Option(help="A model's name.", show_default="resnet18")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="A recipe's name, or a YAML file.", show_default="default"),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override, such as optimizer.lr=0.05.")
     ] = None,
@@ -45,9 +51,11 @@ def train(
     from resnets.training.recipe import load_recipe
     from resnets.zoo import get_spec
 
-    get_spec(model)  # a wrong name or recipe is found before torch takes its seconds to load
-    if resume is None or resume == "auto":
-        load_recipe(recipe, settings or [])
+    # A wrong name or recipe is found before torch takes its seconds to load.
+    if model is not None:
+        get_spec(model)
+    if recipe is not None or settings:
+        load_recipe(recipe or "default", settings or [])
     from resnets import experiment
 
     run = experiment.train(
@@ -67,4 +75,5 @@ def train(
     for part, name in (("test", "test accuracy"), ("validation", "held-out accuracy")):
         if scores := run.results[part]:
             print(f"{name} {scores['accuracy']:.4f} ({scores['samples']:,} pictures)")
-    say(f"look at {run.report}; use it with: resnets predict {run.path} PICTURE...")
+    folder = shlex.quote(str(run.path))
+    say(f"look at {run.report}; use it with: resnets predict {folder} PICTURE...")

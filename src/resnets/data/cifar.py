@@ -81,14 +81,14 @@ LAYOUTS: dict[str, tuple[Layout, ...]] = {
 }
 
 
-def data_roots(root: Path | None = None) -> list[Path]:
-    """Return the folders to look in: ``root`` alone, else $RESNETS_DATA alone, else the cache."""
+def data_root(root: Path | None = None) -> Path:
+    """Return the folder to look in: ``root``, else $RESNETS_DATA, else the user's cache."""
     if root is not None:
-        return [root]
+        return root
     if named := os.environ.get("RESNETS_DATA"):
-        return [Path(named).expanduser()]
+        return Path(named).expanduser()
     cache = os.environ.get("XDG_CACHE_HOME")
-    return [(Path(cache) if cache else Path.home() / ".cache") / "resnets" / "data"]
+    return (Path(cache) if cache else Path.home() / ".cache") / "resnets" / "data"
 
 
 def open_cifar(
@@ -102,7 +102,7 @@ def open_cifar(
     """
     if name not in LAYOUTS:
         raise UsageError(f'no CIFAR data set is called "{name}"', hint="cifar10 or cifar100")
-    layout, folder = _find(name, data_roots(root), layouts or LAYOUTS[name])
+    layout, folder = _find(name, data_root(root), layouts or LAYOUTS[name])
     classes = _classes(name, layout, folder)
     train = [_read(name, folder / file, layout, layout.records[0]) for file in layout.train]
     parts = {
@@ -130,15 +130,14 @@ def open_cifar(
     )
 
 
-def _find(name: str, roots: list[Path], layouts: Sequence[Layout]) -> tuple[Layout, Path]:
-    for root in roots:
-        for layout in layouts:
-            if (root / layout.folder).is_dir():
-                return layout, root / layout.folder
-            if root.resolve().name == layout.folder and root.is_dir():
-                return layout, root
+def _find(name: str, root: Path, layouts: Sequence[Layout]) -> tuple[Layout, Path]:
+    for layout in layouts:
+        if (root / layout.folder).is_dir():
+            return layout, root / layout.folder
+        if root.resolve().name == layout.folder and root.is_dir():
+            return layout, root
     raise DataError(
-        f"{name} is not in {', '.join(printable(root) for root in roots)}: no folder "
+        f"{name} is not in {printable(root)}: no folder "
         f"{' or '.join(layout.folder for layout in layouts)}",
         hint=f"`resnets data get {name}` downloads it; --root or RESNETS_DATA says where it is",
     )

@@ -7,6 +7,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from resnets.errors import DataError, UsageError
+
 
 class ImageSource(Protocol):
     """Pictures of one size, by number."""
@@ -98,3 +100,21 @@ class Dataset:
     fingerprint: str  # SHA-256 over what the samples are; equal fingerprints, equal data
     mirror: bool  # a picture flipped left to right keeps its class (false for digits)
     skipped: Sequence[Skipped] = field(default=())
+
+    @property
+    def parts(self) -> dict[str, Split]:
+        """The parts that are there, by name: train, validation, test."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in parts.items() if split is not None}
+
+    def part(self, name: str) -> Split:
+        """Return a part by name; raises UsageError for another word, DataError where it lacks."""
+        if name not in ("train", "validation", "test"):
+            raise UsageError(
+                f'there is no split "{name}"', hint="choose from train, validation, test"
+            )
+        if name not in self.parts:
+            raise DataError(
+                f"{self.name} has no {name} part", hint=f"it has {', '.join(self.parts)}"
+            )
+        return self.parts[name]

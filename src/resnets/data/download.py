@@ -1,6 +1,6 @@
 """Fetch CIFAR: the official archive first, then whoever else has the same bytes.
 
-Nothing is believed: an archive is checked as a whole before it is opened, and the record files,
+Nothing is believed: an official archive is checked as a whole before it is opened, and the records,
 whatever source they came from, are checked one by one. They are put together in a temporary folder
 and renamed, so under the final name there is a whole data set or none.
 """
@@ -19,7 +19,7 @@ from typing import Protocol
 
 import numpy as np
 
-from resnets.data.cifar import CIFAR10_CLASSES, data_roots
+from resnets.data.cifar import CIFAR10_CLASSES, data_root
 from resnets.data.images import decode, pixels, printable
 from resnets.errors import DataError, ResourceError, UsageError
 
@@ -212,7 +212,7 @@ def get(
     if name not in releases:
         raise UsageError(f'"{name}" cannot be downloaded', hint=f"there are {', '.join(releases)}")
     release = releases[name]
-    root = root or data_roots()[0]
+    root = data_root(root)
     if root.resolve().name == release.folder:  # as open_dataset, take the folder itself too
         root = root.resolve().parent
     target = root / release.folder
@@ -254,7 +254,7 @@ def _fetch(name: str, release: Release, temporary: Path, report: Report) -> Path
             report(failures[-1])
         else:
             return folder
-    message = "\n  ".join([f"{name} cannot be downloaded", *failures])
+    message = f"{name} cannot be downloaded: {'; '.join(failures)}"
     if missing:
         raise ResourceError(message, hint='pip install "resnets[download]"')
     files = f"{release.folder}/ with {', '.join(release.files)}"

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from resnets.data.dataset import Dataset, ImageSource, MemoryImages, Skipped, Split, whole
 from resnets.data.images import PictureError, decode, pixels, printable, square
-from resnets.data.scan import Sample, check_not_empty, plural, scan
+from resnets.data.scan import Sample, check_not_empty, scan
 from resnets.errors import DataError, UsageError
+from resnets.wording import plural
 
 _WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
 
@@ -152,15 +153,13 @@ def _judge(path: Path, skipped: list[Skipped], count: int, broken: str) -> None:
     allowed = max(1, count // 100) if broken == "skip" else 0
     if len(skipped) <= allowed:
         return
-    lines = [f"{item.path}: {item.reason}" for item in skipped[:3]]
-    if len(skipped) > 3:
-        lines.append(f"and {len(skipped) - 3} more")
     what = f"{len(skipped)} of {plural(count, 'picture')} cannot be read"
-    hint = "--set data.broken=skip leaves them out and lists them"
+    hint = "`resnets data check` lists them; --set data.broken=skip leaves them out"
     if broken == "skip":
         what += f", more than the {allowed} that may be left out"
         hint = "`resnets data check` lists them all; mend or remove them"
-    raise DataError("\n  ".join([f"{printable(path)}: {what}", *lines]), hint=hint)
+    first = f"{skipped[0].path} {skipped[0].reason}"
+    raise DataError(f"{printable(path)}: {what}; the first: {first}", hint=hint)
 
 
 def _fingerprint(samples: list[Sample], classes: tuple[str, ...]) -> str:

@@ -1,11 +1,21 @@
 """Holding a part of the training data out: seeded, stratified, the same for every run."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from resnets.data import counter
-from resnets.data.dataset import Split
+from resnets.data.dataset import Dataset, Split
 from resnets.errors import DataError
+
+
+def divide(dataset: Dataset, amount: float | int, seed: int) -> Dataset:
+    """Return the data set with a validation part: its own, or one held out of training."""
+    if dataset.validation is not None or not amount:
+        return dataset
+    kept, held = hold_out(dataset.train, amount, seed)
+    return replace(dataset, train=kept, validation=held if len(held) else None)
 
 
 def hold_out(split: Split, amount: float | int, seed: int) -> tuple[Split, Split]:

@@ -129,16 +129,6 @@ def square(image: Image.Image, side: int) -> Image.Image:
     return _middle(image, side)
 
 
-def resize_crop(image: Image.Image, resize: int, size: int) -> NDArray[np.uint8]:
-    """Return the middle ``size`` x ``size`` of ``square(image, resize)`` as uint8 (H, W, C).
-
-    Raises UsageError when ``size`` is larger than ``resize``.
-    """
-    if size > resize:
-        raise UsageError(f"a crop of {size} does not fit in pictures of {resize}")
-    return pixels(_middle(square(image, resize), size))
-
-
 def pixels(image: Image.Image) -> NDArray[np.uint8]:
     """Return the pixels of a picture in mode "L" or "RGB" as uint8 (H, W, C)."""
     values = np.asarray(image, dtype=np.uint8)

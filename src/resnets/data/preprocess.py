@@ -30,6 +30,13 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if self.size > self.resize:
+            raise UsageError(
+                f"a crop of {self.size} does not fit in pictures of {self.resize}",
+                hint="resize must be at least size",
+            )
+
     def __call__(self, images: Tensor | Image.Image | Path | str | Sequence[Any]) -> Tensor:
         """Return float32 (N, C, size, size), channels-last, of uint8 (N, C, H, W) or pictures.
 
@@ -43,21 +50,19 @@ class Preprocess:
         return self.normalize(self.fit(torch.stack([self._square(image) for image in images])))
 
     def fit(self, images: Tensor) -> Tensor:
-        """Return the middle of uint8 (N, C, H, W) as (N, C, size, size)."""
+        """Return raw pictures uint8 (N, C, H, W), scaled and cropped to (N, C, size, size)."""
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
             raise UsageError(
                 f"a batch must be uint8 (N, {self.channels}, H, W), "
                 f"not {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}",
                 hint="give pictures or raw pixels; normalising them is what preprocess does",
             )
-        height, width = images.shape[2:]
-        if (height, width) == (self.size, self.size):
-            return images
-        if (height, width) != (self.resize, self.resize):
-            mode = {1: "L", 3: "RGB"}[self.channels]
-            arrays = (image.permute(1, 2, 0).squeeze(2).cpu().numpy() for image in images)
-            squares = [self._square(Image.fromarray(a).convert(mode)) for a in arrays]
-            images = torch.stack(squares).to(images.device)
+        if images.shape[2:] != (self.resize, self.resize):  # not as data sets store them
+            # Channel by channel: there may be any number of them.
+            planes = [Image.fromarray(plane.numpy()) for plane in images.cpu().flatten(0, 1)]
+            squares = [torch.from_numpy(pixels(square(p, self.resize)).copy()) for p in planes]
+            shape = (len(images), self.channels, self.resize, self.resize)
+            images = torch.stack(squares).view(shape).to(images.device)
         start = round((self.resize - self.size) / 2)
         stop = start + self.size
         return images[:, :, start:stop, start:stop]
@@ -100,7 +105,7 @@ class Preprocess:
             }
             preprocess = cls(**fields)
             _ = preprocess._constants
-        except (TypeError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError) as error:
             raise CheckpointError(f"the preprocessing in the file is damaged: {error}") from None
         return preprocess
 

@@ -10,13 +10,14 @@ extension, and any other file whose content is a picture.
 
 import os
 import unicodedata
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnets.data.images import is_picture, printable
 from resnets.errors import DataError
+from resnets.wording import plural
 
 # The last four cannot be read: they are listed as broken rather than passed over in silence.
 EXTENSIONS = frozenset(
@@ -25,12 +26,14 @@ EXTENSIONS = frozenset(
         *(".ppm", ".pgm", ".heic", ".heif", ".jxl", ".jp2"),
     )
 )
-SPLITS = {
+SPLITS = {  # in any case
     "train": "train",
+    "training": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "testing": "test",
 }
 EXPECTED = "expected photos/<class>/*.jpg, or photos/train/<class>/*.jpg with val/ and test/ beside"
 
@@ -94,6 +97,7 @@ class _Scan:
                     f"{split} has a class that train has not: {printable(strange[0])}",
                     hint="class numbers come from train, by name; rename or move the folder",
                 )
+        self.check_nesting(found["train"])
         if len(classes) == 1:
             raise self.fault(f"only one class: {printable(classes[0])}", hint=EXPECTED)
         samples: list[Sample] = []
@@ -110,34 +114,35 @@ class _Scan:
 
     def splits(self) -> dict[str, Path]:
         """Return the folders of the splits that are there, in the order train, validation, test."""
-        folders = {f.name: f for f in self.visible(self.root) if os.path.isdir(f)}
-        named = {name: folder for name, folder in folders.items() if name in SPLITS}
-        if "train" not in named:
-            if named:
-                raise self.fault(f"{next(iter(named))}/ but no train/", hint=EXPECTED)
+        found: defaultdict[str, list[Path]] = defaultdict(list)
+        for folder in self.visible(self.root):
+            if os.path.isdir(folder):
+                found[SPLITS.get(folder.name.lower(), "")].append(folder)
+        others = found.pop("", [])
+        if "train" not in found:
+            if found:
+                raise self.fault(
+                    f"{next(iter(found.values()))[0].name}/ but no train/", hint=EXPECTED
+                )
             return {"train": self.root}
-        others = [name for name in folders if name not in SPLITS]
-        if len(named) == 1 and others:
-            inside = self.visible(folders["train"])
+        if len(found) == 1 and others:
+            inside = self.visible(found["train"][0])
             if not any(os.path.isdir(f) for f in inside):
                 return {"train": self.root}  # a class of trains
-            if any(self.pictures(folders[name]) for name in others):
+            if any(self.pictures(folder) for folder in others):
                 raise self.fault(
-                    f"train/ has folders inside and {printable(others[0])}/ beside it: is it a "
-                    "split or a class?",
+                    f"train/ has folders inside and {printable(others[0].name)}/ beside it: is it "
+                    "a split or a class?",
                     hint="move the folders that are not splits elsewhere",
                 )
-        result: dict[str, Path] = {}
-        for name in SPLITS:
-            if name in named:
-                if SPLITS[name] in result:
-                    raise self.fault(
-                        f"{result[SPLITS[name]].name}/ and {name}/ mean the same split",
-                        hint="keep one of them",
-                    )
-                result[SPLITS[name]] = named[name]
-        self.ignored += [f"{printable(name)}/" for name in others]
-        return result
+        for split, folders in found.items():
+            if len(folders) > 1:
+                raise self.fault(
+                    f"{folders[0].name}/ and {folders[1].name}/ both mean {split}",
+                    hint="keep one of them",
+                )
+        self.ignored += [f"{printable(folder.name)}/" for folder in others]
+        return {name: found[name][0] for name in ("train", "validation", "test") if name in found}
 
     def classes(self, folder: Path) -> dict[str, Path]:
         """Return the class folders of one split by NFC name."""
@@ -168,6 +173,18 @@ class _Scan:
         if not result:
             raise self.fault(f"no class folders in {printable(folder)}", hint=EXPECTED)
         return result
+
+    def check_nesting(self, folders: dict[str, Path]) -> None:
+        """Refuse folders whose sub-folders look like the classes: 2024/cat beside 2025/cat."""
+        inside = {name: self.visible(folder) for name, folder in folders.items()}
+        if all(os.path.isdir(entry) for entries in inside.values() for entry in entries):
+            names = Counter(entry.name for entries in inside.values() for entry in entries)
+            if shared := [name for name, count in names.items() if count > 1]:
+                raise self.fault(
+                    f"are the classes {printable(', '.join(folders))}, or the folders inside them, "
+                    f"such as {printable(shared[0])}?",
+                    hint="put the pictures of a class into one folder, without others between",
+                )
 
     def pictures(self, folder: Path) -> list[Path]:
         """Return the files below a folder that should be pictures, each real folder once."""
@@ -240,8 +257,3 @@ def _is_sample(path: Path) -> bool:
 def _identity(path: Path) -> tuple[int, int]:
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def plural(count: int, what: str) -> str:
-    """Return such as 1 picture, 2 pictures."""
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"

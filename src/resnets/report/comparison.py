@@ -7,7 +7,7 @@ from typing import Any
 
 from resnets.report.runs import RunRecord
 from resnets.report.score import headline
-from resnets.report.wording import percent, plural
+from resnets.wording import percent, plural
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:

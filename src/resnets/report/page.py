@@ -9,10 +9,11 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from resnets import wording
 from resnets.errors import UsageError
 from resnets.files import write_text
 from resnets.papers.tables import published
-from resnets.report import comparison, plots, wording
+from resnets.report import comparison, plots
 from resnets.report.runs import Mistake, RunRecord, read_run
 from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence

@@ -26,7 +26,7 @@ from resnets.report.svg import (
     WRONG,
     inline,
 )
-from resnets.report.wording import percent
+from resnets.wording import percent
 
 DASHES = ("solid", "dashed", "dotted")
 

@@ -3,7 +3,7 @@
 from resnets.papers.tables import Published, published
 from resnets.report.runs import RunRecord
 from resnets.report.score import headline
-from resnets.report.wording import duration, percent, plural
+from resnets.wording import duration, percent, plural
 
 
 def sentence(run: RunRecord) -> str:

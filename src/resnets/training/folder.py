@@ -1,6 +1,7 @@
 """The run folder: the only interface between training and everything after it."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,16 @@ class RunFolder:
         self.tensorboard = path / "tensorboard"
         self.report = path / "report.html"
 
+    @property
+    def how_to_go_on(self) -> str:
+        """What to say to someone whose run has stopped."""
+        return f"go on with: resnets train --resume {shlex.quote(str(self.path))}"
+
+    @property
+    def has_results(self) -> bool:
+        """Whether the run has finished an epoch, by its metrics or its weights."""
+        return self.weights.exists() or (self.metrics.exists() and self.metrics.stat().st_size > 0)
+
     def create(self, *, overwrite: bool = False) -> None:
         """Make the folder.
 
@@ -32,26 +43,34 @@ class RunFolder:
         unless it is a run and ``overwrite`` is given, which removes the run's files and nothing
         else.
         """
-        if self.path.exists() and not self.path.is_dir():
-            raise ResourceError(f"{self.path}: is a file, not a folder", hint="give another --out")
-        if self.record.exists() and overwrite:
-            for path in vars(self).values():
-                if path == self.path:
-                    continue
-                if path.is_dir():
-                    shutil.rmtree(path)
-                path.unlink(missing_ok=True)
-        elif self.path.exists() and any(self.path.iterdir()):
-            if self.record.exists():
-                hint = f"--resume {self.path} goes on with it, --overwrite starts again"
-                raise UsageError(f"{self.path}: there is a run in it already", hint=hint)
-            raise UsageError(f"{self.path}: is not empty and not a run", hint="give another --out")
         try:
+            if self.path.exists() and not self.path.is_dir():
+                raise ResourceError(
+                    f"{self.path}: is a file, not a folder", hint="give another --out"
+                )
+            if self.record.exists() and overwrite:
+                self._remove()
+            elif self.path.exists() and any(self.path.iterdir()):
+                if self.record.exists():
+                    hint = "--resume goes on with it, --overwrite starts again"
+                    raise UsageError(f"{self.path}: there is a run in it already", hint=hint)
+                raise UsageError(
+                    f"{self.path}: is not empty and not a run", hint="give another --out"
+                )
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ResourceError(
-                f"{self.path}: cannot be made: {error.strerror}", hint="give another --out"
+                f"{self.path}: cannot be made or changed: {error.strerror}",
+                hint="give another --out",
             ) from None
+
+    def _remove(self) -> None:
+        for path in (self.state.parent, *vars(self).values()):
+            if path == self.path:
+                continue
+            if path.is_dir():
+                shutil.rmtree(path)
+            path.unlink(missing_ok=True)
 
     def read(self) -> dict[str, Any]:
         """Return run.json. Raises CheckpointError when there is none or it is damaged."""

@@ -15,13 +15,14 @@ from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation import evaluate
 from resnets.files import write_json
 from resnets.training.folder import RunFolder
-from resnets.training.progress import RunProgress, duration, metrics_text
+from resnets.training.progress import RunProgress, metrics_text
 from resnets.training.recipe import Recipe
 from resnets.training.schedule import learning_rate
 from resnets.training.state import RunState, Totals
 from resnets.training.step import training_step
 from resnets.training.stop import StopRequest
 from resnets.training.tensorboard import Scalars
+from resnets.wording import duration
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Feed:
     seed: int
     device: torch.device
 
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return len(batch_bounds(len(self.split), self.batch_size))
+
     def indices(self, epoch: int) -> list[Tensor]:
         """Return, for each batch of an epoch, its samples' positions in the split, int64 (N,)."""
         order = epoch_order(len(self.split), self.seed, epoch)
@@ -47,16 +52,15 @@ class Feed:
         return self.preprocess.normalize(images), labels
 
 
-def total_steps(recipe: Recipe, samples: int) -> int:
-    """Return the number of optimizer steps that the recipe asks for with so many samples."""
-    epochs = recipe.schedule.epochs or 0
-    return recipe.schedule.iterations or epochs * len(batch_bounds(samples, recipe.batch_size))
+def total_steps(recipe: Recipe, feed: Feed) -> int:
+    """Return the number of optimizer steps that the recipe asks for."""
+    return recipe.schedule.iterations or (recipe.schedule.epochs or 0) * len(feed)
 
 
 def fit(
     state: RunState,
     feed: Feed,
-    validation: Split,
+    validation: Split | None,
     recipe: Recipe,
     folder: RunFolder,
     progress: RunProgress,
@@ -64,13 +68,15 @@ def fit(
 ) -> None:
     """Train from ``state.step`` to the end of the recipe, saving the state after every epoch.
 
-    Raises Stopped, after saving, when ``stop`` was asked for, and NonFiniteError, leaving the last
-    good state on disk, when the loss is NaN or infinite.
+    Raises Stopped, after saving, when ``stop`` was asked for, and NonFiniteError, leaving the state
+    of the epoch before on disk, when the loss or a weight is NaN or infinite.
     """
-    batches = len(batch_bounds(len(feed.split), feed.batch_size))
-    steps = total_steps(recipe, len(feed.split))
+    batches = len(feed)
+    steps = total_steps(recipe, feed)
+    if state.step == steps:  # stopped after its last step
+        return
     epochs = -(-steps // batches)
-    scalars = Scalars(folder.tensorboard, purge_step=state.step)
+    scalars = Scalars(folder.tensorboard, purge_step=state.step + 1)
     clock = _Clock(state, steps)
     state.model.train()
     for epoch in range(state.step // batches, epochs):
@@ -96,7 +102,9 @@ def fit(
                 raise _explained(error, folder, state.step, epoch, batch, ids, lr) from None
             state.step += 1
             state.epoch.add(len(labels), loss, correct, time.monotonic() - started, ready - started)
-            progress.step(title, batch + 1, last, f"loss {state.epoch.mean_loss:.3f}   {clock.eta}")
+            speed = f"{state.epoch.samples / state.epoch.seconds:.0f} img/s"
+            text = f"loss {state.epoch.mean_loss:.3f}   {speed}   {clock.eta}"
+            progress.step(title, batch + 1, last, text)
             if stop.signal and batch + 1 < last:
                 break
         else:
@@ -109,11 +117,12 @@ def fit(
             scalars.add(state.step, line)
             progress.epoch(title, f"{metrics_text(line)}   {clock.eta}")
         state.seconds = clock.seconds
+        _check_weights(state)
         state.save(folder.state)
         if stop.signal:
             raise Stopped(
                 f"stopped and saved at step {state.step:,} of {steps:,}",
-                hint=f"go on with: resnets train --resume {folder.path}",
+                hint=folder.how_to_go_on,
             )
     scalars.close()
 
@@ -137,8 +146,17 @@ class _Clock:
         return f"ETA {duration(left)}"
 
 
-def _evaluate(state: RunState, feed: Feed, split: Split) -> dict[str, Any] | None:
-    if len(split) == 0:
+def _check_weights(state: RunState) -> None:
+    for name, parameter in state.model.named_parameters():
+        if not parameter.isfinite().all():
+            raise NonFiniteError(
+                f"{name} has a value that is NaN or infinite after step {state.step:,}",
+                hint="the state of the epoch before is kept; lower optimizer.lr",
+            )
+
+
+def _evaluate(state: RunState, feed: Feed, split: Split | None) -> dict[str, Any] | None:
+    if split is None:
         return None
     return evaluate(state.model, split, feed.preprocess, batch_size=feed.batch_size).to_dict()
 
@@ -178,5 +196,5 @@ def _explained(
     return NonFiniteError(
         f"{error.message} at step {step:,} (epoch {epoch + 1}, batch {batch}, rate {lr:g}); "
         f"its samples, {shown}, are listed in {folder.nonfinite}",
-        hint="the last good state is kept; lower optimizer.lr, or look at these samples",
+        hint="the state of the epoch before is kept; lower optimizer.lr or look at these samples",
     )

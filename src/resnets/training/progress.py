@@ -70,13 +70,3 @@ def metrics_text(line: dict[str, Any]) -> str:
         parts.append(f"held out {line['validation_accuracy']:.3f}")
     parts.append(f"{line['images_per_second']:.0f} img/s")
     return "   ".join(parts)
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time in the two largest units that matter, such as 1 h 12 min."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min" if whole >= 600 else f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -12,6 +12,7 @@ from resnets.errors import UsageError, nearest
 from resnets.training import strict_yaml
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
 class _Section(BaseModel):
@@ -26,7 +27,7 @@ class DataRecipe(_Section):
         description="fraction or number of training samples held out for validation, "
         "where the data set has no validation part of its own",
     )
-    split_seed: int = Field(0, description="seed of that split; separate from the run's seed")
+    split_seed: Seed = Field(0, description="seed of that split; separate from the run's seed")
     image_size: int | None = Field(
         None, ge=8, description="side of the crop in pixels; null: the data set's or the model's"
     )
@@ -88,10 +89,10 @@ class ScheduleRecipe(_Section):
 class Recipe(_Section):
     """A training recipe; ``source`` says where its values come from."""
 
-    name: str
+    name: str = Field(pattern=r"^[\w.-]+$")
     source: str = ""
     batch_size: int = Field(128, ge=1)
-    seed: int = 0
+    seed: Seed = 0
     label_smoothing: Fraction = 0.0
     data: DataRecipe = DataRecipe()
     augment: AugmentRecipe = AugmentRecipe()

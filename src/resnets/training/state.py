@@ -4,7 +4,6 @@ Sample order and augmentation are functions of (seed, epoch, sample), so there i
 to keep: the step says it all.
 """
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,8 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
-from resnets.errors import CheckpointError
+from resnets.errors import CheckpointError, DataError
 from resnets.files import write_bytes
+from resnets.weights.passport import digest
 
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
 
@@ -73,20 +73,21 @@ class RunState:
             "epoch": asdict(self.epoch),
             "metrics": self.metrics,
         }
-        metadata = {"state": json.dumps(values), "sha256": _digest(tensors)}
+        metadata = {"state": json.dumps(values), "sha256": digest(tensors)}
         write_bytes(path, to_safetensors(tensors, metadata))
 
     def load(self, path: Path) -> None:
         """Continue from the state in ``path``.
 
-        Raises CheckpointError when it is damaged, or belongs to another recipe, data set or model.
+        Raises CheckpointError when it is damaged or belongs to another recipe or model, DataError
+        when the data set is another.
         """
         try:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
             values = json.loads(metadata["state"])
-            intact = metadata["sha256"] == _digest(tensors)
+            intact = metadata["sha256"] == digest(tensors)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path}: the state is missing or damaged: {error}",
@@ -119,16 +120,8 @@ class RunState:
             differences = "; ".join(
                 f"{key}: {saved.get(key)} before, {self.identity[key]} now" for key in changed
             )
-            raise CheckpointError(
+            kind = DataError if changed == ["data"] else CheckpointError
+            raise kind(
                 f"{path}: the run cannot go on, it would be another one: {differences}",
                 hint="start a new run with another --out",
             )
-
-
-def _digest(tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 over names and bytes, in name order."""
-    sha256 = hashlib.sha256()
-    for name in sorted(tensors):
-        sha256.update(name.encode())
-        sha256.update(tensors[name].reshape(-1).view(torch.uint8).numpy().tobytes())
-    return sha256.hexdigest()

@@ -3,11 +3,13 @@
 A file is safetensors: plain tensors under torchvision's keys, and one JSON text in the metadata.
 """
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
@@ -30,12 +32,21 @@ class Passport:
     made: dict[str, Any] = field(default_factory=dict)  # recipe, data, versions, results
 
 
+def digest(tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 over names and bytes, in name order."""
+    sha256 = hashlib.sha256()
+    for name in sorted(tensors):
+        sha256.update(name.encode())
+        sha256.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
+
+
 def save(path: Path, tensors: dict[str, Tensor], passport: Passport) -> None:
     """Write weights and passport to ``path``, whole or not at all. Raises ResourceError."""
     values = {"schema_version": SCHEMA_VERSION, **vars(passport), "spec": passport.spec.to_dict()}
-    text = json.dumps(values, ensure_ascii=False)
-    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, to_safetensors(contiguous, {_KEY: text}))
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    metadata = {_KEY: json.dumps(values, ensure_ascii=False), "sha256": digest(tensors)}
+    write_bytes(path, to_safetensors(tensors, metadata))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Passport]:
@@ -65,6 +76,10 @@ def load(path: Path) -> tuple[dict[str, Tensor], Passport]:
         raise CheckpointError(
             f"{path}: it has no passport, so its architecture is unknown",
             hint="only files written by resnets can be opened without naming a model",
+        )
+    if metadata.get("sha256") != digest(tensors):
+        raise CheckpointError(
+            f"{path}: damaged: its tensors do not have their digest", hint="copy it again"
         )
     try:
         values = json.loads(metadata[_KEY])

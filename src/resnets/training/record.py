@@ -1,0 +1,83 @@
+"""What is written down about a run: run.json, and the lines that open it on the screen."""
+
+import shlex
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from resnets.data.dataset import Dataset
+from resnets.profiling import Profile
+from resnets.spec import Spec
+from resnets.training.environment import environment
+from resnets.training.recipe import Recipe
+
+SCHEMA_VERSION = 1
+
+
+def new_record(
+    path: Path,
+    *,
+    source: str,
+    root: str | None,
+    dataset: Dataset,
+    spec: Spec,
+    cost: Profile,
+    recipe: Recipe,
+    device: torch.device,
+) -> dict[str, Any]:
+    """Return run.json as it stands when a run begins."""
+    costs = cost.to_dict()
+    data = {
+        "name": dataset.name,
+        "source": source,
+        "root": root,
+        "fingerprint": dataset.fingerprint,
+        "classes": list(dataset.classes),
+        "image_shape": [spec.in_channels, spec.image_size, spec.image_size],
+        "skipped": len(dataset.skipped),
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": path.name,
+        "command": _repeat(path, source, root, spec),
+        "status": "running",
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": recipe.seed,
+        "model": {
+            **{key: costs[key] for key in ("parameters", "macs", "receptive_field", "stages")},
+            "name": spec.name,
+            "description": spec.variant,
+            "spec": spec.to_dict(),
+        },
+        "data": data | {name: len(dataset.parts.get(name, ())) for name in _PARTS},
+        "recipe": recipe.name,
+        "environment": environment(device),
+    }
+
+
+def opening_lines(
+    source: str, dataset: Dataset, spec: Spec, cost: Profile, device: torch.device, listed: Path
+) -> list[str]:
+    """Return what a person is told when a run begins; ``listed`` names the skipped files."""
+    parts = [f"{len(split):,} {_PARTS[name]}" for name, split in dataset.parts.items()]
+    if dataset.skipped:
+        parts.append(f"{len(dataset.skipped)} left out, listed in {listed}")
+    where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else "one GPU"
+    return [
+        f"{source}: {len(dataset.classes)} classes, {', '.join(parts)}",
+        f"{spec.name}: {spec.variant}",
+        f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
+        f"{cost.image_size}x{cost.image_size}; {where}, channels-last",
+    ]
+
+
+_PARTS = {"train": "train", "validation": "held out", "test": "test"}
+
+
+def _repeat(path: Path, source: str, root: str | None, spec: Spec) -> str:
+    """Return the command that repeats a run beside it; recipe.yaml has every setting."""
+    words = ["resnets", "train", source, "--model", spec.name]
+    words += ["--recipe", str(path / "recipe.yaml"), "--out", f"{path}-again"]
+    return shlex.join(words + (["--root", root] if root else []))
