@@ -17,6 +17,7 @@ import torch
 from resnets.experiment import Experiment
 from resnets.training.environment import environment
 from resnets.training.folder import RunFolder
+from resnets.training.progress import RunProgress
 from resnets.training.recipe import load_recipe
 from resnets.training.step import training_step
 
@@ -30,7 +31,13 @@ def main() -> None:
 
     recipe = load_recipe("he2015_cifar")
     experiment = Experiment(
-        "cifar10", "resnet20", recipe, RunFolder(Path("unused")), options.root, "cpu"
+        "cifar10",
+        "resnet20",
+        recipe,
+        RunFolder(Path("unused")),
+        options.root,
+        "cpu",
+        RunProgress(quiet=True),
     )
     state, feed = experiment.state(), experiment.feed()
     indices = feed.indices(0)

@@ -27,8 +27,18 @@ ROOMS = {
     "training": {"errors", "files", "wording", "spec", "profiling", "data", "weights"}
     | {"evaluation"},
     "report": {"errors", "files", "wording", "papers"},
-    "experiment": {"errors", "files", "zoo", "profiling", "data", "weights", "create", "device"}
-    | {"evaluation", "training", "report"},
+    "experiment": {
+        "errors",
+        "files",
+        "spec",
+        "zoo",
+        "profiling",
+        "data",
+        "weights",
+        "create",
+        "device",
+    }
+    | {"device", "evaluation", "training", "report"},
 }
 WITHOUT_TORCH = ("errors", "files", "spec", "zoo", "papers", "report", "cli", "training/recipe")
 HEAVY = {"torch", "safetensors", "matplotlib", "sklearn", "pooch", "pydantic", "numpy", "PIL"}

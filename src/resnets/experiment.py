@@ -20,6 +20,7 @@ from resnets.evaluation import Evaluation, evaluate
 from resnets.files import write_json, write_text
 from resnets.profiling import profile
 from resnets.report import write_report
+from resnets.spec import Spec
 from resnets.training.folder import RunFolder
 from resnets.training.loop import Feed, fit, total_steps
 from resnets.training.progress import RunProgress
@@ -50,7 +51,7 @@ class Run:
 def train(
     data: str | Path | None = None,
     *,
-    model: str | None = None,
+    model: str | Spec | None = None,
     recipe: str | Path | Recipe | None = None,
     settings: Sequence[str] = (),
     out: str | Path | None = None,
@@ -71,6 +72,7 @@ def train(
     and Stopped, its state saved, when a signal asked the run to stop.
     """
     progress = RunProgress(quiet=quiet)
+    settings = [settings] if isinstance(settings, str) else settings
     if resume is not None and str(resume) != "auto":
         if model or recipe or settings or out or overwrite:
             raise UsageError(
@@ -83,17 +85,17 @@ def train(
             return Run(folder.path, record["results"])
         data = data if data is not None else record["data"]["source"]
         root = root if root is not None else record["data"]["root"]
-        model, recipe = record["model"]["name"], load_recipe(folder.recipe)
-        experiment = Experiment(data, model, recipe, folder, root, device)
-        return experiment.go_on(progress)
+        spec, recipe = Spec.from_dict(record["model"]["spec"]), load_recipe(folder.recipe)
+        return Experiment(data, spec, recipe, folder, root, device, progress).go_on()
     if data is None:
         raise UsageError("there is no data to train on", hint="give a data set or a folder")
     model, recipe = model or "resnet18", load_recipe(recipe or "default", settings)
-    folder = RunFolder(Path(out) if out is not None else _default_out(data, model, recipe))
-    experiment = Experiment(data, model, recipe, folder, root, device)
+    name = model if isinstance(model, str) else model.name
+    folder = RunFolder(Path(out) if out is not None else _default_out(data, name, recipe))
+    experiment = Experiment(data, model, recipe, folder, root, device, progress)
     if resume is not None and folder.record.exists():
-        return experiment.go_on(progress)
-    return experiment.start(progress, overwrite=overwrite)
+        return experiment.go_on()
+    return experiment.start(overwrite=overwrite)
 
 
 class Experiment:
@@ -102,18 +104,27 @@ class Experiment:
     def __init__(
         self,
         data: str | Path,
-        model: str,
+        model: str | Spec,
         recipe: Recipe,
         folder: RunFolder,
         root: str | Path | None,
         device: str,
+        progress: RunProgress,
     ) -> None:
+        self.progress = progress
         self.folder, self.device = folder, choose_device(device)
-        spec = get_spec(model)
+        spec = get_spec(model) if isinstance(model, str) else model
         named = isinstance(data, str) and data in NAMES
-        # A folder that is called like a data set is told from it by its "./".
-        self.source = f"./{data}" if not named and str(data) in NAMES else str(data)
-        self.root = None if root is None else str(root)
+        # Whole paths, so that the run can go on from any folder.
+        self.source = str(data) if named else str(Path(data).resolve())
+        self.root = None if root is None else str(Path(root).resolve())
+        if not named and folder.path.resolve().is_relative_to(self.source):
+            raise UsageError(
+                f"{folder.path}: a run folder inside {data} would become a part of the data",
+                hint="give another --out",
+            )
+        if not named:
+            progress.say(f"reading {data}")
         dataset = open_dataset(
             data,
             root=Path(root) if root is not None else None,
@@ -134,7 +145,7 @@ class Experiment:
         self._check_sizes(side)
         self.preprocess = measure(self.dataset.train, size, recipe.data.normalize)
 
-    def start(self, progress: RunProgress, *, overwrite: bool) -> Run:
+    def start(self, *, overwrite: bool) -> Run:
         """Begin a run in a new folder, or in one whose run is to be replaced."""
         self.folder.create(overwrite=overwrite)
         record = new_record(
@@ -147,9 +158,9 @@ class Experiment:
             recipe=self.recipe,
             device=self.device,
         )
-        return self._run(self.state(), record, progress)
+        return self._run(self.state(), record)
 
-    def go_on(self, progress: RunProgress) -> Run:
+    def go_on(self) -> Run:
         """Continue the run in the folder, which must be this one."""
         record = self.folder.read()
         if record.get("status") == "finished":
@@ -168,10 +179,10 @@ class Experiment:
                     f"{self.folder.path}: its state is gone, so the run cannot go on",
                     hint="give another --out, or --overwrite to start again",
                 )
-            return self.start(progress, overwrite=True)  # killed before its first state
+            return self.start(overwrite=True)  # killed before its first state
         state = self.state()
         state.load(self.folder.state)
-        return self._run(state, record, progress)
+        return self._run(state, record)
 
     def state(self) -> RunState:
         """Return the state of the run before its first step: weights drawn with the seed."""
@@ -204,9 +215,9 @@ class Experiment:
             device=self.device,
         )
 
-    def _run(self, state: RunState, record: dict[str, Any], progress: RunProgress) -> Run:
+    def _run(self, state: RunState, record: dict[str, Any]) -> Run:
         """Train, evaluate and write everything."""
-        folder, feed = self.folder, self.feed()
+        folder, feed, progress = self.folder, self.feed(), self.progress
         folder.write_record(record | {"status": "running"})
         write_text(folder.recipe, self.recipe.to_yaml())
         write_json(folder.data, {"skipped": [asdict(s) for s in self.dataset.skipped]})
@@ -214,6 +225,9 @@ class Experiment:
             self.source, self.dataset, self.spec, self.cost, self.device, folder.data
         ):
             progress.say(line)
+        if state.step:
+            steps = total_steps(self.recipe, feed)
+            progress.say(f"going on after step {state.step:,} of {steps:,}")
         stop = StopRequest()
         try:
             with progress, stop:
@@ -255,7 +269,8 @@ class Experiment:
             for section, values in recipe.items()
             for key, value in (values.items() if isinstance(values, dict) else [("", values)])
         }
-        return {**flat, "data": self.dataset.fingerprint, "model": self.spec.to_dict()}
+        model = {f"model.{key}": value for key, value in self.spec.to_dict().items()}
+        return {**flat, **model, "data": self.dataset.fingerprint}
 
     def _results(self, state: RunState) -> dict[str, Any]:
         samples, seconds, data_seconds = (
@@ -285,7 +300,7 @@ class Experiment:
         classes = self.dataset.classes
         return [
             {
-                "sample": int(split.ids[i]),
+                "sample": split.names(torch.tensor([i]))[0],
                 "label": classes[int(evaluation.labels[i])],
                 "predicted": classes[int(evaluation.predicted[i])],
                 "confidence": round(float(evaluation.confidence[i]), 6),

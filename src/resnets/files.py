@@ -1,5 +1,6 @@
 """Files that are written whole or not at all."""
 
+import errno
 import json
 import os
 from contextlib import suppress
@@ -25,9 +26,11 @@ def write_bytes(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some space" if full else "choose another folder"
         raise ResourceError(
             f"{path}: cannot be written: {error.strerror or error}",
-            hint="free some space or choose another folder; the earlier file, if any, is untouched",
+            hint=f"{remedy}; the earlier file, if any, is untouched",
         ) from error
     finally:
         with suppress(OSError):  # nothing to remove, or a parent that is no folder

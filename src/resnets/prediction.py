@@ -33,9 +33,9 @@ class Prediction:
 
 
 def predict(
-    model: ResNet | str | Path, images: Iterable[str | Path], *, top: int = 5
+    model: ResNet | str | Path, images: str | Path | Iterable[str | Path], *, top: int = 3
 ) -> Iterator[Prediction]:
-    """Yield a Prediction for each picture, in order; a broken picture yields its error.
+    """Yield a Prediction for each picture's file, in order; a broken one yields its error.
 
     ``model`` is a network with its preprocessing, or a run folder or weights file that holds one.
     Raises CheckpointError when there is none.
@@ -44,9 +44,12 @@ def predict(
     if network.preprocess is None:
         raise CheckpointError("the model has no preprocessing", hint="open it from its run folder")
     names = network.classes or tuple(str(i) for i in range(network.spec.num_classes))
+    images = [images] if isinstance(images, str | Path) else images
     network.eval()
     for path in images:
         try:
+            if "://" in str(path):
+                raise DataError(f"{path}: addresses are not fetched", hint="give a file")
             batch = network.preprocess(path)
         except DataError as error:
             yield Prediction(str(path), error=error)

@@ -45,10 +45,10 @@ def trained(tmp_path_factory) -> tuple[Path, Path]:
     return folder / "photos", folder / "run"
 
 
-def one_line_error(err: str) -> str:
+def one_line_error(err: str, start: str = "error: ") -> str:
     """Check that the last words on stderr are one error line, at most a hint, no traceback."""
     lines = err.splitlines()
-    start = next(i for i, line in enumerate(lines) if line.startswith("error: "))
+    start = next(i for i, line in enumerate(lines) if line.startswith(start))
     rest = lines[start + 1 :]
     assert "Traceback" not in err
     assert len(rest) <= 1
@@ -95,6 +95,7 @@ def test_show(resnets):
     shown = json.loads(resnets("show", "resnet20", "--num-classes", "100", "--json")[1])
     assert shown["parameters"] == 269_722 + 90 * 65
     assert shown["spec"]["shortcut"] == "A"
+    assert shown["spec"]["num_classes"] == 100
 
 
 @pytest.mark.parametrize(
@@ -199,6 +200,7 @@ def test_predict_goes_on_past_a_broken_picture(resnets, trained, tmp_path):
     assert len(out.splitlines()) == 1
     assert "broken.jpg: is text, not a picture" in err
     assert "none.png: cannot be read" in err
+    assert "addresses are not fetched" in resnets("predict", run, "https://x.org/a.png")[2]
 
 
 def test_evaluate_agrees_with_the_run(resnets, trained, tmp_path):
@@ -284,6 +286,50 @@ def test_skipped_pictures_are_listed(resnets, photos, tmp_path):
     assert [item["path"] for item in listed] == ["apple/broken.jpg"]
 
 
+def test_a_run_inside_the_data_is_refused(resnets, photos, monkeypatch):
+    monkeypatch.chdir(photos)
+    code, _, err = resnets("train", ".", "--model", "resnet8", *QUICK)
+    assert code == 2
+    assert "would become a part of the data" in one_line_error(err)
+    assert {p.name for p in photos.iterdir()} == {"apple", "basil", "ceramic"}
+
+
+def test_a_run_goes_on_from_any_folder(resnets, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    words = ["--model", "resnet8", *QUICK, "--resume", "auto", "--out", tmp_path / "run"]
+    assert resnets("train", "photos", *words)[0] == 0
+    monkeypatch.chdir("/")
+    code, out, _ = resnets("train", f"{photos}/", *words)  # the same data, spelt otherwise
+    assert code == 0
+    assert out.startswith("held-out accuracy")
+
+
+def test_a_damaged_record_is_one_line(resnets, trained, tmp_path):
+    shutil.copytree(trained[1], tmp_path / "run")
+    for text in ("{}", "[1]", "{"):
+        (tmp_path / "run/run.json").write_text(text)
+        code, _, err = resnets("train", "--resume", tmp_path / "run")
+        assert code == 4
+        assert "its run.json is damaged" in one_line_error(err)
+
+
+def test_nothing_held_out_is_said(resnets, photos, tmp_path):
+    words = ["--model", "resnet8", *QUICK, "--set", "data.holdout=0", "--out", tmp_path / "run"]
+    code, out, err = resnets("train", photos, *words)
+    assert (code, out) == (0, "")
+    assert "nothing held out" in err
+    assert "no accuracy: the data have neither" in err
+
+
+def test_tables_are_never_cut(resnets, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    out = resnets("show", "resnet50")[1]
+    row = next(line for line in out.splitlines() if line.startswith("layer3"))
+    assert row.split("  ")[-1].strip() == "267"
+    assert "7,098,368" in row
+    assert all(line == line.rstrip() for line in out.splitlines())
+
+
 def test_a_full_disk_ends_in_one_line_and_no_half_file(photos, tmp_path):
     """The limit on a file's size stands for the disk: the weights do not fit."""
 
@@ -320,7 +366,8 @@ def test_ctrl_c_and_resume(photos, tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "stopped and saved at step" in one_line_error(err)
+    one_line_error(err, "stopped and saved at step")
+    assert "error:" not in err
     assert f"go on with: resnets train --resume {tmp_path / 'run'}" in err
     assert "\x1b" not in err  # no colours in a pipe
 

@@ -329,7 +329,7 @@ def test_broken_pictures_are_an_error_that_names_the_first(photos):
         small(photos)
     assert caught.value.message.endswith("the first: cat/1.jpg is empty (0 bytes)")
     assert "\n" not in caught.value.message
-    assert caught.value.hint.endswith("--set data.broken=skip leaves them out")
+    assert caught.value.hint.endswith("`train --set data.broken=skip` leaves them out")
 
 
 @pytest.mark.parametrize("memory", [None, 100])
@@ -434,7 +434,7 @@ def test_an_unknown_word(tmp_path, monkeypatch):
     with pytest.raises(DataError, match='no data set is called "cifer10"') as caught:
         open_dataset("cifer10")
     assert caught.value.hint.startswith("did you mean cifar10")
-    assert caught.value.hint.endswith("or a folder of pictures")
+    assert caught.value.hint.endswith("or a folder of pictures?")
     with pytest.raises(DataError, match="no/where: there is no such folder"):
         open_dataset("no/where")
 

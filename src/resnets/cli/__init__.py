@@ -11,7 +11,7 @@ from typer.exceptions import TyperException
 
 from resnets import __version__
 from resnets.cli import data, evaluate, models, predict, report, show, train
-from resnets.errors import ResnetsError
+from resnets.errors import ResnetsError, Stopped
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -69,7 +69,8 @@ def main() -> None:
         message, hint, code = _explain(error)
         colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
         red, plain = ("\033[31m", "\033[0m") if colour else ("", "")
-        print(f"{red}error:{plain} {message}", file=sys.stderr)
+        title = "" if isinstance(error, Stopped) else f"{red}error:{plain} "
+        print(f"{title}{message}", file=sys.stderr)
         if hint:
             print(f" hint: {hint}", file=sys.stderr)
         sys.exit(code)
@@ -86,7 +87,7 @@ def _explain(error: BaseException) -> tuple[str, str, int]:
     kind = type(error).__name__
     if isinstance(error, OSError) and error.errno:
         hint = "free some space" if error.errno in FULL else "check that it is there and yours"
-        return f"{error.filename or 'a file'}: {error.strerror}", hint, 7
+        return f"{error.filename or 'standard output'}: {error.strerror}", hint, 7
     # torch's own errors are told by name: importing it to compare would take seconds
     if kind in ("MemoryError", "OutOfMemoryError") or "DefaultCPUAllocator" in str(error):
         return "out of memory", "lower batch_size or data.image_size", 7

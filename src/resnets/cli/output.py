@@ -26,8 +26,12 @@ def print_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         table.add_column(name, justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
-    terminal = sys.stdout.isatty()
-    Console(width=None if terminal else 1000, markup=False, highlight=False).print(table)
+    # As wide as it needs: a narrow terminal wraps lines, but no figure is ever cut.
+    console = Console(width=1000, markup=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def say(line: str) -> None:

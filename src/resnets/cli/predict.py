@@ -29,7 +29,7 @@ def predict(
     for prediction in predict(run, images, top=top):
         predictions.append(prediction)
         if prediction.error is not None:
-            say(f"error: {prediction.error.message}")
+            say(f"error: {prediction.error.message}\n hint: {prediction.error.hint}")
         elif not as_json:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
             answers = "   ".join(f"{name} {100 * p:.1f} %" for name, p in pairs)

@@ -1,6 +1,7 @@
 """`resnets show`: a model's stages and exact cost, as in Table 1 of He et al. 2015."""
 
-from typing import Annotated
+from dataclasses import replace
+from typing import Annotated, Any
 
 import typer
 
@@ -26,10 +27,16 @@ def show(
       resnets show resnet50
       resnets show resnet20 --num-classes 100 --json
     """
+    changes: dict[str, Any] = {
+        "image_size": image_size,
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+    }
     spec = get_spec(model)
+    spec = replace(spec, **{name: value for name, value in changes.items() if value is not None})
     from resnets.profiling import profile
 
-    cost = profile(spec, image_size=image_size, num_classes=num_classes, in_channels=in_channels)
+    cost = profile(spec)
     if as_json:
         print_json({"variant": spec.variant, "spec": spec.to_dict(), **cost.to_dict()})
         return

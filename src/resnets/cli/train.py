@@ -75,5 +75,7 @@ def train(
     for part, name in (("test", "test accuracy"), ("validation", "held-out accuracy")):
         if scores := run.results[part]:
             print(f"{name} {scores['accuracy']:.4f} ({scores['samples']:,} pictures)")
+    if not (run.results["test"] or run.results["validation"]):
+        say("no accuracy: the data have neither a held-out nor a test part")
     folder = shlex.quote(str(run.path))
     say(f"look at {run.report}; use it with: resnets predict {folder} PICTURE...")

@@ -51,6 +51,7 @@ def open_dataset(
     close = nearest(data, list(NAMES))
     raise DataError(
         f'no data set is called "{data}", and no folder is',
-        hint=f"{f'did you mean {close}?' if close else 'there are ' + ', '.join(NAMES)}, "
-        "or a folder of pictures",
+        hint=f"did you mean {close}, or a folder of pictures?"
+        if close
+        else f"give a folder of pictures or one of {', '.join(NAMES)}",
     )

@@ -11,7 +11,9 @@ from resnets.errors import DataError, UsageError
 
 
 class ImageSource(Protocol):
-    """Pictures of one size, by number."""
+    """Pictures of one size, by number; ``names`` are their files' where they have any."""
+
+    names: Sequence[str]
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -26,12 +28,12 @@ class ImageSource(Protocol):
 class MemoryImages:
     """Pictures held in memory as one uint8 tensor, given as (N, H, W, C)."""
 
-    def __init__(self, pixels: Tensor) -> None:
+    def __init__(self, pixels: Tensor, names: Sequence[str] = ()) -> None:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
             raise ValueError(
                 f"pixels must be uint8 (N, H, W, C), not {pixels.dtype} {pixels.shape}"
             )
-        self.pixels = pixels.contiguous()
+        self.pixels, self.names = pixels.contiguous(), names
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -64,6 +66,11 @@ class Split:
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return images uint8 (N, C, H, W) and labels int64 (N,) at positions ``index``."""
         return self.images.batch(self.ids[index]), self.labels[index]
+
+    def names(self, index: Tensor) -> list[int] | list[str]:
+        """Return the file of each sample at positions ``index``, or its id where it has none."""
+        ids: list[int] = self.ids[index].tolist()
+        return [self.images.names[i] for i in ids] if self.images.names else ids
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) of every sample once, in the split's own order."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,8 +21,10 @@ _WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the in
 class FolderImages:
     """Pictures decoded when they are asked for, ``side`` x ``side``, several at once."""
 
-    def __init__(self, paths: Iterable[Path], side: int, channels: int) -> None:
-        self.paths = tuple(paths)
+    def __init__(
+        self, paths: Iterable[Path], side: int, channels: int, names: Sequence[str] = ()
+    ) -> None:
+        self.paths, self.names = tuple(paths), names
         self.shape = (channels, side, side)
 
     def __len__(self) -> int:
@@ -89,10 +91,11 @@ def open_folder(
     start = 0
     for name in tree.splits:
         part = [sample for sample in samples if sample.split == name]
+        names = [printable(sample.relative) for sample in part]
         images: ImageSource = (
-            MemoryImages(store[start : start + len(part)])
+            MemoryImages(store[start : start + len(part)], names)
             if keep
-            else FolderImages([sample.path for sample in part], side, channels)
+            else FolderImages([sample.path for sample in part], side, channels, names)
         )
         splits[name] = whole(images, torch.tensor([s.label for s in part], dtype=torch.int64))
         start += len(part)
@@ -154,7 +157,7 @@ def _judge(path: Path, skipped: list[Skipped], count: int, broken: str) -> None:
     if len(skipped) <= allowed:
         return
     what = f"{len(skipped)} of {plural(count, 'picture')} cannot be read"
-    hint = "`resnets data check` lists them; --set data.broken=skip leaves them out"
+    hint = "`resnets data check` lists them; `train --set data.broken=skip` leaves them out"
     if broken == "skip":
         what += f", more than the {allowed} that may be left out"
         hint = "`resnets data check` lists them all; mend or remove them"

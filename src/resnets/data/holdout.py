@@ -33,8 +33,8 @@ def hold_out(split: Split, amount: float | int, seed: int) -> tuple[Split, Split
         members = torch.nonzero(split.labels == label).flatten()
         if len(members) and share >= len(members):
             raise DataError(
-                f"holding out {count} of {len(split)} samples leaves class number {label} "
-                f"({len(members)} samples) nothing to train on",
+                f"holding out {count} of {len(split)} samples leaves nothing to train on of class "
+                f"number {label} (counted from 0), which has {len(members)}",
                 hint="lower data.holdout or add pictures",
             )
         chosen[members[torch.argsort(rank[members], stable=True)[:share]]] = True

@@ -47,6 +47,11 @@ class Preprocess:
             return self.normalize(self.fit(images))
         if isinstance(images, Image.Image | Path | str):
             images = [images]
+        if len(images) == 0 or not all(isinstance(i, Image.Image | Path | str) for i in images):
+            raise UsageError(
+                "neither a batch, a picture nor a list of pictures",
+                hint="give a uint8 tensor (N, C, H, W), PIL images or files' names",
+            )
         return self.normalize(self.fit(torch.stack([self._square(image) for image in images])))
 
     def fit(self, images: Tensor) -> Tensor:

@@ -9,7 +9,8 @@ from resnets.wording import duration, percent, plural
 def sentence(run: RunRecord) -> str:
     """Say in one sentence what was trained on what, and what came of it."""
     best = headline(run)
-    accuracy = f"{percent(best.accuracy)} {best.part} accuracy" if best else "no accuracy yet"
+    none = "nothing held out to measure" if run.status == "finished" else "no accuracy yet"
+    accuracy = f"{percent(best.accuracy)} {best.part} accuracy" if best else none
     cost = [_extent(run)]
     if run.progress.seconds is not None:
         cost.append(f"{duration(run.progress.seconds)}{machine(run)}")
@@ -31,6 +32,8 @@ def _extent(run: RunRecord) -> str:
     if done is None:
         return "" if run.status == "finished" else run.status
     if run.status == "finished" or planned is None:
+        if done < 1 and run.progress.step is not None:
+            return plural(run.progress.step, "iteration")
         return plural(done, "epoch")
     # Rounded down, so that a run that lacks a step is not said to lack none.
     so_far = f"{int(done * 10) / 10:g} of {plural(planned, 'epoch')}"

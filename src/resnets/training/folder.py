@@ -76,11 +76,13 @@ class RunFolder:
         """Return run.json. Raises CheckpointError when there is none or it is damaged."""
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
-            if isinstance(record, dict):
+            if isinstance(record, dict) and {"data", "model", "status"} <= record.keys():
                 return record
-            problem = "run.json is not an object"
-        except (OSError, ValueError) as error:
-            problem = str(error)
+            problem = "its run.json is damaged"
+        except OSError as error:
+            problem = f"run.json: {error.strerror}"
+        except ValueError:
+            problem = "its run.json is damaged"
         raise CheckpointError(
             f"{self.path}: not a run folder: {problem}", hint="give a folder that train has written"
         )

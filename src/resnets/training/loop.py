@@ -98,8 +98,8 @@ def fit(
                     label_smoothing=recipe.label_smoothing,
                 )
             except NonFiniteError as error:
-                ids = feed.split.ids[indices[batch]].tolist()
-                raise _explained(error, folder, state.step, epoch, batch, ids, lr) from None
+                names = feed.split.names(indices[batch])
+                raise _explained(error, folder, state.step, epoch, batch, names, lr) from None
             state.step += 1
             state.epoch.add(len(labels), loss, correct, time.monotonic() - started, ready - started)
             speed = f"{state.epoch.samples / state.epoch.seconds:.0f} img/s"
@@ -115,7 +115,7 @@ def fit(
             state.epoch = Totals()
             folder.write_metrics(state.metrics)
             scalars.add(state.step, line)
-            progress.epoch(title, f"{metrics_text(line)}   {clock.eta}")
+            progress.epoch(title, f"{metrics_text(line)}   {clock.eta}".rstrip())
         state.seconds = clock.seconds
         _check_weights(state)
         state.save(folder.state)
@@ -141,6 +141,8 @@ class _Clock:
 
     @property
     def eta(self) -> str:
+        if self._state.step == self._steps:
+            return ""
         done = self._state.step - self._first_step
         left = (time.monotonic() - self._began) / done * (self._steps - self._state.step)
         return f"ETA {duration(left)}"
@@ -151,7 +153,7 @@ def _check_weights(state: RunState) -> None:
         if not parameter.isfinite().all():
             raise NonFiniteError(
                 f"{name} has a value that is NaN or infinite after step {state.step:,}",
-                hint="the state of the epoch before is kept; lower optimizer.lr",
+                hint="an earlier epoch's state is kept; lower optimizer.lr",
             )
 
 
@@ -186,15 +188,15 @@ def _explained(
     step: int,
     epoch: int,
     batch: int,
-    ids: list[int],
+    names: list[int] | list[str],
     lr: float,
 ) -> NonFiniteError:
     """Return the error with the batch that caused it, which nonfinite.json lists whole."""
-    details = {"step": step, "epoch": epoch + 1, "batch": batch, "lr": lr, "samples": ids}
+    details = {"step": step, "epoch": epoch + 1, "batch": batch + 1, "lr": lr, "samples": names}
     write_json(folder.nonfinite, details)
-    shown = ", ".join(map(str, ids[:5])) + (", ..." if len(ids) > 5 else "")
+    shown = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
     return NonFiniteError(
-        f"{error.message} at step {step:,} (epoch {epoch + 1}, batch {batch}, rate {lr:g}); "
+        f"{error.message} at step {step:,} (epoch {epoch + 1}, batch {batch + 1}, rate {lr:g}); "
         f"its samples, {shown}, are listed in {folder.nonfinite}",
-        hint="the state of the epoch before is kept; lower optimizer.lr or look at these samples",
+        hint="an earlier epoch's state is kept; lower optimizer.lr or look at these samples",
     )

@@ -29,7 +29,10 @@ class DataRecipe(_Section):
     )
     split_seed: Seed = Field(0, description="seed of that split; separate from the run's seed")
     image_size: int | None = Field(
-        None, ge=8, description="side of the crop in pixels; null: the data set's or the model's"
+        None,
+        ge=8,
+        le=4096,
+        description="side of the crop in pixels; null: the data set's or the model's",
     )
     broken: Literal["error", "skip"] = Field("error", description="what a broken picture does")
     normalize: Literal["channel", "pixel_mean"] = Field(

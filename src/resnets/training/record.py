@@ -62,6 +62,8 @@ def opening_lines(
 ) -> list[str]:
     """Return what a person is told when a run begins; ``listed`` names the skipped files."""
     parts = [f"{len(split):,} {_PARTS[name]}" for name, split in dataset.parts.items()]
+    if dataset.validation is None:
+        parts.append("nothing held out")
     if dataset.skipped:
         parts.append(f"{len(dataset.skipped)} left out, listed in {listed}")
     where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else "one GPU"

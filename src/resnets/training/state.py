@@ -118,7 +118,10 @@ class RunState:
         changed = [key for key in self.identity if self.identity[key] != saved.get(key)]
         if changed:
             differences = "; ".join(
-                f"{key}: {saved.get(key)} before, {self.identity[key]} now" for key in changed
+                "the pictures or labels have changed"
+                if key == "data"
+                else f"{key}: {saved.get(key)} before, {self.identity[key]} now"
+                for key in changed
             )
             kind = DataError if changed == ["data"] else CheckpointError
             raise kind(

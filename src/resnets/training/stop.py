@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 
 
 class StopRequest(AbstractContextManager["StopRequest"]):
-    """While active, remembers the first SIGINT, SIGTERM or SIGUSR1; a second SIGINT acts at once.
+    """While active, remembers the first of SIGNALS; a second SIGINT acts at once.
 
     Outside the main thread, where Python takes no signal handlers, it does nothing.
     """

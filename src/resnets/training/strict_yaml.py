@@ -68,9 +68,14 @@ def load(text: str, source: str) -> Any:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
-        raise UsageError(f"{where}: {error.problem}", hint="the file must be plain YAML") from None
+        raise UsageError(
+            f"{where}: {error.problem}",
+            hint="values are plain YAML, such as 0.05, true or [0.5, 0.75]",
+        ) from None
     except yaml.YAMLError as error:
-        raise UsageError(f"{source}: {error}", hint="the file must be plain YAML") from None
+        raise UsageError(
+            f"{source}: {error}", hint="values are plain YAML, such as 0.05, true or [0.5, 0.75]"
+        ) from None
 
 
 def dump(value: Any) -> str:
