@@ -5,7 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 
-.PHONY: demo test test-all check lint types format table cifar clean
+REFERENCE := .venv-reference
+
+.PHONY: demo test test-all reference check lint types format table cifar clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +27,15 @@ test: $(INSTALLED)  ## the default test suite
 test-all: $(INSTALLED)  ## the slow tests too
 	$(BIN)/python -m pytest -m ""
 
+$(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
+	$(PYTHON) -m venv $(REFERENCE)
+	$(REFERENCE)/bin/pip install --quiet -c constraints.txt -c reference/constraints.txt \
+		-e . pytest torchvision timm keras
+	touch $@
+
+reference: $(REFERENCE)/installed  ## same weights, same output as torchvision, timm and Keras
+	cd reference && ../$(REFERENCE)/bin/python -m pytest
+
 check: lint types test  ## what CI runs
 
 lint: $(INSTALLED)
@@ -38,7 +49,7 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-table: $(INSTALLED)  ## rewrite the README's model table
+table: $(INSTALLED)  ## rewrite the golden counts and the README's model table
 	$(BIN)/python docs/model_table.py --write
 
 cifar: $(INSTALLED)  ## 1,200 iterations of the paper's recipe on CIFAR-10, under ten minutes
@@ -47,4 +58,4 @@ cifar: $(INSTALLED)  ## 1,200 iterations of the paper's recipe on CIFAR-10, unde
 		--set schedule.iterations=1200 --out runs/cifar --overwrite
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -44,6 +44,12 @@ def test_repr_is_what_differs():
         ({"num_classes": True}, "num_classes must be a positive"),
         ({"in_channels": 1.5}, "in_channels must be a positive"),
         ({"groups": 32}, "need bottleneck blocks"),
+        ({"norm_eps": "small"}, "norm_eps must be a number"),
+        ({"drop_path": 1.0}, "drop_path must be at least 0 and below 1"),
+        ({"output_stride": 4}, "output_stride is 4"),
+        ({"out_channels": (64, 128)}, "4 depths but 2 out_channels"),
+        ({"shortcut": "none", "gate": "exclusive"}, "no shortcut to scale, gate or drop out"),
+        ({"gate": "exclusive", "shortcut_scale": 0.5}, "one of them"),
         ({"widths": (64, 32, 16, 8), "shortcut": "A"}, "can only add channels"),
         ({"block": "bottleneck", "widths": (48, 96, 192, 384), "width_per_group": 5}, "whole"),
     ],
@@ -70,7 +76,8 @@ def test_unknown_field_names_the_nearest():
 @pytest.mark.parametrize("name", ZOO)
 def test_depth_is_the_one_in_the_name(name):
     digits = "".join(c if c.isdigit() else " " for c in name).split()
-    assert ZOO[name].depth == int(digits[0])
+    # Zagoruyko & Komodakis count the three projections, but not the classifier.
+    assert ZOO[name].depth + 2 * name.startswith("wrn") == int(digits[0])
 
 
 def test_variant_tells_v1_from_v1_5():

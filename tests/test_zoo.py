@@ -37,6 +37,13 @@ def test_every_name_knows_itself():
         ("resnet50_c", (3, 4, 6, 3), "bottleneck", "C"),
         ("resnet152_b", (3, 8, 36, 3), "bottleneck", "B"),
         ("plain152", (3, 8, 36, 3), "bottleneck", "none"),
+        ("resnet29_v2", (3, 3, 3), "bottleneck", "B"),
+        ("resnet164_v2", (18, 18, 18), "bottleneck", "B"),
+        ("resnet14_b_v2", (2, 2, 2), "basic", "B"),
+        ("keras_resnet8_v1", (1, 1, 1), "basic", "B"),
+        ("keras_resnet20_v2", (2, 2, 2), "bottleneck", "B"),
+        ("wrn22_2", (3, 3, 3), "basic", "B"),
+        ("resnext38_4x16d", (4, 4, 4), "bottleneck", "B"),
     ],
 )
 def test_families_by_name(name, depths, block, shortcut):
@@ -55,6 +62,9 @@ def test_families_by_name(name, depths, block, shortcut):
         (lambda: get_spec("resnet21"), "20 or 26"),
         (lambda: get_spec("resnet020"), "resnet20"),
         (lambda: get_spec("plain21"), "20 or 26"),
+        (lambda: get_spec("keras_resnet21_v2"), "20 or 29"),
+        (lambda: get_spec("keras_resnet21_v1"), "20 or 26"),
+        (lambda: get_spec("wrn30_2"), "28 or 34"),
         (lambda: get_spec("resnet5O"), "resnet50"),
         (lambda: get_spec("ResNet18"), "resnet18"),
         (lambda: get_spec("vgg16"), "`resnets models` lists all"),

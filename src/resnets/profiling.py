@@ -17,6 +17,8 @@ from resnets.nn.blocks import Block
 from resnets.spec import Spec
 from resnets.zoo import get_spec
 
+SIDE_PATHS = {"downsample", "join", "se"}
+
 
 @dataclass(frozen=True)
 class StageCost:
@@ -65,7 +67,7 @@ class _Layer:
     @property
     def macs(self) -> int:
         # Each weight multiplies once at every output position.
-        return self.weights * (self.output[1] * self.output[2] if len(self.output) == 3 else 1)
+        return self.weights * prod(self.output[1:])
 
     @property
     def activations(self) -> int:
@@ -130,7 +132,7 @@ def _run(network: nn.Module, x: Tensor) -> list[_Layer]:
         return hook
 
     for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.Linear):
+        if isinstance(module, nn.Conv1d | nn.Conv2d | nn.MaxPool2d | nn.Linear):
             module.register_forward_hook(record(name))
     network(x)
     return layers
@@ -141,10 +143,10 @@ def _stages(network: ResNet, layers: list[_Layer]) -> list[StageCost]:
     field, jump = 1, 1  # jump: the distance in the input between neighbouring outputs
     names = ["conv1", *(f"layer{i + 1}" for i in range(len(network.spec.depths))), "fc"]
     for name in names:
-        members = ("conv1", "bn1", "maxpool") if name == "conv1" else (name,)
+        members = {"conv1": ("conv1", "bn1", "maxpool"), "fc": ("norm", "fc")}.get(name, (name,))
         mine = [layer for layer in layers if layer.name.split(".")[0] in members]
-        # The residual branch sees more than the shortcut beside it.
-        path = [layer for layer in mine if ".downsample." not in layer.name]
+        # The residual branch sees more than the shortcut beside it; gates see what it sees.
+        path = [layer for layer in mine if not SIDE_PATHS & set(layer.name.split("."))]
         for layer in path:
             if isinstance(layer.module, nn.Conv2d | nn.MaxPool2d):
                 kernel, stride = (_side(layer.module, key) for key in ("kernel_size", "stride"))

@@ -7,13 +7,24 @@ it compares by value, goes to JSON and back, and prints as the fields that diffe
 from dataclasses import asdict, dataclass, field, fields
 from itertools import pairwise
 from math import gcd, lcm
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self, get_args, get_type_hints
 
 from resnets.errors import SpecError, nearest
 
 Block = Literal["basic", "bottleneck"]
-Shortcut = Literal["none", "A", "B", "C"]
-Stem = Literal["7x7", "3x3"]
+ActivationOrder = Literal[
+    "original",
+    "bn_after_addition",
+    "relu_before_addition",
+    "relu_only_preactivation",
+    "preactivation",
+]
+Shortcut = Literal["none", "A", "B", "C", "D"]
+Gate = Literal["none", "exclusive", "shortcut_only"]
+Stem = Literal["7x7", "3x3", "deep", "deep_tiered"]
+Norm = Literal["batch", "group", "frozen_batch"]
+Activation = Literal["relu", "leaky_relu", "silu", "gelu"]
+Attention = Literal["none", "se", "eca"]
 
 EXPANSION: dict[Block, int] = {"basic": 1, "bottleneck": 4}
 CONVOLUTIONS: dict[Block, int] = {"basic": 2, "bottleneck": 3}
@@ -32,20 +43,66 @@ class Spec:
     block: Block = "basic"  # He et al. 2015, Fig. 5: left basic, right bottleneck
     depths: tuple[int, ...] = (2, 2, 2, 2)  # blocks per stage
     widths: tuple[int, ...] = (64, 128, 256, 512)  # channels per stage, before the expansion
+    # Output channels per stage where they are not width times expansion (1 basic, 4 bottleneck).
+    out_channels: tuple[int, ...] = ()
 
     # He et al. 2015, sec. 3.3 and 4.1, where the shape changes: A zero-pads the new channels,
-    # B projects by 1x1 convolution; C projects everywhere; none makes a plain net.
+    # B projects by 1x1 convolution, D averages before it projects (He et al. 2019, Fig. 2c);
+    # C projects in every block; none makes a plain net.
     shortcut: Shortcut = "B"
+    # Option A's zero channels: all behind the others, or half of them before (as some published
+    # weights have it): the same function up to the order of channels.
+    zero_pad: Literal["end", "both"] = "end"
+    projection_norm: bool = True  # batch norm after a projection; never in pre-activation nets
+    # He et al. 2016, Table 1: shortcut and residual times a constant, gated, or dropped out.
+    shortcut_scale: float = 1.0
+    residual_scale: float = 1.0
+    gate: Gate = "none"
+    gate_bias: float = 0.0  # where the gate's bias starts
+    shortcut_dropout: float = 0.0
+
+    # He et al. 2016, Table 2 and Fig. 4: where batch norm and ReLU stand in a block.
+    activation_order: ActivationOrder = "original"
+    # In pre-activation nets, what projections, and the shortcut of the very first block, read: the
+    # activated input (He et al. 2016, appendix) or the raw one (Keras's example; timm's first).
+    projection_input: Literal["activated", "raw"] = "activated"
+    first_shortcut_input: Literal["activated", "raw"] = "activated"
+    # In pre-activation nets, who activates the stem: the first block, or the stem itself.
+    stem_activation: bool = False
+
     # Which convolution of a bottleneck carries the stride: "1x1" is the paper's (v1), "3x3" is
     # what torchvision and most published weights mean (v1.5). Same parameters, different MACs.
     bottleneck_stride: Literal["1x1", "3x3"] = "3x3"
+    # Which block of a stage carries the stride. "last": keras.applications' V2, whose last stage
+    # has none and whose first stage has one.
+    stride_position: Literal["first", "last"] = "first"
     # Xie et al. 2017: the 3x3 convolution has `groups` groups (the cardinality) and, in a stage of
     # width 64, `width_per_group` channels in each; other stages scale with their width.
     groups: int = 1
     width_per_group: int = 64
 
-    stem: Stem = "7x7"  # "7x7" stride 2 + max-pool (ImageNet); "3x3" stride 1 (CIFAR)
-    stem_width: int = 64
+    # "7x7" stride 2 and "3x3" stride 1 (CIFAR) are He et al. 2015's. "deep" is three 3x3
+    # (He et al. 2019, Fig. 2b); "deep_tiered" lets their widths grow.
+    stem: Stem = "7x7"
+    stem_width: int = 64  # channels after the stem
+    # 3x3 max-pool, stride 2, after a 7x7 or deep stem. keras.applications pads with zeros, which
+    # are larger than what pre-activation nets may have there.
+    stem_pool: Literal["max", "zero_padded_max", "none"] = "max"
+
+    attention: Attention = "none"  # Hu et al. 2018 (se); Wang et al. 2020 (eca)
+    attention_reduction: int = 16  # se: channels over this many in the middle
+    norm: Norm = "batch"
+    norm_eps: float = 1e-5
+    norm_momentum: float = 0.1  # of the new batch in the running statistics
+    activation: Activation = "relu"
+    # Convolutions with a bias: none, all, or those that no batch norm follows.
+    conv_bias: Literal["none", "all", "without_norm"] = "none"
+    # "same": as TensorFlow pads; at stride 2 it pads bottom and right only.
+    padding: Literal["symmetric", "same"] = "symmetric"
+    output_stride: int = 32  # of an ImageNet net: 16 and 8 dilate the last stages instead
+
+    drop_path: float = 0.0  # Huang et al. 2016: of the last block; falls linearly to the first
+    dropout: float = 0.0  # before the classifier
     # Start each residual branch at zero (Goyal et al. 2017, sec. 5.1). Initialisation only.
     zero_init_residual: bool = False
 
@@ -54,39 +111,44 @@ class Spec:
     image_size: int = 224  # the size it was designed for; other sizes work
 
     def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in allowed:
-                raise SpecError(
-                    f"spec: {name} is {value!r}", hint=f"choose from {', '.join(allowed)}"
-                )
-        for name in ("depths", "widths"):  # JSON has lists only
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-            if not getattr(self, name) or not all(_positive(n) for n in getattr(self, name)):
+        for name, hint in get_type_hints(type(self)).items():
+            self._check_type(name, hint)
+        for name in ("depths", "widths"):
+            if not getattr(self, name):
                 raise SpecError(f"spec: {name} must be positive whole numbers, one for each stage")
-        for name in (
-            "groups",
-            "width_per_group",
-            "stem_width",
-            "num_classes",
-            "in_channels",
-            "image_size",
-        ):
-            if not _positive(getattr(self, name)):
-                raise SpecError(f"spec: {name} must be a positive whole number")
-        if not isinstance(self.zero_init_residual, bool):
-            raise SpecError("spec: zero_init_residual must be true or false")
-        if len(self.depths) != len(self.widths):
-            raise SpecError(
-                f"spec: {len(self.depths)} depths but {len(self.widths)} widths",
-                hint="give one of each for every stage",
-            )
+        for name in ("widths", "out_channels"):
+            given = getattr(self, name)
+            if given and len(given) != len(self.depths):
+                raise SpecError(
+                    f"spec: {len(self.depths)} depths but {len(given)} {name}",
+                    hint="give one of each for every stage",
+                )
+        for name in ("drop_path", "dropout", "shortcut_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise SpecError(f"spec: {name} must be at least 0 and below 1")
         self._check_groups()
-        if self.shortcut == "A" and any(a > b for a, b in pairwise(self.channels)):
-            raise SpecError(
-                "spec: shortcut A can only add channels, but a later stage is narrower",
-                hint='use shortcut "B"',
-            )
+        self._check_shortcut()
+        if self.output_stride not in (8, 16, 32):
+            raise SpecError(f"spec: output_stride is {self.output_stride}", hint="8, 16 or 32")
+
+    def _check_type(self, name: str, hint: Any) -> None:
+        value = getattr(self, name)
+        choices = get_args(hint)
+        if choices == (int, ...):
+            object.__setattr__(self, name, tuple(value))  # JSON has lists only
+            if not all(_positive(n) for n in getattr(self, name)):
+                raise SpecError(f"spec: {name} must be positive whole numbers, one for each stage")
+        elif choices:
+            if value not in choices:
+                raise SpecError(
+                    f"spec: {name} is {value!r}", hint=f"choose from {', '.join(choices)}"
+                )
+        elif hint is int and not _positive(value):
+            raise SpecError(f"spec: {name} must be a positive whole number")
+        elif hint is float and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise SpecError(f"spec: {name} must be a number")
+        elif hint is bool and not isinstance(value, bool):
+            raise SpecError(f"spec: {name} must be true or false")
 
     def _check_groups(self) -> None:
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
@@ -104,15 +166,32 @@ class Spec:
                 hint=f"nearest that do: {' and '.join(str(n) for n in (below, below + step) if n)}",
             )
 
+    def _check_shortcut(self) -> None:
+        if self.shortcut == "A" and any(a > b for a, b in pairwise(self.channels)):
+            raise SpecError(
+                "spec: shortcut A can only add channels, but a later stage is narrower",
+                hint='use shortcut "B"',
+            )
+        altered = self.shortcut_scale != 1 or self.gate != "none" or self.shortcut_dropout
+        if self.shortcut == "none" and (altered or self.residual_scale != 1):
+            raise SpecError("spec: a plain net has no shortcut to scale, gate or drop out")
+        if sum([self.gate != "none", self.scaled, self.shortcut_dropout > 0]) > 1:
+            raise SpecError("spec: a shortcut is scaled, gated or dropped out: one of them")
+
     @property
-    def expansion(self) -> int:
-        """Output channels of a block over the width of its stage."""
-        return EXPANSION[self.block]
+    def scaled(self) -> bool:
+        """Whether shortcut or residual are multiplied by a constant."""
+        return (self.shortcut_scale, self.residual_scale) != (1, 1)
+
+    @property
+    def preactivated(self) -> bool:
+        """Whether blocks activate their input rather than their output."""
+        return self.activation_order in ("preactivation", "relu_only_preactivation")
 
     @property
     def channels(self) -> tuple[int, ...]:
         """Output channels of each stage."""
-        return tuple(width * self.expansion for width in self.widths)
+        return self.out_channels or tuple(w * EXPANSION[self.block] for w in self.widths)
 
     @property
     def depth(self) -> int:
@@ -123,23 +202,48 @@ class Spec:
         """Channels inside the blocks of a stage (counted from 0)."""
         return self.widths[stage] * self.width_per_group // 64 * self.groups
 
+    def strides(self, stage: int) -> list[int]:
+        """Return the stride of each block of a stage (counted from 0), before any dilation."""
+        strides = [1] * self.depths[stage]
+        if self.stride_position == "last":
+            if stage < len(self.depths) - 1:
+                strides[-1] = 2
+        elif stage > 0:
+            strides[0] = 2
+        return strides
+
     @property
     def variant(self) -> str:
         """What distinguishes the network from others of its depth, in words."""
-        blocks = f"{self.block} blocks"
+        parts = [f"{self.block} blocks"]
         if self.block == "bottleneck":
-            version = {"1x1": "v1", "3x3": "v1.5"}[self.bottleneck_stride]
-            blocks = f"{version}, {blocks} with the stride on the {self.bottleneck_stride}"
+            version = (
+                ""
+                if self.preactivated
+                else {"1x1": "v1, ", "3x3": "v1.5, "}[self.bottleneck_stride]
+            )
+            parts = [f"{version}bottleneck blocks with the stride on the {self.bottleneck_stride}"]
             if self.groups > 1:
-                blocks += f", {self.groups} groups"
-        shortcut = {
-            "none": "no shortcuts (plain)",
-            "A": "option A shortcuts (zero-padded where the shape changes)",
-            "B": "option B shortcuts (projected where the shape changes)",
-            "C": "option C shortcuts (projected everywhere)",
-        }[self.shortcut]
-        start = ", residual branches start at zero" if self.zero_init_residual else ""
-        return f"{blocks}, {shortcut}, {self.stem} stem{start}"
+                parts.append(f"{self.groups} groups")
+        if self.activation_order != "original":
+            parts.append(_ORDERS[self.activation_order])
+        parts.append(_SHORTCUTS[self.shortcut])
+        if self.scaled:
+            parts.append(f"shortcut x {self.shortcut_scale:g}, residual x {self.residual_scale:g}")
+        if self.gate != "none":
+            parts.append(f"{self.gate.replace('_', '-')} gate, bias from {self.gate_bias:g}")
+        if self.shortcut_dropout:
+            parts.append(f"shortcut dropout {self.shortcut_dropout:g}")
+        parts.append(f"{self.stem.replace('_', '-')} stem")
+        if self.attention != "none":
+            parts.append({"se": "squeeze-and-excitation", "eca": "ECA"}[self.attention])
+        if self.conv_bias != "none":
+            parts.append("biased convolutions")
+        if self.padding == "same":
+            parts.append("TensorFlow's padding")
+        if self.zero_init_residual:
+            parts.append("residual branches start at zero")
+        return ", ".join(parts)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""
@@ -170,11 +274,18 @@ class Spec:
         return f"Spec({', '.join(f'{k}={v!r}' for k, v in self.differences().items())})"
 
 
-_CHOICES: dict[str, tuple[str, ...]] = {
-    "block": get_args(Block),
-    "shortcut": get_args(Shortcut),
-    "stem": get_args(Stem),
-    "bottleneck_stride": ("1x1", "3x3"),
+_ORDERS = {
+    "bn_after_addition": "batch norm after the addition",
+    "relu_before_addition": "ReLU before the addition",
+    "relu_only_preactivation": "ReLU-only pre-activation",
+    "preactivation": "pre-activation (v2)",
+}
+_SHORTCUTS = {
+    "none": "no shortcuts (plain)",
+    "A": "option A shortcuts (zero-padded where the shape changes)",
+    "B": "option B shortcuts (projected where the shape changes)",
+    "C": "option C shortcuts (projected everywhere)",
+    "D": "option D shortcuts (averaged, then projected, where the shape changes)",
 }
 
 

@@ -34,10 +34,29 @@ def imagenet(depth: int, **changes: Any) -> Spec:
     return replace(Spec(name=f"resnet{depth}", block=block, depths=depths), **changes)
 
 
+def preactivated(spec: Spec, name: str) -> Spec:
+    """Return the full pre-activation form of a net (He et al. 2016, Fig. 4e)."""
+    return replace(spec, name=name, activation_order="preactivation")
+
+
 def resnext(depth: int, groups: int, width_per_group: int) -> Spec:
     """Return the ImageNet net of Xie et al. 2017, Table 1, with this cardinality and width."""
     name = f"resnext{depth}_{groups}x{width_per_group}d"
     return imagenet(depth, name=name, groups=groups, width_per_group=width_per_group)
+
+
+# He et al. 2019, Fig. 2, and the stems that timm adds: s is wider, t grows and is narrower.
+TWEAKS: dict[str, dict[str, Any]] = {
+    "c": {"stem": "deep"},
+    "d": {"stem": "deep", "shortcut": "D"},
+    "s": {"stem": "deep", "stem_width": 128},
+    "t": {"stem": "deep_tiered", "shortcut": "D"},
+}
+
+
+def tweaked(depth: int, letter: str, **changes: Any) -> Spec:
+    """Return an ImageNet net with the stem and shortcuts of ResNet-C, -D, -S or -T."""
+    return imagenet(depth, **{"name": f"resnet{depth}{letter}", **TWEAKS[letter], **changes})
 
 
 CIFAR = Spec(
@@ -71,11 +90,11 @@ def cifar_bottleneck(depth: int, **changes: Any) -> Spec:
     return replace(replace(spec, shortcut="B", bottleneck_stride="1x1"), **changes)
 
 
-def cifar_resnext(groups: int, width_per_group: int) -> Spec:
-    """Return the 29-layer CIFAR net of Xie et al. 2017, sec. 5.3."""
+def cifar_resnext(depth: int, groups: int, width_per_group: int) -> Spec:
+    """Return the CIFAR net of Xie et al. 2017, sec. 5.3; depth 9n+2."""
     return cifar_bottleneck(
-        29,
-        name=f"resnext29_{groups}x{width_per_group}d",
+        depth,
+        name=f"resnext{depth}_{groups}x{width_per_group}d",
         widths=(64, 128, 256),
         stem_width=64,
         bottleneck_stride="3x3",
@@ -84,12 +103,74 @@ def cifar_resnext(groups: int, width_per_group: int) -> Spec:
     )
 
 
+def wide_cifar(depth: int, factor: int) -> Spec:
+    """Return WRN-depth-factor of Zagoruyko & Komodakis 2016, Table 1: depth 6n+4.
+
+    Their depth counts the three projections and not the classifier.
+    """
+    n, rest = divmod(depth - 4, 6)
+    if rest or n < 1:
+        below = max(n, 1) * 6 + 4
+        raise _no_depth(depth, "wide CIFAR nets have depth 6n+4", [below, below + 6])
+    widths = tuple(factor * width for width in CIFAR.widths)
+    spec = replace(CIFAR, depths=(n, n, n), widths=widths, shortcut="B")
+    return preactivated(spec, f"wrn{depth}_{factor}")
+
+
+KERAS_NORM: dict[str, Any] = {"norm_eps": 1e-3, "norm_momentum": 0.01}
+
+
+def keras_v1(depth: int) -> Spec:
+    """Return the Keras CIFAR example's v1 net: depth 6n+2, biased, projections without norm."""
+    return cifar(
+        depth,
+        name=f"keras_resnet{depth}_v1",
+        shortcut="B",
+        projection_norm=False,
+        conv_bias="all",
+        padding="same",
+        **KERAS_NORM,
+    )
+
+
+def keras_v2(depth: int) -> Spec:
+    """Return the Keras CIFAR example's v2 net: depth 9n+2, with its own bottleneck widths."""
+    return cifar_bottleneck(
+        depth,
+        name=f"keras_resnet{depth}_v2",
+        activation_order="preactivation",
+        widths=(16, 64, 128),  # a stage is as wide inside as the stage before it outside
+        out_channels=(64, 128, 256),
+        stem_activation=True,
+        projection_input="raw",
+        conv_bias="all",
+        **KERAS_NORM,
+    )
+
+
+def keras_applications(depth: int, version: int) -> Spec:
+    """Return keras.applications' ResNet, or its V2, which strides in a stage's last block."""
+    norm: dict[str, Any] = {"norm_eps": 1.001e-5, "norm_momentum": 0.01}
+    name = f"keras_applications_resnet{depth}"
+    if version == 1:
+        return imagenet(depth, name=name, bottleneck_stride="1x1", conv_bias="all", **norm)
+    return imagenet(
+        depth,
+        name=f"{name}_v2",
+        activation_order="preactivation",
+        conv_bias="without_norm",
+        stride_position="last",
+        stem_pool="zero_padded_max",
+        **norm,
+    )
+
+
 def _blocks_per_stage(depth: int, layers: int) -> int:
     """Return n of a depth ``layers`` * n + 2 (three stages, the stem and the classifier)."""
     n, rest = divmod(depth - 2, layers)
     if rest or n < 1:
         below = max(n, 1) * layers + 2
-        raise _no_depth(depth, f"CIFAR nets have depth {layers}n+2", [below, below + layers])
+        raise _no_depth(depth, f"such CIFAR nets have depth {layers}n+2", [below, below + layers])
     return n
 
 
@@ -107,6 +188,7 @@ def _table() -> dict[str, Spec]:
     specs = [
         *(imagenet(depth) for depth in (*basic, *bottleneck)),
         *(imagenet(d, name=f"resnet{d}_v1", bottleneck_stride="1x1") for d in bottleneck),
+        *(preactivated(imagenet(d), f"resnet{d}_v2") for d in (*basic, *bottleneck)),
         *(imagenet(d, name=f"resnet{d}_a", shortcut="A") for d in basic),
         *(imagenet(d, name=f"resnet{d}_c", shortcut="C") for d in basic),
         *(imagenet(d, name=f"plain{d}", shortcut="none") for d in (18, 34, 50)),
@@ -117,14 +199,33 @@ def _table() -> dict[str, Spec]:
         imagenet(101, name="resnet101_1x100d", width_per_group=100),
         imagenet(50, name="wide_resnet50_2", width_per_group=128),
         imagenet(101, name="wide_resnet101_2", width_per_group=128),
+        *(tweaked(50, letter) for letter in "cst"),
+        *(tweaked(depth, "d") for depth in (18, 34, 50, 101, 152, 200)),
+        *(imagenet(d, name=f"se_resnet{d}", attention="se") for d in (18, 34, 50, 101, 152)),
+        replace(resnext(50, 32, 4), name="se_resnext50_32x4d", attention="se"),
+        *(tweaked(d, "d", name=f"eca_resnet{d}d", attention="eca") for d in (50, 101)),
+        *(keras_applications(depth, 1) for depth in (50, 101, 152)),
+        *(keras_applications(depth, 2) for depth in (50, 101, 152)),
         *(cifar(depth) for depth in small),
         *(cifar(d, name=f"resnet{d}_b", shortcut="B") for d in small),
         *(cifar(d, name=f"resnet{d}_c", shortcut="C") for d in small),
+        *(preactivated(cifar(d), f"resnet{d}_v2") for d in (20, 56, 110)),
+        *(preactivated(cifar(d, shortcut="B"), f"resnet{d}_b_v2") for d in (20, 56, 110)),
         *(cifar(d, name=f"plain{d}", shortcut="none") for d in (20, 32, 44, 56, 110)),
         *(cifar_bottleneck(depth) for depth in (164, 1001)),
-        *(cifar_resnext(*template) for template in ((8, 64), (16, 64))),
+        *(preactivated(cifar_bottleneck(d), f"resnet{d}_v2") for d in (164, 1001)),
+        *(cifar_resnext(29, *template) for template in ((8, 64), (16, 64))),
+        *(wide_cifar(*size) for size in ((16, 8), (28, 10), (40, 4))),
+        *(on_cifar(imagenet(depth)) for depth in (18, 34, 50, 101, 152)),
+        *(keras_v1(depth) for depth in (20, 32, 44, 56, 110)),
+        *(keras_v2(depth) for depth in (20, 29, 56, 110, 164, 1001)),
     ]
     return {spec.name: spec for spec in specs}
+
+
+def on_cifar(spec: Spec) -> Spec:
+    """Return an ImageNet net with the stem, size and classes of CIFAR."""
+    return replace(spec, name=f"{spec.name}_cifar", stem="3x3", num_classes=10, image_size=32)
 
 
 ZOO: dict[str, Spec] = _table()
@@ -133,11 +234,14 @@ ZOO: dict[str, Spec] = _table()
 def _residual_by_name(match: re.Match[str]) -> Spec:
     depth, option = int(match["depth"]), match["option"]
     if depth in IMAGENET_STAGES:  # such as resnet50_c: the depth is ImageNet's with any option
-        return imagenet(depth, name=match[0], shortcut=(option or "b").upper())
-    # A depth that both rules fit is made of basic blocks; 9n+2 alone (29, 1001) of bottlenecks.
-    if option is None and depth % 6 != 2 and depth % 9 == 2:
-        return cifar_bottleneck(depth)
-    return cifar(depth, name=match[0], shortcut=(option or "a").upper())
+        spec = imagenet(depth, name=match[0], shortcut=(option or "b").upper())
+    # A depth that both rules fit is made of basic blocks, but for the papers' 164; 9n+2 alone
+    # (29, 1001) of bottlenecks.
+    elif depth == 164 or (option is None and depth % 6 != 2 and depth % 9 == 2):
+        spec = cifar_bottleneck(depth, name=match[0], shortcut=(option or "b").upper())
+    else:
+        spec = cifar(depth, name=match[0], shortcut=(option or "a").upper())
+    return preactivated(spec, match[0]) if match["v2"] else spec
 
 
 def _plain_by_name(match: re.Match[str]) -> Spec:
@@ -146,11 +250,26 @@ def _plain_by_name(match: re.Match[str]) -> Spec:
     return family(depth, name=match[0], shortcut="none")
 
 
-# Names beyond the table, such as resnet26, resnet98_b or plain14. The table is asked first, since
-# resnet164 would be 6n+2 too.
+def _keras_by_name(match: re.Match[str]) -> Spec:
+    return (keras_v1 if match["version"] == "1" else keras_v2)(int(match["depth"]))
+
+
+def _resnext_by_name(match: re.Match[str]) -> Spec:
+    depth, groups, width = (int(match[key]) for key in ("depth", "groups", "width"))
+    return (resnext if depth in IMAGENET_STAGES else cifar_resnext)(depth, groups, width)
+
+
+# Names beyond the table, such as resnet26, resnet98_b, plain14 or wrn22_2; the table comes first.
+_DEPTH = r"(?P<depth>[1-9]\d{0,4})"
 FAMILIES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Spec]]] = [
-    (re.compile(r"resnet(?P<depth>[1-9]\d{0,4})(_(?P<option>[abc]))?"), _residual_by_name),
-    (re.compile(r"plain(?P<depth>[1-9]\d{0,4})"), _plain_by_name),
+    (re.compile(rf"resnet{_DEPTH}(_(?P<option>[abc]))?(?P<v2>_v2)?"), _residual_by_name),
+    (re.compile(rf"plain{_DEPTH}"), _plain_by_name),
+    (re.compile(rf"keras_resnet{_DEPTH}_v(?P<version>[12])"), _keras_by_name),
+    (re.compile(rf"resnext{_DEPTH}_(?P<groups>\d+)x(?P<width>\d+)d"), _resnext_by_name),
+    (
+        re.compile(rf"wrn{_DEPTH}_(?P<factor>[1-9]\d?)"),
+        lambda match: wide_cifar(int(match["depth"]), int(match["factor"])),
+    ),
 ]
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 
 from resnets import ResNet, create_model
 from resnets.nn.blocks import Block
+from resnets.spec import ActivationOrder
 from resnets.zoo import ZOO, get_spec
 
 
@@ -131,6 +133,176 @@ def test_forward_equals_the_paper_in_float64(name):
         torch.testing.assert_close(model(x), expected, rtol=1e-10, atol=1e-10)
 
 
+SMALL = replace(get_spec("resnet14"), num_classes=7)
+AXES = {
+    **{order: {"activation_order": order} for order in get_args(ActivationOrder)},
+    "scaled": {"shortcut_scale": 0.5, "residual_scale": 0.5},
+    "exclusive": {"gate": "exclusive", "gate_bias": -6.0},
+    "shortcut_only": {"gate": "shortcut_only", "gate_bias": -6.0},
+    "dropout": {"shortcut_dropout": 0.5},
+    "both": {"zero_pad": "both"},
+    "D": {"shortcut": "D"},
+    "bare_projection": {"shortcut": "B", "projection_norm": False},
+    "deep": {"stem": "deep", "stem_width": 16},
+    "tiered": {"stem": "deep_tiered", "stem_width": 16},
+    "se": {"attention": "se"},
+    "eca": {"attention": "eca"},
+    "group": {"norm": "group"},
+    "frozen": {"norm": "frozen_batch"},
+    "silu": {"activation": "silu"},
+    "gelu": {"activation": "gelu"},
+    "leaky": {"activation": "leaky_relu"},
+    "bias": {"conv_bias": "all"},
+    "same": {"padding": "same"},
+    "drop_path": {"drop_path": 0.2},
+    "head_dropout": {"dropout": 0.2},
+    "last": {"stride_position": "last", "shortcut": "B"},
+    "bottleneck": {"block": "bottleneck", "shortcut": "B"},
+    "preactivated_bottleneck": {
+        **{"block": "bottleneck", "shortcut": "B", "activation_order": "preactivation"}
+    },
+}
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_every_axis_trains_copies_compiles_and_exports(axis):
+    torch.manual_seed(0)
+    torch._dynamo.reset()  # it counts the graphs of one forward() over all models
+    model = ResNet(replace(SMALL, **AXES[axis]))
+    x = torch.randn(3, 3, 32, 32)
+    twin = copy.deepcopy(model)
+    loss = twin(x).square().sum()
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in twin.parameters())
+    assert all(p.grad is None for p in model.parameters())
+    model.eval()
+    expected = model(x)
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-5)
+    exported = torch.export.export(model, (x,)).module()
+    torch.testing.assert_close(exported(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def small_block(order: str, **changes) -> tuple[Block, torch.Tensor]:
+    """The second block of a stage (an identity shortcut) in float64, and an input of both signs."""
+    torch.manual_seed(0)
+    model = scrambled(replace(SMALL, activation_order=order, **changes))
+    return model.layer2[1], torch.randn(2, 32, 9, 9, dtype=torch.float64)
+
+
+def parts(block: Block):
+    """The block's two convolutions and norms as functions."""
+
+    def conv(number):
+        weight = block.get_submodule(f"conv{number}").weight
+        return lambda x: F.conv2d(x, weight, padding=1)
+
+    def norm(number):
+        n = block.get_submodule(f"bn{number}")
+        return lambda x: F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias)
+
+    return conv(1), norm(1), conv(2), norm(2)
+
+
+# He et al. 2016, Fig. 4 (a) to (e), written out.
+FIGURE_4 = {
+    "original": lambda x, c1, n1, c2, n2: F.relu(x + n2(c2(F.relu(n1(c1(x)))))),
+    "bn_after_addition": lambda x, c1, n1, c2, n2: F.relu(n2(x + c2(F.relu(n1(c1(x)))))),
+    "relu_before_addition": lambda x, c1, n1, c2, n2: x + F.relu(n2(c2(F.relu(n1(c1(x)))))),
+    "relu_only_preactivation": lambda x, c1, n1, c2, n2: x + n2(c2(F.relu(n1(c1(F.relu(x)))))),
+    "preactivation": lambda x, c1, n1, c2, n2: x + c2(F.relu(n2(c1(F.relu(n1(x)))))),
+}
+
+
+@pytest.mark.parametrize("order", FIGURE_4)
+def test_activation_orders_are_figure_4(order):
+    block, x = small_block(order)
+    expected = FIGURE_4[order](x, *parts(block))
+    before = x.clone()
+    torch.testing.assert_close(block(x), expected, rtol=1e-10, atol=1e-12)
+    assert torch.equal(x, before)
+
+
+def test_shortcuts_of_table_1():
+    """He et al. 2016, sec. 3.1: scaling, exclusive and shortcut-only gating, dropout."""
+
+    def joined(**changes):
+        block, x = small_block("original", **changes)
+        return block, x, block.residual(x)
+
+    block, x, residual = joined(shortcut_scale=0.5, residual_scale=0.25)
+    torch.testing.assert_close(block(x), F.relu(0.5 * x + 0.25 * residual))
+    for gate in ("exclusive", "shortcut_only"):
+        block, x, residual = joined(gate=gate, gate_bias=-6.0)
+        fresh = ResNet(replace(SMALL, gate=gate, gate_bias=-6.0))
+        assert (fresh.layer2[1].join.gate.bias == -6).all()
+        g = torch.sigmoid(F.conv2d(x, block.join.gate.weight, block.join.gate.bias))
+        residual = g * residual if gate == "exclusive" else residual
+        torch.testing.assert_close(block(x), F.relu((1 - g) * x + residual))
+    block, x, residual = joined(shortcut_dropout=0.5)
+    torch.testing.assert_close(block(x), F.relu(x + residual))
+    block.join.train()
+    dropped = block.join(x, torch.zeros_like(x))
+    assert set((dropped / x).round(decimals=6).unique().tolist()) == {0.0, 2.0}
+
+
+def test_the_signal_identity_of_preactivation():
+    """x_L = x_l + the sum of the residuals between them (He et al. 2016, eq. 4), exactly."""
+    model = scrambled(replace(get_spec("resnet32_v2"), num_classes=7))
+    x = torch.randn(2, 16, 12, 12, dtype=torch.float64)
+    total, inputs = x.clone(), x
+    for block in list(model.layer1)[1:]:
+        total = total + block.residual(inputs)
+        inputs = block(inputs)
+    torch.testing.assert_close(inputs, total, rtol=1e-13, atol=1e-13)
+
+
+def test_preactivation_follows_the_appendix():
+    """The first activation comes before the split; projections read it and have no norm."""
+    model = scrambled(replace(get_spec("resnet20_b_v2"), num_classes=7))
+    assert isinstance(model.bn1, torch.nn.Identity)
+    assert len(model.layer2[0].downsample) == 1
+    for block in (model.layer1[0], model.layer2[0]):
+        x = torch.randn(2, 16, 8, 8, dtype=torch.float64)
+        activated = F.relu(block.bn1(x))
+        second = F.relu(block.bn2(block.conv1(activated)))
+        expected = block.downsample(activated) + block.conv2(second)
+        torch.testing.assert_close(block(x), expected)
+    features = model.forward_features(torch.randn(1, 3, 32, 32, dtype=torch.float64))
+    assert features.min() == 0
+
+
+def test_padding_on_both_sides_is_option_a_up_to_the_order_of_channels():
+    x = torch.randn(1, 16, 8, 8)
+    ends = ResNet(SMALL).layer2[0].downsample(x)
+    both = ResNet(replace(SMALL, zero_pad="both")).layer2[0].downsample(x)
+    assert torch.equal(both[:, 8:24], x[:, :, ::2, ::2])
+    assert torch.equal(torch.roll(both, -8, 1), ends)
+
+
+def test_drop_path_falls_linearly_and_keeps_the_mean():
+    model = ResNet(replace(SMALL, drop_path=0.6)).train()
+    rates = [m.drop_path.rate for m in model.modules() if isinstance(m, Block)]
+    assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
+    dropped = model.layer3[1].drop_path(torch.ones(20_000, 1, 1, 1))
+    assert dropped.unique().tolist() == pytest.approx([0.0, 2.5])
+    assert dropped.mean() == pytest.approx(1, abs=5 * (1.5 / 20_000) ** 0.5)
+
+
+@pytest.mark.parametrize("stride", [8, 16])
+def test_output_stride_of_basic_blocks(stride):
+    """Dilated maps hold the undilated ones: every other pixel, away from the border."""
+    spec = replace(get_spec("resnet18"), num_classes=7)
+    coarse = scrambled(spec)
+    fine = ResNet(replace(spec, output_stride=stride)).double().eval()
+    fine.load_state_dict(coarse.state_dict())
+    x = torch.randn(1, 3, 257, 257, dtype=torch.float64)
+    with torch.no_grad():
+        a, b = coarse.forward_features(x), fine.forward_features(x)
+    step = 32 // stride
+    torch.testing.assert_close(b[:, :, ::step, ::step], a, rtol=1e-10, atol=1e-10)
+
+
 def test_v1_and_v1_5_share_weights_and_differ_in_function():
     model, other = scrambled(ZOO["resnet50"]), scrambled(ZOO["resnet50_v1"])
     other.load_state_dict(model.state_dict())
@@ -150,14 +322,15 @@ def test_initialisation():
     assert (model.fc.bias == 0).all()
 
 
-@pytest.mark.parametrize("name", ["resnet20", "resnet20_c", "resnet29"])
-def test_zero_init_residual_makes_every_block_its_shortcut(name):
-    model = ResNet(replace(get_spec(name), zero_init_residual=True)).eval()
-    for block in (m for m in model.modules() if isinstance(m, Block)):
-        x = torch.rand(1, block.conv1.in_channels, 8, 8)
-        residual = block.residual(x)
-        assert (residual == 0).all()
-        assert torch.equal(block(x), F.relu(block.downsample(x, residual)))
+@pytest.mark.parametrize("name", ["resnet20", "resnet20_c", "resnet29", "resnet20_v2"])
+@pytest.mark.parametrize("order", get_args(ActivationOrder))
+def test_zero_init_residual_makes_every_block_its_shortcut(name, order):
+    spec = replace(get_spec(name), zero_init_residual=True, activation_order=order)
+    for block in (m for m in ResNet(spec).eval().modules() if isinstance(m, Block)):
+        # Positive, so that an activation before the split leaves it as it is.
+        x = torch.rand(1, block.conv1.in_channels, 8, 8) + 1
+        expected = block.downsample(block._run(block.before, x))
+        torch.testing.assert_close(block(x), block._run(block.after, expected))
 
 
 def test_deepcopy_and_training_step():

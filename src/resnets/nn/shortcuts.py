@@ -1,75 +1,137 @@
-"""How a block's input joins its residual: one module for each option of the papers.
+"""Shortcuts: how a block's input takes the shape of its residual, and how the two are joined."""
 
-Every shortcut takes the block's input ``x`` (N, C, H, W) and its residual F(x) (N, C', H', W') and
-returns what the block activates, (N, C', H', W'). Taking both, rather than returning the value to
-add, lets a plain net skip the addition and a gate scale the residual.
-"""
-
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnets.spec import Shortcut
-
-
-class Absent(nn.Module):
-    """F(x): no shortcut, as in a plain net."""
-
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """Return the residual alone."""
-        return residual
-
-
-class Identity(nn.Module):
-    """F(x) + x (He et al. 2015, eq. 1)."""
-
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """Return the sum."""
-        return residual + x
+from resnets.nn.layers import convolution, normalisation
+from resnets.spec import Spec
 
 
 class ZeroPad(nn.Module):
-    """F(x) + x, subsampled, with zeros for the new channels: option A (He et al. 2015, sec. 3.3).
+    """Subsampling, and zeros for the new channels: option A (He et al. 2015, sec. 3.3).
 
-    The zero channels come last, as in facebook/fb.resnet.torch.
+    (N, C, H, W) to (N, C + before + after, H / stride, W / stride).
     """
 
-    def __init__(self, new_channels: int, stride: int) -> None:
+    def __init__(self, before: int, after: int, stride: int) -> None:
         super().__init__()
-        self.new_channels = new_channels
-        self.stride = stride
+        self.before, self.after, self.stride = before, after, stride
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        """Return the sum."""
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the padded input."""
         subsampled = x[:, :, :: self.stride, :: self.stride]
-        return residual + F.pad(subsampled, (0, 0, 0, 0, 0, self.new_channels))
+        return F.pad(subsampled, (0, 0, 0, 0, self.before, self.after))
 
     def extra_repr(self) -> str:
         """Return what repr() shows."""
-        return f"new_channels={self.new_channels}, stride={self.stride}"
+        return f"before={self.before}, after={self.after}, stride={self.stride}"
 
 
-class Projection(nn.Sequential):
-    """F(x) + W x, a 1x1 convolution and batch norm: options B and C (He et al. 2015, eq. 2)."""
+def is_projection(spec: Spec, in_channels: int, out_channels: int, stride: int) -> bool:
+    """Tell whether the shortcut between these shapes is a convolution."""
+    if spec.shortcut == "C":
+        return True
+    if spec.shortcut not in ("B", "D"):
+        return False
+    # keras.applications' V2 nets subsample where only the size changes.
+    return in_channels != out_channels or (stride > 1 and spec.stride_position == "first")
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, out_channels, 1, stride, bias=False),
-            nn.BatchNorm2d(out_channels),
-        )
 
-    def forward(self, x: Tensor, residual: Tensor) -> Tensor:  # type: ignore[override]
+def matching(spec: Spec, in_channels: int, out_channels: int, stride: int) -> nn.Module:
+    """Return what gives a block's input the shape of its residual."""
+    if is_projection(spec, in_channels, out_channels, stride):
+        norm = spec.projection_norm and not spec.preactivated
+        pool: list[nn.Module] = []
+        if spec.shortcut == "D":
+            average = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
+            pool, stride = [average if stride > 1 else nn.Identity()], 1
+        project = convolution(spec, in_channels, out_channels, 1, stride, norm_follows=norm)
+        after = [normalisation(spec, out_channels)] if norm else []
+        return nn.Sequential(*pool, project, *after)
+    if spec.shortcut == "none" or (stride == 1 and in_channels == out_channels):
+        return nn.Identity()
+    new = out_channels - in_channels
+    before = new // 2 if spec.zero_pad == "both" else 0
+    return ZeroPad(before, new - before, stride)
+
+
+class Sum(nn.Module):
+    """x + F(x) (He et al. 2015, eq. 1)."""
+
+    def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
         """Return the sum."""
-        convolution, norm = self
-        return residual + norm(convolution(x))  # type: ignore[no-any-return]
+        return residual + shortcut
 
 
-def shortcut(option: Shortcut, in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Return the shortcut that ``option`` asks for between these shapes."""
-    same_shape = stride == 1 and in_channels == out_channels
-    if option == "none":
-        return Absent()
-    if option == "C" or (option == "B" and not same_shape):
-        return Projection(in_channels, out_channels, stride)
-    if same_shape:
-        return Identity()
-    return ZeroPad(out_channels - in_channels, stride)
+class ResidualOnly(nn.Module):
+    """F(x): a plain net."""
+
+    def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
+        """Return the residual."""
+        return residual
+
+
+class ScaledSum(nn.Module):
+    """Constant scaling (He et al. 2016, sec. 3.1)."""
+
+    def __init__(self, shortcut_scale: float, residual_scale: float) -> None:
+        super().__init__()
+        self.shortcut_scale, self.residual_scale = shortcut_scale, residual_scale
+
+    def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
+        """Return the weighted sum."""
+        return self.shortcut_scale * shortcut + self.residual_scale * residual
+
+
+class ShortcutGate(nn.Module):
+    """(1 - g) x + F(x), with g = sigmoid(W x + b) (He et al. 2016, sec. 3.1).
+
+    The gate is a 1x1 convolution of the shortcut's signal, so that it has the residual's shape also
+    where the block changes it.
+    """
+
+    def __init__(self, channels: int, bias: float) -> None:
+        super().__init__()
+        self.gate = nn.Conv2d(channels, channels, 1)
+        self.initial_bias = bias
+
+    def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
+        """Return the gated sum."""
+        return (1 - torch.sigmoid(self.gate(shortcut))) * shortcut + residual
+
+
+class ExclusiveGate(ShortcutGate):
+    """(1 - g) x + g F(x) (He et al. 2016, sec. 3.1, after Srivastava et al. 2015)."""
+
+    def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
+        """Return the gated sum."""
+        gate = torch.sigmoid(self.gate(shortcut))
+        return (1 - gate) * shortcut + gate * residual
+
+
+class DropoutSum(nn.Module):
+    """Dropout on the shortcut (He et al. 2016, sec. 3.1)."""
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(rate)
+
+    def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
+        """Return the sum."""
+        return residual + self.dropout(shortcut)  # type: ignore[no-any-return]
+
+
+def joining(spec: Spec, channels: int) -> nn.Module:
+    """Return what joins a shortcut and a residual of so many channels."""
+    if spec.shortcut == "none":
+        return ResidualOnly()
+    if spec.gate == "exclusive":
+        return ExclusiveGate(channels, spec.gate_bias)
+    if spec.gate == "shortcut_only":
+        return ShortcutGate(channels, spec.gate_bias)
+    if spec.scaled:
+        return ScaledSum(spec.shortcut_scale, spec.residual_scale)
+    if spec.shortcut_dropout:
+        return DropoutSum(spec.shortcut_dropout)
+    return Sum()
