@@ -11,6 +11,7 @@ from resnets import ResNet, get_spec
 
 # timm's name -> ours; state-dict keys are the same.
 SAME_KEYS = {
+    "resnext50_32x4d": "resnext50_32x4d",
     **{name: name for name in ("resnet18", "resnet50", "resnet50c", "resnet50d", "resnet50s")},
     **{name: name for name in ("resnet50t", "resnet18d", "resnet34d", "resnet101d", "resnet152d")},
     **{f"seresnet{d}": f"se_resnet{d}" for d in (18, 34, 50, 101, 152)},

@@ -3,7 +3,7 @@
 import pytest
 
 from resnets.errors import UsageError
-from resnets.zoo import ZOO, cifar, cifar_bottleneck, get_spec, imagenet, list_models
+from resnets.zoo import ALIASES, ZOO, cifar, cifar_bottleneck, get_spec, imagenet, list_models
 
 
 def test_the_core_of_the_family_is_there():
@@ -19,6 +19,13 @@ def test_patterns():
     assert {"resnet50", "resnet50_v1"} <= set(list_models("resnet50*"))
     assert list_models("nothing*") == []
     assert all(name.startswith("plain") for name in list_models("plain*"))
+
+
+def test_aliases_lead_to_the_table():
+    for alias, name in ALIASES.items():
+        assert alias not in ZOO
+        assert get_spec(alias) == ZOO[name]
+        assert get_spec(alias).name == name
 
 
 def test_every_name_knows_itself():

@@ -231,6 +231,25 @@ def on_cifar(spec: Spec) -> Spec:
 ZOO: dict[str, Spec] = _table()
 
 
+# What other libraries call nets that are here under another name.
+ALIASES: dict[str, str] = {
+    **{f"seresnet{d}": f"se_resnet{d}" for d in (18, 34, 50, 101, 152)},
+    "seresnext50_32x4d": "se_resnext50_32x4d",
+    **{f"ecaresnet{d}d": f"eca_resnet{d}d" for d in (50, 101)},
+    **{f"resnetv2_{d}": f"resnet{d}_v2" for d in (50, 101, 152)},
+    **{f"tv_resnet{d}": f"resnet{d}" for d in (34, 50, 101, 152)},
+    **{
+        f"{prefix}ResNet{d}{version}": f"keras_applications_resnet{d}{suffix}"
+        for d in (50, 101, 152)
+        for prefix, version, suffix in (
+            ("keras.applications.", "", ""),
+            ("keras.applications.", "V2", "_v2"),
+            ("", "V2", "_v2"),
+        )
+    },
+}
+
+
 def _residual_by_name(match: re.Match[str]) -> Spec:
     depth, option = int(match["depth"]), match["option"]
     if depth in IMAGENET_STAGES:  # such as resnet50_c: the depth is ImageNet's with any option
@@ -279,10 +298,12 @@ def list_models(pattern: str = "*") -> list[str]:
 
 
 def get_spec(name: str) -> Spec:
-    """Return the spec of a name: from the table, or from a family that has such a depth.
+    """Return the spec of a name: from the table, by an alias, or from a family with such a depth.
 
-    Raises UsageError, naming the nearest models, when there is none.
+    The spec's own name is the canonical one. Raises UsageError, naming the nearest models, when
+    there is none.
     """
+    name = ALIASES.get(name, name)
     if name in ZOO:
         return ZOO[name]
     for pattern, family in FAMILIES:

@@ -53,8 +53,8 @@ class Block(nn.Module):
                 first = spec.activation_order == "preactivation"
                 channels = layer.in_channels if first else layer.out_channels
                 self.add_module(f"bn{number}", normalisation(spec, channels))
-        if "raw_activation" in residual:
-            # Not in place: the shortcut reads the same tensor.
+        if "raw_activation" in (*self.before, *residual):
+            # Not in place: the shortcut, or whoever keeps the block's input, has the same tensor.
             self.raw_activation = activation(spec, inplace=False)
         if spec.attention != "none":
             self.se = attention(spec, self.out_channels)
@@ -99,7 +99,7 @@ def sequences(
         lead = 2
     else:
         steps = [name for i in numbers for name in ("activation", f"conv{i}", f"bn{i}")]
-        lead = 1
+        steps[0], lead = "raw_activation", 1
     if place.is_first and spec.stem_activation:  # the stem has done it
         return (), tuple(steps[lead:]), ()
     projects = is_projection(spec, place.in_channels, spec.channels[place.stage], place.stride)
@@ -108,8 +108,6 @@ def sequences(
     )
     if shared:  # He et al. 2016, appendix: activated before the split into two paths
         return tuple(steps[:lead]), tuple(steps[lead:]), ()
-    if lead == 1:
-        steps[0] = "raw_activation"
     return (), tuple(steps), ()
 
 

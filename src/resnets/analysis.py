@@ -1,0 +1,85 @@
+"""What the papers measured inside their nets: layer responses and gradients."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnets.nn import ResNet
+from resnets.nn.blocks import Block
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A number for a named part of a network."""
+
+    name: str
+    value: float
+
+
+def layer_responses(model: ResNet, images: Tensor) -> list[Measurement]:
+    """Return the standard deviation of each 3x3 layer's response (He et al. 2015, Fig. 7).
+
+    The response is the output of the batch norm after the convolution, before any activation or
+    addition; where no batch norm follows (pre-activation), the convolution's own. ``images`` is a
+    float batch (N, C, H, W); the model is measured in evaluation mode and left as it was.
+    """
+    layers: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            norm = name.replace("conv", "bn")
+            follows = model.spec.activation_order != "preactivation" or name == "conv1"
+            layers[name] = model.get_submodule(norm) if follows else module
+    found: dict[str, float] = {}
+
+    def record(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            # Now: an activation may overwrite the output in place.
+            found[name] = output.double().std(correction=0).item()
+
+        return hook
+
+    handles = [module.register_forward_hook(record(name)) for name, module in layers.items()]
+    try:
+        with _mode(model, training=False), torch.no_grad():
+            model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return [Measurement(name, found[name]) for name in layers]
+
+
+def gradient_norms(model: ResNet, images: Tensor, labels: Tensor) -> list[Measurement]:
+    """Return the Euclidean norm of the loss's gradient over each unit's parameters.
+
+    Units are the blocks, first to last; the loss is the mean cross-entropy of the batch, in
+    training mode. Gradients, statistics and mode of the model are left as they were.
+    """
+    units = {name: m for name, m in model.named_modules() if isinstance(m, Block)}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with _mode(model, training=True):
+        loss = F.cross_entropy(model(images), labels)
+    parameters = [[p for p in unit.parameters() if p.requires_grad] for unit in units.values()]
+    flat = torch.autograd.grad(loss, [p for unit in parameters for p in unit])
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    gradients = iter(flat)
+    return [
+        Measurement(name, sum(next(gradients).double().square().sum().item() for _ in mine) ** 0.5)
+        for name, mine in zip(units, parameters, strict=True)
+    ]
+
+
+@contextmanager
+def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    before = {module: module.training for module in model.modules()}
+    model.train(training)
+    try:
+        yield
+    finally:
+        for module, mode in before.items():
+            module.training = mode
