@@ -16,6 +16,7 @@ ROOMS = {
     "device": {"errors"},
     "spec": {"errors"},
     "zoo": {"errors", "spec"},
+    "provenance": {"spec"},
     "nn": {"spec"},
     "profiling": {"spec", "zoo", "nn"},
     "analysis": {"nn"},
@@ -41,7 +42,17 @@ ROOMS = {
     }
     | {"device", "evaluation", "training", "report"},
 }
-WITHOUT_TORCH = ("errors", "files", "spec", "zoo", "papers", "report", "cli", "training/recipe")
+WITHOUT_TORCH = (
+    "errors",
+    "files",
+    "spec",
+    "provenance",
+    "zoo",
+    "papers",
+    "report",
+    "cli",
+    "training/recipe",
+)
 HEAVY = {"torch", "safetensors", "matplotlib", "sklearn", "pooch", "pydantic", "numpy", "PIL"}
 
 

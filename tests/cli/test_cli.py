@@ -96,6 +96,26 @@ def test_show(resnets):
     assert shown["parameters"] == 269_722 + 90 * 65
     assert shown["spec"]["shortcut"] == "A"
     assert shown["spec"]["num_classes"] == 100
+    assert shown["flops"] == 2 * shown["macs"]
+    assert "8,178,368,512 flops" in resnets("show", "resnet50", "--flops")[1]
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ("resnet50", "keras.applications stride on the 1x1 (v1)"),
+        ("resnet50_v1", "torchvision and timm stride on the 3x3"),
+        ("resnet20", "akamaster's CIFAR nets put half of the zero channels first"),
+        ("resnet20_b", "the paper's CIFAR nets use option A"),
+        ("resnet18_v2", "timm's resnetv2_18 and _34 add the raw stem"),
+        ("keras_resnet20_v1", "pads bottom and right only"),
+        ("resnext50_32x4d", "Xie et al. 2017"),
+        ("wrn28_10", "Wide Residual Networks"),
+        ("seresnet50", "se_resnet50: v1.5"),
+    ],
+)
+def test_show_says_where_a_model_comes_from(resnets, model, words):
+    assert words in resnets("show", model)[1]
 
 
 @pytest.mark.parametrize(

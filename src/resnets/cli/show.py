@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from resnets.cli.output import Json, print_json, print_table
+from resnets.provenance import provenance
 from resnets.zoo import get_spec
 
 
@@ -16,11 +17,15 @@ def show(
     ] = None,
     num_classes: Annotated[int | None, typer.Option(help="Classes.", min=1)] = None,
     in_channels: Annotated[int | None, typer.Option(help="Input channels.", min=1)] = None,
+    flops: Annotated[
+        bool, typer.Option("--flops", help="Count operations: two for each multiply-add.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Show a model: which variant it is, its stages, and what it costs.
+    """Show a model: which variant it is, its stages, what it costs, where it comes from.
 
-    Multiply-adds are those of convolutions and the classifier, for one picture.
+    Multiply-adds are those of convolutions and the classifier, for one picture; no bias, norm or
+    pooling.
 
     \b
     Examples:
@@ -38,16 +43,21 @@ def show(
 
     cost = profile(spec)
     if as_json:
-        print_json({"variant": spec.variant, "spec": spec.to_dict(), **cost.to_dict()})
+        about = {"variant": spec.variant, "provenance": provenance(spec), "spec": spec.to_dict()}
+        print_json({**about, **cost.to_dict(), "flops": 2 * cost.macs})
         return
+    factor, unit = (2, "flops") if flops else (1, "multiply-adds")
     print(f"{spec.name}: {spec.variant}")
     print(
-        f"{cost.parameters:,} parameters, {cost.macs:,} multiply-adds and {cost.activations:,} "
+        f"{cost.parameters:,} parameters, {factor * cost.macs:,} {unit} and {cost.activations:,} "
         f"activations at {cost.image_size}x{cost.image_size}, "
-        f"receptive field {cost.receptive_field}\n"
+        f"receptive field {cost.receptive_field}"
     )
+    for fact in provenance(spec):
+        print(f"  {fact}")
+    print()
     print_table(
-        ["stage", "output", "layers", "parameters", "multiply-adds", "receptive field"],
+        ["stage", "output", "layers", "parameters", unit, "receptive field"],
         [
             (
                 stage.name,
@@ -56,7 +66,7 @@ def show(
                 if stage.name.startswith("layer")
                 else stage.layers,
                 stage.parameters,
-                stage.macs,
+                factor * stage.macs,
                 stage.receptive_field,
             )
             for stage in cost.stages
