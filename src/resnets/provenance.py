@@ -17,7 +17,6 @@ def _facts(spec: Spec) -> list[tuple[bool, str]]:
     bottleneck = spec.block == "bottleneck" and original and not keras and spec.attention == "none"
     preactivated = spec.activation_order == "preactivation" and not keras
     cifar = spec.stem == "3x3"
-    wide = spec.widths[0]
     plain = spec.shortcut == "none"
     return [
         (original and spec.groups == 1, "He et al. 2015, Deep Residual Learning"),
@@ -29,25 +28,31 @@ def _facts(spec: Spec) -> list[tuple[bool, str]]:
         (spec.attention == "se", "Hu et al. 2018, Squeeze-and-Excitation Networks"),
         (spec.attention == "eca", "Wang et al. 2020, ECA-Net"),
         (
-            spec.groups == 1 and (spec.width_per_group > 64 or (cifar and wide > spec.stem_width)),
+            spec.width_per_group == 128 or (cifar and spec.widths[0] > spec.stem_width),
             "Zagoruyko & Komodakis 2016, Wide Residual Networks",
         ),
         (
+            spec.groups == 1 and spec.width_per_group not in (64, 128),
+            "Xie et al. 2017, Table 4: a wider net to compare cardinality with",
+        ),
+        (
             bottleneck and not cifar and spec.bottleneck_stride == "3x3",
-            "torchvision, timm and fb.resnet.torch: the same (v1.5); the paper's Caffe models and "
-            "keras.applications stride on the 1x1 (v1): same parameters, other MACs and outputs",
+            "stride on the 3x3 (v1.5), as torchvision, timm and fb.resnet.torch; the paper's Caffe "
+            "models and keras.applications have it on the 1x1 (v1): same parameters, other outputs",
         ),
         (
             bottleneck and not cifar and spec.bottleneck_stride == "1x1" and spec.groups == 1,
-            "the paper's Caffe models: the same (v1); torchvision and timm stride on the 3x3 "
-            "(v1.5): same parameters, other MACs and outputs",
+            "stride on the 1x1 (v1), as the paper's Caffe models; torchvision and timm have it on "
+            "the 3x3 (v1.5): same parameters, other outputs",
         ),
         (
             spec.shortcut == "A" and spec.zero_pad == "end",
             "fb.resnet.torch: the same; akamaster's CIFAR nets put half of the zero channels first",
         ),
         (
-            spec.shortcut == "B" and cifar and spec.block == "basic" and original and not keras,
+            (spec.shortcut, spec.block, spec.widths[0]) == ("B", "basic", 16)
+            and original
+            and not keras,
             "option B; the paper's CIFAR nets use option A",
         ),
         (

@@ -103,8 +103,9 @@ def test_show(resnets):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ("resnet50", "keras.applications stride on the 1x1 (v1)"),
-        ("resnet50_v1", "torchvision and timm stride on the 3x3"),
+        ("resnet50", "keras.applications have it on the 1x1 (v1)"),
+        ("resnet50_v1", "torchvision and timm have it on the 3x3"),
+        ("resnet101_1x100d", "Xie et al. 2017, Table 4"),
         ("resnet20", "akamaster's CIFAR nets put half of the zero channels first"),
         ("resnet20_b", "the paper's CIFAR nets use option A"),
         ("resnet18_v2", "timm's resnetv2_18 and _34 add the raw stem"),
