@@ -18,6 +18,7 @@ ROOMS = {
     "zoo": {"errors", "spec"},
     "nn": {"spec"},
     "profiling": {"spec", "zoo", "nn"},
+    "drawing": {"spec", "zoo", "nn", "profiling"},
     "papers": set(),
     "data": {"errors", "files", "wording"},
     "weights": {"errors", "files", "spec"},
