@@ -20,6 +20,7 @@ ROOMS = {
     "nn": {"spec"},
     "profiling": {"spec", "zoo", "nn"},
     "analysis": {"nn"},
+    "drawing": {"spec", "zoo", "nn", "profiling"},
     "papers": set(),
     "data": {"errors", "files", "wording"},
     "weights": {"errors", "files", "spec"},

@@ -57,7 +57,7 @@ def one_line_error(err: str, start: str = "error: ") -> str:
 
 
 def test_help_is_light_and_has_examples():
-    commands = ["models", "show", "train", "evaluate", "predict", "report"]
+    commands = ["models", "show", "draw", "train", "evaluate", "predict", "report"]
     subcommands = [["data"], *(["data", c] for c in ("get", "check", "sample"))]
     for words in ([], *([c] for c in commands), *subcommands):
         code = (
@@ -119,9 +119,18 @@ def test_show_says_where_a_model_comes_from(resnets, model, words):
     assert words in resnets("show", model)[1]
 
 
+def test_draw(resnets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert resnets("draw", "resnet8")[:2] == (0, "resnet8.svg\n")
+    assert (tmp_path / "resnet8.svg").read_text("utf-8").startswith("<svg ")
+    assert resnets("draw", "plain8", "--out", "figures/plain.svg")[1] == "figures/plain.svg\n"
+    assert (tmp_path / "figures" / "plain.svg").is_file()
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
+        (["draw", "resnet5O"], 2, 'no model is called "resnet5O"'),
         (["show", "resnet5O"], 2, 'no model is called "resnet5O"'),
         (["show", "resnet21"], 2, "nearest valid depth: 20 or 26"),
         (["trian", "digits"], 2, "train"),

@@ -10,7 +10,7 @@ import typer
 from typer.exceptions import TyperException
 
 from resnets import __version__
-from resnets.cli import data, evaluate, models, predict, report, show, train
+from resnets.cli import data, draw, evaluate, models, predict, report, show, train
 from resnets.errors import ResnetsError, Stopped
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -25,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(models.models)
 app.command()(show.show)
+app.command()(draw.draw)
 app.add_typer(data.app, name="data")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
