@@ -104,6 +104,17 @@ def test_every_kind_of_block_of_a_net_is_drawn():
         )
 
 
+def test_kinds_of_one_name_are_told_apart():
+    for name, titles in {
+        "resnet50": ["Identity shortcut", "Projection shortcut"],
+        "plain34": ["No shortcut, same shape", "No shortcut, new shape"],
+        "resnet18_v2": ["Identity shortcut", "Identity shortcut, first block"],
+    }.items():
+        shown = words(draw(name))
+        assert [title for title in titles if title in shown] == titles
+    assert "block 2 of layer1; 12 of the 16 blocks are of this kind" in words(draw("resnet50"))
+
+
 def test_shortcuts_and_joins():
     def shortcut(spec: Spec | str, path: str = "shortcut") -> list[str]:
         return [g.find(f"{NAMESPACE}text").text for g in elements(draw(spec), path)]
