@@ -19,7 +19,13 @@ SMALL = replace(get_spec("resnet8_b"), name="small")
 VARIANTS = [
     *(replace(SMALL, activation_order=order) for order in get_args(ActivationOrder)),
     *(
-        replace(get_spec("resnet26"), activation_order=order, shortcut=shortcut)
+        replace(
+            SMALL,
+            block="bottleneck",
+            depths=(2, 1, 1),
+            activation_order=order,
+            shortcut=shortcut,
+        )
         for order in get_args(ActivationOrder)
         for shortcut in ("none", "C", "D")
     ),
@@ -187,7 +193,7 @@ def test_names_are_escaped():
 def test_neighbouring_labels_do_not_touch():
     """In the row of maps, at 0.56 em a character, a digit's width: also in a net of many stages."""
     many = replace(ZOO["resnet50"], depths=(1,) * 6, widths=(64, 128, 256, 512, 1024, 2048))
-    for spec in (many, ZOO["resnet50d"], get_spec("resnet1202")):
+    for spec in (many, ZOO["resnet50d"], get_spec("resnet110")):
         lines: dict[str, list[tuple[float, float]]] = {}
         for node in ET.fromstring(draw(spec)).iter(f"{NAMESPACE}text"):
             if node.get("text-anchor") == "middle":
