@@ -19,7 +19,13 @@ SMALL = replace(get_spec("resnet8_b"), name="small")
 VARIANTS = [
     *(replace(SMALL, activation_order=order) for order in get_args(ActivationOrder)),
     *(
-        replace(get_spec("resnet26"), activation_order=order, shortcut=shortcut)
+        replace(
+            SMALL,
+            block="bottleneck",
+            depths=(2, 1, 1),
+            activation_order=order,
+            shortcut=shortcut,
+        )
         for order in get_args(ActivationOrder)
         for shortcut in ("none", "C", "D")
     ),
@@ -104,6 +110,17 @@ def test_every_kind_of_block_of_a_net_is_drawn():
         )
 
 
+def test_kinds_of_one_name_are_told_apart():
+    for name, titles in {
+        "resnet50": ["Identity shortcut", "Projection shortcut"],
+        "plain34": ["No shortcut, same shape", "No shortcut, new shape"],
+        "resnet18_v2": ["Identity shortcut", "Identity shortcut, first block"],
+    }.items():
+        shown = words(draw(name))
+        assert [title for title in titles if title in shown] == titles
+    assert "block 2 of layer1; 12 of the 16 blocks are of this kind" in words(draw("resnet50"))
+
+
 def test_shortcuts_and_joins():
     def shortcut(spec: Spec | str, path: str = "shortcut") -> list[str]:
         return [g.find(f"{NAMESPACE}text").text for g in elements(draw(spec), path)]
@@ -176,7 +193,7 @@ def test_names_are_escaped():
 def test_neighbouring_labels_do_not_touch():
     """In the row of maps, at 0.56 em a character, a digit's width: also in a net of many stages."""
     many = replace(ZOO["resnet50"], depths=(1,) * 6, widths=(64, 128, 256, 512, 1024, 2048))
-    for spec in (many, ZOO["resnet50d"], get_spec("resnet1202")):
+    for spec in (many, ZOO["resnet50d"], get_spec("resnet110")):
         lines: dict[str, list[tuple[float, float]]] = {}
         for node in ET.fromstring(draw(spec)).iter(f"{NAMESPACE}text"):
             if node.get("text-anchor") == "middle":

@@ -23,8 +23,9 @@ from resnets.profiling import Profile, profile
 from resnets.spec import Spec
 from resnets.zoo import get_spec
 
-MARGIN, WIDTH = 60, 1400  # a wide net makes the page wider
-COLUMN = 142  # least width of a map's column
+MARGIN = 60
+WIDTH = 1080  # at least; what does not fit makes the page wider
+COLUMN = 134  # least width of a map's column
 PANEL_GAP = 24
 GAP = 17  # between two boxes of a path
 HEIGHTS = {"conv": 32, "norm": 25, "activation": 25, "shortcut": 32, "extra": 32}
@@ -40,7 +41,7 @@ def draw(spec: Spec | str) -> str:
     maps, units = maps_and_units(spec)
     kinds = kinds_of_units(units)
     panels = [
-        _Panel(unit, _title(unit, [u for u, _ in kinds]), count, len(units))
+        _Panel(unit, _title(unit, count, [u for u, _ in kinds]), count, len(units))
         for unit, count in kinds
     ]
     inner = max(
@@ -128,10 +129,10 @@ def _row(maps: list[Map], inner: float, top: float) -> tuple[list[str], float]:
     return pieces, baseline + 20 + 18 * lines + 40
 
 
-def _title(unit: Unit, others: list[Unit]) -> str:
+def _title(unit: Unit, count: int, others: list[Unit]) -> str:
     """Return the name of a block's shortcut, and what sets it apart from others of that name."""
     same = [other for other in others if other.title == unit.title]
-    if len(same) > 1 and unit.is_first and any(not other.is_first for other in same):
+    if len(same) > 1 and unit.is_first and count == 1:
         return f"{unit.title}, first block"
     if len({other.keeps_shape for other in same}) > 1:
         return f"{unit.title}, {'same' if unit.keeps_shape else 'new'} shape"

@@ -100,7 +100,7 @@ def maps_and_units(spec: Spec) -> tuple[list[Map], list[Unit]]:
                 y = block(x)
                 units.append(_unit(block, stage, position, _shape(x), _shape(y)))
                 x = y
-            count = position + 1
+            count = spec.depths[stage]
             maps.append(Map(f"layer{stage + 1}", _shape(x), (f"{count} block{'s' * (count > 1)}",)))
         ends = _lines(nn.Sequential(network.norm, network.last_activation))
         maps.append(Map("average pool", (x.shape[1],), tuple(f"after {line}" for line in ends)))
