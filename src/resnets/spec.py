@@ -5,6 +5,7 @@ it compares by value, goes to JSON and back, and prints as the fields that diffe
 """
 
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from itertools import pairwise
 from math import gcd, lcm
 from typing import Any, Literal, Self, get_args, get_type_hints
@@ -111,7 +112,7 @@ class Spec:
     image_size: int = 224  # the size it was designed for; other sizes work
 
     def __post_init__(self) -> None:
-        for name, hint in get_type_hints(type(self)).items():
+        for name, hint in _types().items():
             self._check_type(name, hint)
         for name in ("depths", "widths"):
             if not getattr(self, name):
@@ -287,6 +288,11 @@ _SHORTCUTS = {
     "C": "option C shortcuts (projected everywhere)",
     "D": "option D shortcuts (averaged, then projected, where the shape changes)",
 }
+
+
+@cache
+def _types() -> dict[str, Any]:
+    return get_type_hints(Spec)
 
 
 def _positive(value: object) -> bool:
