@@ -5,12 +5,10 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.output import Json, print_json, print_table, say
+from resnets.cli.options import Json, Root
+from resnets.cli.output import print_json, print_table, say
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
-Root = Annotated[
-    Path | None, typer.Option(help="Where CIFAR is; default: $RESNETS_DATA or the user's cache.")
-]
 
 
 @app.callback()

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.output import Json, print_json
+from resnets.cli.options import Device, Json, Root
+from resnets.cli.output import print_json
 
 
 def evaluate(
@@ -15,10 +16,8 @@ def evaluate(
         str | None,
         typer.Option(help="train, validation or test; default: test, else validation, else all."),
     ] = None,
-    root: Annotated[
-        Path | None, typer.Option(help="Where CIFAR is; default: $RESNETS_DATA or the cache.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    root: Root = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Measure a trained model: loss, accuracy and top-5 accuracy, each picture counted once.

@@ -4,7 +4,8 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.output import Json, print_json, print_table, say
+from resnets.cli.options import Json
+from resnets.cli.output import print_json, print_table, say
 from resnets.zoo import ZOO, list_models
 
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.output import Json, print_json, say
+from resnets.cli.options import Json
+from resnets.cli.output import print_json, say
 
 
 def predict(

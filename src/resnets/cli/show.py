@@ -5,7 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.cli.output import Json, print_json, print_table
+from resnets.cli.options import Json
+from resnets.cli.output import print_json, print_table
 from resnets.provenance import provenance
 from resnets.zoo import get_spec
 

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.output import Json, print_json, say
+from resnets.cli.options import Device, Json, Root
+from resnets.cli.output import print_json, say
 
 
 def train(
@@ -33,10 +34,8 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")
     ] = False,
-    root: Annotated[
-        Path | None, typer.Option(help="Where CIFAR is; default: $RESNETS_DATA or the cache.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    root: Root = None,
+    device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Train a model and leave weights, metrics and a report in a run folder.
