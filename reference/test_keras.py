@@ -89,9 +89,8 @@ def test_applications(depth, version):
     assert_equal(theirs, names, spec, 64)
 
 
-def example_v1(depth: int) -> tuple[keras.Model, dict[str, str]]:
-    """conv-bn-relu, then three stages of basic blocks; projections where a stage begins."""
-    names: dict[str, str] = {}
+def builders(names: dict[str, str]):
+    """Return functions that apply a new convolution or norm and note which module of ours it is."""
 
     def conv(x, filters, size, stride, name):
         layer = layers.Conv2D(filters, size, strides=stride, padding="same")
@@ -102,6 +101,15 @@ def example_v1(depth: int) -> tuple[keras.Model, dict[str, str]]:
         layer = layers.BatchNormalization()
         names[layer.name] = name
         return layer(x)
+
+    return conv, norm
+
+
+def example_v1(depth: int) -> tuple[keras.Model, dict[str, str]]:
+    """conv-bn-relu, then three stages of basic blocks; projections where a stage begins."""
+    names: dict[str, str] = {}
+
+    conv, norm = builders(names)
 
     inputs = layers.Input((32, 32, 3))
     x = layers.ReLU()(norm(conv(inputs, 16, 3, 1, "conv1"), "bn1"))
@@ -124,15 +132,10 @@ def example_v2(depth: int) -> tuple[keras.Model, dict[str, str]]:
     """bn-relu-conv bottlenecks; the first follows the stem's own activation."""
     names: dict[str, str] = {}
 
-    def conv(x, filters, size, stride, name):
-        layer = layers.Conv2D(filters, size, strides=stride, padding="same")
-        names[layer.name] = name
-        return layer(x)
+    conv, norm = builders(names)
 
     def activated(x, name):
-        layer = layers.BatchNormalization()
-        names[layer.name] = name
-        return layers.ReLU()(layer(x))
+        return layers.ReLU()(norm(x, name))
 
     inputs = layers.Input((32, 32, 3))
     x = activated(conv(inputs, 16, 3, 1, "conv1"), "bn1")

@@ -34,15 +34,13 @@ class ResNet(nn.Module):
         self.bn1 = normalisation(spec, spec.stem_width) if stem_norm else nn.Identity()
         self.activation = activation(spec) if stem_activation else nn.Identity()
         self.maxpool = stem_pool(spec)
-        in_channels = spec.stem_width
         for stage, blocks in enumerate(build_stages(spec)):
             self.add_module(f"layer{stage + 1}", blocks)
-        in_channels = spec.channels[-1]
-        self.norm = normalisation(spec, in_channels) if pre else nn.Identity()
+        self.norm = normalisation(spec, spec.channels[-1]) if pre else nn.Identity()
         self.last_activation = activation(spec) if spec.preactivated else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(spec.dropout) if spec.dropout else nn.Identity()
-        self.fc = nn.Linear(in_channels, spec.num_classes)
+        self.fc = nn.Linear(spec.channels[-1], spec.num_classes)
         initialise(self, zero_init_residual=spec.zero_init_residual)
 
     @property

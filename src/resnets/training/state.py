@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from resnets.errors import CheckpointError, DataError
-from resnets.files import write_bytes
-from resnets.weights.passport import digest
+from resnets.weights.tensors import is_intact, read_tensors, write_tensors
 
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
 
@@ -61,11 +59,11 @@ class RunState:
 
     def save(self, path: Path) -> None:
         """Write the state to ``path``. Raises ResourceError; an earlier state then stays."""
-        tensors = {_MODEL + k: t.detach().cpu().contiguous() for k, t in self._model_state()}
+        tensors = {_MODEL + key: tensor for key, tensor in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 if isinstance(value, Tensor):
-                    tensors[f"{_OPTIMIZER}{key}/{name}"] = value.detach().cpu().contiguous()
+                    tensors[f"{_OPTIMIZER}{key}/{name}"] = value
         values = {
             "identity": self.identity,
             "step": self.step,
@@ -73,8 +71,7 @@ class RunState:
             "epoch": asdict(self.epoch),
             "metrics": self.metrics,
         }
-        metadata = {"state": json.dumps(values), "sha256": digest(tensors)}
-        write_bytes(path, to_safetensors(tensors, metadata))
+        write_tensors(path, tensors, {"state": json.dumps(values)})
 
     def load(self, path: Path) -> None:
         """Continue from the state in ``path``.
@@ -83,24 +80,20 @@ class RunState:
         when the data set is another.
         """
         try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            tensors, metadata = read_tensors(path)
             values = json.loads(metadata["state"])
-            intact = metadata["sha256"] == digest(tensors)
         except (SafetensorError, OSError, ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{path}: the state is missing or damaged: {error}",
                 hint="start again with --overwrite, or without --resume in another folder",
             ) from None
-        if not intact:
+        if not is_intact(tensors, metadata):
             raise CheckpointError(
                 f"{path}: the state is damaged: its tensors do not have their digest",
                 hint="start again with --overwrite, or without --resume in another folder",
             )
         self._check_identity(path, values["identity"])
-        own = dict(self._model_state())
-        self.model.load_state_dict({key: tensors[_MODEL + key] for key in own})
+        self.model.load_state_dict({key: tensors[_MODEL + key] for key in self.model.state_dict()})
         parameters = dict(self.model.named_parameters())
         for name, tensor in tensors.items():
             if name.startswith(_OPTIMIZER):
@@ -110,9 +103,6 @@ class RunState:
                 self.optimizer.state[parameters[parameter]][key] = value
         self.step, self.seconds = values["step"], values["seconds"]
         self.epoch, self.metrics = Totals(**values["epoch"]), values["metrics"]
-
-    def _model_state(self) -> list[tuple[str, Tensor]]:
-        return list(self.model.state_dict().items())
 
     def _check_identity(self, path: Path, saved: dict[str, Any]) -> None:
         changed = [key for key in self.identity if self.identity[key] != saved.get(key)]

@@ -3,20 +3,17 @@
 A file is safetensors: plain tensors under torchvision's keys, and one JSON text in the metadata.
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_safetensors
+from safetensors import SafetensorError
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.files import write_bytes
 from resnets.spec import Spec
+from resnets.weights.tensors import is_intact, read_tensors, write_tensors
 
 SCHEMA_VERSION = 1
 _KEY = "resnets"
@@ -32,21 +29,10 @@ class Passport:
     made: dict[str, Any] = field(default_factory=dict)  # recipe, data, versions, results
 
 
-def digest(tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 over names and bytes, in name order."""
-    sha256 = hashlib.sha256()
-    for name in sorted(tensors):
-        sha256.update(name.encode())
-        sha256.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return sha256.hexdigest()
-
-
 def save(path: Path, tensors: dict[str, Tensor], passport: Passport) -> None:
     """Write weights and passport to ``path``, whole or not at all. Raises ResourceError."""
     values = {"schema_version": SCHEMA_VERSION, **vars(passport), "spec": passport.spec.to_dict()}
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {_KEY: json.dumps(values, ensure_ascii=False), "sha256": digest(tensors)}
-    write_bytes(path, to_safetensors(tensors, metadata))
+    write_tensors(path, tensors, {_KEY: json.dumps(values, ensure_ascii=False)})
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], Passport]:
@@ -62,9 +48,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], Passport]:
                 hint="a run writes it when it finishes; go on with `resnets train --resume`",
             )
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        tensors, metadata = read_tensors(path)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file or run folder") from None
     except (SafetensorError, OSError) as error:
@@ -77,7 +61,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], Passport]:
             f"{path}: it has no passport, so its architecture is unknown",
             hint="only files written by resnets can be opened without naming a model",
         )
-    if metadata.get("sha256") != digest(tensors):
+    if not is_intact(tensors, metadata):
         raise CheckpointError(
             f"{path}: damaged: its tensors do not have their digest", hint="copy it again"
         )
