@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all reference check lint types format table cifar clean
+.PHONY: demo test test-all zoo reference check lint types format table cifar clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,9 @@ test: $(INSTALLED)  ## the default test suite
 
 test-all: $(INSTALLED)  ## the slow tests too
 	$(BIN)/python -m pytest -m ""
+
+zoo: $(INSTALLED)  ## every model: runs, copies, compiles, exports; a quarter of an hour
+	$(BIN)/python -m pytest -m "" tests/nn/test_every_model.py
 
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)

@@ -71,3 +71,22 @@ def test_output_stride(stride):
         expected = theirs.eval()(x)
         assert (ours.eval()(x) - expected).abs().max() <= 1e-10 * expected.abs().max()
         assert ours.forward_features(x).shape[-1] == -(-65 // stride)
+
+
+@pytest.mark.parametrize("norm", ["group", "frozen_batch"])
+def test_norms(norm):
+    """Group norm over 32 groups; frozen batch norm as torchvision's detection models have it."""
+    layer = {
+        "group": lambda channels: torch.nn.GroupNorm(32, channels),
+        "frozen_batch": torchvision.ops.FrozenBatchNorm2d,
+    }[norm]
+    theirs = torchvision.models.resnet50(norm_layer=layer).double()
+    for key, tensor in theirs.state_dict().items():
+        if tensor.ndim == 1:  # buffers of the frozen norm too
+            tensor.uniform_(0.5, 1) if "var" in key or "weight" in key else tensor.normal_(0, 0.2)
+    ours = ResNet(replace(get_spec("resnet50"), norm=norm)).double()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(2, 3, 97, 64, dtype=torch.float64)
+    with torch.no_grad():
+        expected = theirs.train()(x)
+        assert (ours.train()(x) - expected).abs().max() <= 1e-10 * expected.abs().max()

@@ -1,12 +1,16 @@
 """Counts against published and independently computed ones."""
 
 import csv
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import torch
 
+from resnets.nn import ResNet
 from resnets.profiling import profile
-from resnets.zoo import ZOO
+from resnets.zoo import ZOO, get_spec
 
 ROWS = list(
     csv.DictReader((Path(__file__).parent / "reference/counts.csv").read_text().splitlines())
@@ -109,3 +113,39 @@ def test_stage_table_of_resnet50():
     assert stages["layer3"].blocks == 6
     assert stages["layer3"].layers == "1x1, 256; 3x3, 256; 1x1, 1024"
     assert stages["conv1"].layers == "7x7, 64, stride 2; 3x3 max-pool, stride 2"
+
+
+@pytest.mark.parametrize("depth", [18, 34, 20, 32, 44, 56, 110])
+def test_plain_nets_have_the_parameters_of_option_a(depth):
+    """Zero-padding costs nothing (He et al. 2015, sec. 3.3)."""
+    option_a = f"resnet{depth}_a" if depth in (18, 34) else f"resnet{depth}"
+    plain, residual = profile(f"plain{depth}"), profile(option_a)
+    assert (plain.parameters, plain.macs) == (residual.parameters, residual.macs)
+
+
+@pytest.mark.parametrize("depth", [18, 34, 20, 110, 1202])
+def test_option_b_adds_its_projections(depth):
+    """A 1x1 convolution and a batch norm where the shape changes, and nothing else."""
+    imagenet = depth in (18, 34)
+    a, b = (f"resnet{depth}{suffix}" for suffix in (("_a", "") if imagenet else ("", "_b")))
+    channels = get_spec(a).channels
+    added = sum(c_in * c_out + 2 * c_out for c_in, c_out in pairwise(channels))
+    assert profile(b).parameters - profile(a).parameters == added
+
+
+@pytest.mark.parametrize("depth", [50, 101, 152, 200])
+def test_v1_and_v1_5_cost_the_same_parameters_and_other_macs(depth):
+    paper, usual = profile(f"resnet{depth}_v1"), profile(f"resnet{depth}")
+    assert paper.parameters == usual.parameters
+    assert paper.macs < usual.macs
+
+
+@pytest.mark.parametrize("name", ZOO)
+def test_the_depth_in_the_name_is_the_number_of_weighted_layers(name):
+    """On the main path; Zagoruyko & Komodakis count three projections and not the classifier."""
+    with torch.device("meta"):
+        modules = dict(ResNet(ZOO[name]).named_modules())
+    weighted = [n for n in modules if re.fullmatch(r"conv1|layer\d\.\d+\.conv\d|fc", n)]
+    projections = [n for n in modules if n.endswith("downsample.0")]
+    found = len(weighted) + (len(projections) - 1 if name.startswith("wrn") else 0)
+    assert found == int(re.search(r"\d+", name)[0])

@@ -49,6 +49,9 @@ def test_every_name_knows_itself():
         ("resnet14_b_v2", (2, 2, 2), "basic", "B"),
         ("keras_resnet8_v1", (1, 1, 1), "basic", "B"),
         ("keras_resnet20_v2", (2, 2, 2), "bottleneck", "B"),
+        ("resnet101c", (3, 4, 23, 3), "bottleneck", "B"),
+        ("se_resnet152d", (3, 8, 36, 3), "bottleneck", "D"),
+        ("eca_resnet50t", (3, 4, 6, 3), "bottleneck", "D"),
         ("wrn22_2", (3, 3, 3), "basic", "B"),
         ("resnext38_4x16d", (4, 4, 4), "bottleneck", "B"),
     ],
@@ -56,6 +59,13 @@ def test_every_name_knows_itself():
 def test_families_by_name(name, depths, block, shortcut):
     spec = get_spec(name)
     assert (spec.name, spec.depths, spec.block, spec.shortcut) == (name, depths, block, shortcut)
+
+
+def test_attention_and_letters_by_name():
+    spec = get_spec("seresnet152d")
+    assert (spec.name, spec.attention, spec.stem) == ("se_resnet152d", "se", "deep")
+    assert get_spec("resnet34d") is ZOO["resnet34d"]
+    assert get_spec("resnet50b") is ZOO["resnet50"]
 
 
 @pytest.mark.parametrize(
@@ -69,6 +79,7 @@ def test_families_by_name(name, depths, block, shortcut):
         (lambda: get_spec("resnet21"), "20 or 26"),
         (lambda: get_spec("resnet020"), "resnet20"),
         (lambda: get_spec("plain21"), "20 or 26"),
+        (lambda: get_spec("resnet42d"), "34 or 50"),
         (lambda: get_spec("keras_resnet21_v2"), "20 or 29"),
         (lambda: get_spec("keras_resnet21_v1"), "20 or 26"),
         (lambda: get_spec("wrn30_2"), "28 or 34"),

@@ -15,6 +15,7 @@ from resnets.data.holdout import divide
 from resnets.data.preprocess import measure, stored_side
 from resnets.data.samples import data_url
 from resnets.device import choose_device
+from resnets.drawing import draw
 from resnets.errors import CheckpointError, Stopped, UsageError
 from resnets.evaluation import Evaluation, evaluate
 from resnets.files import write_json, write_text
@@ -220,6 +221,7 @@ class Experiment:
         folder, feed, progress = self.folder, self.feed(), self.progress
         folder.write_record(record | {"status": "running"})
         write_text(folder.recipe, self.recipe.to_yaml())
+        write_text(folder.drawing, draw(self.spec))
         write_json(folder.data, {"skipped": [asdict(s) for s in self.dataset.skipped]})
         for line in opening_lines(
             self.source, self.dataset, self.spec, self.cost, self.device, folder.data

@@ -39,6 +39,12 @@ def preactivated(spec: Spec, name: str) -> Spec:
     return replace(spec, name=name, activation_order="preactivation")
 
 
+def timm_preactivated(depth: int) -> Spec:
+    """Return timm's pre-activation net of basic blocks; its first block adds the raw stem."""
+    spec = preactivated(imagenet(depth), f"timm_resnet{depth}_v2")
+    return replace(spec, first_shortcut_input="raw")
+
+
 def resnext(depth: int, groups: int, width_per_group: int) -> Spec:
     """Return the ImageNet net of Xie et al. 2017, Table 1, with this cardinality and width."""
     name = f"resnext{depth}_{groups}x{width_per_group}d"
@@ -189,6 +195,7 @@ def _table() -> dict[str, Spec]:
         *(imagenet(depth) for depth in (*basic, *bottleneck)),
         *(imagenet(d, name=f"resnet{d}_v1", bottleneck_stride="1x1") for d in bottleneck),
         *(preactivated(imagenet(d), f"resnet{d}_v2") for d in (*basic, *bottleneck)),
+        *(timm_preactivated(depth) for depth in basic),
         *(imagenet(d, name=f"resnet{d}_a", shortcut="A") for d in basic),
         *(imagenet(d, name=f"resnet{d}_c", shortcut="C") for d in basic),
         *(imagenet(d, name=f"plain{d}", shortcut="none") for d in (18, 34, 50)),
@@ -233,9 +240,11 @@ ZOO: dict[str, Spec] = _table()
 
 # What other libraries call nets that are here under another name.
 ALIASES: dict[str, str] = {
+    **{f"resnet{d}b": f"resnet{d}" for d in (50, 101, 152)},  # ResNet-B: the stride on the 3x3
     **{f"seresnet{d}": f"se_resnet{d}" for d in (18, 34, 50, 101, 152)},
     "seresnext50_32x4d": "se_resnext50_32x4d",
     **{f"ecaresnet{d}d": f"eca_resnet{d}d" for d in (50, 101)},
+    **{f"resnetv2_{d}": f"timm_resnet{d}_v2" for d in (18, 34)},
     **{f"resnetv2_{d}": f"resnet{d}_v2" for d in (50, 101, 152)},
     **{f"tv_resnet{d}": f"resnet{d}" for d in (34, 50, 101, 152)},
     **{
@@ -263,6 +272,15 @@ def _residual_by_name(match: re.Match[str]) -> Spec:
     return preactivated(spec, match[0]) if match["v2"] else spec
 
 
+def _tweaked_by_name(match: re.Match[str]) -> Spec:
+    """Such as resnet101c, se_resnet152d; timm writes seresnet152d."""
+    depth, letter = int(match["depth"]), match["letter"] or ""
+    attention = (match["attention"] or "none").rstrip("_")
+    prefix = "" if attention == "none" else f"{attention}_"
+    name = f"{prefix}resnet{depth}{letter}"
+    return imagenet(depth, name=name, attention=attention, **TWEAKS.get(letter, {}))
+
+
 def _plain_by_name(match: re.Match[str]) -> Spec:
     depth = int(match["depth"])
     family = imagenet if depth in IMAGENET_STAGES else cifar
@@ -282,6 +300,7 @@ def _resnext_by_name(match: re.Match[str]) -> Spec:
 _DEPTH = r"(?P<depth>[1-9]\d{0,4})"
 FAMILIES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Spec]]] = [
     (re.compile(rf"resnet{_DEPTH}(_(?P<option>[abc]))?(?P<v2>_v2)?"), _residual_by_name),
+    (re.compile(rf"((?P<attention>se|eca)_?)?resnet{_DEPTH}(?P<letter>[cdst])?"), _tweaked_by_name),
     (re.compile(rf"plain{_DEPTH}"), _plain_by_name),
     (re.compile(rf"keras_resnet{_DEPTH}_v(?P<version>[12])"), _keras_by_name),
     (re.compile(rf"resnext{_DEPTH}_(?P<groups>\d+)x(?P<width>\d+)d"), _resnext_by_name),

@@ -100,6 +100,22 @@ def test_show(resnets):
     assert "8,178,368,512 flops" in resnets("show", "resnet50", "--flops")[1]
 
 
+def test_show_writes_tensorboards_graph(resnets, tmp_path, monkeypatch):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    code, out, err = resnets("show", "resnet8", "--tensorboard", tmp_path / "graph")
+    assert (code, "resnet8" in out, "tensorboard --logdir" in err) == (0, True, True)
+    events = accumulator.EventAccumulator(str(tmp_path / "graph")).Reload()
+    nodes = {node.name for node in events.Graph().node}
+    assert any("Sequential[layer3]/BasicBlock[0]/Conv2d[conv2]" in name for name in nodes)
+
+    (tmp_path / "file").touch()
+    code, _, err = resnets("show", "resnet8", "--tensorboard", tmp_path / "file")
+    assert (code, "cannot be written" in err) == (7, True)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    code, _, err = resnets("show", "resnet8", "--tensorboard", tmp_path / "graph")
+    assert (code, 'pip install "resnets[tensorboard]"' in err) == (7, True)
+
+
 @pytest.mark.parametrize(
     ("model", "words"),
     [

@@ -1,3 +1,4 @@
+import base64
 import json
 import re
 from html.parser import HTMLParser
@@ -60,6 +61,18 @@ class Page(HTMLParser):
         assert "@import" not in self.html
         ids = [value for name, value in self.attributes if name == "id"]
         assert len(ids) == len(set(ids))
+
+
+def test_the_drawing_is_shown_as_a_picture(tmp_path: Path) -> None:
+    """So that nothing in the file can run."""
+    folder = write_run(tmp_path / "run")
+    assert "drawing" not in write_report([folder]).read_text().split("</style>")[1]
+    (folder / "architecture.svg").write_text("<svg><script>alert(1)</script></svg>")
+    page = Page(write_report([folder]))
+    page.check_alone()
+    assert "<script>alert" not in page.html
+    encoded = base64.b64encode(b"<svg><script>alert(1)</script></svg>").decode()
+    assert f'src="data:image/svg+xml;base64,{encoded}"' in page.html
 
 
 def test_one_run(tmp_path: Path) -> None:

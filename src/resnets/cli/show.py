@@ -1,12 +1,13 @@
 """`resnets show`: a model's stages and exact cost, as in Table 1 of He et al. 2015."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from resnets.cli.options import Json
-from resnets.cli.output import print_json, print_table
+from resnets.cli.output import print_json, print_table, say
 from resnets.provenance import provenance
 from resnets.zoo import get_spec
 
@@ -21,6 +22,9 @@ def show(
     flops: Annotated[
         bool, typer.Option("--flops", help="Count operations: two for each multiply-add.")
     ] = False,
+    tensorboard: Annotated[
+        Path | None, typer.Option(help="A folder to write the module graph to.", metavar="DIR")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Show a model: which variant it is, its stages, what it costs, where it comes from.
@@ -32,6 +36,7 @@ def show(
     Examples:
       resnets show resnet50
       resnets show resnet20 --num-classes 100 --json
+      resnets show resnet50 --tensorboard runs/graph
     """
     changes: dict[str, Any] = {
         "image_size": image_size,
@@ -43,6 +48,13 @@ def show(
     from resnets.profiling import profile
 
     cost = profile(spec)
+    if tensorboard:
+        from resnets.drawing.graph import write_graph
+
+        write_graph(spec, tensorboard)
+        say(
+            f"{tensorboard}: the module graph; look at it with `tensorboard --logdir {tensorboard}`"
+        )
     if as_json:
         about = {"variant": spec.variant, "provenance": provenance(spec), "spec": spec.to_dict()}
         print_json({**about, **cost.to_dict(), "flops": 2 * cost.macs})

@@ -153,6 +153,7 @@ class RunRecord:
     results: Results = Results()
     epochs: tuple[Epoch, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
+    drawing: str = ""  # a data URL
     recipe_text: str = ""
     settings: dict[str, Any] = field(default_factory=dict)  # the recipe, with dotted names
     skipped: tuple[Skipped, ...] = ()
@@ -188,6 +189,12 @@ def read_run(path: Path | str) -> RunRecord:
     else:
         notes.append("There is no recipe.yaml, so the settings of the run are not known.")
 
+    drawing = ""
+    if (path / "architecture.svg").exists():
+        # As an image, whatever the file holds can neither run nor fetch anything.
+        encoded = base64.b64encode(_text(path / "architecture.svg").encode()).decode()
+        drawing = f"data:image/svg+xml;base64,{encoded}"
+
     skipped: tuple[Skipped, ...] = ()
     if (path / "data.json").exists():
         entries = _json(path / "data.json")
@@ -199,6 +206,7 @@ def read_run(path: Path | str) -> RunRecord:
         name=run.name or path.resolve().name,
         epochs=epochs,
         mistakes=mistakes,
+        drawing=drawing,
         recipe_text=recipe_text,
         settings=settings,
         skipped=skipped,
@@ -238,7 +246,7 @@ def _read_summary(path: Path) -> RunRecord:
             hint="a newer resnets wrote it: update with `pip install -U resnets`",
         )
     # The other files' fields are not this file's to set.
-    own = {"epochs", "mistakes", "recipe_text", "settings", "skipped", "notes"}
+    own = {"epochs", "mistakes", "drawing", "recipe_text", "settings", "skipped", "notes"}
     values = {key: value for key, value in summary.items() if key not in own}
     return _check(file, RunRecord, {**values, "path": path})
 

@@ -24,6 +24,7 @@ class RunFolder:
         self.weights = path / "model.safetensors"
         self.state = path / "state" / "last.safetensors"  # may be deleted when finished
         self.tensorboard = path / "tensorboard"
+        self.drawing = path / "architecture.svg"
         self.report = path / "report.html"
 
     @property

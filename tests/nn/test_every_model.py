@@ -1,0 +1,44 @@
+"""Every entry of the zoo, whole: two sizes, forward and backward, deepcopy, compile, export."""
+
+import copy
+
+import pytest
+import torch
+
+from resnets import ResNet
+from resnets.zoo import ZOO
+
+# Ten that together hold every block, order, stem, shortcut and attention; the rest is `slow`.
+QUICK = [
+    *("resnet18", "resnet50", "resnet50_v2", "resnet20", "resnet20_v2", "plain20"),
+    *("resnet50t", "eca_resnet50d", "keras_resnet20_v2", "keras_applications_resnet50_v2"),
+]
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in ZOO]
+)
+def test_runs_copies_compiles_and_exports(name):
+    torch.manual_seed(0)
+    torch._dynamo.reset()  # it counts the graphs of one forward() over all models
+    spec = ZOO[name]
+    model = ResNet(spec)
+    small = 16 if spec.stem == "3x3" else 64
+    for size in (small, small + 13):
+        twin = copy.deepcopy(model)
+        logits = twin(torch.randn(2, spec.in_channels, size, size))
+        assert logits.shape == (2, spec.num_classes)
+        logits.square().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in twin.parameters())
+    assert all(p.grad is None for p in model.parameters())
+    # float64: at its start, in evaluation mode, resnet1202 doubles the signal six hundred times.
+    model.double().eval()
+    x = torch.randn(2, spec.in_channels, small, small, dtype=torch.float64)
+    with torch.no_grad():
+        expected = model(x)
+        bound = 1e-10 * expected.abs().max()
+        assert bound.isfinite()
+        compiled = torch.compile(model, fullgraph=True, backend="eager")
+        assert (compiled(x) - expected).abs().max() <= bound
+        exported = torch.export.export(model, (x,)).module()
+        assert (exported(x) - expected).abs().max() <= bound
