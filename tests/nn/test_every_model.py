@@ -21,23 +21,26 @@ QUICK = [
 def test_runs_copies_compiles_and_exports(name):
     torch.manual_seed(0)
     torch._dynamo.reset()  # it counts the graphs of one forward() over all models
+    # float64: at its start resnet1202_c, six hundred projections deep, has gradients and, with
+    # fresh statistics, outputs that float32 cannot hold.
     spec = ZOO[name]
-    model = ResNet(spec)
+    model = ResNet(spec).double()
     small = 16 if spec.stem == "3x3" else 64
     for size in (small, small + 13):
         twin = copy.deepcopy(model)
-        logits = twin(torch.randn(2, spec.in_channels, size, size))
+        logits = twin(torch.randn(2, spec.in_channels, size, size, dtype=torch.float64))
         assert logits.shape == (2, spec.num_classes)
         logits.square().sum().backward()
         assert all(p.grad is not None and p.grad.isfinite().all() for p in twin.parameters())
     assert all(p.grad is None for p in model.parameters())
-    # float64: at its start, in evaluation mode, resnet1202 doubles the signal six hundred times.
-    model.double().eval()
     x = torch.randn(2, spec.in_channels, small, small, dtype=torch.float64)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.momentum = 1.0
     with torch.no_grad():
-        expected = model(x)
+        model(x)  # for statistics that fit
+        expected = model.eval()(x)
         bound = 1e-10 * expected.abs().max()
-        assert bound.isfinite()
         compiled = torch.compile(model, fullgraph=True, backend="eager")
         assert (compiled(x) - expected).abs().max() <= bound
         exported = torch.export.export(model, (x,)).module()
