@@ -1,5 +1,8 @@
 """Small data sets and runs that many tests share."""
 
+import re
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import torch
 from hypothesis import settings
 from PIL import Image
 
+from resnets import cli
 from resnets.data.dataset import Dataset, MemoryImages, whole
 from resnets.data.preprocess import Preprocess
 
@@ -53,3 +57,40 @@ def tiny_dataset(train: int = 50, test: int = 20, side: int = 8) -> Dataset:
         return whole(MemoryImages(pixels.byte()), labels)
 
     return Dataset("tiny", ("top", "bottom"), part(train, 0), None, part(test, 1), "0" * 64, False)
+
+
+@pytest.fixture
+def resnets(monkeypatch, capsys):
+    """Run the command line in this process; return (exit code, stdout, stderr)."""
+
+    def run(*words) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["resnets", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        out, err = capsys.readouterr()
+        return caught.value.code or 0, out, err
+
+    return run
+
+
+STATUS = Path("/proc/self/status")
+
+
+def _memory(kind: str) -> int:
+    return 1024 * int(re.search(rf"{kind}:\s*(\d+) kB", STATUS.read_text())[1])
+
+
+@pytest.fixture
+def peak_memory():
+    """Give a context that fails when the process grows by ``below`` bytes or more within it."""
+
+    @contextmanager
+    def limit(below: int):
+        if not STATUS.exists():
+            pytest.skip("the peak of resident memory is known on Linux only")
+        Path("/proc/self/clear_refs").write_text("5")  # forgets the peak until now
+        before = _memory("VmRSS")
+        yield
+        assert _memory("VmHWM") - before < below
+
+    return limit

@@ -1,0 +1,202 @@
+"""From the tree of a checkpoint to the tensors of one network, and words about the choice."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from resnets.errors import CheckpointError
+from resnets.weights.content import State
+from resnets.weights.place import at
+from resnets.weights.prefixes import strip
+
+_DEEPEST = 4  # "0.0.model.teacher"
+
+# What training frameworks call the network and its running average.
+_PLAIN = [
+    "state_dict",
+    "model",
+    "model_state",
+    "model_state_dict",
+    "net",
+    "net_state_dict",
+    "network",
+    "params",
+    "weights",
+    "blobs",
+    "module",
+    "teacher",
+    "student",
+    "backbone",
+    "encoder",
+]
+_AVERAGED = [
+    "ema",
+    "state_dict_ema",
+    "model_ema",
+    "ema_state",
+    "ema_state_dict",
+    "ema_model",
+    "model_ema_state_dict",
+    "params_ema",
+    "ema_model_state_dict",
+]
+
+# Below these keys there are tensors, but no network.
+_NOT_A_NETWORK = re.compile(
+    r"^state$|(^|_)(optim|lr_|sched|scaler|amp$|args$|arguments|hyper|config|cfg|epoch|iter|step|"
+    r"rng|random|loops$|callbacks$|message_hub|meta$|logger|history|best_acc|metric)",
+    re.IGNORECASE,
+)
+_MOMENTUM = "_momentum"  # Caffe2 keeps the optimizer's beside the weights
+
+_Found = tuple[tuple[str, ...], dict[str, Tensor]]
+
+
+def unwrap(
+    tree: Any, path: str | Path, *, container: str | None = None, ema: bool = False
+) -> State:
+    """Return the tensors of the network in ``tree``, without containers and prefixes.
+
+    ``path`` is for messages only. ``container`` chooses where there are several networks: a key,
+    or keys joined with dots ("model.teacher"), or a prefix ("encoder_k"). With ``ema`` the running
+    average of the weights is taken, which otherwise yields to the weights themselves. Raises
+    CheckpointError where there is no network, or more than one and none is chosen.
+    """
+    try:
+        return _unwrap(tree, container or "", ema)
+    except CheckpointError as error:
+        raise at(path, error) from None
+
+
+def _unwrap(tree: Any, chosen: str, ema: bool) -> State:
+    found = list(_networks(tree, (), set()))
+    if not found:
+        raise CheckpointError(
+            f"there are no weights in it{_keys_in_words(tree)}",
+            hint="give the file that holds the network's state dict",
+        )
+    place, tensors, chosen = _choose(found, chosen, ema)
+    ignored = _beside(tree, place)
+    momenta = [key for key in tensors if key.endswith(_MOMENTUM)]
+    stripped = strip({key: tensors[key] for key in tensors if key not in set(momenta)}, chosen)
+    passed_over = [".".join(other) for other, _ in found if other != place and other]
+    words = [_in_words(".".join(place), passed_over), stripped.choice, _author(tree)]
+    return State(
+        tensors=stripped.tensors,
+        container=", ".join(word for word in words if word),
+        prefix=stripped.prefix,
+        ignored=(*ignored, *momenta, *stripped.ignored),
+    )
+
+
+def _networks(tree: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[_Found]:
+    """Yield every dict that may be a network, and the keys that lead to it."""
+    if len(place) > _DEEPEST or not isinstance(tree, dict | list) or id(tree) in seen:
+        return
+    seen.add(id(tree))
+    entries = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    if isinstance(tree, dict):
+        tensors = {k: t for k, t in tree.items() if isinstance(k, str) and isinstance(t, Tensor)}
+        if any(tensor.ndim and tensor.is_floating_point() for tensor in tensors.values()):
+            yield place, tensors
+    for key, value in entries:
+        known = key in _PLAIN or key in _AVERAGED
+        if known or not (isinstance(key, str) and _NOT_A_NETWORK.search(key)):
+            yield from _networks(value, (*place, str(key)), seen)
+
+
+def _choose(found: list[_Found], chosen: str, ema: bool) -> tuple[Any, dict[str, Tensor], str]:
+    """Return the place and the tensors of the network, and what is left to choose of its keys."""
+    if chosen:
+        for place, tensors in found:
+            if ".".join(place) == chosen:
+                return place, tensors, ""
+        # Not a container: it may be a prefix of the keys in one.
+        found = [
+            (place, tensors)
+            for place, tensors in found
+            if any(f".{key}".find(f".{chosen}.") >= 0 for key in tensors)
+        ] or _no_such_container(found, chosen)
+    least = min(_rank(network, ema) for network in found)
+    best = [network for network in found if _rank(network, ema) == least]
+    if ema and not _is_averaged(best[0][0]):
+        raise CheckpointError(
+            "there is no running average of the weights in it", hint="load it without `ema`"
+        )
+    if len(best) > 1 and not _are_same(best):
+        raise CheckpointError(
+            f"it holds several networks: {_names(best)}",
+            hint=f'choose one of them: container="{".".join(best[0][0])}"',
+        )
+    return *best[0], chosen
+
+
+def _no_such_container(found: list[_Found], chosen: str) -> list[_Found]:
+    raise CheckpointError(
+        f"there is no {chosen} in it", hint=f"there are weights in: {_names(found)}"
+    )
+
+
+def _names(found: list[_Found]) -> str:
+    return ", ".join(".".join(place) or "the file's own keys" for place, _ in found)
+
+
+def _rank(network: _Found, ema: bool) -> int:
+    """Return how unlikely it is that ``network`` is the one that is wanted."""
+    place, tensors = network
+    if all(tensor.ndim < 2 for tensor in tensors.values()):
+        return 9  # a mean or a list of losses
+    if _is_averaged(place):
+        return -1 if ema else 3
+    names = [word for word in place if not word.isdigit()]
+    if not names:
+        # Bare tensors beside a state dict are statistics; in a list they are a state dict.
+        return 0 if place else 2
+    if names[-1] == "student":
+        return 1  # the teacher is the average that DINO's authors publish
+    return 0 if names[-1] in _PLAIN else 4
+
+
+def _is_averaged(place: tuple[str, ...]) -> bool:
+    return any(word in _AVERAGED for word in place)
+
+
+def _are_same(networks: list[_Found]) -> bool:
+    """Tell whether several containers hold the very same tensors."""
+    first = networks[0][1]
+    return all(
+        tensors.keys() == first.keys() and all(tensors[key] is first[key] for key in first)
+        for _, tensors in networks
+    )
+
+
+def _beside(tree: Any, place: tuple[str, ...]) -> list[str]:
+    """Return the keys on the way to ``place`` that were passed by, and what is no tensor there."""
+    passed = []
+    for depth, word in enumerate(place):
+        before = "".join(f"{key}." for key in place[:depth])
+        keys = tree if isinstance(tree, dict) else range(len(tree))
+        passed += [f"{before}{key}" for key in keys if str(key) != word]
+        tree = next(tree[key] for key in keys if str(key) == word)
+    before = "".join(f"{key}." for key in place)
+    passed += [f"{before}{key}" for key, value in tree.items() if not isinstance(value, Tensor)]
+    return passed
+
+
+def _in_words(place: str, passed_over: list[str]) -> str:
+    return f"{place} (not {', '.join(passed_over)})" if passed_over and place else place
+
+
+def _author(tree: Any) -> str:
+    author = tree.get("__author__") if isinstance(tree, dict) else None
+    return f"by {author[:50]}" if isinstance(author, str) and author.isprintable() else ""
+
+
+def _keys_in_words(tree: Any) -> str:
+    if not isinstance(tree, dict) or not tree:
+        return ""
+    keys = ", ".join(str(key)[:30] for key in list(tree)[:8])
+    return f" (its keys: {keys}{', …' if len(tree) > 8 else ''})"

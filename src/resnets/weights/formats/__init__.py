@@ -1,0 +1,1 @@
+"""File formats of checkpoints: bytes in, plain data out; nothing in a file is ever run."""

@@ -1,0 +1,99 @@
+"""Files that are no checkpoints although they are called so: what they are, and what to do."""
+
+import codecs
+import json
+import re
+
+from resnets.errors import CheckpointError
+
+_BINARIES = {
+    b"\x1f\x8b": ("a gzip archive", "unpack it with gunzip and give the file inside"),
+    b"BZh": ("a bzip2 archive", "unpack it and give the file inside"),
+    b"\xfd7zXZ\0": ("an xz archive", "unpack it and give the file inside"),
+    b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", "unpack it and give the file inside"),
+    b"Rar!": ("a RAR archive", "unpack it and give the file inside"),
+    b"\x28\xb5\x2f\xfd": ("a Zstandard archive", "unpack it and give the file inside"),
+    b"\x93NUMPY": ("a single numpy array", "give an archive of named arrays (.npz)"),
+    b"\x89PNG": ("a picture", "give the weights' file"),
+    b"\xff\xd8\xff": ("a picture", "give the weights' file"),
+    b"GIF8": ("a picture", "give the weights' file"),
+    b"%PDF": ("a PDF document", "give the weights' file"),
+    b"\x7fELF": ("a program", "give the weights' file"),
+    b"GGUF": ("a GGUF file", "residual networks do not come in this format"),
+}
+_DOWNLOAD = "the download went wrong: open the address in a browser, and download the file itself"
+
+
+def undisguise(start: bytes, size: int) -> CheckpointError:
+    """Return the error for a file of ``size`` bytes that begins with ``start`` and is no format.
+
+    ``start`` should have some thousand bytes, so that an excerpt can be shown.
+    """
+    if size == 0:
+        return CheckpointError(
+            "the file is truncated: it is empty (0 bytes)", hint="copy or download it again"
+        )
+    for magic, (kind, hint) in _BINARIES.items():
+        if start.startswith(magic):
+            return CheckpointError(f"this is {kind}, not weights", hint=hint)
+    if start[257:262] == b"ustar":
+        return CheckpointError(
+            "this is a tar archive (perhaps of PyTorch before 0.2), not weights",
+            hint="unpack it and give the file inside; a file of PyTorch's first year must be "
+            "saved again with a later PyTorch",
+        )
+    if re.match(rb"\x08[\x01-\x20]\x12[\x01-\x20][ -~]{4}", start):  # its version, then who made it
+        return CheckpointError(
+            "this is an ONNX model, which is not read: it may point to any other file",
+            hint="give the checkpoint that it was exported from",
+        )
+    text = _text(start)
+    if text is not None:
+        return _text_error(text)
+    if size <= 16:
+        return CheckpointError(
+            f"the file is truncated: it has only {size} bytes", hint="copy or download it again"
+        )
+    return CheckpointError(
+        f"no checkpoint format begins like this file ({start[:8].hex(' ')})",
+        hint="PyTorch, safetensors, numpy .npz, pickle and Keras files can be read",
+    )
+
+
+def _text(start: bytes) -> str | None:
+    """Return ``start`` as text, or None when it is none."""
+    try:
+        # Not final: the last character may be cut in two.
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start).strip()
+    except UnicodeDecodeError:
+        return None
+    # Two or three letters may as well be the start of something binary.
+    control = re.search(r"[\x00-\x08\x0e-\x1f]", text)
+    return None if control or len(text) < 4 else text
+
+
+def _text_error(text: str) -> CheckpointError:
+    excerpt = ascii(" ".join(text[:400].split())[:80])
+    beginning = text[:200].lower()
+    if text.startswith("version https://git-lfs"):
+        kind, hint = "a git-LFS pointer", "fetch the file it stands for with `git lfs pull`"
+    elif re.match(r"(<!--.*?-->\s*)?<(!doctype html|html|head|body)", beginning, re.DOTALL):
+        kind, hint = f"an HTML page ({excerpt})", _DOWNLOAD
+    elif beginning.startswith("<"):
+        kind, hint = f"an XML text ({excerpt})", _DOWNLOAD
+    elif '"weight_map"' in text:
+        kind = "the index of a checkpoint that is split into several files"
+        hint = "give a checkpoint in one file; networks of this family fit"
+    elif beginning[:1] in "{[" and _looks_like_json(text):
+        kind, hint = f"a JSON text ({excerpt})", _DOWNLOAD
+    else:
+        kind, hint = f"a text that begins with {excerpt}", "give the weights' file"
+    return CheckpointError(f"this is {kind}, not weights", hint=hint)
+
+
+def _looks_like_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return re.match(r'[{\[]\s*["{\[\d]', text) is not None
+    return True

@@ -1,0 +1,138 @@
+"""Where a Keras graph's residual blocks begin and end, found from its Adds."""
+
+from dataclasses import dataclass
+
+from resnets.errors import CheckpointError
+from resnets.weights.keras.graph import Graph, Node
+from resnets.weights.keras.steps import CONVOLUTION, KINDS, Step, is_addition, steps, unsupported
+
+WEIGHTED = (*KINDS, "Dense", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose")
+
+
+@dataclass(frozen=True)
+class BlockSteps:
+    """One block: what runs before the split into two branches, and on each of them."""
+
+    lead: list[Step]  # since the addition before; of the first block the whole stem
+    residual: list[Step]
+    shortcut: list[Step]
+
+    @property
+    def convolutions(self) -> list[Step]:
+        """The residual's convolutions."""
+        return [step for step in self.residual if step.kind == CONVOLUTION]
+
+
+@dataclass(frozen=True)
+class Body:
+    """The network between its input and its last addition."""
+
+    sources: list[Node]  # the input layer, and those of the models within it that lead to it
+    preprocessing: list[Node]
+    blocks: list[BlockSteps]
+    last: str  # the key of the last addition
+
+
+def find_body(graph: Graph) -> Body:
+    """Return the blocks, first to last. Raises CheckpointError where it is no residual network."""
+    additions = {key: node for key, node in graph.nodes.items() if _joins(node)}
+    if not additions:
+        raise CheckpointError(
+            f"no residual network: none of its {len(graph.nodes)} layers adds two branches",
+            hint="`resnets models` lists the networks that are here",
+        )
+    blocks: list[tuple[list[Node], list[Node], list[Node]]] = []
+    key = last = list(additions)[-1]
+    while key in additions:
+        start, *block = _split(graph, key)
+        blocks.append((block[0], block[1], block[2]))
+        del additions[key]
+        key = start
+    if additions:
+        raise unsupported(next(iter(additions.values())), "beside the main path")
+    blocks.reverse()
+    preprocessing, stem = _stem(graph, key, blocks[0][0])
+    blocks[0] = (stem, *blocks[0][1:])
+    return Body(
+        _sources(preprocessing),
+        preprocessing,
+        [BlockSteps(*(steps(nodes) for nodes in block)) for block in blocks],
+        last,
+    )
+
+
+def _joins(node: Node) -> bool:
+    return is_addition(node) and len(node.inputs) > 1
+
+
+def _split(graph: Graph, key: str) -> tuple[str, list[Node], list[Node], list[Node]]:
+    """Return where an addition's block starts, its lead, its residual and its shortcut."""
+    addition = graph.nodes[key]
+    if len(addition.inputs) != 2:
+        raise unsupported(addition, f"of {len(addition.inputs)} inputs")
+    first, second = (_back(graph, other) for other in addition.inputs)
+    shared = set(first) & set(second)
+    if not shared:
+        for end in (first[-1], second[-1]):
+            if graph.nodes[end].inputs and not is_addition(graph.nodes[end]):
+                raise unsupported(graph.nodes[end])
+        raise unsupported(addition, "whose inputs do not begin at one place")
+    branches = sorted(
+        ([graph.nodes[k] for k in reversed(path) if k not in shared] for path in (first, second)),
+        key=_convolutions,
+    )
+    shortcut, residual = branches
+    if _convolutions(shortcut) == _convolutions(residual):
+        raise unsupported(addition, "of two branches with as many convolutions")
+    lead = [k for k in reversed(first) if k in shared]
+    return lead[0], [graph.nodes[k] for k in lead[1:]], residual, shortcut
+
+
+def _back(graph: Graph, key: str) -> list[str]:
+    """Return the keys from ``key`` back to the next addition or to what has not one input."""
+    path = [key]
+    while len(graph.nodes[key].inputs) == 1 and not is_addition(graph.nodes[key]):
+        key = graph.nodes[key].inputs[0]
+        path.append(key)
+    return path
+
+
+def _convolutions(branch: list[Node]) -> int:
+    return sum(KINDS.get(node.kind) == CONVOLUTION for node in branch)
+
+
+def _stem(graph: Graph, start: str, lead: list[Node]) -> tuple[list[Node], list[Node]]:
+    """Return what stands before the first convolution, and the layers from it to the first split.
+
+    A padding in front of the convolution is the convolution's.
+    """
+    kinds = [KINDS.get(node.kind) for node in lead]
+    if CONVOLUTION not in kinds:
+        raise unsupported(graph.nodes[start], "before the first block")
+    position = kinds.index(CONVOLUTION)
+    if position and lead[position - 1].kind == "ZeroPadding2D":
+        position -= 1
+    before = _ancestors(graph, start) + lead[:position]
+    for node in before:
+        if node.kind in WEIGHTED:
+            raise unsupported(node, "before the first convolution")
+    return before, lead[position:]
+
+
+def _ancestors(graph: Graph, key: str) -> list[Node]:
+    """Return a node and all that feeds it, in the graph's order."""
+    found, left = set(), [key]
+    while left:
+        if (key := left.pop()) not in found:
+            found.add(key)
+            left += graph.nodes[key].inputs
+    return [node for name, node in graph.nodes.items() if name in found]
+
+
+def _sources(preprocessing: list[Node]) -> list[Node]:
+    """Return the input layers in front of the stem, the model's own first."""
+    sources = [node for node in preprocessing if node.kind == "InputLayer"]
+    own = sum(not node.inputs for node in sources)
+    if own != 1:
+        raise CheckpointError(f"it has {own} inputs where residual networks have one")
+    return sources

@@ -1,0 +1,146 @@
+"""What residual network a Keras model's config describes, and which of its layers is which of ours.
+
+Every Add joins a block's two branches; the one with more convolutions is the residual. Sizes and
+strides are read off the layers (sizes.py); the order of norms and activations is found by
+comparison with what our own blocks do, so that layers and modules pair up one to one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from resnets.errors import CheckpointError, SpecError
+from resnets.spec import ActivationOrder, Spec
+from resnets.weights.keras.blocks import WEIGHTED, BlockSteps, find_body
+from resnets.weights.keras.graph import build_graph
+from resnets.weights.keras.head import Head, find_head
+from resnets.weights.keras.modules import OurStep, our_blocks, our_tail
+from resnets.weights.keras.sizes import map_side, read_sizes
+from resnets.weights.keras.steps import Step
+
+
+@dataclass(frozen=True)
+class Topology:
+    """A Keras model read as one of our networks."""
+
+    spec: Spec
+    names: dict[str, str]  # layer -> module of ours, for every layer with weights that has one
+    preprocessing: tuple[str, ...] = ()  # layers in front of the network, such as Rescaling
+    left_out: tuple[str, ...] = ()  # layers behind it that networks here do not have
+
+
+def read_topology(config: dict[str, Any], where: object = "the Keras model") -> Topology:
+    """Return the network that a model's config describes; ``where`` is for messages.
+
+    Raises CheckpointError, naming the layer, where it is no residual network of our kind.
+    """
+    try:
+        return _read(config)
+    except SpecError as error:
+        message = f"its layers make no network that is known here: {error.message}"
+        raise CheckpointError(f"{where}: {message}", hint=error.hint) from None
+    except CheckpointError as error:
+        raise CheckpointError(f"{where}: {error.message}", hint=error.hint) from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{where}: its model config is damaged: {error!r}", hint="save the model in Keras again"
+        ) from None
+
+
+def _read(config: dict[str, Any]) -> Topology:
+    graph = build_graph(config)
+    body = find_body(graph)
+    head = find_head(graph, body.last, map_side(body))
+    furthest = 0
+    for spec in _orders(read_sizes(body, head)):
+        pairs = _pairs(spec, body.blocks, head)
+        alike = _alike(pairs)
+        if alike == len(pairs):
+            names = _names(pairs, head)
+            weighted = [node for node in graph.nodes.values() if node.kind in WEIGHTED]
+            return Topology(
+                spec,
+                names,
+                tuple(str(node) for node in body.preprocessing if node.kind != "InputLayer"),
+                tuple(
+                    node.name
+                    for node in weighted
+                    if node.name not in names and not node.kind.endswith("Pooling2D")
+                ),
+            )
+        furthest = max(furthest, alike)
+    odd = body.blocks[min(furthest // 3, len(body.blocks) - 1)].convolutions[0].node
+    raise CheckpointError(
+        f"norms and activations run in an order that no residual network here has; the block of "
+        f"{odd} is the first that fits none",
+        hint="known are the orders of He et al. 2016, Fig. 4",
+    )
+
+
+ORDERS: tuple[ActivationOrder, ...] = (
+    *("original", "preactivation", "relu_only_preactivation"),
+    *("relu_before_addition", "bn_after_addition"),
+)
+Input = Literal["activated", "raw"]
+# Whether the stem activates itself, and what projections and the first shortcut read. Without
+# pooling a stem's own activation and a first block's that both branches share are one function:
+# the earlier line is what such networks are called here.
+PREACTIVATED: tuple[tuple[bool, Input, Input], ...] = (
+    (False, "activated", "activated"),  # He et al. 2016, appendix
+    (True, "raw", "activated"),  # the Keras example
+    (True, "activated", "activated"),
+    (False, "raw", "activated"),
+    (False, "activated", "raw"),
+    (False, "raw", "raw"),
+)
+
+
+def _orders(spec: Spec) -> Iterator[Spec]:
+    """Yield the specs of these sizes with each order of norms and activations."""
+    for order in ORDERS:
+        ordered = replace(spec, activation_order=order)
+        if not ordered.preactivated:
+            yield ordered
+            continue
+        for stem, projection, first in PREACTIVATED:
+            yield replace(
+                ordered,
+                projection_norm=True,  # of no meaning here
+                stem_activation=stem,
+                projection_input=projection,
+                first_shortcut_input=first,
+            )
+
+
+Pair = tuple[list[OurStep], list[Step]]  # our steps on a stretch of the network, and theirs
+
+
+def _pairs(spec: Spec, blocks: list[BlockSteps], head: Head) -> list[Pair]:
+    """Return the stretches of a network, three for each block and the last one."""
+    pairs: list[Pair] = []
+    for mine, theirs in zip(our_blocks(spec), blocks, strict=True):
+        pairs.append((mine.lead, theirs.lead))
+        pairs.append((mine.residual, theirs.residual))
+        pairs.append((mine.shortcut, theirs.shortcut))
+    return [*pairs, (our_tail(spec), head.after)]
+
+
+def _alike(pairs: list[Pair]) -> int:
+    """Return how many stretches from the first on make the same steps."""
+    count = 0
+    for mine, theirs in pairs:
+        if [own.kind for own in mine] != [step.kind for step in theirs]:
+            break
+        count += 1
+    return count
+
+
+def _names(pairs: list[Pair], head: Head) -> dict[str, str]:
+    """Return which layer is which module of ours."""
+    names = {
+        step.node.name: own.module
+        for mine, theirs in pairs
+        for own, step in zip(mine, theirs, strict=True)
+        if own.module
+    }
+    return names | ({head.classifier.name: "fc"} if head.classifier else {})

@@ -1,0 +1,16 @@
+"""Where an error was met: names in a file are quoted so that they cannot garble a terminal."""
+
+from pathlib import Path
+
+from resnets.errors import CheckpointError
+
+_LONGEST = 1000
+
+
+def at(path: str | Path, error: CheckpointError) -> CheckpointError:
+    """Return ``error`` with the file before it, on one line and without control characters."""
+    return CheckpointError(f"{path}: {_shown(error.message)}", hint=_shown(error.hint))
+
+
+def _shown(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST])

@@ -1,0 +1,322 @@
+"""Containers and prefixes: what lies around a network in other people's files."""
+
+from collections import OrderedDict
+
+import pytest
+import torch
+
+from resnets.errors import CheckpointError
+from resnets.weights.containers import unwrap
+
+NETWORK = {
+    "conv1.weight": torch.ones(4, 3, 3, 3),
+    "bn1.weight": torch.ones(4),
+    "bn1.num_batches_tracked": torch.tensor(7),
+    "layer1.0.conv1.weight": torch.ones(4, 4, 3, 3),
+    "fc.weight": torch.ones(10, 4),
+    "fc.bias": torch.ones(10),
+}
+AVERAGE = {key: tensor + 1 for key, tensor in NETWORK.items()}
+OPTIMIZER = {
+    "state": {0: {"exp_avg": torch.ones(4, 3, 3, 3), "step": torch.tensor(1.0)}},
+    "param_groups": [{"lr": 0.1, "params": [0]}],
+}
+
+
+def beneath(prefix: str, tensors: dict = NETWORK) -> dict:
+    return {prefix + key: tensor for key, tensor in tensors.items()}
+
+
+def is_network(state, tensors: dict = NETWORK) -> bool:
+    return state.tensors.keys() == tensors.keys() and all(
+        state.tensors[key] is tensors[key] for key in tensors
+    )
+
+
+@pytest.mark.parametrize(
+    "container",
+    [
+        "state_dict",
+        "model",
+        "model_state",
+        "net",
+        "model_state_dict",
+        "network",
+        "params",
+        "module",
+    ],
+)
+def test_a_known_container_is_taken_off_and_stated(container):
+    tree = {container: NETWORK, "optimizer": OPTIMIZER, "epoch": 3, "args": {"lr": 0.1}}
+    state = unwrap(tree, "file.pth")
+    assert is_network(state)
+    assert state.container == container
+    assert state.prefix == ""
+    assert state.ignored == ("optimizer", "epoch", "args")
+
+
+def test_a_bare_dict_is_a_network_and_stays_as_it_is():
+    state = unwrap(NETWORK, "file.pth")
+    assert is_network(state)
+    assert (state.container, state.prefix, state.ignored) == ("", "", ())
+
+
+@pytest.mark.parametrize("tree", [[NETWORK], [[NETWORK]], [{"state_dict": NETWORK}], [[], NETWORK]])
+def test_lists_are_looked_into(tree):
+    assert is_network(unwrap(tree, "file.pth"))
+
+
+@pytest.mark.parametrize("average", ["ema", "state_dict_ema", "model_ema", "ema_state"])
+def test_the_choice_between_weights_and_average_is_stated(average):
+    averaged = {"n_averaged": torch.tensor(5), **beneath("module.", AVERAGE)}
+    tree = {"state_dict": NETWORK, average: averaged, "optimizer": OPTIMIZER}
+    plain = unwrap(tree, "file.pth")
+    assert is_network(plain)
+    assert plain.container == f"state_dict (not {average})"
+    assert plain.ignored == (average, "optimizer")
+    ema = unwrap(tree, "file.pth", ema=True)
+    assert is_network(ema, AVERAGE)
+    assert ema.container == f"{average} (not state_dict)"
+    assert ema.prefix == "module."
+    assert ema.ignored == ("state_dict", "optimizer", "n_averaged")
+
+
+def test_an_average_alone_is_taken_and_one_that_is_missing_is_an_error():
+    assert is_network(unwrap({"ema": {"model": AVERAGE}}, "file.pth"), AVERAGE)
+    with pytest.raises(CheckpointError, match="no running average"):
+        unwrap({"model": NETWORK}, "file.pth", ema=True)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "module.",
+        "_orig_mod.",
+        "module._orig_mod.",
+        "_orig_mod.module.",
+        "model.",
+        "backbone.",
+        "encoder.",
+        "encoder_q.",
+        "student.",
+        "teacher.",
+        "base_encoder.",
+        "net.",
+        "network.",
+        "resnet.",
+        "module.model.backbone.",
+        "model.model.module.encoder.",
+        "backbone.0.body.",
+    ],
+)
+def test_any_chain_of_prefixes_is_taken_off_and_stated(prefix):
+    state = unwrap({"state_dict": beneath(prefix)}, "file.pth")
+    assert is_network(state)
+    assert sorted(state.prefix.split(".")) == sorted(prefix.split("."))
+
+
+def test_a_compiled_part_inside_a_network_is_found():
+    tensors = {key.replace("layer1.", "layer1._orig_mod."): t for key, t in NETWORK.items()}
+    state = unwrap(tensors, "file.pth")
+    assert is_network(state)
+    assert state.prefix == "_orig_mod."
+
+
+def test_a_network_of_linear_layers_loses_a_prefix_too():
+    tensors = {"module.fc.weight": torch.ones(2, 3), "module.fc.bias": torch.ones(2)}
+    assert unwrap(tensors, "file.pth").tensors.keys() == {"fc.weight", "fc.bias"}
+
+
+def test_moco_takes_the_query_encoder_and_says_so():
+    tree = {
+        "arch": "resnet50",
+        "state_dict": {
+            **beneath("module.encoder_q."),
+            **beneath("module.encoder_k.", AVERAGE),
+            "module.queue": torch.ones(128, 65536 // 64),
+            "module.queue_ptr": torch.tensor([0]),
+        },
+    }
+    state = unwrap(tree, "file.pth")
+    assert is_network(state)
+    assert state.container == "state_dict, encoder_q (not encoder_k)"
+    assert state.prefix == "module.encoder_q."
+    assert state.ignored == (
+        "arch",
+        "module.queue",
+        "module.queue_ptr",
+        f"module.encoder_k ({len(NETWORK)} tensors)",
+    )
+    other = unwrap(tree, "file.pth", container="encoder_k")
+    assert is_network(other, AVERAGE)
+    assert other.prefix == "module.encoder_k."
+
+
+def test_an_average_in_the_same_dict_is_left_aside():
+    tensors = {**beneath("model."), **beneath("ema_model.module.", AVERAGE)}
+    state = unwrap({"state_dict": tensors}, "file.ckpt")
+    assert is_network(state)
+    assert state.container == "state_dict, model (not ema_model)"
+
+
+def test_moco_v3_keeps_the_predictor_as_keys_of_its_own():
+    predictor = {"predictor.0.weight": torch.ones(4, 4)}
+    tree = {"state_dict": {**beneath("base_encoder."), **beneath("momentum_encoder."), **predictor}}
+    state = unwrap(tree, "file.pth")
+    assert state.tensors.keys() == {*NETWORK, "predictor.0.weight"}
+
+
+def test_simsiam_heads_are_not_dropped():
+    heads = {
+        "module.encoder.fc.3.weight": torch.ones(4, 4),
+        "module.predictor.0.weight": torch.ones(4),
+    }
+    state = unwrap({"state_dict": {**beneath("module.encoder."), **heads}}, "file.pth")
+    assert state.tensors.keys() == {*NETWORK, "fc.3.weight", "predictor.0.weight"}
+    assert state.prefix == "module.encoder."
+
+
+def test_dino_takes_the_teacher_and_keeps_its_head():
+    head = {"head.mlp.0.weight": torch.ones(4, 4)}
+    tree = {
+        "student": {**beneath("module.backbone."), "module.head.mlp.0.weight": torch.ones(4, 4)},
+        "teacher": {**beneath("backbone.", AVERAGE), **head},
+        "dino_loss": {"center": torch.ones(1, 8)},
+        "optimizer": OPTIMIZER,
+    }
+    state = unwrap(tree, "file.pth")
+    assert is_network(state, {**AVERAGE, **head})
+    assert state.container == "teacher (not student, dino_loss)"
+    assert is_network(
+        unwrap(tree, "file.pth", container="student"),
+        {**NETWORK, "head.mlp.0.weight": tree["student"]["module.head.mlp.0.weight"]},
+    )
+
+
+def test_a_detector_gives_its_backbone_and_counts_the_rest():
+    tree = {
+        "meta": {"epoch": 12},
+        "state_dict": {
+            **beneath("backbone."),
+            "neck.lateral_convs.0.conv.weight": torch.ones(4, 4, 1, 1),
+            "neck.lateral_convs.0.conv.bias": torch.ones(4),
+            "bbox_head.conv_cls.weight": torch.ones(4, 4, 3, 3),
+        },
+    }
+    state = unwrap(tree, "file.pth")
+    assert is_network(state)
+    assert state.prefix == "backbone."
+    assert state.ignored == ("meta", "neck (2 tensors)", "bbox_head")
+
+
+def test_torchvisions_and_detectron2s_detectors_have_two_layers():
+    torchvision = {
+        **beneath("backbone.body."),
+        "backbone.fpn.inner_blocks.0.0.weight": torch.ones(4, 4, 1, 1),
+        "rpn.head.conv.0.0.weight": torch.ones(4, 4, 3, 3),
+        "roi_heads.box_head.fc6.weight": torch.ones(4, 4),
+    }
+    state = unwrap(torchvision, "file.pth")
+    assert is_network(state)
+    assert state.ignored == ("rpn", "roi_heads", "backbone.fpn")
+    detectron2 = {
+        "model": {
+            **beneath("backbone.bottom_up."),
+            "backbone.fpn_lateral2.weight": torch.ones(4, 4, 1, 1),
+            "proposal_generator.rpn_head.conv.weight": torch.ones(4, 4, 3, 3),
+            "pixel_mean": torch.ones(3, 1, 1),
+        },
+        "__author__": "Caffe2",
+        "matching_heuristics": True,
+    }
+    state = unwrap(detectron2, "file.pkl")
+    assert is_network(state)
+    assert state.container == "model, by Caffe2"
+    assert state.prefix == "backbone.bottom_up."
+    assert "matching_heuristics" in state.ignored
+
+
+def test_a_classifier_of_mmpretrain_keeps_its_head():
+    tensors = {**beneath("backbone."), "head.fc.weight": torch.ones(10, 4)}
+    state = unwrap({"state_dict": tensors}, "file.pth")
+    assert state.tensors.keys() == {*NETWORK, "head.fc.weight"}
+    assert state.prefix == "backbone."
+
+
+@pytest.mark.parametrize("prefix", ["", "resnet."])
+def test_hugging_faces_own_encoder_is_no_prefix(prefix):
+    inner = {
+        "embedder.embedder.convolution.weight": torch.ones(4, 3, 7, 7),
+        "encoder.stages.0.layers.0.layer.0.convolution.weight": torch.ones(4, 4, 1, 1),
+    }
+    head = {"classifier.1.weight": torch.ones(10, 4), "classifier.1.bias": torch.ones(10)}
+    state = unwrap({**beneath(prefix, inner), **head}, "model.safetensors")
+    assert is_network(state, {**inner, **head})
+    assert state.prefix == prefix
+
+
+def test_caffe2_blobs_lose_their_momenta():
+    blobs = {"conv1_w": torch.ones(4, 3, 7, 7), "conv1_w_momentum": torch.ones(4, 3, 7, 7)}
+    state = unwrap({"blobs": blobs, "cfg": "text"}, "model.pkl")
+    assert state.tensors.keys() == {"conv1_w"}
+    assert state.ignored == ("cfg", "conv1_w_momentum")
+
+
+def test_statistics_beside_a_container_are_not_taken_for_a_network():
+    tree = {"net": NETWORK, "confusion": torch.ones(10, 10), "losses": torch.ones(90), "acc": 0.9}
+    assert is_network(unwrap(tree, "file.pth"))
+
+
+@pytest.mark.parametrize(
+    ("tree", "names"),
+    [
+        ({"model": NETWORK, "net": AVERAGE}, ("model", "net")),
+        ({"generator": NETWORK, "critic": AVERAGE}, ("generator", "critic")),
+        ([NETWORK, AVERAGE], ("0", "1")),
+        ({**beneath("net."), **beneath("model.", AVERAGE)}, ("net", "model")),
+        ({**NETWORK, **beneath("module.", AVERAGE)}, ("conv1.weight", "module.conv1.weight")),
+    ],
+)
+def test_what_is_ambiguous_is_listed_and_can_be_chosen(tree, names):
+    with pytest.raises(CheckpointError) as caught:
+        unwrap(tree, "file.pth")
+    assert caught.value.message.startswith("file.pth: ")
+    assert all(name in caught.value.message for name in names)
+    assert "container=" in caught.value.hint
+    second = names[1].split(".")[0]
+    assert is_network(unwrap(tree, "file.pth", container=second), AVERAGE)
+
+
+def test_one_network_under_two_names_is_not_ambiguous():
+    assert is_network(unwrap({"model": NETWORK, "net": dict(NETWORK)}, "file.pth"))
+
+
+def test_a_container_that_is_not_there_is_an_error_that_lists_what_is():
+    with pytest.raises(CheckpointError, match="there is no ema") as caught:
+        unwrap({"model": NETWORK}, "file.pth", container="ema")
+    assert "model" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {},
+        [],
+        None,
+        3,
+        torch.ones(3),
+        "text",
+        {"epoch": 3},
+        {"optimizer": OPTIMIZER},
+        {"a": {"b": {}}},
+    ],
+)
+def test_a_file_without_weights_is_an_error(tree):
+    with pytest.raises(CheckpointError, match=r"file\.pth: there are no weights in it"):
+        unwrap(tree, "file.pth")
+
+
+def test_a_container_that_holds_itself_ends():
+    tree: dict = OrderedDict(state_dict=NETWORK)
+    tree["self"] = [tree]
+    assert is_network(unwrap(tree, "file.pth"))
