@@ -1,0 +1,498 @@
+"""Other people's names for our tensors: one table per dialect, read in both directions.
+
+A dialect is data: rows that pair a module of ours with a module of theirs, how the parts of a
+module are called, which nets the dialect can hold, and what a file that speaks it proves about its
+net. `resnets.weights.naming` reads and writes with these tables.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, Literal
+
+from resnets.weights.templates import Template
+
+Kind = Literal["conv", "norm", "linear"]
+Channels = tuple[float, float, float]
+Leaves = Mapping[Kind, Mapping[str, str]]  # our leaf of each kind of module -> their ending
+
+WEIGHTED = {"weight": ".weight", "bias": ".bias"}
+STATISTICS = {"running_mean": ".running_mean", "running_var": ".running_var"}
+COUNTED = {**WEIGHTED, **STATISTICS, "num_batches_tracked": ".num_batches_tracked"}
+TORCH: Leaves = {"conv": WEIGHTED, "norm": COUNTED, "linear": WEIGHTED}
+TORCH_FROZEN: Leaves = {**TORCH, "norm": {**WEIGHTED, **STATISTICS}}
+CAFFE2: Leaves = {
+    "conv": {"weight": "_w", "bias": "_b"},
+    "norm": {"weight": "_s", "bias": "_b", "running_mean": "_rm", "running_var": "_riv"},
+    "linear": {"weight": "_w", "bias": "_b"},
+}
+CAFFE2_LIVE: Leaves = {
+    **CAFFE2,
+    "norm": {
+        "weight": "_gamma",
+        "bias": "_beta",
+        "running_mean": "_running_mean",
+        "running_var": "_running_var",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One module of ours and of theirs; the first row that fits is the one that counts.
+
+    ``when`` limits it to a situation: ``deep`` stems, ``pre``-activation nets, ``pool`` before
+    projections (each 0 or 1). An alias is read and never written.
+    """
+
+    kind: Kind
+    ours: Template
+    theirs: Template
+    when: Mapping[str, int]
+    alias: bool = False
+
+    def only(self, **when: int) -> "Row":
+        """Return the same row for one situation."""
+        return replace(self, when=when)
+
+
+def conv(ours: str, theirs: str, **when: int) -> Row:
+    """Return the row of a convolution."""
+    return Row("conv", Template(ours), Template(theirs), when)
+
+
+def norm(ours: str, theirs: str, **when: int) -> Row:
+    """Return the row of a normalisation."""
+    return Row("norm", Template(ours), Template(theirs), when)
+
+
+def linear(ours: str, theirs: str, *, alias: bool = False, **when: int) -> Row:
+    """Return the row of a classifier."""
+    return Row("linear", Template(ours), Template(theirs), when, alias)
+
+
+@dataclass(frozen=True)
+class Input:
+    """What pictures a net was trained on: channel order and, for red, green, blue in 0..1, scale.
+
+    Inputs are (pixel / 255 - mean) / std; the first convolution of a ``bgr`` net has blue first.
+    """
+
+    mean: Channels
+    std: Channels
+    bgr: bool = False
+
+
+def of_255(mean: Channels, std: Channels = (1.0, 1.0, 1.0)) -> Input:
+    """Return the input of a BGR net from its constants for pixels 0..255, blue first."""
+    (b, g, r), (b_std, g_std, r_std) = mean, std
+    return Input((r / 255, g / 255, b / 255), (r_std / 255, g_std / 255, b_std / 255), bgr=True)
+
+
+IMAGENET_INPUT = Input((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+CAFFE2_INPUT = of_255((102.9801, 115.9465, 122.7717))
+DETECTRON2_INPUT = of_255((103.53, 116.28, 123.675))
+CAFFE2_RESNEXT_INPUT = of_255((103.53, 116.28, 123.675), (57.375, 57.12, 58.395))
+PYCLS_INPUT = Input(IMAGENET_INPUT.mean, IMAGENET_INPUT.std, bgr=True)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a file of this dialect proves about its net where it shows the signs in ``when``.
+
+    Signs are what `naming.signs` sees in keys and shapes: ``biased``, ``block``, ``grouped``,
+    ``projects``, ``first_projects``, ``pre`` and ``stem``.
+    """
+
+    fields: Mapping[str, Any]
+    when: Mapping[str, Any] = field(default_factory=dict)
+    input: Input | None = None
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One way to name a residual network's tensors."""
+
+    name: str
+    source: str  # who speaks it, for people
+    rows: tuple[Row, ...]
+    # Which nets it can hold: any of these; fields that are not mentioned must have the default.
+    # Nothing listed: all of them.
+    holds: tuple[Mapping[str, tuple[Any, ...]], ...]
+    leaves: Leaves = field(default_factory=lambda: TORCH)
+    prefix: str = ""  # before every name but the classifier's; may be absent in a file
+    proves: tuple[Proof, ...] = ()
+    head: Literal["linear", "convolution"] = "linear"
+    affine_norms: bool = False  # norms are a scale and a shift: their statistics are folded in
+    stages: tuple[int, ...] = ()  # how many its nets have, where that tells it from another
+
+    @cached_property
+    def situations(self) -> tuple[str, ...]:
+        """Which situations its rows distinguish."""
+        used = {key for row in self.rows for key in row.when}
+        used |= {"pool"} & {name for row in self.rows for name in row.ours.names}
+        return tuple(sorted(used))
+
+
+ANY = ("any value",)
+
+CONV = "layer{stage}.{block}.conv{i}"
+NORM = "layer{stage}.{block}.bn{i}"
+PROJECTION = "layer{stage}.{block}.downsample.{pool}"
+PROJECTION_NORM = "layer{stage}.{block}.downsample.{pool+1}"
+SQUEEZE = "layer{stage}.{block}.se.fc{i}"
+V2_PROJECTION = "stages.{stage-1}.blocks.{block}.downsample.conv"
+BOTTLENECK = "stage_{stage}.stage_{stage}_bottleneck_{block}"
+
+STEM = (conv("conv1", "conv1"), norm("bn1", "bn1"))
+DEEP_STEM = (
+    *(conv(f"conv1.{n}", f"conv1.{n}") for n in (0, 3, 6)),
+    *(norm(f"conv1.{n}", f"conv1.{n}") for n in (1, 4)),
+)
+BLOCK = (conv(CONV, CONV), norm(NORM, NORM))
+SHORTCUT = (conv(PROJECTION, PROJECTION), norm(PROJECTION_NORM, PROJECTION_NORM))
+ATTENTION = (
+    conv(SQUEEZE, SQUEEZE),
+    conv("layer{stage}.{block}.se.conv", "layer{stage}.{block}.se.conv"),
+)
+OURS = (*STEM, *DEEP_STEM, *BLOCK, *SHORTCUT, *ATTENTION, linear("fc", "fc"))
+GATE = "layer{stage}.{block}.join.gate"
+
+CAFFE2_ROWS = (
+    conv("conv1", "conv1"),
+    norm("bn1", "res_conv1_bn"),
+    conv(CONV, "res{stage+1}_{block}_branch2{i|abc}"),
+    norm(NORM, "res{stage+1}_{block}_branch2{i|abc}_bn"),
+    conv(PROJECTION, "res{stage+1}_{block}_branch1", pool=0),
+    norm(PROJECTION_NORM, "res{stage+1}_{block}_branch1_bn", pool=0),
+    linear("fc", "fc1000"),
+    linear("fc", "pred", alias=True),
+)
+
+ON_3X3 = Proof({"bottleneck_stride": "3x3"}, when={"block": "bottleneck"})
+ON_1X1 = Proof({"bottleneck_stride": "1x1"}, when={"block": "bottleneck", "grouped": False})
+RESNEXT_ON_3X3 = Proof({"bottleneck_stride": "3x3"}, when={"block": "bottleneck", "grouped": True})
+
+BLOCKS = ("basic", "bottleneck")
+GROUPED: dict[str, tuple[Any, ...]] = {"groups": ANY, "width_per_group": ANY}
+POSTACTIVATED: dict[str, tuple[Any, ...]] = {
+    "block": BLOCKS,
+    "shortcut": ("B", "C", "D"),
+    "stem": ANY,
+    **GROUPED,
+    "attention": ANY,
+    "attention_reduction": ANY,
+}
+TIMM_V2: dict[str, tuple[Any, ...]] = {
+    "block": BLOCKS,
+    "activation_order": ("preactivation",),
+    "first_shortcut_input": ("raw",),
+}
+PLAIN_7X7: dict[str, tuple[Any, ...]] = {"block": BLOCKS, "shortcut": ("B", "C"), "stem": ("7x7",)}
+CIFAR: dict[str, tuple[Any, ...]] = {"block": BLOCKS, "shortcut": ("B",), "stem": ("3x3",)}
+EITHER_STRIDE: dict[str, tuple[Any, ...]] = {"bottleneck_stride": ("1x1", "3x3")}
+CAFFE2_HOLDS = (
+    {**PLAIN_7X7, **GROUPED, "bottleneck_stride": ("1x1",), "grouped": (False,)},
+    {**PLAIN_7X7, **GROUPED, "grouped": (True,)},
+)
+
+DIALECTS: tuple[Dialect, ...] = (
+    # MoCo, DINO, fb.resnet.torch's ports and the CIFAR nets of bearpaw and chenyaofo say the same.
+    Dialect(
+        "torchvision",
+        "torchvision, and timm's ResNet",
+        OURS,
+        holds=(POSTACTIVATED,),
+        # A net with biases has these names because it is ours.
+        proves=(Proof(ON_3X3.fields, {**ON_3X3.when, "biased": False}),),
+    ),
+    Dialect(
+        "timm",
+        "timm's ResNetV2 (its ResNet speaks torchvision)",
+        (
+            conv("conv1", "stem.conv", pre=1, deep=0),
+            *(conv(f"conv1.{3 * n - 3}", f"stem.conv{n}", pre=1, deep=1) for n in (1, 2, 3)),
+            *(norm(f"conv1.{3 * n - 2}", f"stem.norm{n}", pre=1, deep=1) for n in (1, 2)),
+            conv(CONV, "stages.{stage-1}.blocks.{block}.conv{i}", pre=1),
+            norm(NORM, "stages.{stage-1}.blocks.{block}.norm{i}", pre=1),
+            # Whether a pooling stands before it, the stem tells: nets with a deep one have it.
+            *(
+                conv(PROJECTION, V2_PROJECTION, pre=1, pool=average, deep=average)
+                for average in (0, 1)
+            ),
+            norm("norm", "norm", pre=1),
+            linear("fc", "head.fc", pre=1),
+            *(row.only(pre=0) for row in OURS),
+        ),
+        holds=(
+            POSTACTIVATED,
+            {**TIMM_V2, "shortcut": ("B",), "stem": ("7x7",)},
+            {**TIMM_V2, "shortcut": ("D",), "stem": ("deep", "deep_tiered")},
+        ),
+        proves=(
+            ON_3X3,
+            Proof({"first_shortcut_input": "raw"}, when={"pre": 1, "first_projects": False}),
+        ),
+        head="convolution",
+    ),
+    Dialect(
+        "detectron2",
+        "detectron2",
+        (
+            conv("conv1", "stem.conv1"),
+            norm("bn1", "stem.conv1.norm"),
+            conv(CONV, "res{stage+1}.{block}.conv{i}"),
+            norm(NORM, "res{stage+1}.{block}.conv{i}.norm"),
+            conv(PROJECTION, "res{stage+1}.{block}.shortcut", pool=0),
+            norm(PROJECTION_NORM, "res{stage+1}.{block}.shortcut.norm", pool=0),
+            linear("fc", "linear"),
+            linear("fc", "stem.fc", alias=True),  # where its converters put a classifier
+        ),
+        holds=({**PLAIN_7X7, **GROUPED, **EITHER_STRIDE},),
+        leaves=TORCH_FROZEN,
+    ),
+    Dialect(
+        "caffe2",
+        "Caffe2 (MSRA's nets as Detectron has them)",
+        CAFFE2_ROWS,
+        holds=CAFFE2_HOLDS,
+        leaves=CAFFE2,
+        proves=(
+            ON_1X1,
+            RESNEXT_ON_3X3,
+            Proof({}, {"grouped": False}, CAFFE2_INPUT),
+            Proof({}, {"grouped": True}, CAFFE2_RESNEXT_INPUT),
+        ),
+        affine_norms=True,
+    ),
+    Dialect(
+        "caffe2_live",
+        "Caffe2 with live norms (MSRA's nets as detectron2 has them)",
+        CAFFE2_ROWS,
+        holds=CAFFE2_HOLDS,
+        leaves=CAFFE2_LIVE,
+        proves=(ON_1X1, RESNEXT_ON_3X3, Proof({}, input=DETECTRON2_INPUT)),
+    ),
+    Dialect(
+        "mmlab",
+        "mmpretrain",
+        (
+            *(conv(f"conv1.{n}", f"stem.{n}", deep=1) for n in (0, 3, 6)),
+            *(norm(f"conv1.{n}", f"stem.{n}", deep=1) for n in (1, 4)),
+            norm("bn1", "stem.7", deep=1),
+            *(row.only(deep=0) for row in STEM),
+            *BLOCK,
+            # Where nothing shrinks there is no pooling before the projection.
+            conv("layer1.{block}.downsample.{pool}", "layer1.{block}.downsample.0"),
+            norm("layer1.{block}.downsample.{pool+1}", "layer1.{block}.downsample.1"),
+            *SHORTCUT,
+            conv(SQUEEZE, "layer{stage}.{block}.se_layer.conv{i}.conv"),
+            linear("fc", "head.fc"),
+        ),
+        holds=(
+            {
+                **POSTACTIVATED,
+                **EITHER_STRIDE,
+                "shortcut": ("B", "D"),
+                "stem": ("7x7", "3x3", "deep"),
+                "attention": ("none", "se"),
+            },
+        ),
+        prefix="backbone.",
+    ),
+    Dialect(
+        "mmdetection",
+        "mmdetection, which has a pooling before every projection of a v1d net",
+        (
+            *(conv(f"conv1.{n}", f"stem.{n}", deep=1) for n in (0, 3, 6)),
+            *(norm(f"conv1.{n}", f"stem.{n}", deep=1) for n in (1, 4)),
+            norm("bn1", "stem.7", deep=1),
+            *(row.only(deep=0) for row in STEM),
+            *BLOCK,
+            *SHORTCUT,
+            linear("fc", "head.fc"),
+        ),
+        holds=(
+            {
+                **POSTACTIVATED,
+                **EITHER_STRIDE,
+                "shortcut": ("B", "D"),
+                "stem": ("7x7", "deep"),
+                "attention": ("none",),
+            },
+        ),
+        prefix="backbone.",
+    ),
+    Dialect(
+        "huggingface",
+        "Hugging Face transformers' ResNet",
+        (
+            conv("conv1", "embedder.embedder.convolution"),
+            norm("bn1", "embedder.embedder.normalization"),
+            conv(CONV, "encoder.stages.{stage-1}.layers.{block}.layer.{i-1}.convolution"),
+            norm(NORM, "encoder.stages.{stage-1}.layers.{block}.layer.{i-1}.normalization"),
+            conv(
+                PROJECTION, "encoder.stages.{stage-1}.layers.{block}.shortcut.convolution", pool=0
+            ),
+            norm(
+                PROJECTION_NORM,
+                "encoder.stages.{stage-1}.layers.{block}.shortcut.normalization",
+                pool=0,
+            ),
+            linear("fc", "classifier.1"),
+        ),
+        # Its configuration can say 1x1; the file of weights cannot.
+        holds=({**PLAIN_7X7, "shortcut": ("B",)},),
+        prefix="resnet.",
+        proves=(ON_3X3,),
+    ),
+    Dialect(
+        "pycls",
+        "pycls",
+        (
+            conv("conv1", "stem.conv"),
+            norm("bn1", "stem.bn"),
+            conv(CONV, "s{stage}.b{block+1}.f.{i|abc}"),
+            norm(NORM, "s{stage}.b{block+1}.f.{i|abc}_bn"),
+            conv(PROJECTION, "s{stage}.b{block+1}.proj", pool=0),
+            norm(PROJECTION_NORM, "s{stage}.b{block+1}.bn", pool=0),
+            linear("fc", "head.fc"),
+        ),
+        holds=(
+            {**PLAIN_7X7, **GROUPED, **EITHER_STRIDE, "shortcut": ("B",), "stem": ("7x7", "3x3")},
+        ),
+        proves=(Proof({}, {"stem": "7x7"}, PYCLS_INPUT),),
+    ),
+    Dialect(
+        "pycls_2019",
+        "the first pycls, whose stem is s1",
+        (
+            conv("conv1", "s1.conv"),
+            norm("bn1", "s1.bn"),
+            conv(CONV, "s{stage+1}.b{block+1}.f.{i|abc}"),
+            norm(NORM, "s{stage+1}.b{block+1}.f.{i|abc}_bn"),
+            conv(PROJECTION, "s{stage+1}.b{block+1}.proj", pool=0),
+            norm(PROJECTION_NORM, "s{stage+1}.b{block+1}.bn", pool=0),
+            linear("fc", "head.fc"),
+        ),
+        holds=(
+            {**PLAIN_7X7, **GROUPED, **EITHER_STRIDE, "shortcut": ("B",), "stem": ("7x7", "3x3")},
+        ),
+        proves=(Proof({}, {"stem": "7x7"}, PYCLS_INPUT),),
+    ),
+    Dialect(
+        "akamaster",
+        "akamaster's CIFAR nets, whose option A is a lambda without weights",
+        (
+            *STEM,
+            *BLOCK,
+            conv(PROJECTION, "layer{stage}.{block}.shortcut.{pool}", pool=0),
+            norm(PROJECTION_NORM, "layer{stage}.{block}.shortcut.{pool+1}", pool=0),
+            linear("fc", "linear"),
+        ),
+        holds=(
+            {
+                **CIFAR,
+                "block": ("basic",),
+                "shortcut": ("A", "B"),
+                "zero_pad": ("both",),
+                "stages": (3,),
+            },
+        ),
+        proves=(Proof({"shortcut": "A", "zero_pad": "both"}, when={"projects": False}),),
+        stages=(3,),
+    ),
+    Dialect(
+        "pytorch_cifar",
+        "kuangliu's pytorch-cifar, four stages",
+        (
+            *STEM,
+            *BLOCK,
+            conv(PROJECTION, "layer{stage}.{block}.shortcut.{pool}", pool=0),
+            norm(PROJECTION_NORM, "layer{stage}.{block}.shortcut.{pool+1}", pool=0),
+            linear("fc", "linear"),
+        ),
+        holds=({**CIFAR, "stages": (4,)},),
+        proves=(ON_3X3,),
+        stages=(4,),
+    ),
+    Dialect(
+        "preresnet",
+        "bearpaw's pre-activation CIFAR nets, whose projections read the raw input",
+        (
+            conv("conv1", "conv1"),
+            *BLOCK,
+            conv(PROJECTION, PROJECTION, pool=0),
+            norm("norm", "bn"),
+            linear("fc", "fc"),
+        ),
+        holds=(
+            {
+                **CIFAR,
+                "activation_order": ("preactivation",),
+                "projection_input": ("raw",),
+                "first_shortcut_input": ("raw",),
+                "stages": (3,),
+            },
+        ),
+        proves=(
+            ON_3X3,
+            Proof({"projection_input": "raw"}, when={"projects": True}),
+            Proof({"first_shortcut_input": "raw"}, when={"first_projects": False}),
+        ),
+    ),
+    Dialect(
+        "wide_resnet",
+        "xternalz's WideResNet-pytorch",
+        (
+            conv("conv1", "conv1"),
+            conv(CONV, "block{stage}.layer.{block}.conv{i}"),
+            norm(NORM, "block{stage}.layer.{block}.bn{i}"),
+            conv(PROJECTION, "block{stage}.layer.{block}.convShortcut", pool=0),
+            norm("norm", "bn1"),
+            linear("fc", "fc"),
+        ),
+        holds=(
+            {
+                **CIFAR,
+                "block": ("basic",),
+                "activation_order": ("preactivation",),
+                "first_shortcut_input": ("raw",),
+                "stages": (3,),
+            },
+        ),
+        proves=(Proof({"first_shortcut_input": "raw"}, when={"first_projects": False}),),
+    ),
+    Dialect(
+        "resnext_pytorch",
+        "prlz77's ResNeXt.pytorch",
+        (
+            conv("conv1", "conv_1_3x3"),
+            norm("bn1", "bn_1"),
+            *(
+                row
+                for number, place in enumerate(("reduce", "conv", "expand"), start=1)
+                for row in (
+                    conv(CONV.replace("{i}", str(number)), f"{BOTTLENECK}.conv_{place}"),
+                    norm(
+                        NORM.replace("{i}", str(number)),
+                        f"{BOTTLENECK}.bn" + ("" if place == "conv" else f"_{place}"),
+                    ),
+                )
+            ),
+            conv(PROJECTION, f"{BOTTLENECK}.shortcut.shortcut_conv", pool=0),
+            norm(PROJECTION_NORM, f"{BOTTLENECK}.shortcut.shortcut_bn", pool=0),
+            linear("fc", "classifier"),
+        ),
+        holds=({**CIFAR, **GROUPED, "block": ("bottleneck",), "stages": (3,)},),
+        proves=(ON_3X3,),
+    ),
+    Dialect(
+        "native",
+        "resnets itself: everything",
+        (*OURS, norm("norm", "norm"), conv(GATE, GATE)),
+        holds=(),
+    ),
+)
+
+BY_NAME = {dialect.name: dialect for dialect in DIALECTS}

@@ -1,0 +1,262 @@
+"""From somebody's tensors to ours and back: names, layouts, and what a dialect leaves out.
+
+The model then computes what the original computed; what had to be done for that is told.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnets.errors import CheckpointError
+from resnets.spec import Spec
+from resnets.weights import dialects, naming
+from resnets.weights.content import Content, State
+from resnets.weights.dialects import Dialect, Input
+
+STATISTICS = ("running_mean", "running_var")
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A file's tensors under our keys, in torch's layouts, float32."""
+
+    dialect: str
+    tensors: dict[str, Tensor]
+    sources: dict[str, str]  # our key -> their key; made-up tensors have none
+    unexpected: tuple[str, ...]  # their keys that mean nothing to us
+    hints: dict[str, Any]  # fields of the spec that the dialect, or the file, proves
+    input: Input | None  # what pictures the net was trained on, red first, where that is known
+    adapted: dict[str, str]  # our key -> what was done to its values, in words
+    converted: dict[str, int]  # "float16" -> how many tensors became float32
+
+
+def translate(
+    state: State,
+    content: Content | None = None,
+    dialect: str | None = None,
+    *,
+    pictures: Input | None = None,
+    norm_eps: float = 1e-5,
+) -> Translation:
+    """Return a state's tensors as ours, from its dialect: the one named or the one it speaks.
+
+    ``pictures`` says what the net was trained on where the caller knows better than the dialect; a
+    net for blue-green-red gets its first convolution's channels exchanged. ``norm_eps`` is what
+    the model adds to variances: norms without statistics get such that nothing changes. Raises
+    CheckpointError when the dialect is unclear or the tensors cannot be what their names say, and
+    UsageError for an unknown dialect.
+    """
+    try:
+        reading = _read(state, dialect)
+        tensors, converted = _values(state, reading)
+        return _translated(reading, tensors, converted, content, pictures, norm_eps)
+    except CheckpointError as error:
+        where = f"{content.path}: " if content else ""
+        raise CheckpointError(where + error.message, hint=error.hint) from None
+
+
+def _translated(
+    reading: naming.Reading,
+    tensors: dict[str, Tensor],
+    converted: Mapping[str, int],
+    content: Content | None,
+    pictures: Input | None,
+    norm_eps: float,
+) -> Translation:
+    dialect = reading.dialect
+    _refuse_standardised(dialect, tensors)
+    hints, known = _testimony(reading, content)
+    if dialect.name == "torchvision" and _statistics_are_folded(tensors):
+        # As in Caffe's nets, which stride on the 1x1: they too are passed on under these names.
+        hints.pop("bottleneck_stride", None)
+    adapted = {}
+    known = pictures or known
+    if known is not None and known.bgr and exchange_red_and_blue(tensors):
+        adapted[_first_convolution(tensors)] = "input channels from blue-green-red to red first"
+    if dialect.affine_norms:
+        adapted |= _add_statistics(tensors, norm_eps)
+    adapted |= _add_counters(tensors)
+    return Translation(
+        dialect.name,
+        tensors,
+        reading.names,
+        reading.unexpected,
+        hints,
+        known,
+        adapted,
+        dict(converted),
+    )
+
+
+def to_dialect(tensors: Mapping[str, Tensor], spec: Spec, dialect: str) -> dict[str, Tensor]:
+    """Return our tensors as a dialect has them: names, layouts, channel order, folded statistics.
+
+    Raises CheckpointError, with the reason, for a net that the dialect cannot hold, and UsageError
+    for an unknown dialect.
+    """
+    spoken = naming.dialect_named(dialect)
+    values = {key: tensor.detach().cpu() for key, tensor in tensors.items()}
+    if spoken.affine_norms and not naming.refusal(spec, spoken):
+        _fold_statistics(values, spec.norm_eps)
+    names = naming.write(values, spoken, spec)
+    read_back = naming.read(names.values(), spoken, {names[k]: values[k].shape for k in names})
+    if read_back is not None and read_back.input is not None and read_back.input.bgr:
+        exchange_red_and_blue(values)
+    head = spoken.head == "convolution" and spec.activation_order == "preactivation"
+    result = {}
+    for ours, theirs in names.items():
+        tensor = values[ours]
+        if head and ours == "fc.weight":
+            tensor = tensor[:, :, None, None]
+        result[theirs] = tensor.contiguous()
+    return result
+
+
+def exchange_red_and_blue(tensors: dict[str, Tensor]) -> bool:
+    """Reverse the first convolution's three input channels in place; tell whether there are."""
+    key = _first_convolution(tensors)
+    if key not in tensors or tensors[key].shape[1] != 3:
+        return False
+    tensors[key] = tensors[key].flip(1)
+    return True
+
+
+def _first_convolution(tensors: Mapping[str, Tensor]) -> str:
+    return "conv1.0.weight" if "conv1.0.weight" in tensors else "conv1.weight"
+
+
+def _read(state: State, dialect: str | None) -> naming.Reading:
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
+    if dialect is None:
+        return naming.detect(shapes, shapes)
+    reading = naming.read(shapes, naming.dialect_named(dialect), shapes)
+    if reading is None:
+        raise CheckpointError(
+            f'its keys are no residual network\'s in the dialect "{dialect}"',
+            hint="leave the dialect out and it will be detected",
+        )
+    return reading
+
+
+def _values(state: State, reading: naming.Reading) -> tuple[dict[str, Tensor], Counter[str]]:
+    """Return the tensors under our keys, float32, and how many were of another type."""
+    tensors: dict[str, Tensor] = {}
+    converted: Counter[str] = Counter()
+    for ours, theirs in reading.names.items():
+        tensor = _to_torch(ours, theirs, state.tensors[theirs])
+        if tensor.is_floating_point() and tensor.dtype != torch.float32:
+            converted[str(tensor.dtype).removeprefix("torch.")] += 1
+            tensor = tensor.float()
+        tensors[ours] = tensor
+    return tensors, converted
+
+
+def _to_torch(ours: str, theirs: str, tensor: Tensor) -> Tensor:
+    """Return a tensor in torch's layout: convolutions (out, in, H, W), classifiers (out, in)."""
+    if ours.endswith("num_batches_tracked"):
+        if tensor.numel() != 1:
+            raise CheckpointError(f"{theirs}: a counter of shape {tuple(tensor.shape)}")
+        return tensor.reshape(()).long()
+    if not tensor.is_floating_point():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        raise CheckpointError(
+            f"{theirs}: {kind} values are no weights",
+            hint="quantised files must be converted to floats by the program that wrote them",
+        )
+    if ours == "fc.weight" and tensor.ndim == 4:
+        if tensor.shape[2:] != (1, 1):
+            raise CheckpointError(f"{theirs}: a classifier of shape {tuple(tensor.shape)}")
+        tensor = tensor.flatten(1)
+    return tensor
+
+
+def _testimony(
+    reading: naming.Reading, content: Content | None
+) -> tuple[dict[str, Any], Input | None]:
+    """Return what the dialect proves, corrected by what the file says about itself."""
+    hints, known = dict(reading.hints), reading.input
+    if content is None:
+        return hints, known
+    stride = None
+    config = content.config if isinstance(content.config, dict) else {}
+    if reading.dialect.name == "huggingface" and config.get("downsample_in_bottleneck") is True:
+        stride = "1x1"
+    author = content.tree.get("__author__") if isinstance(content.tree, dict) else None
+    if reading.dialect.name == "detectron2" and author == "torchvision":
+        stride, known = "3x3", dialects.IMAGENET_INPUT
+    elif reading.dialect.name == "detectron2" and author == "Caffe2":
+        stride, known = "1x1", dialects.CAFFE2_INPUT
+    if stride and any(".conv3." in key for key in reading.names):
+        hints["bottleneck_stride"] = stride
+    return hints, known
+
+
+def _refuse_standardised(dialect: Dialect, tensors: Mapping[str, Tensor]) -> None:
+    """Raise CheckpointError for timm's BiT nets: their weights alone do not show what they are."""
+    group_norm = "norm.weight" in tensors and "norm.running_mean" not in tensors
+    if dialect.name == "timm" and group_norm and "conv1.weight" in tensors:
+        raise CheckpointError(
+            "a timm ResNetV2 with group norms (BiT): it standardises the weights of its "
+            "convolutions, which no network here does",
+            hint="use timm's resnetv2 without group norms, or timm itself",
+        )
+
+
+def _norms(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the modules that are norms: a weight of one dimension."""
+    weights = [key for key, tensor in tensors.items() if key.endswith(".weight")]
+    return [key.removesuffix(".weight") for key in weights if tensors[key].ndim == 1]
+
+
+def _statistics_are_folded(tensors: Mapping[str, Tensor]) -> bool:
+    """Tell whether every norm has mean 0 and one variance, but learnt scales: as in Caffe nets."""
+    norms = _norms(tensors)
+    means, variances = (
+        [tensors[f"{norm}.{name}"] for norm in norms if f"{norm}.{name}" in tensors]
+        for name in STATISTICS
+    )
+    return (
+        len(means) > 0
+        and not any(mean.any() for mean in means)
+        and all(variance.eq(variance[:1]).all() for variance in variances)
+        and not all(tensors[f"{norm}.weight"].eq(1).all() for norm in norms)
+    )
+
+
+def _add_statistics(tensors: dict[str, Tensor], norm_eps: float) -> dict[str, str]:
+    """Give norms that only scale and shift the statistics that leave their input as it is."""
+    adapted = {}
+    for norm in _norms(tensors):
+        weight = tensors[f"{norm}.weight"]
+        for name, value in zip(STATISTICS, (0.0, 1 - norm_eps), strict=True):
+            if f"{norm}.{name}" not in tensors:
+                tensors[f"{norm}.{name}"] = torch.full_like(weight, value)
+                adapted[f"{norm}.{name}"] = "the file's norms only scale and shift"
+    return adapted
+
+
+def _fold_statistics(tensors: dict[str, Tensor], norm_eps: float) -> None:
+    """Turn norms into a scale and a shift, in place, computed in float64."""
+    for norm in _norms(tensors):
+        if f"{norm}.running_mean" not in tensors:
+            continue
+        mean, var = (tensors.pop(f"{norm}.{name}").double() for name in STATISTICS)
+        weight, bias = tensors[f"{norm}.weight"], tensors[f"{norm}.bias"]
+        scale = weight.double() / (var + norm_eps).sqrt()
+        tensors[f"{norm}.weight"] = scale.to(weight.dtype)
+        tensors[f"{norm}.bias"] = (bias.double() - mean * scale).to(bias.dtype)
+
+
+def _add_counters(tensors: dict[str, Tensor]) -> dict[str, str]:
+    """Give batch norms without one the counter that torch keeps, which evaluation never reads."""
+    added = {}
+    for norm in _norms(tensors):
+        key = f"{norm}.num_batches_tracked"
+        if f"{norm}.running_mean" in tensors and key not in tensors:
+            tensors[key] = torch.tensor(0)
+            added[key] = "not in the file; only training counts with it"
+    return added
