@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnets.data.download import RELEASES, Archive, NpmPackage, Release, SourceError, get
+from resnets.data.download import RELEASES, Archive, NpmPackage, Release, get
 from resnets.errors import DataError, ResourceError, UsageError
+from resnets.transfer import TransferError
 
 FILES = {"a.bin": b"alpha" * 1000, "b.bin": b"beta" * 1000}
 SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
@@ -226,7 +227,7 @@ def test_the_next_source_is_asked(tmp_path, server):
 def test_every_source_is_listed_when_all_fail(tmp_path, server):
     server.bodies = [None]
     with pytest.raises(DataError, match="things cannot be downloaded") as caught:
-        fetched(tmp_path, archive(server), Given({}, SourceError("gone")), Given({"a.bin": b"x"}))
+        fetched(tmp_path, archive(server), Given({}, TransferError("gone")), Given({"a.bin": b"x"}))
     assert "answers 404" in caught.value.message
     assert "a friend: gone" in caught.value.message
     assert "a friend: a.bin: SHA-256" in caught.value.message

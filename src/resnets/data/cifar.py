@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky 2009) from their official files, binary or pickled.
 
-Where they are looked for: in the folder that is asked for; else in $RESNETS_DATA; else in the
-user's cache, $XDG_CACHE_HOME/resnets/data or ~/.cache/resnets/data. That folder either holds the
-layout folder (``cifar-10-batches-bin`` and so on) or is it.
+Where they are looked for: in the folder that is asked for; else in $RESNETS_DATA; else in ``data``
+in $RESNETS_CACHE or the user's cache, ~/.cache/resnets. That folder either holds the layout folder
+(``cifar-10-batches-bin`` and so on) or is it.
 """
 
 import hashlib
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from resnets.data.dataset import Dataset, MemoryImages, Split, whole
 from resnets.data.images import printable
 from resnets.errors import DataError, UsageError
+from resnets.transfer import cache_folder
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -87,8 +88,7 @@ def data_root(root: Path | None = None) -> Path:
         return root
     if named := os.environ.get("RESNETS_DATA"):
         return Path(named).expanduser()
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "resnets" / "data"
+    return cache_folder("data")
 
 
 def open_cifar(

