@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all zoo reference check lint types format table cifar clean
+.PHONY: demo test test-all zoo reference check lint types format table catalog cifar clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -54,6 +54,9 @@ format: $(INSTALLED)
 
 table: $(INSTALLED)  ## rewrite the golden counts and the README's model table
 	$(BIN)/python docs/model_table.py --write
+
+catalog: $(REFERENCE)/installed  ## rewrite the published weights from torchvision's, timm's and Keras's own data
+	cd reference && ../$(REFERENCE)/bin/python ../docs/make_catalog.py --write
 
 cifar: $(INSTALLED)  ## 1,200 iterations of the paper's recipe on CIFAR-10, under ten minutes
 	$(BIN)/resnets data get cifar10

@@ -13,6 +13,7 @@ ROOMS = {
     "errors": set(),
     "wording": set(),
     "files": {"errors"},
+    "transfer": set(),
     "device": {"errors"},
     "spec": {"errors"},
     "zoo": {"errors", "spec"},
@@ -22,10 +23,12 @@ ROOMS = {
     "analysis": {"nn"},
     "drawing": {"errors", "spec", "zoo", "nn", "profiling"},
     "papers": set(),
-    "data": {"errors", "files", "wording"},
-    "weights": {"errors", "files", "spec"},
+    "data": {"errors", "files", "wording", "transfer"},
+    "weights": {"errors", "files", "transfer", "spec", "zoo", "nn", "data"},
     "create": {"errors", "spec", "zoo", "nn", "weights", "data"},
     "evaluation": {"errors", "data", "create", "device"},
+    "variants": {"errors", "create", "prediction", "weights"},
+    "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
     "prediction": {"errors", "nn", "create"},
     "training": {"errors", "files", "wording", "spec", "profiling", "data", "weights"}
     | {"evaluation"},
@@ -54,6 +57,9 @@ WITHOUT_TORCH = (
     "report",
     "cli",
     "training/recipe",
+    "transfer",
+    "weights/catalog",
+    "weights/fetch",
 )
 HEAVY = {"torch", "safetensors", "matplotlib", "sklearn", "pooch", "pydantic", "numpy", "PIL"}
 

@@ -1,5 +1,6 @@
 """Models from names, specs and files."""
 
+import hashlib
 import json
 import struct
 from dataclasses import replace
@@ -9,7 +10,8 @@ import torch
 
 from resnets import create_model, get_spec, open_model
 from resnets.errors import CheckpointError, UsageError
-from resnets.weights.passport import Passport, load, save
+from resnets.weights.checkpoint import open_checkpoint
+from resnets.weights.passport import Passport, save
 
 
 @pytest.fixture
@@ -60,11 +62,16 @@ def test_open_and_weights_from_file_or_folder(weights):
 
 def test_weights_that_do_not_fit(weights):
     _, path = weights
-    with pytest.raises(CheckpointError, match=r"fc.* \(3, 64\) for \(10, 64\)") as caught:
+    with pytest.raises(CheckpointError, match=r"fc.weight \(3, 64\) for \(10, 64\)") as caught:
         create_model("resnet8", weights=path)
-    assert caught.value.hint == "the file holds resnet8 with 3 classes and 3 input channels"
-    with pytest.raises(CheckpointError, match="tensors differ"):
+    assert caught.value.hint.startswith('the file looks like resnet8, 3 classes; head="drop"')
+    assert create_model("resnet8", weights=path, head="drop").fc.out_features == 10
+    assert create_model("resnet8", weights=path, head="keep").classes == ("a", "b", "ü")
+    with pytest.raises(CheckpointError, match="its weights do not fit resnet14") as caught:
         create_model("resnet14", num_classes=3, weights=path)
+    assert 'create_model("resnet8") fits' in caught.value.hint
+    with pytest.raises(UsageError, match="head is 'reset'"):
+        create_model("resnet8", weights=path, head="reset")
 
 
 def test_same_shapes_but_another_function_is_refused(tmp_path):
@@ -72,7 +79,7 @@ def test_same_shapes_but_another_function_is_refused(tmp_path):
         spec = create_model("resnet50_v1").spec
     model = create_model("resnet50_v1", num_classes=2)
     save(tmp_path / "v1.safetensors", model.state_dict(), Passport(replace(spec, num_classes=2)))
-    with pytest.raises(CheckpointError, match="computes something else") as caught:
+    with pytest.raises(CheckpointError, match="made for another function") as caught:
         create_model("resnet50", num_classes=2, weights=tmp_path / "v1.safetensors")
     assert "resnet50_v1" in caught.value.hint
 
@@ -93,7 +100,10 @@ def without_metadata(header):
 def with_passport(**changes):
     def change(header):
         passport = json.loads(header["__metadata__"]["resnets"]) | changes
-        metadata = header["__metadata__"] | {"resnets": json.dumps(passport)}
+        text = json.dumps(passport)
+        digests = json.loads(header["__metadata__"]["sha256"])
+        digests["@resnets"] = hashlib.sha256(text.encode()).hexdigest()
+        metadata = {"resnets": text, "sha256": json.dumps(digests)}
         return {**header, "__metadata__": metadata}
 
     return change
@@ -102,7 +112,7 @@ def with_passport(**changes):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (without_metadata, "has no passport"),
+        (without_metadata, "nothing says whether its shortcuts are option A's or none"),
         (with_passport(schema_version=99), "passport has version 99"),
         (with_passport(spec={"depths": "many"}), "passport is damaged"),
         (with_passport(spec=7), "passport is damaged"),
@@ -121,15 +131,15 @@ def test_damaged_and_missing_files(weights, tmp_path):
     content = path.read_bytes()
     for length in (0, 4, len(content) // 2, len(content) - 10):
         path.write_bytes(content[:length])
-        with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+        with pytest.raises(CheckpointError, match="truncated"):
             open_model(path)
     path.write_text("<html>not found</html>")
-    with pytest.raises(CheckpointError, match="not a whole safetensors file"):
+    with pytest.raises(CheckpointError, match="HTML page"):
         open_model(path)
     with pytest.raises(CheckpointError, match="no such file"):
         open_model(tmp_path / "missing.safetensors")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(CheckpointError, match=r"there is no model.safetensors in it"):
+    with pytest.raises(CheckpointError, match=r"there is no model.safetensors or"):
         open_model(tmp_path / "empty")
 
 
@@ -138,12 +148,13 @@ def test_a_flipped_bit_is_found(weights):
     content = bytearray(path.read_bytes())
     content[-1000] ^= 1
     path.write_bytes(content)
-    with pytest.raises(CheckpointError, match="its tensors do not have their digest"):
+    with pytest.raises(CheckpointError, match=r"layer3.0.conv2.weight does not have its SHA-256"):
         open_model(path)
 
 
 def test_passport_round_trip(weights):
     model, path = weights
-    tensors, passport = load(path)
-    assert passport.spec == model.spec
-    assert all(torch.equal(tensors[k], v) for k, v in model.state_dict().items())
+    checkpoint = open_checkpoint(path)
+    assert checkpoint.passport.spec == model.spec
+    assert checkpoint.classes == ("a", "b", "ü")
+    assert all(torch.equal(checkpoint.tensors[k], v) for k, v in model.state_dict().items())

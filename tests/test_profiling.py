@@ -2,7 +2,6 @@
 
 import csv
 import re
-from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 
 from resnets.nn import ResNet
 from resnets.profiling import profile
-from resnets.zoo import ZOO, get_spec
+from resnets.zoo import ZOO
 
 ROWS = list(
     csv.DictReader((Path(__file__).parent / "reference/counts.csv").read_text().splitlines())
@@ -121,16 +120,6 @@ def test_plain_nets_have_the_parameters_of_option_a(depth):
     option_a = f"resnet{depth}_a" if depth in (18, 34) else f"resnet{depth}"
     plain, residual = profile(f"plain{depth}"), profile(option_a)
     assert (plain.parameters, plain.macs) == (residual.parameters, residual.macs)
-
-
-@pytest.mark.parametrize("depth", [18, 34, 20, 110, 1202])
-def test_option_b_adds_its_projections(depth):
-    """A 1x1 convolution and a batch norm where the shape changes, and nothing else."""
-    imagenet = depth in (18, 34)
-    a, b = (f"resnet{depth}{suffix}" for suffix in (("_a", "") if imagenet else ("", "_b")))
-    channels = get_spec(a).channels
-    added = sum(c_in * c_out + 2 * c_out for c_in, c_out in pairwise(channels))
-    assert profile(b).parameters - profile(a).parameters == added
 
 
 @pytest.mark.parametrize("depth", [50, 101, 152, 200])

@@ -11,23 +11,31 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from resnets.create import create_model as create_model
     from resnets.create import open_model as open_model
+    from resnets.errors import ResnetsError as ResnetsError
     from resnets.experiment import train as train
+    from resnets.hub import HubResNet as HubResNet
     from resnets.nn import ResNet as ResNet
     from resnets.prediction import predict as predict
     from resnets.profiling import profile as profile
     from resnets.spec import Spec as Spec
+    from resnets.weights.load import load_weights as load_weights
+    from resnets.weights.save import save_weights as save_weights
     from resnets.zoo import get_spec as get_spec
     from resnets.zoo import list_models as list_models
 
 _HOME = {
+    "HubResNet": "hub",
     "ResNet": "nn",
+    "ResnetsError": "errors",
     "Spec": "spec",
     "create_model": "create",
     "get_spec": "zoo",
     "list_models": "zoo",
+    "load_weights": "weights.load",
     "open_model": "create",
     "predict": "prediction",
     "profile": "profiling",
+    "save_weights": "weights.save",
     "train": "experiment",
 }
 

@@ -1,25 +1,39 @@
 """From a name, a spec or a file to a model that is ready to use."""
 
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from resnets.data.preprocess import Preprocess, identity
+from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, UsageError, nearest
 from resnets.nn import ResNet
 from resnets.spec import Spec
-from resnets.weights import passport
+from resnets.weights import catalog
+from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
+from resnets.weights.fetch import fetch
+from resnets.weights.fit import Head
+from resnets.weights.load import load_weights
+from resnets.weights.passport import Passport
+from resnets.weights.report import LoadReport
 from resnets.zoo import get_spec
 
 
-def create_model(model: str | Spec, *, weights: str | Path | None = None, **options: Any) -> ResNet:
-    """Return the network of a name or spec, its weights fresh or from one of our own files.
+def create_model(
+    model: str | Spec,
+    *,
+    weights: Source | None = None,
+    head: Head | None = None,
+    **options: Any,
+) -> ResNet:
+    """Return the network of a name or spec, its weights fresh, from a file, or published ones.
 
     Options are fields of the spec: ``num_classes``, ``in_channels``, ``zero_init_residual`` and
-    the rest. ``weights`` is a run folder or its model.safetensors. Raises UsageError for an unknown
-    name or option and CheckpointError for weights that do not fit.
+    the rest. ``weights`` is a checkpoint of any kind that `load_weights` reads, or the name of
+    published weights such as "torchvision.IMAGENET1K_V2", which are fetched, verified and kept.
+    ``head`` is what `load_weights` does when the classifier does not fit: "error", but "drop" for
+    published weights when ``num_classes`` is given. Raises UsageError for an unknown name or
+    option, CheckpointError for weights that do not fit, and ResourceError when they cannot be had.
     """
     spec = get_spec(model) if isinstance(model, str) else model
     names = [f.name for f in fields(Spec)]
@@ -30,61 +44,86 @@ def create_model(model: str | Spec, *, weights: str | Path | None = None, **opti
                 f'create_model: unknown option "{option}"',
                 hint=f"did you mean {close}?" if close else f"options are {', '.join(names)}",
             )
-    spec = replace(spec, **options)
-    network = ResNet(spec)
-    network.preprocess = identity(spec.in_channels, spec.image_size)
-    if weights is not None:
-        _fill(network, Path(weights), *passport.load(Path(weights)))
+    entry = _published(spec.name, weights)
+    if entry:
+        spec = replace(spec, num_classes=len(entry.classes), **entry.changes)
+    network = ResNet(replace(spec, **options))
+    network.preprocess = identity(network.spec.in_channels, network.spec.image_size)
+    if entry:
+        checkpoint = open_checkpoint(fetch(entry, report=_say), entry=entry)
+        dropped = not entry.head or network.spec.num_classes != spec.num_classes
+        load_weights(network, checkpoint, head=head or ("drop" if dropped else "error"))
+    elif weights is not None:
+        load_weights(network, weights, head=head or "error")
     return network
+
+
+def _published(model: str, weights: Source | None) -> catalog.Entry | None:
+    """Return the published weights that are meant; None for a file or a state dict."""
+    if not isinstance(weights, str) or Path(weights).exists():
+        return None
+    provider, _, rest = weights.partition(".")
+    known = {entry.name.partition(".")[0] for entry in catalog.entries()}
+    is_name = provider in known or not (rest or "/" in weights)
+    return catalog.find(model, weights) if is_name else None
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)
 
 
 def open_model(path: str | Path) -> ResNet:
     """Return the model that a run folder or weights file holds, in evaluation mode.
 
-    Raises CheckpointError when there is none or it is damaged.
+    Raises CheckpointError when there is none, it is damaged, or nothing says which network it is.
     """
     return restore(path)[0]
 
 
-def restore(path: str | Path) -> tuple[ResNet, passport.Passport]:
+def restore(path: str | Path) -> tuple[ResNet, Passport]:
     """Return the model that ``open_model`` returns, and its passport."""
-    tensors, travel = passport.load(Path(path))
-    network = create_model(travel.spec)
-    _fill(network, Path(path), tensors, travel)
-    return network.eval(), travel
+    checkpoint = open_checkpoint(path)
+    network, _ = from_checkpoint(checkpoint)
+    made = checkpoint.passport or Passport(network.spec, checkpoint.preprocess)
+    return network, made
 
 
-def _function(spec: Spec) -> Spec:
-    """Return the spec without what does not change the function that given weights compute."""
-    return replace(spec, image_size=224, zero_init_residual=False)
+def from_checkpoint(
+    checkpoint: Checkpoint, model: str | Spec | None = None, *, check_variant: bool = True
+) -> tuple[ResNet, LoadReport]:
+    """Return the network that a checkpoint holds, in evaluation mode, and the report.
 
-
-def _fill(
-    network: ResNet, path: Path, tensors: dict[str, Tensor], travel: passport.Passport
-) -> None:
-    """Put the weights of a file into a network, with what travels with them."""
-    made_for = travel.spec
-    expected = network.state_dict()
-    wrong = sorted(expected.keys() ^ tensors.keys()) + [
-        f"{key} {tuple(tensors[key].shape)} for {tuple(tensor.shape)}"
-        for key, tensor in expected.items()
-        if key in tensors and tensors[key].shape != tensor.shape
-    ]
-    if wrong:
+    ``model`` says which network it is where the checkpoint does not. Raises CheckpointError when
+    neither does.
+    """
+    if model is None and (undecided := _undecided(checkpoint)):
+        names = " or ".join(checkpoint.guess.names[:4]) or "no network with a name"
         raise CheckpointError(
-            f"{path}: its weights do not fit {network.spec.name}: {len(wrong)} tensors differ, "
-            f"such as {wrong[0]}",
-            hint=f"the file holds {made_for.name} with {made_for.num_classes} classes "
-            f"and {made_for.in_channels} input channels",
+            f"{checkpoint.source}: nothing says {undecided}: it looks like {names}",
+            hint="name the network it holds; `resnets inspect` says what is known",
         )
-    if _function(made_for) != _function(network.spec):
-        # Such as resnet50 and resnet50_v1: the same keys and shapes, another function.
+    spec = get_spec(model) if isinstance(model, str) else model or checkpoint.spec
+    if spec is None:
         raise CheckpointError(
-            f"{path}: its weights are for {made_for.name}, {made_for!r}, not for "
-            f"{network.spec.name}, which has the same shapes and computes something else",
-            hint=f'create_model("{made_for.name}", weights=...) is what they were trained as',
+            f"{checkpoint.source}: {checkpoint.guess.words}",
+            hint="name the network it holds, if you know better",
         )
-    network.load_state_dict(tensors)
-    network.classes = tuple(travel.classes)
-    if travel.preprocess:
-        network.preprocess = Preprocess.from_dict(travel.preprocess)
+    if isinstance(model, str) and (seen := checkpoint.guess.spec):
+        spec = replace(spec, num_classes=seen.num_classes, in_channels=seen.in_channels)
+    network = ResNet(spec)
+    network.preprocess = identity(spec.in_channels, spec.image_size)
+    head: Head = "error" if "fc.weight" in checkpoint.tensors else "drop"
+    report = load_weights(network, checkpoint, head=head, check_variant=check_variant)
+    return network.eval(), report
+
+
+def _undecided(checkpoint: Checkpoint) -> str:
+    """Return in words the choice that changes the function and that nothing in the file shows."""
+    unknown, spec = checkpoint.guess.unknown, checkpoint.spec
+    if checkpoint.passport or checkpoint.entry or spec is None:
+        return ""
+    if "bottleneck_stride" in unknown:
+        return "whether the stride is on the 1x1 (v1) or the 3x3 (v1.5)"
+    if "shortcut" in unknown:
+        return "whether its shortcuts are option A's or none"
+    return ""

@@ -13,23 +13,9 @@ import pytest
 import torch
 
 from conftest import coloured
-from resnets import __version__, cli
+from resnets import __version__
 
 QUICK = ["--set", "schedule.epochs=2", "--set", "batch_size=8", "--set", "data.image_size=16"]
-
-
-@pytest.fixture
-def resnets(monkeypatch, capsys):
-    """Run the command line in this process; return (exit code, stdout, stderr)."""
-
-    def run(*words) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["resnets", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        out, err = capsys.readouterr()
-        return caught.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture(scope="session")
@@ -160,8 +146,8 @@ def test_draw(resnets, tmp_path, monkeypatch):
         (["train", "cifer10"], 3, "did you mean cifar10"),
         (["train", "digits", "--device", "tpu"], 2, 'no device "tpu"'),
         (["train", "--resume", "nowhere"], 4, "not a run folder"),
-        (["predict", "nowhere", "a.png"], 4, "no such file or run folder"),
-        (["evaluate", "nowhere", "digits"], 4, "no such file or run folder"),
+        (["predict", "nowhere", "a.png"], 4, "no such file or folder"),
+        (["evaluate", "nowhere", "digits"], 4, "no such file or folder"),
         (["report", "nowhere"], 4, "nowhere"),
         (["data", "check", "nowhere/"], 3, "there is no such folder"),
         (["data", "get", "mnist"], 2, '"mnist" cannot be downloaded'),

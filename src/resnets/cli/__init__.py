@@ -10,7 +10,20 @@ import typer
 from typer.exceptions import TyperException
 
 from resnets import __version__
-from resnets.cli import data, draw, evaluate, models, predict, report, show, train
+from resnets.cli import (
+    convert,
+    data,
+    diff,
+    draw,
+    evaluate,
+    inspect,
+    models,
+    predict,
+    report,
+    show,
+    train,
+    verify,
+)
 from resnets.errors import ResnetsError, Stopped
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -31,6 +44,10 @@ app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(report.report)
+app.command()(inspect.inspect)
+app.command()(verify.verify)
+app.command()(convert.convert)
+app.command()(diff.diff)
 
 
 @app.callback(invoke_without_command=True)

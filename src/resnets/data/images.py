@@ -113,10 +113,13 @@ def is_picture(path: Path) -> bool:
     return True
 
 
-def square(image: Image.Image, side: int) -> Image.Image:
+INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+def square(image: Image.Image, side: int, interpolation: str = "bilinear") -> Image.Image:
     """Return the middle of a picture: shorter side scaled to ``side``, then ``side`` x ``side``.
 
-    Bilinear with antialiasing, to the sizes and offsets that torchvision's Resize and CenterCrop
+    With antialiasing, to the sizes and offsets that torchvision's Resize and CenterCrop
     choose. A picture whose shorter side is ``side`` already is not resampled.
     """
     # Only the middle stays, so the ends of a strip are cut before they are scaled: 65500 x 1
@@ -125,7 +128,7 @@ def square(image: Image.Image, side: int) -> Image.Image:
     width, height = image.size
     size = side * width // min(width, height), side * height // min(width, height)
     if size != image.size:
-        image = image.resize(size, Image.Resampling.BILINEAR)
+        image = image.resize(size, INTERPOLATION[interpolation])
     return _middle(image, side)
 
 

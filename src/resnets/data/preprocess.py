@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnets.data.dataset import Split
-from resnets.data.images import decode, pixels, square
+from resnets.data.images import INTERPOLATION, decode, pixels, square
 from resnets.errors import CheckpointError, UsageError
 
 
@@ -29,8 +29,14 @@ class Preprocess:
     size: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    interpolation: str = "bilinear"  # of the scaling; or "bicubic"
 
     def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATION:
+            raise UsageError(
+                f'no interpolation is called "{self.interpolation}"',
+                hint=f"choose from {', '.join(INTERPOLATION)}",
+            )
         if self.size > self.resize:
             raise UsageError(
                 f"a crop of {self.size} does not fit in pictures of {self.resize}",
@@ -65,7 +71,7 @@ class Preprocess:
         if images.shape[2:] != (self.resize, self.resize):  # not as data sets store them
             # Channel by channel: there may be any number of them.
             planes = [Image.fromarray(plane.numpy()) for plane in images.cpu().flatten(0, 1)]
-            squares = [torch.from_numpy(pixels(square(p, self.resize)).copy()) for p in planes]
+            squares = [self._pixels(plane) for plane in planes]
             shape = (len(images), self.channels, self.resize, self.resize)
             images = torch.stack(squares).view(shape).to(images.device)
         start = round((self.resize - self.size) / 2)
@@ -79,8 +85,10 @@ class Preprocess:
 
     def _square(self, image: Image.Image | Path | str) -> Tensor:
         source = image if isinstance(image, Image.Image) else Path(image)
-        array = pixels(square(decode(source, self.channels), self.resize))
-        return torch.from_numpy(array.copy()).permute(2, 0, 1)
+        return self._pixels(decode(source, self.channels)).permute(2, 0, 1)
+
+    def _pixels(self, image: Image.Image) -> Tensor:
+        return torch.from_numpy(pixels(square(image, self.resize, self.interpolation)).copy())
 
     @cached_property
     def _constants(self) -> tuple[Tensor, Tensor]:

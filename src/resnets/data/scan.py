@@ -75,6 +75,20 @@ def scan(path: Path) -> Tree:
         ) from error
 
 
+def pictures_in(path: Path) -> list[Path]:
+    """Return the files of a folder, and of those below it, that should be pictures, by name.
+
+    A file stands for itself. Raises DataError when there are none.
+    """
+    if not path.exists():
+        raise DataError(f"{printable(path)}: there is no such folder", hint="give pictures")
+    whole = path.resolve()
+    found = [path] if path.is_file() else sorted(_Scan(whole.parent).pictures(whole))
+    if not found:
+        raise DataError(f"{printable(path)}: there are no pictures in it", hint="give pictures")
+    return found
+
+
 @dataclass
 class _Scan:
     """One walk through a data folder."""

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from resnets.errors import CheckpointError, DataError
-from resnets.weights.tensors import is_intact, read_tensors, write_tensors
+from resnets.weights.tensors import damaged, read_tensors, write_tensors
 
 _MODEL, _OPTIMIZER = "model/", "optimizer/"
 
@@ -87,9 +87,9 @@ class RunState:
                 f"{path}: the state is missing or damaged: {error}",
                 hint="start again with --overwrite, or without --resume in another folder",
             ) from None
-        if not is_intact(tensors, metadata):
+        if wrong := damaged(tensors, metadata):
             raise CheckpointError(
-                f"{path}: the state is damaged: its tensors do not have their digest",
+                f"{path}: the state is damaged: {wrong[0]} does not have its SHA-256",
                 hint="start again with --overwrite, or without --resume in another folder",
             )
         self._check_identity(path, values["identity"])

@@ -8,15 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from torch import Tensor
 
 from resnets.errors import CheckpointError
 from resnets.spec import Spec
-from resnets.weights.tensors import is_intact, read_tensors, write_tensors
+from resnets.weights.tensors import damaged, write_tensors
 
 SCHEMA_VERSION = 1
-_KEY = "resnets"
+KEY = "resnets"
 
 
 @dataclass(frozen=True)
@@ -32,47 +31,29 @@ class Passport:
 def save(path: Path, tensors: dict[str, Tensor], passport: Passport) -> None:
     """Write weights and passport to ``path``, whole or not at all. Raises ResourceError."""
     values = {"schema_version": SCHEMA_VERSION, **vars(passport), "spec": passport.spec.to_dict()}
-    write_tensors(path, tensors, {_KEY: json.dumps(values, ensure_ascii=False)})
+    write_tensors(path, tensors, {KEY: json.dumps(values, ensure_ascii=False)})
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], Passport]:
-    """Return the tensors and the passport of a file, or of the run folder that holds one.
+def verified(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Passport:
+    """Return the passport in a file's metadata.
 
-    Raises CheckpointError when there is no such file or it is damaged or not ours.
+    Raises CheckpointError when a digest does not hold, naming the tensor, and when the passport is
+    damaged or of a newer version; ``path`` is for messages only.
     """
-    if path.is_dir():
-        path = path / "model.safetensors"
-        if not path.exists():
-            raise CheckpointError(
-                f"{path.parent}: there is no model.safetensors in it",
-                hint="a run writes it when it finishes; go on with `resnets train --resume`",
-            )
-    try:
-        tensors, metadata = read_tensors(path)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path}: no such file or run folder") from None
-    except (SafetensorError, OSError) as error:
+    if wrong := damaged(tensors, metadata):
+        count = f", {len(wrong)} in all" if len(wrong) > 1 else ""
         raise CheckpointError(
-            f"{path}: not a whole safetensors file: {error}",
-            hint="give a run folder or its model.safetensors; a damaged file must be copied again",
-        ) from None
-    if _KEY not in metadata:
-        raise CheckpointError(
-            f"{path}: it has no passport, so its architecture is unknown",
-            hint="only files written by resnets can be opened without naming a model",
-        )
-    if not is_intact(tensors, metadata):
-        raise CheckpointError(
-            f"{path}: damaged: its tensors do not have their digest", hint="copy it again"
+            f"{path}: damaged: {wrong[0]} does not have its SHA-256{count}",
+            hint="copy it again from where it came from",
         )
     try:
-        values = json.loads(metadata[_KEY])
+        values = json.loads(metadata[KEY])
         version = values.pop("schema_version")
         if version > SCHEMA_VERSION:
             raise CheckpointError(
                 f"{path}: its passport has version {version}, this program knows {SCHEMA_VERSION}",
                 hint="upgrade resnets",
             )
-        return tensors, Passport(**{**values, "spec": Spec.from_dict(values["spec"])})
+        return Passport(**{**values, "spec": Spec.from_dict(values["spec"])})
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}: its passport is damaged: {error}") from None

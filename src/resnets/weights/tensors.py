@@ -1,6 +1,13 @@
-"""Named tensors in one safetensors file with a digest: what weights and run states are kept in."""
+"""Named tensors in one safetensors file with digests: what weights and run states are kept in.
+
+The metadata's ``sha256`` is a JSON object: for each tensor the SHA-256 of its bytes as they lie in
+the file, and for each other entry of the metadata, under ``@`` and its key, that of its text. A
+flipped bit anywhere is found and can be named. Names of one and the same tensor are kept once; the
+metadata's ``tied`` is a JSON object of the others.
+"""
 
 import hashlib
+import json
 from pathlib import Path
 
 import torch
@@ -10,13 +17,32 @@ from torch import Tensor
 
 from resnets.files import write_bytes
 
-_DIGEST = "sha256"
+_DIGESTS, _TIED = "sha256", "tied"
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Write tensors, metadata and digest to ``path``, whole or not at all. Raises ResourceError."""
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(tensors, {**metadata, _DIGEST: digest(tensors)}))
+    """Write tensors, metadata and digests to ``path``, whole or not at all. Raises ResourceError.
+
+    A tensor that has several names is written once. Views of one memory become tensors of their
+    own.
+    """
+    first: dict[tuple[object, ...], str] = {}
+    tied = {}
+    for name, tensor in tensors.items():
+        place = (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if tensor.numel() and first.setdefault(place, name) != name:
+            tied[name] = first[place]
+    tensors = {name: tensor.detach().cpu() for name, tensor in tensors.items() if name not in tied}
+    memory = [tensor.untyped_storage().data_ptr() for tensor in tensors.values()]
+    tensors = {
+        name: tensor.clone() if memory.count(place) > 1 else tensor
+        for (name, tensor), place in zip(tensors.items(), memory, strict=True)
+    }
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    if tied:
+        metadata = {**metadata, _TIED: json.dumps(tied)}
+    digests = json.dumps(_digests(tensors, metadata))
+    write_bytes(path, save(tensors, {**metadata, _DIGESTS: digests}))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -26,15 +52,30 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return tensors, file.metadata() or {}
 
 
-def is_intact(tensors: dict[str, Tensor], metadata: dict[str, str]) -> bool:
-    """Tell whether tensors have the digest that was written with them."""
-    return metadata.get(_DIGEST) == digest(tensors)
+def retied(tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, Tensor]:
+    """Return the tensors with those that have several names under each of them."""
+    names = json.loads(metadata.get(_TIED, "{}"))
+    return tensors | {name: tensors[first] for name, first in names.items()}
 
 
-def digest(tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 over names and bytes, in name order."""
-    sha256 = hashlib.sha256()
-    for name in sorted(tensors):
-        sha256.update(name.encode())
-        sha256.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
-    return sha256.hexdigest()
+def damaged(tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[str]:
+    """Return the names of tensors, and ``@`` keys of metadata, without the digest they should have.
+
+    Those that are missing, or that nobody signed, count too.
+    """
+    try:
+        stated = dict(json.loads(metadata[_DIGESTS]))
+    except (KeyError, ValueError, TypeError):
+        return [f"@{_DIGESTS}"]
+    others = {key: text for key, text in metadata.items() if key != _DIGESTS}
+    found = _digests(tensors, others)
+    return [name for name in stated | found if stated.get(name) != found.get(name)]
+
+
+def _digests(tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, str]:
+    of_texts = {f"@{key}": hashlib.sha256(text.encode()) for key, text in metadata.items()}
+    of_tensors = {
+        name: hashlib.sha256(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        for name, tensor in tensors.items()
+    }
+    return {name: sha256.hexdigest() for name, sha256 in (of_texts | of_tensors).items()}

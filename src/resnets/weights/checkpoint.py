@@ -1,0 +1,210 @@
+"""A file, a folder or a state dict, understood: whose it is, what it holds, what it proves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from resnets.data.preprocess import stored_side
+from resnets.spec import Spec
+from resnets.transfer import digest_of
+from resnets.weights import catalog
+from resnets.weights import passport as passports
+from resnets.weights.containers import unwrap
+from resnets.weights.content import Content, State
+from resnets.weights.dialects import Input
+from resnets.weights.infer import UNSEEN, Guess, looks_like
+from resnets.weights.naming import traits
+from resnets.weights.reader import read
+from resnets.weights.tensors import retied
+from resnets.weights.translate import Translation, translate
+from resnets.zoo import get_spec
+
+Source = str | Path | Mapping[str, Any]
+NATIVE = "native"  # the dialect of our own files
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors under our keys, and everything that is known about where they come from."""
+
+    source: str  # for people
+    content: Content
+    state: State
+    translation: Translation
+    guess: Guess
+    passport: passports.Passport | None = None  # of our own files
+    entry: catalog.Entry | None = None  # of published files
+    proven: dict[str, Any] = field(default_factory=dict)  # fields of the spec that are known
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors under our keys."""
+        return self.translation.tensors
+
+    @property
+    def spec(self) -> Spec | None:
+        """The network that they were made for: stated, or as far as it can be told."""
+        if self.passport:
+            return self.passport.spec
+        return self.guess.spec
+
+    @property
+    def made_for(self) -> str:
+        """The name of the network that they were trained as, as far as it is known."""
+        if self.entry:
+            return self.entry.model
+        return self.spec.name if self.spec else self.guess.name
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth knowing about the values."""
+        converted = self.translation.converted.items()
+        return [f"{count} tensors converted from {dtype} to float32" for dtype, count in converted]
+
+    @property
+    def author(self) -> str:
+        """Who says what is proven, for people."""
+        if self.passport:
+            return "its passport says so"
+        if self.entry:
+            return f"it is {self.entry}"
+        return f"as {self.translation.dialect} has them"
+
+    @property
+    def made(self) -> dict[str, Any]:
+        """How they came about, as the passport says."""
+        return self.passport.made if self.passport else {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the outputs, where the file or the catalogue has them."""
+        if self.passport:
+            return tuple(self.passport.classes)
+        return self.entry.classes if self.entry else ()
+
+    @property
+    def preprocess(self) -> dict[str, Any] | None:
+        """The fields of the Preprocess that the weights were trained with, where it is known."""
+        if self.passport:
+            return self.passport.preprocess
+        if self.entry:
+            return {**self.entry.preprocess, "interpolation": self.entry.interpolation}
+        pictures, spec = self.translation.input, self.guess.spec
+        if pictures is None or spec is None or spec.in_channels != 3:
+            return None
+        size = spec.image_size
+        return {
+            **{"channels": 3, "resize": stored_side(size), "size": size},
+            **{"mean": pictures.mean, "std": pictures.std},
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is known, without the tensors, as JSON-able values."""
+        travel, entry = self.passport, self.entry
+        return {
+            "file": self.source,
+            "format": self.content.format,
+            "under": self.state.container,
+            "prefix": self.state.prefix,
+            "names": self.translation.dialect,
+            "looks_like": self.guess.words,
+            "unknown": list(self.guess.unknown) if not (travel or entry) else [],
+            "made_for": self.made_for if travel or entry else None,
+            "published": str(entry) if entry else None,
+            "licence": entry.licence if entry else None,
+            "tensors": len(self.tensors),
+            "parameters": sum(
+                tensor.numel()
+                for key, tensor in self.tensors.items()
+                if not key.endswith(("running_mean", "running_var", "num_batches_tracked"))
+            ),
+            "preprocess": self.preprocess,
+            "classes": list(self.classes),
+            "made": {key: self.made[key] for key in ("name", "data") if key in self.made},
+            "results": self.made.get("results"),
+            "unexpected": list(self.translation.unexpected),
+            "ignored": list(self.state.ignored),
+            "notes": self.notes,
+        }
+
+
+def open_checkpoint(
+    source: Source,
+    *,
+    dialect: str | None = None,
+    container: str | None = None,
+    ema: bool = False,
+    spec: Spec | None = None,
+    entry: catalog.Entry | None = None,
+) -> Checkpoint:
+    """Read and understand a checkpoint; ``spec`` helps where names alone do not say what is what.
+
+    ``dialect`` and ``container`` say what cannot be told from the file, ``ema`` prefers averaged
+    weights, and ``entry`` is what the catalogue knows about it; without one it is asked. Raises
+    CheckpointError for a file that is missing, damaged, unsafe or holds no such network.
+    """
+    if isinstance(source, Mapping):
+        name, content = "the state dict", Content(Path("the state dict"), "", dict(source))
+    else:
+        name, content = str(source), read(source)
+    if passports.KEY in content.metadata:
+        return _own(name, content)
+    state = unwrap(content.tree, name, container=container, ema=ema)
+    if entry is None and not isinstance(source, Mapping):
+        entry = catalog.by_digest(digest_of(content.path))
+    pictures = _pictures(entry)
+    if content.format.startswith("Keras"):
+        from resnets.weights.keras.translate import translate_keras
+
+        translation = translate_keras(state, content, spec, pictures=pictures)
+    else:
+        eps = spec.norm_eps if spec else Spec.norm_eps
+        translation = translate(state, content, dialect, pictures=pictures, norm_eps=eps)
+    hints = translation.hints
+    if isinstance(source, Mapping):  # may come from a network of ours, whose names are the same
+        hints = {key: value for key, value in hints.items() if key != "bottleneck_stride"}
+    proven = hints
+    if entry:
+        proven = traits(replace(get_spec(entry.model), **entry.changes))
+    return Checkpoint(
+        name,
+        content,
+        state,
+        translation,
+        looks_like(translation.tensors, _of_spec(proven)),
+        entry=entry,
+        proven=proven,
+    )
+
+
+def _own(name: str, content: Content) -> Checkpoint:
+    """Return the checkpoint in a file of ours, which has a passport."""
+    tensors = dict(content.tree)
+    travel = passports.verified(content.path, tensors, content.metadata)
+    tensors = retied(tensors, content.metadata)
+    names = dict(zip(tensors, tensors, strict=True))
+    known = {**traits(travel.spec), "norm_momentum": travel.spec.norm_momentum}
+    return Checkpoint(
+        name,
+        content,
+        State(tensors),
+        Translation(NATIVE, tensors, names, (), known, None, {}, {}),
+        looks_like(tensors, _of_spec(known)),
+        passport=travel,
+        proven=known,
+    )
+
+
+def _of_spec(known: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields that tensors do not show, but that are known."""
+    return {name: value for name, value in known.items() if name in (*UNSEEN, "shortcut")}
+
+
+def _pictures(entry: catalog.Entry | None) -> Input | None:
+    if entry is None:
+        return None
+    mean, std = entry.preprocess["mean"], entry.preprocess["std"]
+    return Input(tuple(mean), tuple(std), bgr=entry.channel_order == "bgr")

@@ -1,0 +1,231 @@
+"""load_weights: anyone's checkpoint into a network, all of it or nothing, with a report."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from resnets.data.preprocess import Preprocess
+from resnets.errors import CheckpointError
+from resnets.nn import ResNet
+from resnets.nn.layers import FrozenBatchNorm2d
+from resnets.spec import Spec
+from resnets.weights.biases import fold_biases
+from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
+from resnets.weights.fit import HEAD, Fit, Head, InChannels, fit
+from resnets.weights.naming import traits
+from resnets.weights.report import LoadReport
+
+# What may differ between a file's network and ours: carried over, folded exactly, or without
+# influence on what trained weights compute.
+_TOLERATED = {"norm_eps", "norm_momentum", "conv_bias", "shortcut_dropout", "stages", "grouped"}
+
+
+class LoadError(CheckpointError):
+    """Weights that do not fit; ``report`` says what fits and what does not."""
+
+    def __init__(self, message: str, report: LoadReport, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.report = report
+
+
+def load_weights(
+    model: ResNet,
+    source: Source | Checkpoint,
+    *,
+    head: Head = "error",
+    in_channels: InChannels | None = None,
+    dialect: str | None = None,
+    container: str | None = None,
+    ema: bool = False,
+    check_variant: bool = True,
+) -> LoadReport:
+    """Load weights from a file, a run folder or a state dict, and report on every tensor.
+
+    ``head``: "error" when the classifier does not fit, "drop" to leave the file's out, "keep" to
+    give the model the file's. ``in_channels``: how the first convolution is spread over another
+    number of channels, "sum", "mean", "repeat", "slice" or "random". ``dialect`` and ``container``
+    say what cannot be told from the file; ``ema`` prefers averaged weights. ``check_variant=False``
+    loads weights that are known to be made for another function of the same shapes, such as v1.5
+    into v1. Where the file knows them, ``model.preprocess`` and ``model.classes`` are set.
+
+    All of it happens or nothing: raises LoadError, a CheckpointError with the report, when
+    anything of the backbone is missing or does not fit, and CheckpointError for a file that is
+    damaged, unsafe or no network.
+    """
+    if isinstance(source, Checkpoint):
+        checkpoint = source
+    else:
+        checkpoint = open_checkpoint(
+            source, dialect=dialect, container=container, ema=ema, spec=model.spec
+        )
+    found, notes = checkpoint.tensors, list(checkpoint.notes)
+    classes = len(found[HEAD[0]]) if HEAD[0] in found else model.spec.num_classes
+    wanted = model.state_dict()
+    if head == "keep" and HEAD[0] in found:
+        width = found[HEAD[0]].shape[1]
+        wanted |= {
+            HEAD[0]: wanted[HEAD[0]].new_empty(classes, width),
+            HEAD[1]: wanted[HEAD[1]].new_empty(classes),
+        }
+    folding = fold_biases(found, model.spec)
+    result = fit(folding.tensors, wanted, head=head, in_channels=in_channels)
+    result.adapted = {
+        **checkpoint.translation.adapted,
+        **dict.fromkeys(folding.folded, "folded into the mean of the norm that follows"),
+        **result.adapted,
+    }
+    notes += [f"{key}: a bias without a place: {why}" for key, why in folding.impossible.items()]
+    notes += _unproven(checkpoint, model.spec)
+    if result.wrong:
+        report = _report(checkpoint, model, result, [*notes, "nothing was loaded"])
+        raise _misfit(checkpoint, model.spec, result, report)
+    report = _report(checkpoint, model, result, notes)
+    if check_variant and (differing := _differing(checkpoint, model.spec)):
+        raise _other_function(checkpoint, model.spec, differing, report)
+
+    if head == "keep" and classes != model.spec.num_classes:
+        old = model.fc.weight
+        model.fc = nn.Linear(old.shape[1], classes, device=old.device, dtype=old.dtype)
+    model.spec = replace(
+        model.spec, num_classes=classes if head == "keep" else model.fc.out_features
+    )
+    model.load_state_dict({**model.state_dict(), **result.tensors})
+    _carry_norms(model, checkpoint.proven)
+    _carry_meaning(model, checkpoint, head)
+    return report
+
+
+def _unproven(checkpoint: Checkpoint, spec: Spec) -> list[str]:
+    """Return what to check by hand: choices that neither keys, shapes nor the file's kin show."""
+    ours = traits(spec)
+    unknown = [name for name in checkpoint.guess.unknown if name in ours]
+    notes = []
+    if "bottleneck_stride" in unknown and spec.block == "bottleneck":
+        notes.append(
+            f"nothing says whether these are v1 weights (stride on the 1x1) or v1.5 (on the 3x3); "
+            f"taken as {spec.bottleneck_stride}. Compare both: resnets inspect FILE --images DIR"
+        )
+        unknown.remove("bottleneck_stride")
+    return notes + [
+        f"nothing in the file says what {name} is; taken as {ours[name]}"
+        for name in ("zero_pad", "shortcut", "padding")
+        if name in unknown and ours[name] != Spec.__dataclass_fields__[name].default
+    ]
+
+
+def _differing(checkpoint: Checkpoint, spec: Spec) -> dict[str, Any]:
+    """Return the choices that the file proves and the network makes otherwise."""
+    ours = traits(spec)
+    return {
+        name: value
+        for name, value in checkpoint.proven.items()
+        if name in ours and name not in _TOLERATED and ours[name] != value
+    }
+
+
+def _report(checkpoint: Checkpoint, model: ResNet, result: Fit, notes: list[str]) -> LoadReport:
+    names = checkpoint.translation.sources
+    sizes = {key: parameter.numel() for key, parameter in model.named_parameters()}
+    sizes |= {key: t.numel() for key, t in result.tensors.items() if key in sizes}  # a kept head
+    return LoadReport(
+        source=checkpoint.source,
+        format=checkpoint.content.format,
+        container=checkpoint.state.container,
+        prefix=checkpoint.state.prefix,
+        dialect=checkpoint.translation.dialect,
+        looks_like=checkpoint.guess.words,
+        loaded=tuple(result.tensors),
+        adapted=result.adapted,
+        missing=tuple(result.missing),
+        unexpected=(
+            *(names.get(key, key) for key in result.unexpected),
+            *checkpoint.translation.unexpected,
+        ),
+        mismatched=result.mismatched,
+        skipped=result.skipped,
+        ignored=checkpoint.state.ignored,
+        parameters=sum(sizes.values()),
+        parameters_loaded=sum(size for key, size in sizes.items() if key in result.tensors),
+        notes=tuple(notes),
+    )
+
+
+def _misfit(checkpoint: Checkpoint, spec: Spec, result: Fit, report: LoadReport) -> LoadError:
+    counts = {
+        "missing": len(result.missing),
+        "unexpected": len(result.unexpected),
+        "of another shape": len(result.mismatched),
+    }
+    what = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
+    hint = f"the file looks like {checkpoint.guess.words}"
+    if all(key in HEAD for key in result.wrong):
+        hint += '; head="drop" leaves its classifier out, head="keep" takes it over'
+    elif checkpoint.guess.name and checkpoint.guess.name != spec.name:
+        hint += f'; create_model("{checkpoint.guess.name}") fits'
+    return LoadError(
+        f"{checkpoint.source}: its weights do not fit {spec.name}: {what}, "
+        f"such as {_example(result)}\n{report}",
+        report,
+        hint=hint,
+    )
+
+
+def _example(result: Fit) -> str:
+    key = result.wrong[0]
+    if key in result.mismatched:
+        file, model = result.mismatched[key]
+        return f"{key} {file} for {model}"
+    return key
+
+
+def _other_function(
+    checkpoint: Checkpoint, spec: Spec, differing: dict[str, Any], report: LoadReport
+) -> LoadError:
+    ours = traits(spec)
+    facts = ", ".join(f"{name} {value} for {ours[name]}" for name, value in differing.items())
+    return LoadError(
+        f"{checkpoint.source}: its weights fit {spec.name} in every shape, but are made for "
+        f"another function ({checkpoint.author}): {facts}",
+        report,
+        hint=f'create_model("{checkpoint.made_for}") is what they were trained as; '
+        "check_variant=False loads them all the same",
+    )
+
+
+def _carry_norms(model: ResNet, proven: Mapping[str, Any]) -> None:
+    """Give batch norms the file's epsilon and momentum."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d) and "norm_eps" in proven:
+            module.eps = proven["norm_eps"]
+        if isinstance(module, nn.BatchNorm2d) and "norm_momentum" in proven:
+            module.momentum = proven["norm_momentum"]
+    carried = {key: proven[key] for key in ("norm_eps", "norm_momentum") if key in proven}
+    model.spec = replace(model.spec, **carried)
+
+
+def _carry_meaning(model: ResNet, checkpoint: Checkpoint, head: Head) -> None:
+    """Give the model the preprocessing and, with the classifier, the class names of the file."""
+    if checkpoint.preprocess is not None:
+        preprocess = Preprocess.from_dict(checkpoint.preprocess)
+        model.preprocess = over_channels(preprocess, model.spec.in_channels)
+    if head != "drop" and len(checkpoint.classes) == model.spec.num_classes:
+        model.classes = checkpoint.classes
+
+
+def over_channels(preprocess: Preprocess, channels: int) -> Preprocess:
+    """Return the preprocessing for another number of channels.
+
+    One channel gets the average of the constants, as a grey picture would; more get them in turn.
+    """
+    if channels == preprocess.channels:
+        return preprocess
+
+    def spread(values: tuple[float, ...]) -> tuple[float, ...]:
+        if channels == 1:
+            return (sum(values) / len(values),)
+        return tuple(values[i % len(values)] for i in range(channels))
+
+    mean, std = spread(preprocess.channel_mean), spread(preprocess.std)
+    return replace(preprocess, channels=channels, mean=mean, std=std)

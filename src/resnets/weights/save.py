@@ -1,0 +1,81 @@
+"""save_weights: a network into a file, under our names or somebody else's."""
+
+import io
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from resnets.data.preprocess import Preprocess
+from resnets.files import write_bytes, write_json
+from resnets.nn import ResNet
+from resnets.weights import passport
+from resnets.weights.translate import to_dialect
+
+NATIVE = "native"
+
+
+def save_weights(
+    model: ResNet, path: str | Path, *, dialect: str = NATIVE, made: dict[str, Any] | None = None
+) -> None:
+    """Write a network's weights to ``path``, whole or not at all.
+
+    "native" is safetensors with a passport: spec, preprocessing, class names, ``made`` (how it came
+    about), and a SHA-256 for each tensor. Other dialects are "torchvision", "timm", "detectron2",
+    "mmlab", "huggingface", "keras" and the rest of `resnets.weights.dialects`: a state dict as
+    torch.save writes it, or plain safetensors where ``path`` ends so; a folder with config.json for
+    Hugging Face where ``path`` has no ending; HDF5 for Keras.
+
+    Raises CheckpointError, with the reason, for a net that the dialect cannot hold, UsageError for
+    an unknown dialect, and ResourceError.
+    """
+    path, state = Path(path), model.state_dict()
+    if dialect == NATIVE:
+        preprocess = (
+            model.preprocess.to_dict() if isinstance(model.preprocess, Preprocess) else None
+        )
+        travel = passport.Passport(model.spec, preprocess, list(model.classes), made or {})
+        passport.save(path, state, travel)
+        return
+    if dialect == "keras":
+        from resnets.weights.keras.write import for_applications, write_keras
+
+        write_keras(path, *for_applications(state, model.spec))
+        return
+    tensors = to_dialect(state, model.spec, dialect)
+    if dialect == "huggingface" and not path.suffix:
+        write_bytes(path / "model.safetensors", save(tensors, {"format": "pt"}))
+        write_json(path / "config.json", _huggingface_config(model))
+    elif path.suffix == ".safetensors":
+        write_bytes(path, save(tensors, {"format": "pt"}))
+    else:
+        write_bytes(path, _pickled(tensors))
+
+
+def _pickled(tensors: dict[str, Tensor]) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(OrderedDict(tensors), buffer)
+    return buffer.getvalue()
+
+
+def _huggingface_config(model: ResNet) -> dict[str, Any]:
+    """Return what transformers' ResNetConfig needs to build the same network."""
+    spec = model.spec
+    names = model.classes or tuple(f"LABEL_{i}" for i in range(spec.num_classes))
+    return {
+        "architectures": ["ResNetForImageClassification"],
+        "model_type": "resnet",
+        "num_channels": spec.in_channels,
+        "embedding_size": spec.stem_width,
+        "hidden_sizes": list(spec.channels),
+        "depths": list(spec.depths),
+        "layer_type": spec.block,
+        "hidden_act": spec.activation,
+        "downsample_in_first_stage": False,
+        "downsample_in_bottleneck": spec.bottleneck_stride == "1x1",
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+    }

@@ -1,0 +1,65 @@
+"""Whether a checkpoint is whole: its digests, its checksums, and that its values are numbers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from resnets.errors import CheckpointError
+from resnets.transfer import digest_of
+from resnets.weights import catalog, passport
+from resnets.weights.containers import unwrap
+from resnets.weights.reader import read
+from resnets.weights.tensors import damaged
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a check of one file has found."""
+
+    path: Path
+    good: bool
+    sentence: str
+    tensors: int = 0
+    damaged: tuple[str, ...] = ()  # without their digest
+    not_finite: tuple[str, ...] = ()
+    sha256: str = ""  # of the whole file
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as JSON-able values."""
+        return {**vars(self), "path": str(self.path)}
+
+
+def verify(path: Path) -> Verdict:
+    """Check one file or run folder; a file that cannot be read at all is a verdict too."""
+    try:
+        content = read(path)
+        own = passport.KEY in content.metadata
+        tensors = dict(content.tree) if own else unwrap(content.tree, content.path).tensors
+    except CheckpointError as error:
+        return Verdict(path, False, error.message.removeprefix(f"{path}: "))
+    wrong = damaged(tensors, content.metadata) if own else []
+    sha256 = digest_of(content.path)
+    entry = None if own else catalog.by_digest(sha256)
+    facts = f"{len(tensors)} tensors"
+    if wrong:
+        sentence = f"damaged: {', '.join(wrong[:5])}{' and more' * (len(wrong) > 5)}"
+    elif own:
+        sentence = f"whole: {facts}, each with its SHA-256"
+    elif entry:
+        sentence = f"whole: {facts}, the SHA-256 that is published for {entry}"
+    elif content.format in ("PyTorch zip", "NumPy npz", "Keras .keras"):
+        sentence = f"whole: {facts}, each part with its CRC-32; SHA-256 {sha256}"
+    else:
+        sentence = f"readable: {facts}; it carries no digests to check. SHA-256 {sha256}"
+    infinite = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if infinite:
+        sentence += f"; not finite: {', '.join(infinite[:5])}{' and more' * (len(infinite) > 5)}"
+    return Verdict(
+        path, not (wrong or infinite), sentence, len(tensors), tuple(wrong), tuple(infinite), sha256
+    )
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    return not tensor.is_floating_point() or bool(tensor.isfinite().all())

@@ -1,0 +1,225 @@
+"""load_weights and save_weights: policies, variants, reports, all or nothing."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from resnets import create_model, load_weights, open_model, save_weights
+from resnets.errors import CheckpointError, UsageError
+from resnets.weights.load import LoadError
+from resnets.zoo import get_spec
+
+
+def trained(name: str, **options):
+    """A small model whose norms are not trivial."""
+    torch.manual_seed(0)
+    model = create_model(name, **options)
+    for key, tensor in model.state_dict().items():
+        if key.endswith("running_mean"):
+            tensor.normal_(0, 0.2)
+        elif key.endswith("running_var"):
+            tensor.uniform_(0.5, 2)
+    return model.eval()
+
+
+@pytest.fixture
+def file(tmp_path):
+    model = trained("resnet8", num_classes=3)
+    torch.save(model.state_dict(), tmp_path / "weights.pth")
+    return model, tmp_path / "weights.pth"
+
+
+def same(a, b) -> bool:
+    ours, theirs = a.state_dict(), b.state_dict()
+    return ours.keys() == theirs.keys() and all(ours[k].equal(theirs[k]) for k in ours)
+
+
+def test_a_file_and_a_state_dict(file):
+    source, path = file
+    for given in (path, str(path), source.state_dict(), {"state_dict": source.state_dict()}):
+        model = create_model("resnet8", num_classes=3)
+        report = load_weights(model, given)
+        assert same(model, source)
+        assert report.share == 1
+        assert len(report.loaded) == len(source.state_dict())
+    assert json.loads(json.dumps(report.to_dict()))["container"] == "state_dict"
+
+
+def test_nothing_is_changed_by_an_error(file):
+    _, path = file
+    for name, options in (("resnet8", {}), ("resnet14", {"num_classes": 3})):
+        model = create_model(name, **options)
+        before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+        spec, preprocess = model.spec, model.preprocess
+        with pytest.raises(LoadError) as caught:
+            load_weights(model, path)
+        assert all(tensor.equal(before[key]) for key, tensor in model.state_dict().items())
+        assert (model.spec, model.preprocess) == (spec, preprocess)
+        assert str(caught.value.report) in caught.value.message
+    assert caught.value.report.missing[0] == "layer1.1.conv1.weight"
+
+
+def test_a_deeper_file_is_not_taken_for_a_shallower_one():
+    """All of resnet8's keys are in resnet14, with the same shapes."""
+    model = create_model("resnet8")
+    with pytest.raises(LoadError, match="unexpected") as caught:
+        load_weights(model, trained("resnet14").state_dict())
+    assert 'create_model("resnet14") fits' in caught.value.hint
+    assert "layer1.1.conv1.weight" in caught.value.report.unexpected
+
+
+def test_head_policies(file):
+    source, path = file
+    model = create_model("resnet8")
+    head = model.fc.weight.clone()
+    report = load_weights(model, path, head="drop")
+    assert model.fc.weight.equal(head)
+    assert set(report.skipped) == {"fc.weight", "fc.bias"}
+    assert model.layer3[0].conv1.weight.equal(source.layer3[0].conv1.weight)
+    report = load_weights(model, path, head="keep")
+    assert (model.spec.num_classes, model.fc.out_features) == (3, 3)
+    assert same(model, source)
+    without = {k: v for k, v in source.state_dict().items() if not k.startswith("fc")}
+    with pytest.raises(LoadError, match="2 missing"):
+        load_weights(create_model("resnet8", num_classes=3), without)
+    assert load_weights(create_model("resnet8"), without, head="drop").share < 1
+
+
+@pytest.mark.parametrize("policy", [None, "sum", "mean", "repeat", "slice", "random"])
+@pytest.mark.parametrize("channels", [1, 2, 4, 12])
+def test_input_channels(file, policy, channels):
+    source, path = file
+    model = create_model("resnet8", num_classes=3, in_channels=channels)
+    fresh = model.conv1.weight.detach().clone()
+    if policy == "slice" and channels > 3:
+        with pytest.raises(UsageError, match=f"cannot make {channels} channels of 3"):
+            load_weights(model, path, in_channels=policy)
+        return
+    report = load_weights(model, path, in_channels=policy)
+    policy = policy or ("sum" if channels == 1 else "repeat")
+    assert report.adapted["conv1.weight"].startswith(policy)
+    weight, old = model.conv1.weight, source.conv1.weight
+    expected = {
+        "sum": lambda c: old.sum(1) / channels,
+        "mean": lambda c: old.mean(1),
+        "repeat": lambda c: old[:, c % 3] * 3 / channels,
+        "slice": lambda c: old[:, c],
+        "random": lambda c: fresh[:, c],
+    }[policy]
+    for channel in range(channels):
+        torch.testing.assert_close(weight[:, channel], expected(channel))
+
+
+def test_grey_pictures_mean_what_they_meant_in_colour(file):
+    source, path = file
+    grey = create_model("resnet8", num_classes=3, in_channels=1).eval()
+    load_weights(grey, path)
+    x = torch.randn(2, 1, 32, 32)
+    torch.testing.assert_close(grey(x), source(x.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
+
+
+def test_values_are_kept_or_converted_and_it_is_said(file, tmp_path):
+    source, _ = file
+    half = {key: tensor.half() if tensor.is_floating_point() else tensor
+            for key, tensor in source.state_dict().items()}  # fmt: skip
+    report = load_weights(create_model("resnet8", num_classes=3), half)
+    assert any("from float16 to float32" in note for note in report.notes)
+
+
+def test_v1_and_v1_5(tmp_path):
+    """The same keys and shapes: a mismatch is an error where the file's kin is known."""
+    model = create_model("resnet50", num_classes=2)
+    save_weights(model, tmp_path / "tv.pth", dialect="torchvision")
+    save_weights(model, tmp_path / "d2.pth", dialect="detectron2")
+    save_weights(model, tmp_path / "own.safetensors")
+    for name in ("tv.pth", "own.safetensors"):
+        with pytest.raises(LoadError, match="bottleneck_stride 3x3 for 1x1") as caught:
+            create_model("resnet50_v1", num_classes=2, weights=tmp_path / name)
+        assert 'create_model("resnet50")' in caught.value.hint
+    v1 = create_model("resnet50_v1", num_classes=2)
+    load_weights(v1, tmp_path / "tv.pth", check_variant=False)
+    assert same(v1, model)
+    report = load_weights(v1, tmp_path / "d2.pth")
+    assert any("v1.5" in note and "inspect" in note for note in report.notes)
+    with pytest.raises(CheckpointError, match="stride is on the 1x1"):
+        open_model(tmp_path / "d2.pth")
+
+
+def test_option_a_pads_where_its_kin_does(tmp_path):
+    model = trained("resnet8", zero_pad="both")
+    save_weights(model, tmp_path / "akamaster.th", dialect="akamaster")
+    with pytest.raises(LoadError, match="zero_pad both for end"):
+        create_model("resnet8", weights=tmp_path / "akamaster.th")
+    again = create_model("resnet8", zero_pad="both", weights=tmp_path / "akamaster.th").eval()
+    x = torch.randn(2, 3, 32, 32)
+    assert again(x).equal(model(x))
+    assert open_model(tmp_path / "akamaster.th").spec.zero_pad == "both"
+
+
+def test_biases_are_folded_exactly():
+    biased = trained("resnet8", conv_bias="all", shortcut="B")
+    for key, tensor in biased.state_dict().items():
+        if key.endswith("bias") and "conv" in key:
+            tensor.normal_()
+    plain = create_model("resnet8_b").eval()
+    report = load_weights(plain, biased.state_dict())
+    assert any("folded" in how for how in report.adapted.values())
+    x = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(plain(x), biased(x), rtol=1e-4, atol=1e-4)
+    again = create_model("resnet8_b", conv_bias="all").eval()
+    report = load_weights(again, plain.state_dict())
+    assert "no bias; zero" in report.adapted["conv1.bias"]
+    assert again(x).equal(plain(x))
+
+
+def test_epsilon_and_momentum_are_carried(tmp_path):
+    model = trained("resnet8", norm_eps=1e-3, norm_momentum=0.01)
+    save_weights(model, tmp_path / "own.safetensors")
+    again = create_model("resnet8", weights=tmp_path / "own.safetensors").eval()
+    assert (again.bn1.eps, again.bn1.momentum) == (1e-3, 0.01)
+    assert again.spec == model.spec
+    x = torch.randn(2, 3, 32, 32)
+    assert again(x).equal(model(x))
+
+
+def test_preprocessing_and_classes_travel(tmp_path):
+    model = trained("resnet8", num_classes=3)
+    model.classes = ("a", "b", "c")
+    model.preprocess = replace(model.preprocess, mean=(0.1, 0.2, 0.6), std=(0.2, 0.2, 0.5))
+    save_weights(model, tmp_path / "own.safetensors")
+    again = open_model(tmp_path / "own.safetensors")
+    assert (again.classes, again.preprocess) == (model.classes, model.preprocess)
+    grey = create_model("resnet8", in_channels=1, head="drop", weights=tmp_path / "own.safetensors")
+    assert grey.classes == ()
+    assert grey.preprocess.mean == pytest.approx((0.3,))
+    four = create_model("resnet8", in_channels=4, head="keep", weights=tmp_path / "own.safetensors")
+    assert four.preprocess.std == (0.2, 0.2, 0.5, 0.2)
+    assert four.preprocess(torch.zeros(1, 4, 32, 32, dtype=torch.uint8)).shape == (1, 4, 32, 32)
+
+
+@pytest.mark.parametrize("dialect", ["native", "torchvision", "detectron2", "mmlab", "huggingface"])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_files_in_every_dialect_come_back(tmp_path, dialect, suffix):
+    model = create_model("resnet18", num_classes=5)
+    save_weights(model, tmp_path / f"weights{suffix}", dialect=dialect)
+    again = create_model("resnet18", num_classes=5, weights=tmp_path / f"weights{suffix}")
+    assert same(again, model)
+
+
+def test_a_net_that_a_dialect_cannot_hold_is_refused_with_the_reason(tmp_path):
+    with pytest.raises(CheckpointError, match="detectron2 cannot hold resnet50_v2"):
+        save_weights(create_model("resnet50_v2"), tmp_path / "x.pth", dialect="detectron2")
+    with pytest.raises(UsageError, match='no dialect is called "tensorflow"'):
+        save_weights(create_model("resnet8"), tmp_path / "x.pth", dialect="tensorflow")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_foreign_files_open_where_they_say_enough(tmp_path):
+    model = create_model("resnet18", num_classes=5)
+    save_weights(model, tmp_path / "tv.pth", dialect="torchvision")
+    again = open_model(tmp_path / "tv.pth")
+    assert same(again, model)
+    assert again.spec == replace(get_spec("resnet18"), num_classes=5)
+    assert not again.training
