@@ -332,7 +332,7 @@ def test_a_damaged_state_is_refused(tiny, tmp_path, monkeypatch):
     content = bytearray(state.read_bytes())
     content[-100] ^= 1
     state.write_bytes(content)
-    with pytest.raises(CheckpointError, match="conv2.weight does not have its SHA-256"):
+    with pytest.raises(CheckpointError, match=r"conv2\.weight does not have its SHA-256"):
         train(resume=tmp_path / "run", quiet=True)
     state.write_bytes(content[:1000])
     with pytest.raises(CheckpointError, match="missing or damaged"):
