@@ -7,6 +7,7 @@ import typer
 
 from resnets.cli.options import Json
 from resnets.cli.output import print_json, print_table
+from resnets.wording import percent
 
 
 def inspect(
@@ -20,7 +21,8 @@ def inspect(
     """Say what a checkpoint holds, without running anything in it.
 
     v1 and v1.5 weights have the same names and shapes. With --images both variants answer on the
-    pictures, and the one that the weights were trained as is surer of its answers.
+    pictures. The one that the weights were trained as is surer of its answers, and its batch norms
+    meet the means that they have stored.
 
     \b
     Examples:
@@ -36,7 +38,7 @@ def inspect(
         from resnets.variants import compare_variants
 
         found = compare_variants(checkpoint, pictures_in(images))
-        about["variants"] = [vars(confidence) for confidence in found]
+        about["variants"] = [vars(fit) for fit in found]
     if as_json:
         print_json(about)
         return
@@ -47,9 +49,18 @@ def inspect(
     if variants:
         print()
         print_table(
-            ["variant", "mean confidence", "pictures"],
-            [(v["variant"], f"{100 * v['mean']:.1f} %", v["pictures"]) for v in variants],
+            ["variant", "confidence", "off its statistics", "pictures"],
+            [
+                (
+                    fit["variant"],
+                    percent(fit["confidence"]),
+                    f"{fit['deviation']:.3f}",
+                    fit["pictures"],
+                )
+                for fit in variants
+            ],
         )
+        print(f"\n{variants[0]['variant']} fits better: its norms meet what they have stored")
 
 
 def _in_words(value: Any) -> str:
