@@ -27,7 +27,7 @@ ROOMS = {
     "weights": {"errors", "files", "transfer", "spec", "zoo", "nn", "data"},
     "create": {"errors", "spec", "zoo", "nn", "weights", "data"},
     "evaluation": {"errors", "data", "create", "device"},
-    "variants": {"errors", "nn", "create", "prediction", "weights"},
+    "variants": {"errors", "nn", "data", "create", "prediction", "weights"},
     "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
     "prediction": {"errors", "nn", "create"},
     "training": {"errors", "files", "wording", "spec", "profiling", "data", "weights"}

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from resnets.errors import ResourceError
-from resnets.files import write_json, write_text
+from resnets.files import write_bytes, write_json, write_text
 
 
 def test_write_and_replace(tmp_path):
@@ -50,3 +50,17 @@ def test_a_file_where_a_folder_is_due(tmp_path):
     (tmp_path / "a").write_text("")
     with pytest.raises(ResourceError, match="cannot be written"):
         write_text(tmp_path / "a" / "b", "text")
+
+
+def test_devices_folders_and_links(tmp_path):
+    """A device or a folder is refused; a link is written through."""
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name, kind in (("folder", "is a folder"), ("pipe", "is no ordinary file")):
+        with pytest.raises(ResourceError, match=kind):
+            write_bytes(tmp_path / name, b"new")
+    (tmp_path / "target").write_bytes(b"old")
+    (tmp_path / "link").symlink_to(tmp_path / "target")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"

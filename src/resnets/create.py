@@ -13,7 +13,7 @@ from resnets.weights import catalog
 from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
 from resnets.weights.fetch import fetch
 from resnets.weights.fit import Head
-from resnets.weights.load import load_weights
+from resnets.weights.load import load_checkpoint, load_weights
 from resnets.weights.passport import Passport
 from resnets.weights.report import LoadReport
 from resnets.zoo import get_spec
@@ -52,8 +52,9 @@ def create_model(
     if entry:
         checkpoint = open_checkpoint(fetch(entry, report=_say), entry=entry)
         dropped = not entry.head or network.spec.num_classes != spec.num_classes
-        load_weights(network, checkpoint, head=head or ("drop" if dropped else "error"))
+        load_checkpoint(network, checkpoint, head=head or ("drop" if dropped else "error"))
     elif weights is not None:
+        network.preprocess = None  # unless the file says
         load_weights(network, weights, head=head or "error")
     return network
 
@@ -72,18 +73,26 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def open_model(path: str | Path) -> ResNet:
+def open_model(path: str | Path, model: str | Spec | None = None) -> ResNet:
     """Return the model that a run folder or weights file holds, in evaluation mode.
 
-    Raises CheckpointError when there is none, it is damaged, or nothing says which network it is.
+    ``model`` says which network it is where the file does not. Raises CheckpointError when there is
+    none, it is damaged, has no classifier, or nothing says which network it is.
     """
-    return restore(path)[0]
+    return restore(path, model)[0]
 
 
-def restore(path: str | Path) -> tuple[ResNet, Passport]:
+def restore(path: str | Path, model: str | Spec | None = None) -> tuple[ResNet, Passport]:
     """Return the model that ``open_model`` returns, and its passport."""
-    checkpoint = open_checkpoint(path)
-    network, _ = from_checkpoint(checkpoint)
+    spec = get_spec(model) if isinstance(model, str) else model
+    checkpoint = open_checkpoint(path, spec=spec)
+    if "fc.weight" not in checkpoint.tensors:
+        name = checkpoint.made_for
+        raise CheckpointError(
+            f"{path}: it has no classifier ({checkpoint.guess.words})",
+            hint=f'create_model("{name}", num_classes=..., weights=..., head="drop") gives it one',
+        )
+    network, _ = from_checkpoint(checkpoint, spec)
     made = checkpoint.passport or Passport(network.spec, checkpoint.preprocess)
     return network, made
 
@@ -93,14 +102,15 @@ def from_checkpoint(
 ) -> tuple[ResNet, LoadReport]:
     """Return the network that a checkpoint holds, in evaluation mode, and the report.
 
-    ``model`` says which network it is where the checkpoint does not. Raises CheckpointError when
-    neither does.
+    ``model`` says which network it is where the checkpoint does not. Without a classifier in the
+    checkpoint the network's own is fresh; without its preprocessing ``network.preprocess`` is None.
+    Raises CheckpointError when nothing says which network it is.
     """
     if model is None and (undecided := _undecided(checkpoint)):
         names = " or ".join(checkpoint.guess.names[:4]) or "no network with a name"
         raise CheckpointError(
             f"{checkpoint.source}: nothing says {undecided}: it looks like {names}",
-            hint="name the network it holds; `resnets inspect` says what is known",
+            hint="name the network it holds, with --model or as a second argument",
         )
     spec = get_spec(model) if isinstance(model, str) else model or checkpoint.spec
     if spec is None:
@@ -108,12 +118,13 @@ def from_checkpoint(
             f"{checkpoint.source}: {checkpoint.guess.words}",
             hint="name the network it holds, if you know better",
         )
-    if isinstance(model, str) and (seen := checkpoint.guess.spec):
-        spec = replace(spec, num_classes=seen.num_classes, in_channels=seen.in_channels)
+    if model is not None and (seen := checkpoint.guess.spec):
+        spec = replace(spec, in_channels=seen.in_channels)
+        if "fc.weight" in checkpoint.tensors:
+            spec = replace(spec, num_classes=seen.num_classes)
     network = ResNet(spec)
-    network.preprocess = identity(spec.in_channels, spec.image_size)
     head: Head = "error" if "fc.weight" in checkpoint.tensors else "drop"
-    report = load_weights(network, checkpoint, head=head, check_variant=check_variant)
+    report = load_checkpoint(network, checkpoint, head=head, check_variant=check_variant)
     return network.eval(), report
 
 

@@ -15,8 +15,13 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     It goes to a temporary file beside ``path`` first, which is synced and renamed, so that after a
     crash the old file or the new one is there. Raises ResourceError for a full disk or a folder
-    that cannot be written.
+    that cannot be written, and for a ``path`` that is no ordinary file, such as a device. A
+    symbolic link is written through.
     """
+    path = path.resolve() if path.is_symlink() else path
+    if path.exists() and not path.is_file():
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+        raise ResourceError(f"{path}: is {kind}", hint="give the name of a file")
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -42,7 +42,10 @@ def predict(
     """
     network = model if isinstance(model, ResNet) else open_model(model)
     if network.preprocess is None:
-        raise CheckpointError("the model has no preprocessing", hint="open it from its run folder")
+        raise CheckpointError(
+            "nothing says how pictures must be prepared for this model",
+            hint="set model.preprocess; for ImageNet's usual constants, --preprocess imagenet",
+        )
     names = network.classes or tuple(str(i) for i in range(network.spec.num_classes))
     images = [images] if isinstance(images, str | Path) else images
     network.eval()

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from resnets.create import from_checkpoint
+from resnets.data.preprocess import identity, imagenet
 from resnets.errors import CheckpointError
 from resnets.nn import ResNet
 from resnets.prediction import predict
@@ -32,7 +33,8 @@ class Fit:
 def compare_variants(checkpoint: Checkpoint, images: list[Path]) -> list[Fit]:
     """Return how v1 and v1.5 with these weights take pictures, the one that fits better first.
 
-    They are in the order of the deviation, which is the stronger sign of the two. Raises
+    They are in the order of the deviation, which is the stronger sign of the two. Pictures are
+    prepared as the checkpoint says, or else as ImageNet's usual constants do. Raises
     CheckpointError when the network has no variants or no classifier.
     """
     spec = checkpoint.spec
@@ -50,6 +52,9 @@ def compare_variants(checkpoint: Checkpoint, images: list[Path]) -> list[Fit]:
     for stride, name in STRIDES.items():
         variant = replace(spec, bottleneck_stride=stride)  # type: ignore[arg-type]
         network, _ = from_checkpoint(checkpoint, variant, check_variant=False)
+        if network.preprocess is None:
+            usual = imagenet if spec.in_channels == 3 else identity
+            network.preprocess = usual(spec.in_channels, spec.image_size)
         with _means(network) as means:
             predictions = [p for p in predict(network, images, top=1) if p.error is None]
         if not predictions:

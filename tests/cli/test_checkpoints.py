@@ -38,7 +38,7 @@ def test_verify_names_the_damaged_tensor(resnets, file):
     code, out, err = resnets("verify", file, "--json")
     assert code == 4
     assert json.loads(out)[0]["damaged"] == ["layer3.0.conv2.weight"]
-    assert "1 of 1 damaged" in err
+    assert "1 of 1 not good" in err
 
 
 def test_verify_finds_values_that_are_no_numbers(resnets, tmp_path):
@@ -47,11 +47,11 @@ def test_verify_finds_values_that_are_no_numbers(resnets, tmp_path):
     torch.save(model.state_dict(), tmp_path / "nan.pth")
     code, out, _ = resnets("verify", tmp_path / "nan.pth")
     assert code == 4
-    assert "not finite: layer2.0.conv1.weight" in out
+    assert "values are not finite: layer2.0.conv1.weight" in out
 
 
 def test_convert(resnets, file, tmp_path):
-    out = tmp_path / "out.pth"
+    out = tmp_path / "out.safetensors"
     code, _, err = resnets("convert", file, out, "--to", "akamaster")
     assert (code, "its zero_pad is end, not both" in err) == (4, True)
     assert not out.exists()

@@ -5,7 +5,10 @@ from typing import Annotated
 
 import typer
 
+from resnets.cli.options import Container, Dialect, Ema, Model
 from resnets.cli.output import say
+from resnets.errors import UsageError
+from resnets.zoo import get_spec
 
 
 def convert(
@@ -15,28 +18,40 @@ def convert(
         str,
         typer.Option(help="torchvision, timm, detectron2, mmlab, huggingface, keras or native."),
     ] = "native",
-    model: Annotated[
-        str | None, typer.Option(help="The network it holds, where the file does not say.")
-    ] = None,
+    model: Model = None,
+    container: Container = None,
+    dialect: Dialect = None,
+    ema: Ema = False,
 ) -> None:
     """Write a checkpoint under somebody else's names, after a strict load into our network.
 
-    torchvision, timm, detectron2 and mmlab: a state dict for torch.load, or safetensors if OUT ends
-    so. huggingface: a folder for from_pretrained, if OUT has no ending. keras: weights in .h5.
-    native: our own safetensors with a passport.
+    torchvision, timm, detectron2 and mmlab: a state dict for torch.load, safetensors if OUT ends
+    so, or detectron2's own pickle if it ends in .pkl. huggingface: a folder for from_pretrained,
+    unless OUT ends like a file. keras: weights in .h5. native: our own safetensors with a passport.
 
     \b
     Examples:
       resnets convert checkpoint.pth.tar resnet50.safetensors
       resnets convert runs/photos-resnet50 detector.pth --to detectron2
     """
+    if out.resolve() == source.resolve():
+        raise UsageError(f"{out}: is the checkpoint itself", hint="give another OUT")
+    if to == "native" and out.suffix not in ("", ".safetensors"):
+        raise UsageError(
+            f"{out}: our own files are safetensors", hint="let OUT end so, or say --to torchvision"
+        )
     from resnets.create import from_checkpoint
     from resnets.weights.checkpoint import open_checkpoint
     from resnets.weights.save import save_weights
 
-    checkpoint = open_checkpoint(source)
-    network, report = from_checkpoint(checkpoint, model)
+    spec = get_spec(model) if model else None
+    checkpoint = open_checkpoint(source, container=container, dialect=dialect, ema=ema, spec=spec)
+    network, report = from_checkpoint(checkpoint, spec)
     for note in report.notes:
         say(f"note: {note}")
-    save_weights(network, out, dialect=to, made=checkpoint.made)
-    print(f"{out}: {network.spec.name}, {len(report.loaded)} tensors, as {to} has them")
+    if report.unexpected:
+        say(f"note: left behind: {', '.join(report.unexpected[:5])}")
+    head = "fc.weight" in report.loaded
+    save_weights(network, out, dialect=to, made=checkpoint.made, head=head)
+    kept = "" if head else ", without a classifier"
+    print(f"{out}: {network.spec.name}, {len(report.loaded)} tensors, as {to} has them{kept}")

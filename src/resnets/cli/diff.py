@@ -5,13 +5,15 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Json
+from resnets.cli.options import Json, Model
 from resnets.cli.output import print_json, print_table
+from resnets.zoo import get_spec
 
 
 def diff(
     first: Annotated[Path, typer.Argument(help="A checkpoint, in any format, or a run folder.")],
     second: Annotated[Path, typer.Argument(help="Another one; formats and names may differ.")],
+    model: Model = None,
     top: Annotated[int, typer.Option(help="How many changed tensors to print.", min=1)] = 20,
     as_json: Json = False,
 ) -> None:
@@ -25,7 +27,8 @@ def diff(
     from resnets.weights.checkpoint import open_checkpoint
     from resnets.weights.compare import difference
 
-    found = difference(open_checkpoint(first).tensors, open_checkpoint(second).tensors)
+    spec = get_spec(model) if model else None
+    found = difference(*(open_checkpoint(file, spec=spec).tensors for file in (first, second)))
     if as_json:
         print_json(found.to_dict())
         return

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.cli.options import Json
+from resnets.cli.options import Container, Dialect, Ema, Json, Model
 from resnets.cli.output import print_json, print_table
 from resnets.wording import percent
+from resnets.zoo import get_spec
 
 
 def inspect(
@@ -16,6 +17,10 @@ def inspect(
         Path | None,
         typer.Option(help="Pictures like those it was trained on: compares v1 with v1.5."),
     ] = None,
+    model: Model = None,
+    container: Container = None,
+    dialect: Dialect = None,
+    ema: Ema = False,
     as_json: Json = False,
 ) -> None:
     """Say what a checkpoint holds, without running anything in it.
@@ -31,7 +36,8 @@ def inspect(
     """
     from resnets.weights.checkpoint import open_checkpoint
 
-    checkpoint = open_checkpoint(file)
+    spec = get_spec(model) if model else None
+    checkpoint = open_checkpoint(file, container=container, dialect=dialect, ema=ema, spec=spec)
     about = checkpoint.to_dict()
     if images is not None:
         from resnets.data.scan import pictures_in
@@ -60,7 +66,14 @@ def inspect(
                 for fit in variants
             ],
         )
-        print(f"\n{variants[0]['variant']} fits better: its norms meet what they have stored")
+        best, other = variants
+        close = best["deviation"] > 0.9 * other["deviation"]
+        print()
+        print(
+            "too close to tell: give more pictures, like those it was trained on"
+            if close
+            else f"{best['variant']} fits better: its norms meet what they have stored"
+        )
 
 
 def _in_words(value: Any) -> str:

@@ -38,6 +38,6 @@ def verify(
     bad = [verdict for verdict in verdicts if not verdict.good]
     if bad:
         raise CheckpointError(
-            f"{len(bad)} of {len(verdicts)} damaged: {', '.join(str(v.path) for v in bad)}",
-            hint="copy them again from where they came from",
+            f"{len(bad)} of {len(verdicts)} not good: {', '.join(str(v.path) for v in bad)}",
+            hint="a damaged file must be copied again from where it came from",
         )

@@ -128,6 +128,19 @@ def identity(channels: int, size: int) -> Preprocess:
     return Preprocess(channels, stored_side(size), size, (0.0,) * channels, (1.0,) * channels)
 
 
+def imagenet(channels: int, size: int) -> Preprocess:
+    """Return the preprocessing of torchvision's and most other people's ImageNet nets.
+
+    Raises UsageError for pictures that are not red, green and blue.
+    """
+    if channels != 3:
+        raise UsageError(
+            f"ImageNet's constants are for 3 channels, not {channels}", hint="set model.preprocess"
+        )
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return Preprocess(3, stored_side(size), size, mean, std)
+
+
 def stored_side(size: int) -> int:
     """Return the side to which pictures are scaled before a crop of ``size``: 256 for 224.
 

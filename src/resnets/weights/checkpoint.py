@@ -1,5 +1,6 @@
 """A file, a folder or a state dict, understood: whose it is, what it holds, what it proves."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from resnets.data.preprocess import stored_side
+from resnets.errors import UsageError
 from resnets.spec import Spec
 from resnets.transfer import digest_of
 from resnets.weights import catalog
@@ -24,6 +26,7 @@ from resnets.zoo import get_spec
 
 Source = str | Path | Mapping[str, Any]
 NATIVE = "native"  # the dialect of our own files
+_BACKBONE = re.compile(r"(conv|bn|norm|stem|maxpool|layer|stages?|res\d|s\d|block)[\d._]")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,20 @@ class Checkpoint:
         return [f"{count} tensors converted from {dtype} to float32" for dtype, count in converted]
 
     @property
+    def strange(self) -> list[str]:
+        """The file's keys that are weights of its backbone, but of no layer that is known here."""
+        return [
+            key
+            for key in self.translation.unexpected
+            if _BACKBONE.match(key) and self.state.tensors[key].ndim > 2
+        ]
+
+    def is_by_names(self, name: str) -> bool:
+        """Tell whether only the names in the file speak for a proven field."""
+        stated = self.passport or self.entry or self.content.config
+        return not stated and name in self.proven
+
+    @property
     def author(self) -> str:
         """Who says what is proven, for people."""
         if self.passport:
@@ -83,7 +100,9 @@ class Checkpoint:
         """The names of the outputs, where the file or the catalogue has them."""
         if self.passport:
             return tuple(self.passport.classes)
-        return self.entry.classes if self.entry else ()
+        if self.entry:
+            return self.entry.classes
+        return _labels(self.content.config or {})
 
     @property
     def preprocess(self) -> dict[str, Any] | None:
@@ -146,6 +165,10 @@ def open_checkpoint(
     weights, and ``entry`` is what the catalogue knows about it; without one it is asked. Raises
     CheckpointError for a file that is missing, damaged, unsafe or holds no such network.
     """
+    if not isinstance(source, str | Path | Mapping) or source == "":
+        raise UsageError(
+            f"{source!r} is no checkpoint", hint="give a file, a folder or a state dict"
+        )
     if isinstance(source, Mapping):
         name, content = "the state dict", Content(Path("the state dict"), "", dict(source))
     else:
@@ -164,7 +187,8 @@ def open_checkpoint(
         eps = spec.norm_eps if spec else Spec.norm_eps
         translation = translate(state, content, dialect, pictures=pictures, norm_eps=eps)
     hints = translation.hints
-    if isinstance(source, Mapping):  # may come from a network of ours, whose names are the same
+    if isinstance(source, Mapping) or _may_be_mmdetections(state):
+        # In memory it may come from a network of ours, whose names are torchvision's too.
         hints = {key: value for key, value in hints.items() if key != "bottleneck_stride"}
     proven = hints
     if entry:
@@ -196,6 +220,23 @@ def _own(name: str, content: Content) -> Checkpoint:
         passport=travel,
         proven=known,
     )
+
+
+def _may_be_mmdetections(state: State) -> bool:
+    """Tell a detector's backbone, which has torchvision's names and may well be v1.
+
+    torchvision's own detectors have `backbone.body.`.
+    """
+    return "backbone." in state.prefix and "body." not in state.prefix
+
+
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the class names in a Hugging Face config, which numbers them as text."""
+    names = config.get("id2label")
+    try:
+        return tuple(str(names[str(i)]) for i in range(len(names)))  # type: ignore[index,arg-type]
+    except (KeyError, TypeError):
+        return ()
 
 
 def _of_spec(known: Mapping[str, Any]) -> dict[str, Any]:

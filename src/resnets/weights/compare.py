@@ -1,8 +1,10 @@
 """What differs between two checkpoints, tensor by tensor."""
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -27,8 +29,15 @@ class Difference:
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as JSON-able values."""
-        return {**vars(self), "changed": [vars(change) for change in self.changed]}
+        """Return all fields as JSON-able values; what is not finite as None."""
+        changed = [
+            {key: _finite(value) for key, value in vars(change).items()} for change in self.changed
+        ]
+        return {**vars(self), "changed": changed}
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not isfinite(value) else value
 
 
 def difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> Difference:
@@ -40,7 +49,7 @@ def difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> Differenc
         b = second[key]
         if a.shape != b.shape:
             shapes[key] = tuple(a.shape), tuple(b.shape)
-        elif a.dtype == b.dtype and a.equal(b):
+        elif a.dtype == b.dtype and _bytes(a).equal(_bytes(b)):
             same.append(key)
         else:
             changed.append(_change(key, a, b))
@@ -51,6 +60,10 @@ def difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> Differenc
         only_second=tuple(key for key in second if key not in first),
         shapes=shapes,
     )
+
+
+def _bytes(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().reshape(-1).view(torch.uint8)
 
 
 def _change(key: str, a: Tensor, b: Tensor) -> Change:

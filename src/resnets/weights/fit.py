@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from resnets.errors import UsageError
+from resnets.errors import CheckpointError, UsageError
 
 Head = Literal["error", "drop", "keep"]
 InChannels = Literal["sum", "mean", "repeat", "slice", "random"]
@@ -86,9 +86,17 @@ def _take(
 ) -> None:
     if key in STEMS and _differ_in_channels(tensor, target):
         channels = target.shape[1]
+        if in_channels == "random":
+            result.skipped[key] = "the first convolution keeps its own weights"
+            return
         policy = in_channels or ("sum" if channels == 1 else "repeat")
         tensor = spread(tensor, target, policy)
         result.adapted[key] = f"{policy} of the file's input channels over {channels}"
+    if tensor.layout != torch.strided or tensor.is_meta:
+        raise CheckpointError(
+            f"{key}: a tensor on the meta device or without a dense layout holds no plain values",
+            hint="save the state dict of a model on the CPU",
+        )
     if tensor.shape != target.shape:
         result.mismatched[key] = tuple(tensor.shape), tuple(target.shape)
         return
@@ -109,8 +117,7 @@ def spread(weight: Tensor, target: Tensor, policy: InChannels) -> Tensor:
     - sum: each channel gets the sum over the file's, divided by the number of channels;
     - mean: each channel gets the mean over the file's;
     - repeat: the file's channels in turn, scaled so that a constant picture keeps its response;
-    - slice: the first channels;
-    - random: ``target``'s own weights.
+    - slice: the first channels.
 
     Raises UsageError where there are too few channels to slice.
     """
@@ -126,6 +133,5 @@ def spread(weight: Tensor, target: Tensor, policy: InChannels) -> Tensor:
         "mean": lambda: total / old,
         "repeat": lambda: weight[:, [i % old for i in range(new)]].double() * (old / new),
         "slice": lambda: weight[:, :new],
-        "random": lambda: target.clone(),
     }
     return methods[policy]().to(weight.dtype).contiguous()

@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from resnets.data.preprocess import Preprocess
-from resnets.errors import CheckpointError
+from resnets.errors import CheckpointError, UsageError
 from resnets.nn import ResNet
 from resnets.nn.layers import FrozenBatchNorm2d
 from resnets.spec import Spec
@@ -19,6 +19,7 @@ from resnets.weights.report import LoadReport
 
 # What may differ between a file's network and ours: carried over, folded exactly, or without
 # influence on what trained weights compute.
+STRIDES = {"1x1": "v1", "3x3": "v1.5"}
 _TOLERATED = {"norm_eps", "norm_momentum", "conv_bias", "shortcut_dropout", "stages", "grouped"}
 
 
@@ -31,8 +32,8 @@ class LoadError(CheckpointError):
 
 
 def load_weights(
-    model: ResNet,
-    source: Source | Checkpoint,
+    model: nn.Module,
+    source: Source,
     *,
     head: Head = "error",
     in_channels: InChannels | None = None,
@@ -43,23 +44,36 @@ def load_weights(
 ) -> LoadReport:
     """Load weights from a file, a run folder or a state dict, and report on every tensor.
 
-    ``head``: "error" when the classifier does not fit, "drop" to leave the file's out, "keep" to
-    give the model the file's. ``in_channels``: how the first convolution is spread over another
-    number of channels, "sum", "mean", "repeat", "slice" or "random". ``dialect`` and ``container``
-    say what cannot be told from the file; ``ema`` prefers averaged weights. ``check_variant=False``
-    loads weights that are known to be made for another function of the same shapes, such as v1.5
-    into v1. Where the file knows them, ``model.preprocess`` and ``model.classes`` are set.
+    ``model`` is a ResNet, also one that DataParallel or torch.compile wraps. ``head``: "error" when
+    the classifier does not fit, "drop" to leave the file's out, "keep" to give the model the
+    file's. ``in_channels``: how the first convolution is spread over another number of channels,
+    "sum", "mean", "repeat", "slice" or "random". ``dialect`` and ``container`` say what cannot be
+    told from the file; ``ema`` prefers averaged weights. ``check_variant=False`` loads weights that
+    are known to be made for another function of the same shapes, such as v1.5 into v1. Where the
+    file knows them, ``model.preprocess`` and ``model.classes`` are set.
 
     All of it happens or nothing: raises LoadError, a CheckpointError with the report, when
-    anything of the backbone is missing or does not fit, and CheckpointError for a file that is
-    damaged, unsafe or no network.
+    anything of the backbone is missing or does not fit, CheckpointError for a file that is
+    damaged, unsafe or no network, and UsageError for a model or an option that cannot be meant.
     """
-    if isinstance(source, Checkpoint):
-        checkpoint = source
-    else:
-        checkpoint = open_checkpoint(
-            source, dialect=dialect, container=container, ema=ema, spec=model.spec
-        )
+    network = _unwrapped(model)
+    checkpoint = open_checkpoint(
+        source, dialect=dialect, container=container, ema=ema, spec=network.spec
+    )
+    return load_checkpoint(
+        network, checkpoint, head=head, in_channels=in_channels, check_variant=check_variant
+    )
+
+
+def load_checkpoint(
+    model: ResNet,
+    checkpoint: Checkpoint,
+    *,
+    head: Head = "error",
+    in_channels: InChannels | None = None,
+    check_variant: bool = True,
+) -> LoadReport:
+    """Do what `load_weights` does, with a checkpoint that is open already."""
     found, notes = checkpoint.tensors, list(checkpoint.notes)
     classes = len(found[HEAD[0]]) if HEAD[0] in found else model.spec.num_classes
     wanted = model.state_dict()
@@ -71,6 +85,7 @@ def load_weights(
         }
     folding = fold_biases(found, model.spec)
     result = fit(folding.tensors, wanted, head=head, in_channels=in_channels)
+    result.unexpected += checkpoint.strange
     result.adapted = {
         **checkpoint.translation.adapted,
         **dict.fromkeys(folding.folded, "folded into the mean of the norm that follows"),
@@ -88,13 +103,30 @@ def load_weights(
     if head == "keep" and classes != model.spec.num_classes:
         old = model.fc.weight
         model.fc = nn.Linear(old.shape[1], classes, device=old.device, dtype=old.dtype)
-    model.spec = replace(
-        model.spec, num_classes=classes if head == "keep" else model.fc.out_features
-    )
+        model.spec = replace(model.spec, num_classes=classes)
     model.load_state_dict({**model.state_dict(), **result.tensors})
     _carry_norms(model, checkpoint.proven)
-    _carry_meaning(model, checkpoint, head)
+    _carry_meaning(model, checkpoint, takes_head=HEAD[0] in result.tensors)
     return report
+
+
+def _unwrapped(model: nn.Module) -> ResNet:
+    """Return the network in what DataParallel or torch.compile have made of it."""
+    network: Any = model
+    while not isinstance(network, ResNet):
+        inner = getattr(network, "module", None) or getattr(network, "_orig_mod", None)
+        if not isinstance(inner, nn.Module):
+            raise UsageError(
+                f"load_weights: {type(model).__name__} is no network of resnets",
+                hint="create_model makes one",
+            )
+        network = inner
+    if any(parameter.is_meta for parameter in network.parameters()):
+        raise UsageError(
+            "load_weights: the model is on the meta device, which holds no values",
+            hint='model.to_empty(device="cpu") first',
+        )
+    return network
 
 
 def _unproven(checkpoint: Checkpoint, spec: Spec) -> list[str]:
@@ -108,6 +140,13 @@ def _unproven(checkpoint: Checkpoint, spec: Spec) -> list[str]:
             f"taken as {spec.bottleneck_stride}. Compare both: resnets inspect FILE --images DIR"
         )
         unknown.remove("bottleneck_stride")
+    elif spec.block == "bottleneck" and checkpoint.is_by_names("bottleneck_stride"):
+        notes.append(
+            f"taken for {STRIDES[checkpoint.proven['bottleneck_stride']]} because of its names "
+            f"({checkpoint.translation.dialect}'s)"
+        )
+    if checkpoint.preprocess is None:
+        notes.append("nothing says how its pictures were prepared: set model.preprocess")
     return notes + [
         f"nothing in the file says what {name} is; taken as {ours[name]}"
         for name in ("zero_pad", "shortcut", "padding")
@@ -161,9 +200,11 @@ def _misfit(checkpoint: Checkpoint, spec: Spec, result: Fit, report: LoadReport)
     what = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     hint = f"the file looks like {checkpoint.guess.words}"
     if all(key in HEAD for key in result.wrong):
-        hint += '; head="drop" leaves its classifier out, head="keep" takes it over'
-    elif checkpoint.guess.name and checkpoint.guess.name != spec.name:
-        hint += f'; create_model("{checkpoint.guess.name}") fits'
+        hint += '; head="drop" goes on without its classifier'
+        if result.mismatched:
+            hint += ', head="keep" takes it over'
+    elif checkpoint.guess.names and checkpoint.guess.name != spec.name:
+        hint += f'; create_model("{checkpoint.guess.name}") is such a network'
     return LoadError(
         f"{checkpoint.source}: its weights do not fit {spec.name}: {what}, "
         f"such as {_example(result)}\n{report}",
@@ -205,13 +246,14 @@ def _carry_norms(model: ResNet, proven: Mapping[str, Any]) -> None:
     model.spec = replace(model.spec, **carried)
 
 
-def _carry_meaning(model: ResNet, checkpoint: Checkpoint, head: Head) -> None:
+def _carry_meaning(model: ResNet, checkpoint: Checkpoint, *, takes_head: bool) -> None:
     """Give the model the preprocessing and, with the classifier, the class names of the file."""
     if checkpoint.preprocess is not None:
         preprocess = Preprocess.from_dict(checkpoint.preprocess)
         model.preprocess = over_channels(preprocess, model.spec.in_channels)
-    if head != "drop" and len(checkpoint.classes) == model.spec.num_classes:
-        model.classes = checkpoint.classes
+    if takes_head:  # the names that the model had were another classifier's
+        fits = len(checkpoint.classes) == model.spec.num_classes
+        model.classes = checkpoint.classes if fits else ()
 
 
 def over_channels(preprocess: Preprocess, channels: int) -> Preprocess:

@@ -1,6 +1,7 @@
 """save_weights: a network into a file, under our names or somebody else's."""
 
 import io
+import pickle
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -13,31 +14,39 @@ from resnets.data.preprocess import Preprocess
 from resnets.files import write_bytes, write_json
 from resnets.nn import ResNet
 from resnets.weights import passport
+from resnets.weights.checkpoint import NATIVE
 from resnets.weights.translate import to_dialect
 
-NATIVE = "native"
+FILE_ENDINGS = (".pth", ".pt", ".bin", ".th", ".pkl", ".safetensors")
 
 
 def save_weights(
-    model: ResNet, path: str | Path, *, dialect: str = NATIVE, made: dict[str, Any] | None = None
+    model: ResNet,
+    path: str | Path,
+    *,
+    dialect: str = NATIVE,
+    made: dict[str, Any] | None = None,
+    head: bool = True,
 ) -> None:
     """Write a network's weights to ``path``, whole or not at all.
 
     "native" is safetensors with a passport: spec, preprocessing, class names, ``made`` (how it came
     about), and a SHA-256 for each tensor. Other dialects are "torchvision", "timm", "detectron2",
     "mmlab", "huggingface", "keras" and the rest of `resnets.weights.dialects`: a state dict as
-    torch.save writes it, or plain safetensors where ``path`` ends so; a folder with config.json for
-    Hugging Face where ``path`` has no ending; HDF5 for Keras.
+    torch.save writes it, or plain safetensors where ``path`` ends so; detectron2's own pickle where
+    it ends in .pkl; a folder with config.json for Hugging Face where it does not end like a file;
+    HDF5 for Keras. ``head=False`` leaves the classifier out.
 
     Raises CheckpointError, with the reason, for a net that the dialect cannot hold, UsageError for
     an unknown dialect, and ResourceError.
     """
     path, state = Path(path), model.state_dict()
+    if not head:
+        state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
     if dialect == NATIVE:
-        preprocess = (
-            model.preprocess.to_dict() if isinstance(model.preprocess, Preprocess) else None
-        )
-        travel = passport.Passport(model.spec, preprocess, list(model.classes), made or {})
+        preprocess = model.preprocess
+        fields = preprocess.to_dict() if isinstance(preprocess, Preprocess) else None
+        travel = passport.Passport(model.spec, fields, list(model.classes), made or {})
         passport.save(path, state, travel)
         return
     if dialect == "keras":
@@ -46,19 +55,23 @@ def save_weights(
         write_keras(path, *for_applications(state, model.spec))
         return
     tensors = to_dialect(state, model.spec, dialect)
-    if dialect == "huggingface" and not path.suffix:
-        write_bytes(path / "model.safetensors", save(tensors, {"format": "pt"}))
+    if dialect == "huggingface" and path.suffix not in FILE_ENDINGS:
+        write_bytes(path / "model.safetensors", _safetensors(tensors))
         write_json(path / "config.json", _huggingface_config(model))
     elif path.suffix == ".safetensors":
-        write_bytes(path, save(tensors, {"format": "pt"}))
+        write_bytes(path, _safetensors(tensors))
+    elif path.suffix == ".pkl" and dialect == "detectron2":
+        arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+        about = {"__author__": "resnets", "matching_heuristics": True}
+        write_bytes(path, pickle.dumps({"model": arrays, **about}, protocol=4))
     else:
-        write_bytes(path, _pickled(tensors))
+        buffer = io.BytesIO()
+        torch.save(OrderedDict(tensors), buffer)
+        write_bytes(path, buffer.getvalue())
 
 
-def _pickled(tensors: dict[str, Tensor]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(OrderedDict(tensors), buffer)
-    return buffer.getvalue()
+def _safetensors(tensors: dict[str, Tensor]) -> bytes:
+    return save({key: tensor.clone() for key, tensor in tensors.items()}, {"format": "pt"})
 
 
 def _huggingface_config(model: ResNet) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Whether a checkpoint is whole: its digests, its checksums, and that its values are numbers."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,21 +45,33 @@ def verify(path: Path) -> Verdict:
     entry = None if own else catalog.by_digest(sha256)
     facts = f"{len(tensors)} tensors"
     if wrong:
-        sentence = f"damaged: {', '.join(wrong[:5])}{' and more' * (len(wrong) > 5)}"
+        sentence = f"damaged: {_some(wrong)}"
     elif own:
         sentence = f"whole: {facts}, each with its SHA-256"
     elif entry:
         sentence = f"whole: {facts}, the SHA-256 that is published for {entry}"
-    elif content.format in ("PyTorch zip", "NumPy npz", "Keras .keras"):
+    elif _has_checksums(content.path):
         sentence = f"whole: {facts}, each part with its CRC-32; SHA-256 {sha256}"
     else:
         sentence = f"readable: {facts}; it carries no digests to check. SHA-256 {sha256}"
     infinite = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
     if infinite:
-        sentence += f"; not finite: {', '.join(infinite[:5])}{' and more' * (len(infinite) > 5)}"
+        sentence += f"; but values are not finite: {_some(infinite)}"
     return Verdict(
         path, not (wrong or infinite), sentence, len(tensors), tuple(wrong), tuple(infinite), sha256
     )
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
+
+
+def _has_checksums(path: Path) -> bool:
+    """Tell whether it is a zip archive whose every part has a CRC-32; torch may leave them out."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return all(part.CRC for part in archive.infolist() if part.file_size)
 
 
 def _is_finite(tensor: Tensor) -> bool:
