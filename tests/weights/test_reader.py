@@ -4,14 +4,17 @@ import argparse
 import collections
 import datetime
 import io
+import itertools
 import json
 import os
 import pathlib
 import pickle
+import pickletools
 import struct
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections import OrderedDict
 
@@ -128,6 +131,14 @@ def test_every_pickle_protocol_is_read(tmp_path, protocol):
     assert loaded["conv1_w"].dtype == torch.float32
     assert (loaded["text"], loaded["number"]) == ("é\n", -(2**40))
     assert loaded["none"] == [None, True, [1.5, False]]
+
+
+@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+def test_legacy_files_of_every_protocol_are_read(tmp_path, protocol):
+    torch.save({"w": torch.arange(3)}, tmp_path / "x.pt", pickle_protocol=protocol, **LEGACY)
+    content = read(tmp_path / "x.pt")
+    assert content.format == "PyTorch legacy"
+    assert content.tree["w"].tolist() == [0, 1, 2]
 
 
 @pytest.mark.parametrize("protocol", [0, 2])
@@ -459,6 +470,194 @@ def test_what_only_looks_like_a_bomb_is_read(tmp_path, peak_memory, name):
         assert len(str(read(tmp_path / "model.pkl").tree)) < 100
 
 
+def text(value):
+    data = value.encode() if isinstance(value, str) else value
+    return b"X" + struct.pack("<I", len(data)) + data
+
+
+def stored(index, pickled):
+    """Return opcodes that make a value and keep it for later."""
+    return pickled + b"q" + bytes([index]) + b"0"
+
+
+def repeated(count, pickled, *kept):
+    """Return a pickle of a list that holds a value many times, after values to make it from."""
+    before = b"".join(stored(index, value) for index, value in enumerate(kept))
+    return b"\x80\x04" + before + b"](" + pickled * count + b"e."
+
+
+def long(value):
+    data = pickle.encode_long(value)
+    return b"\x8b" + struct.pack("<i", len(data)) + data
+
+
+def embedded(beside):
+    """Return a storage as pickle.dumps writes it: as a file of torch.save, here with a start."""
+    stream = io.BytesIO()
+    torch.save(torch.zeros(1).untyped_storage(), stream, **LEGACY)
+    return b"\x80\x02" + beside + stream.getvalue()[2:]
+
+
+LEGACY = {"_use_new_zipfile_serialization": False}
+PRIME = 2**61 - 1  # all its multiples have the hash 0
+# Every one is small; most took about 1 GB or more, or more than 10 seconds.
+GROWTHS = {
+    "bytes of one text": repeated(
+        2000, b"h\x00h\x01h\x02\x86R", b"c_codecs\nencode\n", text("a" * 10**6), text("latin1")
+    ),
+    "copies of one dict": repeated(
+        200,
+        b"h\x00h\x01\x85R",
+        b"ccollections\nOrderedDict\n",
+        b"}(" + b"".join(b"J" + struct.pack("<i", n) + b"N" for n in range(100_000)) + b"u",
+    ),
+    "dicts of the same pairs": repeated(
+        2000,
+        b"h\x00h\x01\x85R",
+        b"ccollections\nOrderedDict\n",
+        b"](" + b"".join(b"J" + struct.pack("<i", n) + b"N\x86" for n in range(50_000)) + b"e",
+    ),
+    "sizes of many numbers": repeated(
+        1000,
+        b"h\x00(NK\x00h\x01h\x01tR",
+        b"ctorch._utils\n_rebuild_tensor\n",
+        b"](" + b"K\x01" * 100_000 + b"e",
+    ),
+    "calls with many arguments": repeated(
+        100_000,
+        b"h\x00h\x01R",
+        b"ctorch._utils\n_rebuild_parameter\n",
+        b"(" + b"N" * 100_000 + b"t",
+    ),
+    "references of many parts": repeated(
+        50_000,
+        b"h\x00Q",
+        b"(" + text("storage") + b"ctorch\nFloatStorage\n" + text("0") + b"N" * 100_000 + b"t",
+    ),
+    "calls within calls": repeated(
+        150_000,
+        b"h\x00h\x02R",
+        b"ctorch._tensor\n_rebuild_from_type_v2\n",
+        b"ctorch._utils\n_rebuild_parameter\n",
+        b"(h\x00N" * 300 + b"(h\x01N(NtNt" + b"Nt" * 300,
+    ),
+    "a long name that is allowed": repeated(
+        100_000, b"h\x00h\x01\x930", text("torch.optim." + "a" * 10**6), text("b")
+    ),
+    "an attribute named by what never ends": (
+        laughs(40)[:-1]
+        + b"cbuiltins\ngetattr\ncmmengine.logging.history_buffer\nHistoryBuffer\nh\x28\x86R."
+    ),
+    "places in the memo of one hash": b"\x80\x02N"
+    + b"".join(b"p%d\n" % (n * PRIME) for n in range(1, 40_000))
+    + b".",
+    "arrays of one long text": repeated(
+        3000,
+        b"h\x00h\x01h\x02\x86R",
+        b"cnumpy.core.multiarray\nscalar\n",
+        b"cnumpy\ndtype\n" + text("S999999") + b"\x85R",
+        b"B" + struct.pack("<I", 999_999) + b"a" * 999_999,
+    ),
+    "one nest of dicts in many places": repeated(10_000, b"h\x00", b"}N" * 50 + b"N" + b"s" * 50),
+    "one storage in many places": repeated(
+        400_000,
+        b"h\x01",
+        b"ctorch.storage\n_load_from_bytes\n",
+        b"h\x00B" + struct.pack("<I", len(embedded(b""))) + embedded(b"") + b"\x85R",
+    ),
+    "a storage that is unpacked again and again": repeated(
+        400,
+        b"h\x00h\x01h\x02h\x03\x86R\x85R",
+        b"ctorch.storage\n_load_from_bytes\n",
+        b"c_codecs\nencode\n",
+        text(embedded(b"N0" * 100_000).decode("latin-1")),
+        text("latin1"),
+    ),
+}
+# What is read, as it says little, and took as long
+REPEATS = {
+    "wide integers as keys": b"\x80\x02"
+    + stored(0, long(1 << 8_000_000))
+    + b"}("
+    + b"h\x00N" * 100_000
+    + b"u.",
+    "one text in many places": repeated(100_000, b"h\x00", text("é" * 500_000)),
+    "half letters in many places": repeated(100_000, b"h\x00", text(b"\xed\xa0\x80" * 300_000)),
+    "one dict with a long key": repeated(100_000, b"h\x00", b"}C\xff" + b"a" * 255 + b"Ns"),
+    "keys of one hash": b"\x80\x02}("
+    + b"".join(long(n * PRIME) + b"N" for n in range(1, 40_000))
+    + b"u.",
+    "a path of many parts": repeated(
+        20_000,
+        b"h\x00",
+        b"cpathlib\nPosixPath\n(" + text("a/" * 1000) + b"\x94" + b"2" * 10_000 + b"tR",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GROWTHS)
+def test_a_small_file_cannot_make_much_of_itself(tmp_path, peak_memory, name):
+    path = tmp_path / "model.pkl"
+    path.write_bytes(GROWTHS[name])
+    start = time.process_time()
+    with peak_memory(below=max(200 * MIB, 4 * path.stat().st_size)):
+        assert len(refusal(path).message) < 500
+    assert time.process_time() - start < 10
+
+
+@pytest.mark.parametrize(
+    ("start", "filling", "end"),
+    [
+        (b"\x80\x02X" + struct.pack("<I", 60_000_004) + "\U0001f600".encode(), b"a", b"."),
+        (b"\x80\x02V\\U0001f600", b"a", b"\n."),
+        (b"\x80\x02F", b"\0", b"\n."),
+        (b"\x80\x02c", b"\0", b"\nb\n."),
+    ],
+    ids=["a wide text", "a wide text with escapes", "a number that is none", "a long name"],
+)
+def test_a_large_file_cannot_grow_fourfold(tmp_path, peak_memory, start, filling, end):
+    path = tmp_path / "model.pkl"
+    path.write_bytes(start + filling * 60_000_000 + end)
+    with peak_memory(below=200 * MIB):
+        assert len(refusal(path).message) < 500
+
+
+@pytest.mark.parametrize("name", REPEATS)
+def test_what_is_repeated_is_read_once(tmp_path, peak_memory, name):
+    path = tmp_path / "model.pkl"
+    path.write_bytes(REPEATS[name])
+    start = time.process_time()
+    with peak_memory(below=200 * MIB):
+        assert read(path).tree
+    assert time.process_time() - start < 10
+
+
+def test_a_storage_that_is_named_by_what_cannot_be_hashed_is_refused(tmp_path):
+    parts = torch_pickles({"w": torch.ones(2)})
+    deep = b"\x80\x02])" + b"\x85" * 400_000 + b"a."
+    (tmp_path / "x.pt").write_bytes(b"".join(parts[:4]) + deep + bytes(100))
+    assert "without a name" in refusal(tmp_path / "x.pt").message
+
+
+def torch_pickles(value):
+    """Return the five pickles of a legacy file."""
+    stream = io.BytesIO()
+    torch.save(value, stream, **LEGACY)
+    data, ends = stream.getvalue(), [0]
+    stream.seek(0)
+    for _ in range(5):
+        for _ in pickletools.genops(stream):
+            pass
+        ends.append(stream.tell())
+    return [data[start:end] for start, end in itertools.pairwise(ends)]
+
+
+def test_the_byte_order_of_an_archive_cannot_be_a_bomb(tmp_path, peak_memory):
+    write_zip(tmp_path / "x.pt", tensor_pickle((2,)), byteorder=bytes(60 * MIB))
+    with peak_memory(below=200 * MIB):
+        assert "big-endian" in refusal(tmp_path / "x.pt").message
+
+
 def tensor_pickle(size, stride=(1,), offset=0, count=4, key="0", kind="FloatStorage"):
     """Return a pickle, as in a zip of torch.save, of one tensor with any claims."""
 
@@ -658,6 +857,22 @@ def test_real_programs_are_refused_by_name(tmp_path):
 
 def test_paths_that_are_no_files(tmp_path):
     assert "no such file" in refusal(tmp_path / "nothing.pth").message
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert "symbolic links" in refusal(tmp_path / "loop").message
+    assert "too long" in refusal(tmp_path / ("a" * 300)).message
+    (tmp_path / "file").write_bytes(b"")
+    assert "Not a directory" in refusal(tmp_path / "file" / "model.pth").message
+    for name, shown in (
+        ("a\0b", "a?b: no file's name"),
+        ("a\nb\x1b[31m", "a?b?[31m: no such file"),
+    ):
+        with pytest.raises(CheckpointError) as caught:
+            read(tmp_path / name)
+        assert shown in caught.value.message
+    (tmp_path / "a\nb").write_bytes(b"PK")
+    with pytest.raises(CheckpointError) as caught:
+        read(tmp_path / "a\nb")
+    assert caught.value.message.isprintable()
     os.mkfifo(tmp_path / "pipe")
     assert "neither a file nor a folder" in refusal(tmp_path / "pipe").message
 

@@ -9,7 +9,7 @@ _LONGEST = 1000
 
 def at(path: str | Path, error: CheckpointError) -> CheckpointError:
     """Return ``error`` with the file before it, on one line and without control characters."""
-    return CheckpointError(f"{path}: {_shown(error.message)}", hint=_shown(error.hint))
+    return CheckpointError(f"{_shown(str(path))}: {_shown(error.message)}", hint=_shown(error.hint))
 
 
 def _shown(text: str) -> str:

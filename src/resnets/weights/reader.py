@@ -3,6 +3,8 @@
 What a file is called does not matter: its first bytes say what it is.
 """
 
+import dataclasses
+import errno
 import json
 import os
 import re
@@ -41,34 +43,52 @@ def read(path: str | Path) -> Content:
     """
     path = Path(path)
     try:
-        if path.is_dir():
-            return _read_folder(path)
-        return _read_file(path)
+        if "\0" in str(path):
+            raise CheckpointError("no file's name holds a NUL", hint="check the name")
+        return _read_folder(path) if path.is_dir() else _read_file(path)
     except CheckpointError as error:
         if error.message.startswith((f"{path}: ", f"{path}{os.sep}")):  # said already
-            raise
-        raise at(path, error) from None
+            raise _printable(error) from None
+        raise _printable(at(path, error)) from None
     except ResourceError:
         raise
-    except FileNotFoundError:
-        raise CheckpointError(
-            f"{path}: no such file or folder", hint="check the name; nothing was read"
-        ) from None
-    except PermissionError:
-        raise CheckpointError(
-            f"{path}: it may not be read", hint="ask for the permission to read it"
-        ) from None
-    except MemoryError:
-        raise CheckpointError(
-            f"{path}: it needs more memory than there is", hint="close other programs"
-        ) from None
+    except (OSError, MemoryError) as error:
+        if not (refusal := _system_error(error)):
+            raise _damaged(path, error) from error
+        raise _printable(at(path, refusal)) from None
     # A parser of damaged bytes may fail in any way; none of them is the user's business.
     except Exception as error:
-        reason = str(error) if isinstance(error, ValueError) and str(error).isprintable() else ""
-        detail = f" ({reason[:100] or type(error).__name__})"
-        raise CheckpointError(
-            f"{path}: the file is damaged{detail}", hint="copy or download it again"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _printable(error: CheckpointError) -> CheckpointError:
+    """Return ``error`` without what garbles a terminal, which the name of a file may hold."""
+    words = (error.message, error.hint)
+    message, hint = ("".join(c if c.isprintable() else "?" for c in text) for text in words)
+    return CheckpointError(message, hint=hint)
+
+
+def _system_error(error: OSError | MemoryError) -> CheckpointError | None:
+    """Return what the operating system says against a file, or None where it says nothing."""
+    if isinstance(error, MemoryError):
+        return CheckpointError("it needs more memory than there is", hint="close other programs")
+    if isinstance(error, FileNotFoundError):
+        return CheckpointError("no such file or folder", hint="check the name; nothing was read")
+    if isinstance(error, PermissionError):
+        return CheckpointError("it may not be read", hint="ask for the permission to read it")
+    # Invalid is what the system calls a place before the start, to which a damaged file may lead.
+    if error.errno in (None, errno.EINVAL):
+        return None
+    return CheckpointError(
+        f"it cannot be read: {os.strerror(error.errno)}", hint="check the name and the disk"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error) if isinstance(error, ValueError) and str(error).isprintable() else ""
+    detail = f" ({reason[:100] or type(error).__name__})"
+    damaged = CheckpointError(f"the file is damaged{detail}", hint="copy or download it again")
+    return _printable(at(path, damaged))
 
 
 def _read_folder(folder: Path) -> Content:
@@ -77,7 +97,7 @@ def _read_folder(folder: Path) -> Content:
         if file.exists():
             content = _read_file(file)
             config = _read_config(folder / "config.json")
-            return content if config is None else Content(**{**vars(content), "config": config})
+            return content if config is None else dataclasses.replace(content, config=config)
     others = sorted(file.name for file in folder.iterdir() if file.suffix in _SUFFIXES)
     raise CheckpointError(
         f"there is no {' or '.join(_FOLDER_FILES)} in it",
@@ -110,7 +130,7 @@ def _read_file(path: Path) -> Content:
         return _read_archive(path, size)
     if start.startswith(_HDF5):
         return _read_keras(path)
-    if start.startswith(LEGACY_START):
+    if LEGACY_START.match(start):
         return Content(path, "PyTorch legacy", read_legacy(path))
     if is_safetensors(start):
         tensors, metadata = read_safetensors(path)

@@ -9,13 +9,14 @@ import torch
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.weights.formats.plain import Allowance
+from resnets.weights.formats.allowance import Allowance
 
 _END = struct.Struct("<4s4H2LH")  # the record that ends a zip file
 _LARGE_END = struct.Struct("<4sQ2H2L4Q")  # its 64-bit form, which a locator points at
 _LOCATOR = struct.Struct("<4sLQL")
 _LOCAL = struct.Struct("<4s5H3L2H")  # before each member
-_MOST_DIRECTORY_BYTES = 8 * 1024**2  # 80,000 members; each takes about 1 KB of memory when open
+_MOST_DIRECTORY_BYTES = 8 * 1024**2  # 80,000 members
+MEMBER_BYTES = 1000  # of memory that each takes when the archive is open
 
 
 def open_archive(path: Path) -> zipfile.ZipFile:

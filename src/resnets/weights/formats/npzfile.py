@@ -10,8 +10,9 @@ import numpy
 from numpy.lib import format as npy
 
 from resnets.errors import CheckpointError
-from resnets.weights.formats.archive import read_packed
-from resnets.weights.formats.plain import Allowance, is_plausible_size, to_tensor
+from resnets.weights.formats.allowance import Allowance
+from resnets.weights.formats.archive import MEMBER_BYTES, read_packed
+from resnets.weights.formats.plain import is_plausible_size, to_tensor
 
 _READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
@@ -25,6 +26,7 @@ def is_npz(archive: zipfile.ZipFile) -> bool:
 def read_npz(archive: zipfile.ZipFile, file_size: int) -> dict[str, Any]:
     """Return the arrays of an archive as tensors; arrays of objects are refused."""
     allowance = Allowance(file_size)
+    allowance.take(MEMBER_BYTES * len(archive.infolist()))
     return {
         member.filename.removesuffix(".npy"): _array(
             read_packed(archive, member, allowance), allowance

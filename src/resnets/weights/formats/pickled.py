@@ -8,7 +8,25 @@ from typing import Any
 
 from resnets.errors import CheckpointError, nearest
 
-__all__ = ["Array", "ArrayType", "Global", "Inert", "Storage", "StoredTensor", "find"]
+__all__ = [
+    "LONGEST_NAME",
+    "MOST_ARGUMENTS",
+    "Array",
+    "ArrayType",
+    "Global",
+    "Inert",
+    "Storage",
+    "StoredTensor",
+    "find",
+    "hashable",
+]
+
+
+LONGEST_NAME = 500  # of a class or function, with its module
+MOST_ARGUMENTS = 64  # that any function of ours looks at
+_MOST_DIMENSIONS = 16
+_KEYS = (str, int, float, bytes, type(None))
+_MOST_KEY_BITS = 64
 
 
 @dataclass(frozen=True)
@@ -61,11 +79,17 @@ class Global:
 
     def call(self, arguments: tuple[Any, ...]) -> Any:
         """Return the record that stands for the result of the call."""
-        return self.build(*arguments) if self.build else Inert(self.name, arguments)
+        if self.build is None:
+            return Inert(self.name, arguments)
+        if len(arguments) > MOST_ARGUMENTS:
+            raise ValueError("a call with more arguments than any function has")
+        return self.build(*arguments)
 
 
 def find(name: str) -> Global:
     """Return what stands for ``module.name``; raises CheckpointError for what is not allowed."""
+    if len(name) > LONGEST_NAME:
+        raise ValueError("a name that is longer than any is")
     name = _modern(name)
     if name in _BUILDERS:
         return Global(name, _BUILDERS[name])
@@ -137,7 +161,9 @@ def _first(value: Any, *_: Any) -> Any:
 
 
 def _subclass_tensor(function: Any, _type: Any, arguments: Any, _state: Any) -> Any:
-    if not isinstance(function, Global) or not isinstance(arguments, tuple):
+    # No other function, as what those copy of their arguments is counted before they are called.
+    known = isinstance(function, Global) and function.build in (_tensor, _tensor_v3, _first)
+    if not known or not isinstance(arguments, tuple):
         raise ValueError("a tensor that is not rebuilt by a function")
     return function.call(arguments)
 
@@ -145,8 +171,8 @@ def _subclass_tensor(function: Any, _type: Any, arguments: Any, _state: Any) -> 
 def _numbers(value: Any) -> tuple[int, ...]:
     if isinstance(value, Inert) and value.name == "torch.Size" and value.arguments:
         value = value.arguments[0]
-    if not isinstance(value, tuple | list):
-        raise ValueError("a size that is no list of numbers")
+    if not isinstance(value, tuple | list) or len(value) > _MOST_DIMENSIONS:
+        raise ValueError("a size that is no short list of numbers")
     return tuple(value)
 
 
@@ -172,16 +198,28 @@ def _array_type(letters: Any, *_: Any) -> ArrayType:
     return ArrayType("numpy.dtype", (letters,))
 
 
+def hashable(key: Any, entries: dict[Any, Any]) -> str | int | float | bytes | None:
+    """Return what stands for ``key`` in ``entries``: itself, or a text.
+
+    To hash a tuple that is nested deeply enough would overflow the interpreter's stack; and wide
+    integers can be chosen so that all have one hash, which makes a dict of them quadratic.
+    """
+    if isinstance(key, _KEYS) and not (isinstance(key, int) and key.bit_length() > _MOST_KEY_BITS):
+        plain: str | int | float | bytes | None = key
+        return plain
+    return f"({type(key).__name__} {len(entries)})"
+
+
 def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
     if isinstance(pairs, dict):
-        return dict(pairs)
+        return pairs  # a copy could be made again and again
     if not isinstance(pairs, list | tuple):
         raise ValueError("a dict of what are no pairs")
-    entries = {}
+    entries: dict[Any, Any] = {}
     for key, value in pairs:
         if not isinstance(key, str | int):
             raise ValueError("a dict with keys that are no names")
-        entries[key] = value
+        entries[hashable(key, entries)] = value
     return entries
 
 
@@ -189,6 +227,8 @@ def _attribute(owner: Any, name: Any) -> Inert:
     """Stand for `getattr` in the one place that needs it: mmengine's log buffers name methods."""
     if not isinstance(owner, Global) or not owner.name.endswith(".HistoryBuffer"):
         raise _refusal("builtins.getattr")
+    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+        raise ValueError("an attribute without a name")
     return Inert(f"{owner.name}.{name}")
 
 

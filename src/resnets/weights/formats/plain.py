@@ -6,6 +6,7 @@ that are there, before memory is taken for it.
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 
 from resnets.errors import CheckpointError
+from resnets.weights.formats.allowance import Allowance
 from resnets.weights.formats.pickled import Array, ArrayType, Global, Inert, Storage, StoredTensor
 
 _DEEPEST = 64
@@ -23,26 +25,15 @@ _MOST_TEXTS = 100_000  # in an array of strings
 _MOST_BITS = 128  # of an integer: the widest in use is a random generator's state
 # The types of numbers that numpy and torch share
 _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"}
-_MIB = 1024**2
+_LONGEST_KEY = 500
+_MOST_PARTS = 64  # of a path
+# The most memory that an entry of the tree takes (a dict twice that), and a tensor without numbers
+_NODE_BYTES = 150
+_TENSOR_BYTES = 700
+_SURROGATES = re.compile("[\ud800-\udfff]")
 
 # Gives a storage's bytes as a flat uint8 tensor, and its dtype.
 StorageLoader = Callable[[Storage], tuple[Tensor, torch.dtype]]
-
-
-class Allowance:
-    """How many bytes reading one file may take: three times the file, or 128 MiB."""
-
-    def __init__(self, file_size: int) -> None:
-        self.left = max(3 * file_size, 128 * _MIB)
-
-    def take(self, count: int) -> None:
-        """Count ``count`` bytes before they are allocated; raises CheckpointError."""
-        self.left -= count
-        if self.left < 0:
-            raise CheckpointError(
-                "it declares far more data than it holds",
-                hint="no checkpoint does; it is damaged or made to exhaust memory",
-            )
 
 
 def plain_tree(value: Any, load_storage: StorageLoader, allowance: Allowance) -> Any:
@@ -59,16 +50,21 @@ def to_tensor(array: numpy.ndarray, allowance: Allowance) -> Any:
     if array.dtype.kind in "SU":
         if array.size > _MOST_TEXTS:
             raise CheckpointError(f"it holds an array of {array.size:,} texts, which is no weight")
-        return array.astype("U").tolist()
+        allowance.take(3 * array.nbytes + _NODE_BYTES * array.size)
+        if array.dtype.kind == "U":
+            return array.tolist()
+        # Not numpy's cast, which takes seconds and hundreds of MB for long texts.
+        texts = [text.decode("latin-1") for text in array.ravel().tolist()]
+        return numpy.array(texts, dtype=object).reshape(array.shape).tolist()
     if array.dtype.str[1:] not in _NUMBERS:
         raise CheckpointError(
             f"it holds an array of the type {array.dtype}, which is no weight",
             hint="save arrays of numbers only",
         )
-    allowance.take(array.nbytes)
+    allowance.take(_TENSOR_BYTES + array.nbytes)
     if array.dtype.kind == "b":
         # Any byte but 0 and 1 in a bool tensor is undefined behaviour.
-        array = array.view(numpy.uint8) != 0
+        return torch.from_numpy(numpy.not_equal(array.view(numpy.uint8), 0, order="C"))
     native = array.astype(array.dtype.newbyteorder("="), order="C", copy=True)
     return torch.from_numpy(native)
 
@@ -84,23 +80,27 @@ class _Grower:
         self.allowance = allowance
         self.nodes = 0
         self.storages: dict[str, tuple[Tensor, torch.dtype]] = {}
-        self.tensors: dict[tuple[Any, ...], Tensor] = {}
+        self.tensors: dict[str, Tensor] = {}
         self.arrays: dict[int, Any] = {}
+        # By their ids, with the originals, which thus stay alive
+        self.texts: dict[int, tuple[str | bytes, str]] = {}
 
     def plain(self, value: Any, depth: int) -> Any:
         self.nodes += 1
+        self.allowance.take(2 * _NODE_BYTES if isinstance(value, dict) else _NODE_BYTES)
         if depth > _DEEPEST or self.nodes > _MOST_NODES:
             raise CheckpointError(
                 "it nests dicts and lists without end", hint="save only `model.state_dict()`"
             )
         if isinstance(value, dict):
-            return {_name(key): self.plain(item, depth + 1) for key, item in value.items()}
+            return {self.key(key): self.plain(item, depth + 1) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.plain(item, depth + 1) for item in value]
         if isinstance(value, StoredTensor):
             return self.tensor(value)
         if isinstance(value, Storage):
             flat, dtype = self.storage(value)
+            self.allowance.take(_TENSOR_BYTES)
             return flat[: flat.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
         if isinstance(value, Array):
             if id(value) not in self.arrays:
@@ -108,7 +108,30 @@ class _Grower:
             return self.arrays[id(value)]
         if isinstance(value, Inert):
             return self.plain(_remains(value), depth + 1)
-        return _leaf(value)
+        return self.text(value) if isinstance(value, str) else _leaf(value)
+
+    def key(self, key: Any) -> str | int | float | None:
+        if not isinstance(key, str | bytes):
+            plain: str | int | float | None = _leaf(key)
+            return plain
+        if len(key) > _LONGEST_KEY:
+            return f"(a name of {len(key):,} letters)"
+        return self.text(key)
+
+    def text(self, value: str | bytes) -> str:
+        """Return a text that can be printed; one object for all the places that it is in."""
+        if isinstance(value, str) and value.isascii():
+            return value
+        if id(value) not in self.texts:
+            self.allowance.take(sys.getsizeof(value))
+            if isinstance(value, bytes):
+                text = value.decode("latin-1")
+            elif _SURROGATES.search(value):  # would fail later, when the text is printed
+                text = value.encode("utf-8", "replace").decode("utf-8")
+            else:
+                text = value
+            self.texts[id(value)] = value, text
+        return self.texts[id(value)][1]
 
     def storage(self, record: Storage) -> tuple[Tensor, torch.dtype]:
         if record.key not in self.storages:
@@ -121,12 +144,14 @@ class _Grower:
         flat, dtype = self.storage(record.storage)
         dtype = _dtype(record.dtype) if record.dtype else dtype
         view = (record.offset, record.size, record.stride)
-        key = (record.storage.key, dtype, *view)
         if not is_plausible_size((record.offset, *record.size)) or (
             not is_plausible_size(record.stride) or len(record.size) != len(record.stride)
         ):
             raise ValueError("a tensor of an impossible size")
+        # A text, as a file could hold many tuples of one hash.
+        key = repr((record.storage.key, dtype, *view))
         if key not in self.tensors:
+            self.allowance.take(_TENSOR_BYTES)
             self.tensors[key] = self.cut(flat, dtype, *view)
         return self.tensors[key]
 
@@ -194,13 +219,6 @@ def _dtype(name: str) -> torch.dtype:
     return dtype
 
 
-def _name(key: Any) -> str | int | float | None:
-    if isinstance(key, bytes):
-        return key.decode("latin-1")
-    plain: str | int | float | None = _leaf(key)
-    return plain
-
-
 def _remains(record: Inert) -> Any:
     """Return what is left of an object without its class: its entries, items or attributes."""
     if record.entries or record.items:
@@ -212,7 +230,9 @@ def _remains(record: Inert) -> Any:
         return state
     first = record.arguments[0] if record.arguments else None
     if record.name.startswith("pathlib."):
-        return str(Path(*(part for part in record.arguments if isinstance(part, str))))
+        parts = record.arguments[:_MOST_PARTS]
+        short = [part for part in parts if isinstance(part, str) and len(part) <= _LONGEST_KEY]
+        return str(Path(*short))
     return first if isinstance(first, dict | list | tuple) else record.name
 
 
@@ -222,9 +242,6 @@ def _leaf(value: Any) -> Any:
     if isinstance(value, int):
         bits = value.bit_length()
         return value if bits <= _MOST_BITS else f"(an integer of {bits} bits)"
-    if isinstance(value, str):
-        # Halves of surrogate pairs would fail later, when the text is printed.
-        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
     if isinstance(value, bytes | bytearray):
         return f"({len(value)} bytes)"
     if isinstance(value, Global):

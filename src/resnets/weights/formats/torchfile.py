@@ -1,6 +1,7 @@
 """Files of torch.save: the zip layout of today and the row of pickles from before version 1.6."""
 
 import io
+import re
 import struct
 import zipfile
 from pathlib import Path
@@ -10,12 +11,16 @@ import torch
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.weights.formats.archive import read_stored
+from resnets.weights.formats.allowance import Allowance
+from resnets.weights.formats.archive import MEMBER_BYTES, read_stored
 from resnets.weights.formats.pickled import Storage
-from resnets.weights.formats.plain import Allowance, StorageLoader, plain_tree
+from resnets.weights.formats.plain import StorageLoader, plain_tree
 from resnets.weights.formats.unpickle import Unpickled, unpickle
 
-LEGACY_START = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # a pickled magic number
+# A pickled magic number, by protocol 2 or 3, or by 4 or 5 in a frame of 13 bytes
+LEGACY_START = re.compile(
+    rb"\x80([\x02\x03]|[\x04\x05]\x95\x0d\x00{7})\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19\."
+)
 _LEGACY_VERSION = 1001
 
 
@@ -42,10 +47,10 @@ class Window:
         self.ended |= not line.endswith(b"\n")
         return line
 
-    def unpickle(self) -> Unpickled:
+    def unpickle(self, allowance: Allowance) -> Unpickled:
         """Return what the pickle that starts here holds."""
         try:
-            return unpickle(self)
+            return unpickle(self, allowance)
         except CheckpointError:
             raise
         except Exception:
@@ -63,6 +68,7 @@ def truncated(size: int, expected: int | None = None) -> CheckpointError:
 def read_zip(archive: zipfile.ZipFile, file_size: int) -> Any:
     """Return the tree of a zip archive as torch.save writes it since version 1.6."""
     allowance = Allowance(file_size)
+    allowance.take(MEMBER_BYTES * len(archive.infolist()))
     members = {member.filename: member for member in archive.infolist()}
     pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(pickles) != 1:
@@ -72,11 +78,11 @@ def read_zip(archive: zipfile.ZipFile, file_size: int) -> Any:
         )
     root = pickles[0].removesuffix("data.pkl")
     order = members.get(f"{root}byteorder")
-    if order and bytes(read_stored(archive, order, allowance).tolist()) != b"little":
+    if order and read_stored(archive, order, allowance).numpy().tobytes() != b"little":
         raise _big_endian()
     # The pickle outlives the storages' reading, so it is bytes and not a part of the file.
     pickle = read_stored(archive, members[pickles[0]], allowance).numpy().tobytes()
-    value = Window(io.BytesIO(pickle), len(pickle)).unpickle().value
+    value = Window(io.BytesIO(pickle), len(pickle)).unpickle(allowance).value
 
     def load(storage: Storage) -> tuple[Tensor, torch.dtype]:
         if storage.data is not None:
@@ -97,7 +103,7 @@ def read_pickle(path: Path) -> Any:
     size = path.stat().st_size
     allowance = Allowance(size)
     with path.open("rb") as file:
-        value = Window(file, size).unpickle().value
+        value = Window(file, size).unpickle(allowance).value
 
     def load(storage: Storage) -> tuple[Tensor, torch.dtype]:
         return _load_embedded(storage, allowance)
@@ -121,17 +127,19 @@ def _open_legacy(file: BinaryIO, size: int, allowance: Allowance) -> tuple[Any, 
     then for each key the number of elements in 8 bytes and the elements.
     """
     window = Window(file, size)
-    window.unpickle()
-    if window.unpickle().value != _LEGACY_VERSION:
+    window.unpickle(allowance)
+    if window.unpickle(allowance).value != _LEGACY_VERSION:
         raise ValueError("an unknown version of PyTorch's old format")
-    system = window.unpickle().value
+    system = window.unpickle(allowance).value
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise _big_endian()
-    value, storages = window.unpickle()
-    keys = window.unpickle().value
+    value, storages = window.unpickle(allowance)
+    keys = window.unpickle(allowance).value
     places: dict[str, int] = {}
     position = file.tell()
     for key in keys:
+        if not isinstance(key, str):  # to hash it may take the interpreter's whole stack
+            raise ValueError("a storage without a name")
         places[key] = position
         position += 8 + _declared(storages[key])[1]
     if position > size:

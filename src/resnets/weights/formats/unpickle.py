@@ -7,16 +7,35 @@ this size in that storage". So a hostile file has nothing to reach, whatever opc
 
 import codecs
 import pickletools
+import re
+import sys
 import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from resnets.errors import CheckpointError
-from resnets.weights.formats.pickled import Global, Inert, Storage, find
+from resnets.weights.formats.allowance import Allowance
+from resnets.weights.formats.pickled import (
+    LONGEST_NAME,
+    MOST_ARGUMENTS,
+    Global,
+    Inert,
+    Storage,
+    find,
+    hashable,
+)
 
-# An opcode of one byte makes an object of at most about 130 bytes, so that this bounds memory. A
-# network of 1000 tensors needs about 30,000.
-_MOST_OPCODES = 500_000
+_MOST_OPCODES = 500_000  # in one pickle; a network of 1000 tensors needs about 30,000
+# The most memory that they take, beside what is read from the file
+_OPCODE_BYTES = 130
+_CALL_BYTES = 400
+_ITEM_BYTES = 150  # of an item in an argument, which may become a dict's
+_LONGEST_LINE = 1000  # of a number or a name; Python takes quadratic time for digits
+_LONGEST_TEXT = 1024**2  # with letters beyond Latin-1, which take up to four times their bytes
+_LONGEST_KEY = 100  # of a storage
+_MOST_INDEX = 2**32
+_WIDE_UTF8 = re.compile(rb"[\xc4-\xff]")
+_WIDE_ESCAPE = re.compile(rb"\\(u(?!00)|U)")
 _MARK = object()
 
 
@@ -37,19 +56,22 @@ class Unpickled(NamedTuple):
     storages: dict[str, Storage]
 
 
-def unpickle(stream: Stream) -> Unpickled:
-    """Read one pickle.
+def unpickle(stream: Stream, allowance: Allowance) -> Unpickled:
+    """Read one pickle; what it makes beside its own bytes is taken from ``allowance``.
 
     Raises CheckpointError for what is not allowed, and ValueError, TypeError, LookupError and the
     like for what is damaged.
     """
-    machine = _Machine()
+    machine = _Machine(allowance)
     for _ in range(_MOST_OPCODES):
+        allowance.take(_OPCODE_BYTES)
         code = stream.read(1)
         if not code:
             raise ValueError("the pickle ends before it is complete")
         name, read_argument = _OPCODES[code]
         argument = read_argument(stream)
+        if isinstance(argument, str) and not argument.isascii():
+            allowance.take(sys.getsizeof(argument))
         if name == "STOP":
             return Unpickled(machine.pop(), machine.storages)
         _STEPS[name](machine, argument)
@@ -62,7 +84,8 @@ def unpickle(stream: Stream) -> Unpickled:
 class _Machine:
     """The stack and the memo of one pickle; every method is an opcode."""
 
-    def __init__(self) -> None:
+    def __init__(self, allowance: Allowance) -> None:
+        self.allowance = allowance
         self.stack: list[Any] = []
         # A dict: a list would grow to the largest index that the file names.
         self.memo: dict[int, Any] = {}
@@ -88,6 +111,8 @@ class _Machine:
         self.stack.append(self.stack[-1])
 
     def put(self, index: int) -> None:
+        if not 0 <= index < _MOST_INDEX:  # wider integers can have one hash
+            raise ValueError("a place in the memo that cannot be")
         self.memo[index] = self.stack[-1]
 
     def memoize(self, _: Any) -> None:
@@ -135,33 +160,51 @@ class _Machine:
     # names and calls
 
     def load_name(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self.stack.append(find(f"{module}.{name}"))
+        self.find(*argument.split(" ", 1))
 
     def load_stacked_name(self, _: Any) -> None:
         name, module = self.pop(), self.pop()
         if not (isinstance(name, str) and isinstance(module, str)):
             raise ValueError("a name that is no text")
+        self.find(module, name)
+
+    def find(self, module: str, name: str) -> None:
+        # Judged before they are joined: both may be texts that are used again and again.
+        if len(module) + len(name) > LONGEST_NAME:
+            raise ValueError("a name that is longer than any is")
+        self.allowance.take(_CALL_BYTES + len(module) + len(name))
         self.stack.append(find(f"{module}.{name}"))
 
     def call(self, _: Any) -> None:
         arguments, function = self.pop(), self.pop()
-        self.stack.append(_call(function, arguments))
+        self.apply(function, arguments)
 
     def call_with_keywords(self, _: Any) -> None:
         keywords, arguments, function = self.pop(), self.pop(), self.pop()
         if keywords:
             raise ValueError("an object made with keywords")
-        self.stack.append(_call(function, arguments))
+        self.apply(function, arguments)
 
     def call_named(self, argument: str) -> None:
         arguments = self.pop_to_mark()
         self.load_name(argument)
-        self.stack.append(_call(self.pop(), tuple(arguments)))
+        self.apply(self.pop(), tuple(arguments))
 
     def call_marked(self, _: Any) -> None:
         function, *arguments = self.pop_to_mark()
-        self.stack.append(_call(function, tuple(arguments)))
+        self.apply(function, tuple(arguments))
+
+    def apply(self, function: Any, arguments: Any) -> None:
+        if not isinstance(function, Global) or not isinstance(arguments, tuple):
+            raise ValueError("a call of what is no function")
+        # What a function copies it copies from an argument, and that may be used again and again.
+        self.allowance.take(_CALL_BYTES)
+        for argument in arguments[:MOST_ARGUMENTS]:
+            if isinstance(argument, str):
+                self.allowance.take(len(argument))
+            elif isinstance(argument, list | tuple):
+                self.allowance.take(_ITEM_BYTES * len(argument))
+        self.stack.append(function.call(arguments))
 
     def build(self, _: Any) -> None:
         state = self.pop()
@@ -174,9 +217,11 @@ class _Machine:
 
     def load_storage(self, _: Any) -> None:
         identity = self.pop()
-        if not isinstance(identity, tuple) or len(identity) < 5 or identity[0] != "storage":
+        if not isinstance(identity, tuple) or not 5 <= len(identity) <= 6:
             raise ValueError("a reference outside the pickle that is no storage")
-        kind, key, view = identity[1], identity[2], identity[5:]
+        word, kind, key, _place, count, *view = identity
+        if word != "storage":
+            raise ValueError("a reference outside the pickle that is no storage")
         if any(part is not None for part in view):
             raise CheckpointError(
                 "it holds views of storages, which PyTorch stopped writing in 2018",
@@ -184,7 +229,9 @@ class _Machine:
             )
         if not isinstance(kind, Global) or kind.storage_type is None or not isinstance(key, str):
             raise ValueError("a storage of an unknown type")
-        storage = Storage(key, kind.storage_type, identity[4])
+        if len(key) > _LONGEST_KEY:
+            raise ValueError("a storage whose name is longer than any is")
+        storage = Storage(key, kind.storage_type, count)
         self.stack.append(self.storages.setdefault(key, storage))
 
     def refuse(self, _: Any) -> None:
@@ -195,12 +242,6 @@ class _Machine:
 
     def ignore(self, _: Any) -> None:
         pass
-
-
-def _call(function: Any, arguments: Any) -> Any:
-    if not isinstance(function, Global) or not isinstance(arguments, tuple):
-        raise ValueError("a call of what is no function")
-    return function.call(arguments)
 
 
 def _extend(target: Any, values: list[Any]) -> None:
@@ -217,9 +258,7 @@ def _set_items(target: Any, keys_and_values: list[Any]) -> None:
     if not isinstance(target, dict) or len(keys_and_values) % 2:
         raise ValueError(f"an item set in a {type(target).__name__}")
     for key, value in zip(keys_and_values[::2], keys_and_values[1::2], strict=True):
-        # Hashing a tuple that is nested deeply enough would overflow the interpreter's stack.
-        plain = isinstance(key, str | int | float | bytes | None)
-        target[key if plain else f"({type(key).__name__} {len(target)})"] = value
+        target[hashable(key, target)] = value
 
 
 def _read_python2_string(stream: Stream) -> str:
@@ -228,11 +267,69 @@ def _read_python2_string(stream: Stream) -> str:
         raise ValueError("a string without its quotes")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # escapes that Python 3 would write differently
-        return codecs.escape_decode(line[1:-2])[0].decode("latin-1")
+        # A view, as a slice would be one more copy of what may be a large array.
+        return codecs.escape_decode(memoryview(line)[1:-2])[0].decode("latin-1")
+
+
+def _text_reader(read_count: Callable[[Any], int]) -> Callable[[Stream], str]:
+    """Return what reads a text after its length, without a long one's letters growing fourfold."""
+
+    def read(stream: Stream) -> str:
+        count = read_count(stream)
+        data = stream.read(count)
+        if len(data) != count:
+            raise ValueError("a text that ends too soon")
+        _judge_text(data, _WIDE_UTF8)
+        return str(data, "utf-8", "surrogatepass")
+
+    return read
+
+
+def _read_escaped_text(stream: Stream) -> str:
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise ValueError("a text that ends too soon")
+    _judge_text(line, _WIDE_ESCAPE)
+    return str(memoryview(line)[:-1], "raw-unicode-escape")
+
+
+def _judge_text(data: bytes, wide: re.Pattern[bytes]) -> None:
+    if len(data) > _LONGEST_TEXT and wide.search(data):
+        raise CheckpointError(
+            f"it holds a text of {len(data):,} bytes, far more than a checkpoint needs",
+            hint="save only `model.state_dict()`",
+        )
+
+
+class _ShortLines:
+    """A stream for reading a number or a name that ends with its line."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def readline(self) -> bytes:
+        line = self.stream.readline()
+        if len(line) > _LONGEST_LINE:
+            raise ValueError("a number or a name that is longer than any is")
+        return line
+
+
+def _short(read: Callable[[Any], Any]) -> Callable[[Stream], Any]:
+    return lambda stream: read(_ShortLines(stream))
 
 
 def _nothing(_: Stream) -> None:
     return None
+
+
+# Pickletools' own reader of a STRING knows ASCII only.
+_TEXT_READERS: dict[str, Callable[[Any], Any]] = {
+    "STRING": _read_python2_string,
+    "UNICODE": _read_escaped_text,
+    "SHORT_BINUNICODE": _text_reader(pickletools.read_uint1),
+    "BINUNICODE": _text_reader(pickletools.read_uint4),
+    "BINUNICODE8": _text_reader(pickletools.read_uint8),
+}
 
 
 def _opcodes() -> dict[bytes, tuple[str, Callable[[Any], Any]]]:
@@ -240,8 +337,9 @@ def _opcodes() -> dict[bytes, tuple[str, Callable[[Any], Any]]]:
     table: dict[bytes, tuple[str, Callable[[Any], Any]]] = {}
     for opcode in pickletools.opcodes:
         reader = opcode.arg.reader if opcode.arg else _nothing
-        if opcode.name == "STRING":
-            reader = _read_python2_string  # pickletools' own knows ASCII only
+        if opcode.arg and opcode.arg.n == pickletools.UP_TO_NEWLINE:
+            reader = _short(reader)
+        reader = _TEXT_READERS.get(opcode.name, reader)
         table[opcode.code.encode("latin-1")] = (opcode.name, reader)
     return table
 
