@@ -45,7 +45,7 @@ def layer_responses(model: ResNet, images: Tensor) -> list[Measurement]:
 
     handles = [module.register_forward_hook(record(name)) for name, module in layers.items()]
     try:
-        with _mode(model, training=False), torch.no_grad():
+        with temporary_mode(model, training=False), torch.no_grad():
             model(images)
     finally:
         for handle in handles:
@@ -61,7 +61,7 @@ def gradient_norms(model: ResNet, images: Tensor, labels: Tensor) -> list[Measur
     """
     units = {name: m for name, m in model.named_modules() if isinstance(m, Block)}
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with _mode(model, training=True):
+    with temporary_mode(model, training=True):
         loss = F.cross_entropy(model(images), labels)
     parameters = [[p for p in unit.parameters() if p.requires_grad] for unit in units.values()]
     flat = torch.autograd.grad(loss, [p for unit in parameters for p in unit])
@@ -75,7 +75,8 @@ def gradient_norms(model: ResNet, images: Tensor, labels: Tensor) -> list[Measur
 
 
 @contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+def temporary_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put a model and all its modules into training or evaluation mode, and back at the end."""
     before = {module: module.training for module in model.modules()}
     model.train(training)
     try:

@@ -3,20 +3,22 @@
 import errno
 import json
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from resnets.errors import ResourceError
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write ``data`` to ``path``, whole or not at all; missing parent folders are made.
+@contextmanager
+def writing(path: Path) -> Iterator[BinaryIO]:
+    """Open ``path`` to be written piece by piece, whole or not at all; missing parents are made.
 
-    It goes to a temporary file beside ``path`` first, which is synced and renamed, so that after a
-    crash the old file or the new one is there. Raises ResourceError for a full disk or a folder
-    that cannot be written, and for a ``path`` that is no ordinary file, such as a device. A
-    symbolic link is written through.
+    It goes to a temporary file beside ``path`` first, which at the end is synced and renamed, so
+    that after a crash the old file or the new one is there. Raises ResourceError for a full disk or
+    a folder that cannot be written, and for a ``path`` that is no ordinary file, such as a device.
+    A symbolic link is written through.
     """
     path = path.resolve() if path.is_symlink() else path
     if path.exists() and not path.is_file():
@@ -26,7 +28,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -40,6 +42,12 @@ def write_bytes(path: Path, data: bytes) -> None:
     finally:
         with suppress(OSError):  # nothing to remove, or a parent that is no folder
             temporary.unlink()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write ``data`` to ``path``, whole or not at all, as `writing` does."""
+    with writing(path) as file:
+        file.write(data)
 
 
 def write_text(path: Path, text: str) -> None:

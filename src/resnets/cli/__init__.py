@@ -15,7 +15,9 @@ from resnets.cli import (
     data,
     diff,
     draw,
+    embed,
     evaluate,
+    features,
     inspect,
     models,
     predict,
@@ -43,6 +45,8 @@ app.add_typer(data.app, name="data")
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(features.features)
+app.command()(embed.embed)
 app.command()(report.report)
 app.command()(inspect.inspect)
 app.command()(verify.verify)

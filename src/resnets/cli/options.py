@@ -1,9 +1,12 @@
 """Options that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from resnets.nn import ResNet
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Root = Annotated[
@@ -20,3 +23,31 @@ Dialect = Annotated[
     str | None, typer.Option(help="Whose names a file uses, where that is not clear.")
 ]
 Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a training run.")]
+Source = Annotated[
+    str, typer.Option("--model", help="A run folder, a checkpoint, or a model's name.")
+]
+Weights = Annotated[
+    str | None, typer.Option(help="Weights for a model that is given by name.", metavar="FILE")
+]
+
+
+def chosen_model(model: str, weights: str | None) -> tuple["ResNet", bool]:
+    """Return the model that ``--model`` and ``--weights`` mean, and whether it has learnt anything.
+
+    Raises UsageError for a name that no model has, and CheckpointError for a bad file.
+    """
+    path = Path(model)
+    if weights is None and (path.exists() or path.suffix or len(path.parts) > 1):
+        from resnets.create import open_model
+
+        return open_model(path), True
+    from resnets.zoo import get_spec
+
+    spec = get_spec(model)  # before torch takes its seconds to load
+    import torch
+
+    from resnets.create import create_model
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # fresh weights are the same every time
+        return create_model(spec, weights=weights).eval(), weights is not None

@@ -7,11 +7,12 @@ from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
 from resnets import wording
 from resnets.errors import UsageError
 from resnets.files import write_text
+from resnets.page import environment
 from resnets.papers.tables import published
 from resnets.report import comparison, plots
 from resnets.report.runs import Mistake, RunRecord, read_run
@@ -47,28 +48,10 @@ def _distinct(runs: Sequence[Path]) -> list[Path]:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("resnets.report", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    for function in (
-        wording.count,
-        wording.duration,
-        wording.moment,
-        wording.percent,
-        wording.plural,
-        wording.rate,
-        wording.short,
-        headline,
-        is_small,
-        layers,
-        unbroken,
-    ):
-        environment.filters[function.__name__] = function
-    return environment
+    found = environment("resnets.report")
+    for function in (headline, is_small, layers, unbroken):
+        found.filters[function.__name__] = function
+    return found
 
 
 def _run_page(run: RunRecord) -> str:

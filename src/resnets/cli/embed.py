@@ -1,0 +1,103 @@
+"""`resnets embed`: a folder of pictures as one table of embeddings."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnets.cli.options import Device, Json, Source, Weights, chosen_model
+from resnets.cli.output import print_json, say
+from resnets.errors import DataError, UsageError
+from resnets.wording import plural
+
+SECONDS = 30.0  # between lines of progress where there is no terminal
+
+
+def embed(
+    folder: Annotated[Path, typer.Argument(help="A folder of pictures.", metavar="DIR")],
+    model: Source,
+    weights: Weights = None,
+    out: Annotated[Path, typer.Option(help="The table: .npz or .parquet.")] = Path(
+        "embeddings.npz"
+    ),
+    normalize: Annotated[
+        bool, typer.Option("--normalize", help="Scale each embedding to length 1.")
+    ] = False,
+    batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1, max=128)] = 32,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew what was begun differently.")
+    ] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+) -> None:
+    """Write what the classifier reads of every picture, its embedding, to a table with the paths.
+
+    It may be stopped at any time: the same command goes on where it was. Pictures that cannot be
+    read are reported, listed beside the table and left out; the exit code is then 3.
+
+    \b
+    Examples:
+      resnets embed photos/ --model runs/photos-resnet18
+      resnets embed photos/ --model resnet50 --weights resnet50.safetensors --out photos.parquet
+    """
+    from resnets.embedding import check_table, embed_folder
+
+    check_table(out)
+    network, learnt = chosen_model(model, weights)
+    if not learnt:
+        raise UsageError(
+            f"{model}: a name alone has fresh weights, whose embeddings mean nothing",
+            hint="give --weights, or a run folder as --model",
+        )
+    from resnets.device import choose_device
+
+    progress = _Progress()
+    table = embed_folder(
+        network.to(choose_device(device)),
+        folder,
+        out,
+        normalize=normalize,
+        batch_size=batch_size,
+        overwrite=overwrite,
+        on_progress=progress.show,
+        on_broken=progress.broken,
+    )
+    progress.clear()
+    if table.resumed:
+        say(f"{plural(table.resumed, 'picture')} had been done before a stop")
+    if table.broken:
+        say(f"left out and listed in {table.broken_list}: {plural(len(table.broken), 'picture')}")
+    if as_json:
+        print_json(table.to_dict())
+    else:
+        print(
+            f"{table.path}   {plural(table.pictures, 'picture')}, {table.channels:,} numbers each"
+        )
+    if table.broken:
+        raise typer.Exit(3)
+
+
+class _Progress:
+    """How far it is, on stderr: one line that changes at a terminal, a line at times elsewhere."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self.last = time.monotonic()
+
+    def show(self, done: int, total: int) -> None:
+        line = f"{done:,} of {total:,} pictures"
+        if self.terminal:
+            print(f"\r{line}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self.last > SECONDS:
+            say(line)
+            self.last = time.monotonic()
+
+    def broken(self, error: DataError) -> None:
+        self.clear()
+        say(f"error: {error.message}\n hint: {error.hint}")
+
+    def clear(self) -> None:
+        if self.terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

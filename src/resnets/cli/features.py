@@ -1,0 +1,32 @@
+"""`resnets features`: a page about what a network sees in a picture."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resnets.cli.options import Source, Weights, chosen_model
+
+
+def features(
+    image: Annotated[Path, typer.Argument(help="A picture.")],
+    model: Source,
+    weights: Weights = None,
+    top: Annotated[int, typer.Option(help="How many classes to look for.", min=1)] = 3,
+    out: Annotated[Path, typer.Option(help="The page.")] = Path("features.html"),
+) -> None:
+    """Show what a network sees: the maps of every stage, and where it finds its classes.
+
+    The page is one HTML file. Where a class is found is Grad-CAM's answer (Selvaraju et al. 2017),
+    for the most probable classes. A model given by name alone has fresh weights.
+
+    \b
+    Examples:
+      resnets features holiday.jpg --model runs/photos-resnet18
+      resnets features holiday.jpg --model resnet50 --weights resnet50.safetensors --top 5
+    """
+    network, learnt = chosen_model(model, weights)
+    from resnets.features import write_features
+
+    source = weights or model
+    print(write_features(network, image, out, top=top, learnt=learnt, source=source))

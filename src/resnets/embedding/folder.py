@@ -1,0 +1,200 @@
+"""From a folder of pictures to a table of embeddings, in constant memory, going on after a stop."""
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnets.analysis import temporary_mode
+from resnets.data.dataset import Skipped
+from resnets.data.images import PictureError, printable
+from resnets.data.preprocess import Preprocess
+from resnets.data.scan import pictures_in
+from resnets.embedding.chunks import Chunk, Chunks
+from resnets.embedding.table import check_table, write_table
+from resnets.errors import CheckpointError, NonFiniteError
+from resnets.files import write_json
+from resnets.nn import ResNet
+
+CHUNK = 128  # pictures; what a kill costs at most
+_WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What ``embed_folder`` made: the table, and what it could not read."""
+
+    path: Path
+    pictures: int  # rows of the table
+    channels: int  # numbers in each row
+    resumed: int  # pictures that an earlier call, which was stopped, had done
+    broken: tuple[Skipped, ...]
+    broken_list: Path | None  # the file that lists them
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able record."""
+        return {
+            "path": str(self.path),
+            "pictures": self.pictures,
+            "channels": self.channels,
+            "resumed": self.resumed,
+            "broken": len(self.broken),
+            "broken_list": str(self.broken_list) if self.broken_list else None,
+        }
+
+
+def embed_folder(
+    model: ResNet,
+    folder: str | Path,
+    out: str | Path,
+    *,
+    normalize: bool = False,
+    batch_size: int = 32,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_broken: Callable[[PictureError], None] = lambda error: None,
+) -> Embedded:
+    """Write ``model.embed`` of every picture below a folder to a table, in the order of its paths.
+
+    ``out`` ends in .npz or .parquet. In memory are the paths, a batch, and some thousand rows; what
+    is done lies in a hidden folder beside ``out`` until the table is whole. After a stop of any
+    kind the same call goes on and ends with the same bytes. Pictures that cannot be read have no
+    row; they are listed in OUT.broken.json.
+
+    ``on_progress`` is called with how many pictures of how many are done, ``on_broken`` with the
+    error of each broken picture when it is met. Raises UsageError for another ending, and when what
+    was stopped had another model, other pictures or other options, unless ``overwrite`` lets it
+    begin anew; DataError for a folder without pictures; CheckpointError for a model without
+    preprocessing; NonFiniteError for embeddings that are NaN or infinite; ResourceError.
+    """
+    folder, out = Path(folder), Path(out)
+    check_table(out)
+    embedder = _Embedder(model, _root(folder), normalize, batch_size, on_broken)
+    names = [file.relative_to(embedder.root).as_posix() for file in pictures_in(folder)]
+    job = {
+        "weights or preprocessing": _model_digest(model, embedder.preprocess),
+        "pictures": _pictures_digest(embedder.root, names),
+        "normalize": normalize,
+        "batch size": batch_size,  # on both of these the last bits of a result may depend
+        "device": embedder.device.type,
+    }
+    chunks = Chunks.open(out.with_name(f".{out.name}.partial"), job, overwrite=overwrite)
+
+    broken: dict[int, str] = {}
+    resumed = 0
+    starts = range(0, len(names), CHUNK)
+    for start in starts:
+        some = names[start : start + CHUNK]
+        chunk = chunks.read(start)
+        if chunk is None:
+            chunk = embedder.chunk(some)
+            chunks.write(start, chunk)
+        else:
+            resumed += len(some)
+        broken |= {start + row: reason for row, reason in chunk.broken.items()}
+        on_progress(start + len(some), len(names))
+
+    skipped = tuple(Skipped(printable(names[i]), reason) for i, reason in broken.items())
+    broken_list = _list_broken(out, skipped)
+    rows = [printable(name) for i, name in enumerate(names) if i not in broken]
+    channels = model.spec.channels[-1]
+    write_table(out, rows, channels, (chunks.embeddings(start) for start in starts))
+    chunks.remove()
+    return Embedded(out, len(rows), channels, resumed, skipped, broken_list)
+
+
+class _Embedder:
+    """Reads pictures and embeds them, batch by batch."""
+
+    def __init__(
+        self,
+        model: ResNet,
+        root: Path,
+        normalize: bool,
+        batch_size: int,
+        on_broken: Callable[[PictureError], None],
+    ) -> None:
+        if not isinstance(model.preprocess, Preprocess):
+            raise CheckpointError(
+                "the model has no preprocessing", hint="open it from its run folder"
+            )
+        self.model, self.preprocess = model, model.preprocess
+        self.root, self.normalize, self.batch_size = root, normalize, batch_size
+        self.on_broken = on_broken
+        self.device = next(model.parameters()).device
+
+    def chunk(self, names: Sequence[str]) -> Chunk:
+        """Return the embeddings of some pictures, and which of them are broken."""
+        parts = [torch.empty(0, self.model.spec.channels[-1])]
+        broken: dict[int, str] = {}
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            for start in range(0, len(names), self.batch_size):
+                read = list(pool.map(self._read, names[start : start + self.batch_size]))
+                for row, answer in enumerate(read, start):
+                    if isinstance(answer, PictureError):
+                        broken[row] = answer.reason
+                        self.on_broken(answer)
+                if good := [answer for answer in read if isinstance(answer, Tensor)]:
+                    parts.append(self._embed(torch.cat(good)))
+        return Chunk(torch.cat(parts), broken)
+
+    def _read(self, name: str) -> Tensor | PictureError:
+        try:
+            return self.preprocess(self.root / name)
+        except PictureError as error:
+            return error
+
+    def _embed(self, images: Tensor) -> Tensor:
+        with temporary_mode(self.model, training=False), torch.no_grad():
+            found = self.model.embed(images.to(self.device), self.normalize).float().cpu()
+        if not found.isfinite().all():
+            raise NonFiniteError(
+                "an embedding is NaN or infinite", hint="the model's weights have diverged"
+            )
+        return found
+
+
+def _root(folder: Path) -> Path:
+    """Return what paths in the table are relative to; a single picture stands in its own folder."""
+    whole = folder.resolve()
+    return whole.parent if whole.is_file() else whole
+
+
+def _model_digest(model: ResNet, preprocess: Preprocess) -> str:
+    """Return the SHA-256 of what decides an embedding: architecture, weights, preprocessing."""
+    function = {**model.spec.to_dict(), "name": None, "preprocess": preprocess.to_dict()}
+    digest = hashlib.sha256(json.dumps(function, sort_keys=True).encode())
+    for name, tensor in model.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _pictures_digest(root: Path, names: Sequence[str]) -> str:
+    """Return the SHA-256 of the pictures' paths, sizes and times of change."""
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            status = (root / name).stat()
+            facts = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0"
+        except OSError:  # a link to nothing: broken, and told so when its turn comes
+            facts = f"{name}\0\0\0"
+        digest.update(facts.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
+
+
+def _list_broken(out: Path, broken: Sequence[Skipped]) -> Path | None:
+    """Write the list of broken pictures beside the table; without any, remove an earlier list."""
+    path = out.with_name(f"{out.name}.broken.json")
+    if not broken:
+        path.unlink(missing_ok=True)
+        return None
+    write_json(path, [vars(picture) for picture in broken])
+    return path

@@ -1,0 +1,86 @@
+"""Maps and pictures that stand inside a page as ``data:`` addresses."""
+
+import base64
+import io
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import colormaps
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+# Dark to bright in equal steps, with and without colour vision; the second keeps apart from white.
+SCALE, GLOW = "magma", "plasma"
+SHARP = 96  # pixels; what is smaller is enlarged with its pixels as squares
+OPACITY = 0.8  # of the brightest spot over a picture
+DIMMED = 0.8  # the picture under it
+
+
+def picture_url(pixels: Tensor) -> str:
+    """Return a picture, uint8 (C, H, W) with 1 or 3 channels, as a ``data:`` address."""
+    return _data_url(Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy()))
+
+
+def map_url(values: Tensor) -> str:
+    """Return a map (H, W) in colours from zero, or its least value if that is lower, to the most.
+
+    One pixel for each position.
+    """
+    low, high = min(0.0, float(values.min())), float(values.max())
+    scaled = (values.double() - low) / ((high - low) or 1)
+    image = Image.fromarray((255 * scaled).round().byte().numpy(), "L")
+    image.putpalette(_palette(SCALE).tobytes())
+    return _data_url(image)
+
+
+def overlay_url(pixels: Tensor, heat: Tensor) -> str:
+    """Return a picture, uint8 (C, H, W), in dark grey with a map (H, W) >= 0 glowing on it.
+
+    The map is scaled to its greatest value and stretched smoothly over the picture; a small
+    picture is enlarged by a whole factor first. A map of zeros leaves the picture bare.
+    """
+    factor = -(-2 * SHARP // max(pixels.shape[1:])) if is_small(pixels.shape[1:]) else 1
+    grey = pixels.float().mean(0).repeat_interleave(factor, 0).repeat_interleave(factor, 1)
+    strength = stretched(heat.float() / (float(heat.max()) or 1), grey.shape)[..., None]
+    # Not from the palette's dark end, which would look like shade.
+    colours = torch.from_numpy(_palette(GLOW)[(60 + 195 * strength[..., 0]).byte().numpy()])
+    alpha = OPACITY * strength**0.7
+    mixed = (1 - alpha) * DIMMED * grey[..., None] + alpha * colours
+    return _data_url(Image.fromarray(mixed.round().byte().numpy()), "JPEG")
+
+
+def stretched(values: Tensor, size: Sequence[int]) -> Tensor:
+    """Return a map (H, W) enlarged to ``size`` by bilinear interpolation, within 0 and 1."""
+    grown = F.interpolate(values[None, None], tuple(size), mode="bilinear", align_corners=False)
+    return grown[0, 0].clamp(0, 1)
+
+
+def is_small(size: Sequence[int]) -> bool:
+    """Say whether a picture (H, W) is so small that its pixels should be shown as squares."""
+    return max(size) <= SHARP
+
+
+def scale_colours() -> list[str]:
+    """Return some colours of the scale, from zero to the most, as a style sheet writes them."""
+    return [f"#{bytes(colour).hex()}" for colour in _palette(SCALE)[::51]]
+
+
+@cache
+def _palette(name: str) -> NDArray[np.uint8]:
+    """Return 256 colours (256, 3)."""
+    colours: NDArray[np.uint8] = colormaps[name](np.arange(256), bytes=True)[:, :3]
+    return np.ascontiguousarray(colours)
+
+
+def _data_url(image: Image.Image, kind: str = "PNG") -> str:
+    buffer = io.BytesIO()
+    if kind == "JPEG":  # a quarter of the size, for what is no measurement
+        image.save(buffer, kind, quality=90, subsampling=0)
+    else:
+        image.save(buffer, kind, optimize=True)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/{kind.lower()};base64,{encoded}"
