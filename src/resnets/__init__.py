@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from resnets.backbones import create_backbone as create_backbone
     from resnets.create import create_model as create_model
     from resnets.create import open_model as open_model
     from resnets.errors import ResnetsError as ResnetsError
     from resnets.experiment import train as train
     from resnets.hub import HubResNet as HubResNet
+    from resnets.nn import Backbone as Backbone
     from resnets.nn import ResNet as ResNet
     from resnets.prediction import predict as predict
     from resnets.profiling import profile as profile
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
     from resnets.zoo import list_models as list_models
 
 _HOME = {
+    "Backbone": "nn",
     "HubResNet": "hub",
     "ResNet": "nn",
     "ResnetsError": "errors",
     "Spec": "spec",
+    "create_backbone": "backbones",
     "create_model": "create",
     "get_spec": "zoo",
     "list_models": "zoo",

@@ -13,7 +13,7 @@ from resnets.weights import catalog
 from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
 from resnets.weights.fetch import fetch
 from resnets.weights.fit import Head
-from resnets.weights.load import load_checkpoint, load_weights
+from resnets.weights.load import load_checkpoint
 from resnets.weights.passport import Passport
 from resnets.weights.report import LoadReport
 from resnets.zoo import get_spec
@@ -44,29 +44,36 @@ def create_model(
                 f'create_model: unknown option "{option}"',
                 hint=f"did you mean {close}?" if close else f"options are {', '.join(names)}",
             )
-    entry = _published(spec.name, weights)
+    entry = published(spec.name, weights)
     if entry:
         spec = replace(spec, num_classes=len(entry.classes), **entry.changes)
     network = ResNet(replace(spec, **options))
     network.preprocess = identity(network.spec.in_channels, network.spec.image_size)
-    if entry:
-        checkpoint = open_checkpoint(fetch(entry, report=_say), entry=entry)
-        dropped = not entry.head or network.spec.num_classes != spec.num_classes
+    if weights is not None:
+        network.preprocess = None  # unless the checkpoint says
+        dropped = entry and (not entry.head or network.spec.num_classes != spec.num_classes)
+        checkpoint = open_weights(weights, network.spec, entry)
         load_checkpoint(network, checkpoint, head=head or ("drop" if dropped else "error"))
-    elif weights is not None:
-        network.preprocess = None  # unless the file says
-        load_weights(network, weights, head=head or "error")
     return network
 
 
-def _published(model: str, weights: Source | None) -> catalog.Entry | None:
-    """Return the published weights that are meant; None for a file or a state dict."""
+def published(model: str, weights: Source | None) -> catalog.Entry | None:
+    """Return the published weights that are meant; None for a file or a state dict.
+
+    Raises UsageError for a name that no weights of the model have.
+    """
     if not isinstance(weights, str) or Path(weights).exists():
         return None
     provider, _, rest = weights.partition(".")
     known = {entry.name.partition(".")[0] for entry in catalog.entries()}
     is_name = provider in known or not (rest or "/" in weights)
     return catalog.find(model, weights) if is_name else None
+
+
+def open_weights(weights: Source, spec: Spec, entry: catalog.Entry | None) -> Checkpoint:
+    """Return the checkpoint of a file or state dict, or of published weights, which are fetched."""
+    source = fetch(entry, report=_say) if entry else weights
+    return open_checkpoint(source, spec=spec, entry=entry)
 
 
 def _say(line: str) -> None:

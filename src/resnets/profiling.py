@@ -14,10 +14,9 @@ from torch import Tensor, nn
 
 from resnets.nn import ResNet
 from resnets.nn.blocks import Block
+from resnets.nn.view import View, on_main_path
 from resnets.spec import Spec
 from resnets.zoo import get_spec
-
-SIDE_PATHS = {"downsample", "join", "se"}
 
 
 @dataclass(frozen=True)
@@ -140,18 +139,15 @@ def _run(network: nn.Module, x: Tensor) -> list[_Layer]:
 
 def _stages(network: ResNet, layers: list[_Layer]) -> list[StageCost]:
     stages: list[StageCost] = []
-    field, jump = 1, 1  # jump: the distance in the input between neighbouring outputs
+    seen = View()
     names = ["conv1", *(f"layer{i + 1}" for i in range(len(network.spec.depths))), "fc"]
     for name in names:
         members = {"conv1": ("conv1", "bn1", "maxpool"), "fc": ("norm", "fc")}.get(name, (name,))
         mine = [layer for layer in layers if layer.name.split(".")[0] in members]
         # The residual branch sees more than the shortcut beside it; gates see what it sees.
-        path = [layer for layer in mine if not SIDE_PATHS & set(layer.name.split("."))]
+        path = [layer for layer in mine if on_main_path(layer.name)]
         for layer in path:
-            if isinstance(layer.module, nn.Conv2d | nn.MaxPool2d):
-                kernel, stride = (_side(layer.module, key) for key in ("kernel_size", "stride"))
-                field += (kernel - 1) * jump
-                jump *= stride
+            seen = seen.through(layer.module)
         blocks = sum(isinstance(m, Block) for m in network.get_submodule(name).children())
         # The last block shows the stage's layers without the first one's stride.
         shown = path[len(path) // blocks * (blocks - 1) :] if blocks else path
@@ -166,12 +162,7 @@ def _stages(network: ResNet, layers: list[_Layer]) -> list[StageCost]:
                 ),
                 macs=sum(layer.macs for layer in mine),
                 activations=sum(layer.activations for layer in mine),
-                receptive_field=field,
+                receptive_field=seen.field,
             )
         )
     return stages
-
-
-def _side(module: nn.Module, name: str) -> int:
-    value = getattr(module, name)
-    return int(value[0] if isinstance(value, tuple) else value)

@@ -101,6 +101,8 @@ class Spec:
     # "same": as TensorFlow pads; at stride 2 it pads bottom and right only.
     padding: Literal["symmetric", "same"] = "symmetric"
     output_stride: int = 32  # of an ImageNet net: 16 and 8 dilate the last stages instead
+    # Chen et al. 2017, sec. 3.3: what each block of the last stage multiplies its dilation by.
+    multi_grid: tuple[int, ...] = ()
 
     drop_path: float = 0.0  # Huang et al. 2016: of the last block; falls linearly to the first
     dropout: float = 0.0  # before the classifier
@@ -129,6 +131,12 @@ class Spec:
                 raise SpecError(f"spec: {name} must be at least 0 and below 1")
         self._check_groups()
         self._check_shortcut()
+        if self.multi_grid and len(self.multi_grid) != self.depths[-1]:
+            raise SpecError(
+                f"spec: multi_grid has {len(self.multi_grid)} units for the last stage's "
+                f"{self.depths[-1]} blocks",
+                hint="give one unit a block, such as 1, 2, 4",
+            )
         if self.output_stride not in (8, 16, 32):
             raise SpecError(f"spec: output_stride is {self.output_stride}", hint="8, 16 or 32")
 

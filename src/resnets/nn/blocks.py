@@ -25,13 +25,20 @@ class Place:
     in_channels: int
     stride: int
     dilation: int  # of the block's 3x3 convolutions
-    first_dilation: int  # of the convolution that would carry the stride
+    first_dilation: int  # of the 3x3 that would carry the stride
     drop_path: float
+    replaced_stride: int = 1  # what dilation stands in for
+    input_dilation: int = 1  # how far apart what were neighbours are in the block's input
 
     @property
     def is_first(self) -> bool:
         """Whether it is the very first block."""
         return self.stage == self.position == 0
+
+    @property
+    def undilated_stride(self) -> int:
+        """The stride that it has, or would have if dilation did not replace it."""
+        return self.stride * self.replaced_stride
 
 
 class Block(nn.Module):
@@ -63,7 +70,14 @@ class Block(nn.Module):
             self.drop_path = DropPath(place.drop_path)
             residual += ("drop_path",)
         self.sequence = residual
-        self.downsample = matching(spec, place.in_channels, self.out_channels, place.stride)
+        self.downsample = matching(
+            spec,
+            place.in_channels,
+            self.out_channels,
+            place.stride,
+            undilated_stride=place.undilated_stride,
+            dilation=place.input_dilation,
+        )
         self.join = joining(spec, self.out_channels)
 
     def convolutions(self, spec: Spec, place: Place) -> list[nn.Conv2d]:
@@ -102,7 +116,8 @@ def sequences(
         steps[0], lead = "raw_activation", 1
     if place.is_first and spec.stem_activation:  # the stem has done it
         return (), tuple(steps[lead:]), ()
-    projects = is_projection(spec, place.in_channels, spec.channels[place.stage], place.stride)
+    channels, stride = spec.channels[place.stage], place.undilated_stride
+    projects = is_projection(spec, place.in_channels, channels, stride)
     shared = (projects and spec.projection_input == "activated") or (
         place.is_first and spec.first_shortcut_input == "activated"
     )
@@ -132,13 +147,13 @@ class BottleneckBlock(Block):
     def convolutions(self, spec: Spec, place: Place) -> list[nn.Conv2d]:
         """Return the three convolutions; which one carries the stride is the spec's choice."""
         width, out = spec.inner_width(place.stage), spec.channels[place.stage]
-        one, three = (place.stride, 1) if spec.bottleneck_stride == "1x1" else (1, place.stride)
+        one, three, dilation = 1, place.stride, place.first_dilation
+        if spec.bottleneck_stride == "1x1":  # so that the 3x3 sees what the stride has thinned out
+            one, three, dilation = place.stride, 1, place.dilation
         last = spec.activation_order != "preactivation"
         return [
             convolution(spec, place.in_channels, width, 1, one),
-            convolution(
-                spec, width, width, 3, three, groups=spec.groups, dilation=place.first_dilation
-            ),
+            convolution(spec, width, width, 3, three, groups=spec.groups, dilation=dilation),
             convolution(spec, width, out, 1, norm_follows=last),
         ]
 

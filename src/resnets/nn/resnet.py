@@ -1,18 +1,22 @@
-"""The network of a spec: stem, stages, head, and how its weights start."""
+"""The network of a spec: trunk and head, and how its weights start."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnets.nn.blocks import BLOCKS, Block, Place
+from resnets.nn.blocks import Block
+from resnets.nn.freezing import FixedBatchNorm2d
 from resnets.nn.layers import activation, normalisation
+from resnets.nn.levels import FeatureInfo, feature_info
 from resnets.nn.shortcuts import ShortcutGate
-from resnets.nn.stems import stem_convolution, stem_pool
+from resnets.nn.trunk import Trunk
 from resnets.spec import Spec
 
 
-class ResNet(nn.Module):
+class ResNet(Trunk):
     """A residual (or plain) network, (N, in_channels, H, W) to logits (N, num_classes).
 
     State-dict keys are torchvision's where it has such nets. ``preprocess`` turns pictures into the
@@ -23,30 +27,15 @@ class ResNet(nn.Module):
     classes: tuple[str, ...] = ()
 
     def __init__(self, spec: Spec) -> None:
-        super().__init__()
-        self.spec = spec
-        # He et al. 2016, appendix: pre-activation nets leave the stem's activation to the first
-        # block, and activate once more after the last addition.
-        pre = spec.activation_order == "preactivation"
-        stem_norm = not pre or spec.stem_activation
-        stem_activation = not spec.preactivated or spec.stem_activation
-        self.conv1 = stem_convolution(spec)
-        self.bn1 = normalisation(spec, spec.stem_width) if stem_norm else nn.Identity()
-        self.activation = activation(spec) if stem_activation else nn.Identity()
-        self.maxpool = stem_pool(spec)
-        for stage, blocks in enumerate(build_stages(spec)):
-            self.add_module(f"layer{stage + 1}", blocks)
-        self.norm = normalisation(spec, spec.channels[-1]) if pre else nn.Identity()
+        super().__init__(spec)
+        # He et al. 2016, appendix: activated once more after the last addition.
+        last = spec.activation_order == "preactivation"
+        self.norm = normalisation(spec, spec.channels[-1]) if last else nn.Identity()
         self.last_activation = activation(spec) if spec.preactivated else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(spec.dropout) if spec.dropout else nn.Identity()
         self.fc = nn.Linear(spec.channels[-1], spec.num_classes)
         initialise(self, zero_init_residual=spec.zero_init_residual)
-
-    @property
-    def stages(self) -> list[nn.Module]:
-        """The stages, first to last: ``layer1``, ``layer2``, and so on."""
-        return [self.get_submodule(f"layer{i + 1}") for i in range(len(self.spec.depths))]
 
     def forward_features(self, x: Tensor) -> Tensor:
         """Return the last stage's output, activated, (N, C, H/32, W/32) for ImageNet nets."""
@@ -55,42 +44,53 @@ class ResNet(nn.Module):
             x = stage(x)
         return self.last_activation(self.norm(x))  # type: ignore[no-any-return]
 
-    def forward_head(self, x: Tensor) -> Tensor:
-        """Return logits (N, num_classes) of the last stage's output (N, C, H, W)."""
-        return self.fc(self.dropout(self.avgpool(x).flatten(1)))  # type: ignore[no-any-return]
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """Return logits (N, num_classes) of the last stage's output (N, C, H, W).
+
+        ``pre_logits`` leaves the classifier out: pooled features (N, C).
+        """
+        pooled = self.dropout(self.avgpool(x).flatten(1))
+        return pooled if pre_logits else self.fc(pooled)  # type: ignore[no-any-return]
+
+    def embed(self, x: Tensor, normalize: bool = False) -> Tensor:
+        """Return what the classifier reads, (N, C); each row of length 1 with ``normalize``."""
+        pooled: Tensor = self.avgpool(self.forward_features(x)).flatten(1)
+        return F.normalize(pooled) if normalize else pooled
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, num_classes)."""
         return self.forward_head(self.forward_features(x))
 
+    def get_classifier(self) -> nn.Module:
+        """Return the last layer, (N, C) to (N, num_classes)."""
+        return self.fc
 
-def build_stages(spec: Spec) -> list[nn.Sequential]:
-    """Return the stages; beyond ``output_stride`` they dilate instead of shrinking the maps."""
-    stages = []
-    in_channels, total = spec.stem_width, sum(spec.depths)
-    reached = 1 if spec.stem == "3x3" else 2 if spec.stem_pool == "none" else 4
-    dilation, done = 1, 0
-    for stage, channels in enumerate(spec.channels):
-        blocks: list[Block] = []
-        for position, stride in enumerate(spec.strides(stage)):
-            first_dilation = dilation
-            if stride > 1 and reached * stride > spec.output_stride:
-                dilation, stride = dilation * stride, 1
-            reached *= stride
-            done += 1
-            place = Place(
-                stage=stage,
-                position=position,
-                in_channels=in_channels,
-                stride=stride,
-                dilation=dilation,
-                first_dilation=first_dilation,
-                drop_path=spec.drop_path * done / total,
+    def reset_classifier(self, num_classes: int) -> None:
+        """Give the model a fresh classifier; ``classes`` no longer hold.
+
+        0 leaves it without one, so that it returns pooled features (N, C); its spec, which has no
+        such number, keeps the last.
+        """
+        old = next(self.parameters())
+        classifier: nn.Module = nn.Identity()
+        if num_classes:
+            self.spec = replace(self.spec, num_classes=num_classes)
+            classifier = nn.Linear(
+                self.num_features, num_classes, device=old.device, dtype=old.dtype
             )
-            blocks.append(BLOCKS[spec.block](spec, place))
-            in_channels = channels
-        stages.append(nn.Sequential(*blocks))
-    return stages
+            nn.init.zeros_(classifier.bias)
+        self.add_module("fc", classifier)
+        self.classes = ()
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last stage, which the classifier reads."""
+        return self.spec.channels[-1]
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """The levels of the trunk as timm lists them: channels, reduction, module."""
+        return feature_info(self)
 
 
 def initialise(model: nn.Module, *, zero_init_residual: bool = False) -> None:
@@ -106,7 +106,7 @@ def initialise(model: nn.Module, *, zero_init_residual: bool = False) -> None:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.BatchNorm2d | nn.GroupNorm):
+        elif isinstance(module, nn.BatchNorm2d | FixedBatchNorm2d | nn.GroupNorm):
             nn.init.ones_(module.weight)
             nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):

@@ -28,8 +28,38 @@ class ZeroPad(nn.Module):
         return f"before={self.before}, after={self.after}, stride={self.stride}"
 
 
+class DilatedAverage(nn.Module):
+    """Option D's 2x2 average where dilation replaces its stride: the same averages, everywhere.
+
+    (N, C, H, W) to (N, C, H, W); the averaged pixels are ``dilation`` apart, and those outside the
+    picture do not count.
+    """
+
+    def __init__(self, dilation: int) -> None:
+        super().__init__()
+        self.dilation = dilation
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the averages."""
+        inside = torch.ones_like(x[:1, :1])
+        return self._sum(x) / self._sum(inside)
+
+    def _sum(self, x: Tensor) -> Tensor:
+        height, width = x.shape[2:]
+        padded = F.pad(x, (0, self.dilation, 0, self.dilation))
+        rows = padded[:, :, :height] + padded[:, :, self.dilation :]
+        return rows[..., :width] + rows[..., self.dilation :]
+
+    def extra_repr(self) -> str:
+        """Return what repr() shows."""
+        return f"dilation={self.dilation}"
+
+
 def is_projection(spec: Spec, in_channels: int, out_channels: int, stride: int) -> bool:
-    """Tell whether the shortcut between these shapes is a convolution."""
+    """Tell whether the shortcut between these shapes is a convolution.
+
+    ``stride`` is the block's before any dilation, which changes no weights.
+    """
     if spec.shortcut == "C":
         return True
     if spec.shortcut not in ("B", "D"):
@@ -38,14 +68,25 @@ def is_projection(spec: Spec, in_channels: int, out_channels: int, stride: int) 
     return in_channels != out_channels or (stride > 1 and spec.stride_position == "first")
 
 
-def matching(spec: Spec, in_channels: int, out_channels: int, stride: int) -> nn.Module:
-    """Return what gives a block's input the shape of its residual."""
-    if is_projection(spec, in_channels, out_channels, stride):
+def matching(
+    spec: Spec,
+    in_channels: int,
+    out_channels: int,
+    stride: int,
+    *,
+    undilated_stride: int,
+    dilation: int,
+) -> nn.Module:
+    """Return what gives a block's input the shape of its residual.
+
+    ``stride`` is 1 where dilation replaces ``undilated_stride``; then what were neighbours in the
+    input are ``dilation`` apart.
+    """
+    if is_projection(spec, in_channels, out_channels, undilated_stride):
         norm = spec.projection_norm and not spec.preactivated
         pool: list[nn.Module] = []
         if spec.shortcut == "D":
-            average = nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
-            pool, stride = [average if stride > 1 else nn.Identity()], 1
+            pool, stride = [averaging(stride, undilated_stride, dilation)], 1
         project = convolution(spec, in_channels, out_channels, 1, stride, norm_follows=norm)
         after = [normalisation(spec, out_channels)] if norm else []
         return nn.Sequential(*pool, project, *after)
@@ -54,6 +95,13 @@ def matching(spec: Spec, in_channels: int, out_channels: int, stride: int) -> nn
     new = out_channels - in_channels
     before = new // 2 if spec.zero_pad == "both" else 0
     return ZeroPad(before, new - before, stride)
+
+
+def averaging(stride: int, undilated_stride: int, dilation: int) -> nn.Module:
+    """Return option D's average before the projection."""
+    if stride > 1:
+        return nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
+    return DilatedAverage(dilation) if undilated_stride > 1 else nn.Identity()
 
 
 class Sum(nn.Module):

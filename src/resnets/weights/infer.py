@@ -24,7 +24,15 @@ UNSEEN = (
 )
 # Fields that change neither.
 _FREE = (
-    *("name", "norm_momentum", "output_stride", "drop_path", "dropout", "zero_init_residual"),
+    *(
+        "name",
+        "norm_momentum",
+        "output_stride",
+        "multi_grid",
+        "drop_path",
+        "dropout",
+        "zero_init_residual",
+    ),
     *("gate_bias", "num_classes", "in_channels", "image_size"),
 )
 

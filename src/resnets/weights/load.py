@@ -8,7 +8,8 @@ from torch import nn
 
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError, UsageError
-from resnets.nn import ResNet
+from resnets.nn import Backbone, ResNet
+from resnets.nn.freezing import FixedBatchNorm2d
 from resnets.nn.layers import FrozenBatchNorm2d
 from resnets.spec import Spec
 from resnets.weights.biases import fold_biases
@@ -44,7 +45,8 @@ def load_weights(
 ) -> LoadReport:
     """Load weights from a file, a run folder or a state dict, and report on every tensor.
 
-    ``model`` is a ResNet, also one that DataParallel or torch.compile wraps. ``head``: "error" when
+    ``model`` is a ResNet or a Backbone, also one that DataParallel or torch.compile wraps; what a
+    backbone has not built is skipped. ``head``: "error" when
     the classifier does not fit, "drop" to leave the file's out, "keep" to give the model the
     file's. ``in_channels``: how the first convolution is spread over another number of channels,
     "sum", "mean", "repeat", "slice" or "random". ``dialect`` and ``container`` say what cannot be
@@ -65,8 +67,11 @@ def load_weights(
     )
 
 
+Network = ResNet | Backbone
+
+
 def load_checkpoint(
-    model: ResNet,
+    model: Network,
     checkpoint: Checkpoint,
     *,
     head: Head = "error",
@@ -74,7 +79,9 @@ def load_checkpoint(
     check_variant: bool = True,
 ) -> LoadReport:
     """Do what `load_weights` does, with a checkpoint that is open already."""
-    found, notes = checkpoint.tensors, list(checkpoint.notes)
+    notes = list(checkpoint.notes)
+    left_out = checkpoint.tensors.keys() & (model.left_out if isinstance(model, Backbone) else ())
+    found = {key: tensor for key, tensor in checkpoint.tensors.items() if key not in left_out}
     classes = len(found[HEAD[0]]) if HEAD[0] in found else model.spec.num_classes
     wanted = model.state_dict()
     if head == "keep" and HEAD[0] in found:
@@ -86,6 +93,7 @@ def load_checkpoint(
     folding = fold_biases(found, model.spec)
     result = fit(folding.tensors, wanted, head=head, in_channels=in_channels)
     result.unexpected += checkpoint.strange
+    result.skipped |= dict.fromkeys(sorted(left_out), "the backbone has no such part")
     result.adapted = {
         **checkpoint.translation.adapted,
         **dict.fromkeys(folding.folded, "folded into the mean of the norm that follows"),
@@ -100,7 +108,7 @@ def load_checkpoint(
     if check_variant and (differing := _differing(checkpoint, model.spec)):
         raise _other_function(checkpoint, model.spec, differing, report)
 
-    if head == "keep" and classes != model.spec.num_classes:
+    if isinstance(model, ResNet) and head == "keep" and classes != model.spec.num_classes:
         old = model.fc.weight
         model.fc = nn.Linear(old.shape[1], classes, device=old.device, dtype=old.dtype)
         model.spec = replace(model.spec, num_classes=classes)
@@ -110,10 +118,10 @@ def load_checkpoint(
     return report
 
 
-def _unwrapped(model: nn.Module) -> ResNet:
+def _unwrapped(model: nn.Module) -> Network:
     """Return the network in what DataParallel or torch.compile have made of it."""
     network: Any = model
-    while not isinstance(network, ResNet):
+    while not isinstance(network, Network):
         inner = getattr(network, "module", None) or getattr(network, "_orig_mod", None)
         if not isinstance(inner, nn.Module):
             raise UsageError(
@@ -164,7 +172,7 @@ def _differing(checkpoint: Checkpoint, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _report(checkpoint: Checkpoint, model: ResNet, result: Fit, notes: list[str]) -> LoadReport:
+def _report(checkpoint: Checkpoint, model: Network, result: Fit, notes: list[str]) -> LoadReport:
     names = checkpoint.translation.sources
     sizes = {key: parameter.numel() for key, parameter in model.named_parameters()}
     sizes |= {key: t.numel() for key, t in result.tensors.items() if key in sizes}  # a kept head
@@ -235,23 +243,25 @@ def _other_function(
     )
 
 
-def _carry_norms(model: ResNet, proven: Mapping[str, Any]) -> None:
+def _carry_norms(model: Network, proven: Mapping[str, Any]) -> None:
     """Give batch norms the file's epsilon and momentum."""
+    learnt = nn.BatchNorm2d | FixedBatchNorm2d
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d | FrozenBatchNorm2d) and "norm_eps" in proven:
+        if isinstance(module, learnt | FrozenBatchNorm2d) and "norm_eps" in proven:
             module.eps = proven["norm_eps"]
-        if isinstance(module, nn.BatchNorm2d) and "norm_momentum" in proven:
+        if isinstance(module, learnt) and "norm_momentum" in proven:
             module.momentum = proven["norm_momentum"]
     carried = {key: proven[key] for key in ("norm_eps", "norm_momentum") if key in proven}
     model.spec = replace(model.spec, **carried)
 
 
-def _carry_meaning(model: ResNet, checkpoint: Checkpoint, *, takes_head: bool) -> None:
+def _carry_meaning(model: Network, checkpoint: Checkpoint, *, takes_head: bool) -> None:
     """Give the model the preprocessing and, with the classifier, the class names of the file."""
     if checkpoint.preprocess is not None:
         preprocess = Preprocess.from_dict(checkpoint.preprocess)
         model.preprocess = over_channels(preprocess, model.spec.in_channels)
-    if takes_head:  # the names that the model had were another classifier's
+    if takes_head and isinstance(model, ResNet):
+        # The names that the model had were another classifier's.
         fits = len(checkpoint.classes) == model.spec.num_classes
         model.classes = checkpoint.classes if fits else ()
 

@@ -151,7 +151,7 @@ def traits(spec: Spec) -> dict[str, Any]:
 
 # Fields that keys and shapes show, or that do not change what given weights compute.
 _SIZES = {
-    *("name", "depths", "widths", "out_channels", "stem_width", "output_stride"),
+    *("name", "depths", "widths", "out_channels", "stem_width", "output_stride", "multi_grid"),
     *("num_classes", "in_channels", "image_size", "norm_momentum"),
     *("drop_path", "dropout", "zero_init_residual", "gate_bias"),
 }

@@ -1,0 +1,1 @@
+"""The backbone in the shapes that other frameworks expect; none of them is imported."""
