@@ -32,7 +32,7 @@ ROOMS = {
     "evaluation": {"errors", "data", "create", "device"},
     "variants": {"errors", "nn", "data", "create", "prediction", "weights"},
     "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
-    "prediction": {"errors", "nn", "create"},
+    "prediction": {"errors", "nn", "data", "create"},
     "training": {"errors", "files", "wording", "spec", "profiling", "data", "weights"}
     | {"evaluation"},
     "features": {"errors", "files", "nn", "analysis", "data", "page"},

@@ -382,7 +382,7 @@ def test_what_cannot_be_embedded(model, pictures, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="no such folder"):
         embed_folder(model, tmp_path / "nowhere", tmp_path / "t.npz")
     model.preprocess = None
-    with pytest.raises(CheckpointError, match="no preprocessing"):
+    with pytest.raises(CheckpointError, match="how pictures must be prepared"):
         embed_folder(model, pictures, tmp_path / "t.npz")
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "empty"}
 

@@ -381,6 +381,6 @@ def test_what_cannot_be_shown(picture, tmp_path):
     with pytest.raises(NonFiniteError):
         write_features(model, picture, tmp_path / "x.html")
     model.preprocess = None
-    with pytest.raises(CheckpointError, match="no preprocessing"):
+    with pytest.raises(CheckpointError, match="how pictures must be prepared"):
         write_features(model, picture, tmp_path / "x.html")
     assert not (tmp_path / "x.html").exists()

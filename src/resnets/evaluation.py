@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from resnets.create import restore
 from resnets.data import open_dataset
 from resnets.data.dataset import Split
 from resnets.data.holdout import divide
-from resnets.data.preprocess import Preprocess
+from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.device import choose_device
 from resnets.errors import DataError, NonFiniteError
 
@@ -114,7 +114,7 @@ def evaluate_run(
     """
     model, passport = restore(run)
     model, made = model.to(choose_device(device)), passport.made
-    preprocess = cast(Preprocess, model.preprocess)
+    preprocess = preprocess_of(model)
     dataset = open_dataset(
         data,
         root=Path(root) if root is not None else None,

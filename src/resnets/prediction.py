@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from resnets.create import open_model
-from resnets.errors import CheckpointError, DataError
+from resnets.data.preprocess import preprocess_of
+from resnets.errors import DataError
 from resnets.nn import ResNet
 
 
@@ -41,11 +42,7 @@ def predict(
     Raises CheckpointError when there is none.
     """
     network = model if isinstance(model, ResNet) else open_model(model)
-    if network.preprocess is None:
-        raise CheckpointError(
-            "nothing says how pictures must be prepared for this model",
-            hint="set model.preprocess; for ImageNet's usual constants, --preprocess imagenet",
-        )
+    preprocess = preprocess_of(network)
     names = network.classes or tuple(str(i) for i in range(network.spec.num_classes))
     images = [images] if isinstance(images, str | Path) else images
     network.eval()
@@ -53,7 +50,7 @@ def predict(
         try:
             if "://" in str(path):
                 raise DataError(f"{path}: addresses are not fetched", hint="give a file")
-            batch = network.preprocess(path)
+            batch = preprocess(path)
         except DataError as error:
             yield Prediction(str(path), error=error)
             continue

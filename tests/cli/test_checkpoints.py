@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from resnets import create_model, save_weights
 
@@ -76,3 +77,24 @@ def test_diff(resnets, file, tmp_path):
     assert "layer1.0.bn1.weight" in out
     changed = json.loads(resnets("diff", file, tmp_path / "other.safetensors", "--json")[1])
     assert changed["changed"][0]["relative"] == pytest.approx(0.5)
+
+
+def test_pictures_are_prepared_as_one_says_where_the_file_does_not(resnets, tmp_path):
+    """torchvision's names say nothing about it."""
+    save_weights(create_model("resnet18", num_classes=3), tmp_path / "w.pth", dialect="torchvision")
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (300, 280), (200, 90, 10)).save(tmp_path / "photos" / "cat.jpg")
+    cat = tmp_path / "photos" / "cat.jpg"
+    page, table = tmp_path / "page.html", tmp_path / "vectors.npz"
+    commands = [
+        ("predict", tmp_path / "w.pth", cat),
+        ("features", cat, "--model", tmp_path / "w.pth", "--out", page),
+        ("embed", tmp_path / "photos", "--model", tmp_path / "w.pth", "--out", table),
+    ]
+    for command in commands:
+        code, _, err = resnets(*command)
+        assert (code, "--preprocess imagenet" in err) == (4, True)
+        assert resnets(*command, "--preprocess", "caffe")[0] == 2
+        assert resnets(*command, "--preprocess", "imagenet")[0] == 0
+    code, _, err = resnets("evaluate", tmp_path / "w.pth", tmp_path / "photos")
+    assert (code, "--preprocess imagenet" in err) == (4, True)

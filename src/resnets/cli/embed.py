@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Device, Json, Source, Weights, chosen_model
+from resnets.cli.options import (
+    Device,
+    Json,
+    Preparation,
+    Source,
+    Weights,
+    chosen_model,
+    prepare,
+)
 from resnets.cli.output import print_json, say
 from resnets.errors import DataError, UsageError
 from resnets.wording import plural
@@ -19,6 +27,7 @@ def embed(
     folder: Annotated[Path, typer.Argument(help="A folder of pictures.", metavar="DIR")],
     model: Source,
     weights: Weights = None,
+    preprocess: Preparation = None,
     out: Annotated[Path, typer.Option(help="The table: .npz or .parquet.")] = Path(
         "embeddings.npz"
     ),
@@ -51,6 +60,7 @@ def embed(
             f"{model}: a name alone has fresh weights, whose embeddings mean nothing",
             hint="give --weights, or a run folder as --model",
         )
+    prepare(network, preprocess)
     from resnets.device import choose_device
 
     progress = _Progress()

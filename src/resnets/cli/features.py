@@ -5,13 +5,14 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Source, Weights, chosen_model
+from resnets.cli.options import Preparation, Source, Weights, chosen_model, prepare
 
 
 def features(
     image: Annotated[Path, typer.Argument(help="A picture.")],
     model: Source,
     weights: Weights = None,
+    preprocess: Preparation = None,
     top: Annotated[int, typer.Option(help="How many classes to look for.", min=1)] = 3,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("features.html"),
 ) -> None:
@@ -26,6 +27,7 @@ def features(
       resnets features holiday.jpg --model resnet50 --weights resnet50.safetensors --top 5
     """
     network, learnt = chosen_model(model, weights)
+    prepare(network, preprocess)
     from resnets.features import write_features
 
     source = weights or model

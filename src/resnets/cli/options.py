@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnets.errors import UsageError
+
 if TYPE_CHECKING:
     from resnets.nn import ResNet
 
@@ -29,6 +31,23 @@ Source = Annotated[
 Weights = Annotated[
     str | None, typer.Option(help="Weights for a model that is given by name.", metavar="FILE")
 ]
+Preparation = Annotated[
+    str | None,
+    typer.Option(
+        "--preprocess", help="imagenet: prepare pictures so, where the checkpoint does not say how."
+    ),
+]
+
+
+def prepare(network: "ResNet", preparation: str | None) -> None:
+    """Give a network the preprocessing that ``--preprocess`` names. Raises UsageError."""
+    if preparation is None:
+        return
+    if preparation != "imagenet":
+        raise UsageError(f'no preprocessing is called "{preparation}"', hint="there is: imagenet")
+    from resnets.data.preprocess import imagenet
+
+    network.preprocess = imagenet(network.spec.in_channels, network.spec.image_size)
 
 
 def chosen_model(model: str, weights: str | None) -> tuple["ResNet", bool]:

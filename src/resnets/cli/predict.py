@@ -5,19 +5,15 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Json, Model
+from resnets.cli.options import Json, Model, Preparation, prepare
 from resnets.cli.output import print_json, say
-from resnets.errors import UsageError
 
 
 def predict(
     run: Annotated[Path, typer.Argument(help="A run folder, or a checkpoint in any format.")],
     images: Annotated[list[str], typer.Argument(help="Pictures.", metavar="IMAGE...")],
     model: Model = None,
-    preprocess: Annotated[
-        str | None,
-        typer.Option(help="imagenet: prepare pictures so, where the checkpoint does not say how."),
-    ] = None,
+    preprocess: Preparation = None,
     top: Annotated[int, typer.Option(help="How many classes to print.", min=1)] = 3,
     as_json: Json = False,
 ) -> None:
@@ -31,15 +27,11 @@ def predict(
       resnets predict runs/demo *.png --top 1 --json
       resnets predict resnet50.pth cat.jpg --preprocess imagenet
     """
-    if preprocess not in (None, "imagenet"):
-        raise UsageError(f'no preprocessing is called "{preprocess}"', hint="there is: imagenet")
     from resnets.create import open_model
-    from resnets.data.preprocess import imagenet
     from resnets.prediction import predict
 
     network = open_model(run, model)
-    if preprocess:
-        network.preprocess = imagenet(network.spec.in_channels, network.spec.image_size)
+    prepare(network, preprocess)
     predictions = []
     for prediction in predict(network, images, top=top):
         predictions.append(prediction)

@@ -123,6 +123,16 @@ class Preprocess:
         return preprocess
 
 
+def preprocess_of(model: Any) -> Preprocess:
+    """Return a model's preprocessing. Raises CheckpointError where nothing says what it is."""
+    if not isinstance(model.preprocess, Preprocess):
+        raise CheckpointError(
+            "nothing says how pictures must be prepared for this model",
+            hint="set model.preprocess; --preprocess imagenet stands for the usual constants",
+        )
+    return model.preprocess
+
+
 def identity(channels: int, size: int) -> Preprocess:
     """Return the preprocessing of a model that has seen no data: crop, and pixels to 0..1."""
     return Preprocess(channels, stored_side(size), size, (0.0,) * channels, (1.0,) * channels)

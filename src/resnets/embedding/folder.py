@@ -15,11 +15,11 @@ from torch import Tensor
 from resnets.analysis import temporary_mode
 from resnets.data.dataset import Skipped
 from resnets.data.images import PictureError, printable
-from resnets.data.preprocess import Preprocess
+from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.data.scan import pictures_in
 from resnets.embedding.chunks import Chunk, Chunks
 from resnets.embedding.table import check_table, write_table
-from resnets.errors import CheckpointError, NonFiniteError
+from resnets.errors import NonFiniteError
 from resnets.files import write_json
 from resnets.nn import ResNet
 
@@ -121,11 +121,7 @@ class _Embedder:
         batch_size: int,
         on_broken: Callable[[PictureError], None],
     ) -> None:
-        if not isinstance(model.preprocess, Preprocess):
-            raise CheckpointError(
-                "the model has no preprocessing", hint="open it from its run folder"
-            )
-        self.model, self.preprocess = model, model.preprocess
+        self.model, self.preprocess = model, preprocess_of(model)
         self.root, self.normalize, self.batch_size = root, normalize, batch_size
         self.on_broken = on_broken
         self.device = next(model.parameters()).device

@@ -9,8 +9,8 @@ from torch import Tensor
 from resnets import __version__
 from resnets.analysis import temporary_mode
 from resnets.data.images import decode, pixels, printable
-from resnets.data.preprocess import Preprocess
-from resnets.errors import CheckpointError, NonFiniteError
+from resnets.data.preprocess import Preprocess, preprocess_of
+from resnets.errors import NonFiniteError
 from resnets.features.maps import grad_cam, stage_maps
 from resnets.features.pictures import is_small, map_url, overlay_url, picture_url, scale_colours
 from resnets.files import write_text
@@ -70,9 +70,7 @@ def write_features(
     and NonFiniteError when its answer is NaN or infinite.
     """
     picture, out = Path(picture), Path(out)
-    preprocess = model.preprocess
-    if not isinstance(preprocess, Preprocess):
-        raise CheckpointError("the model has no preprocessing", hint="open it from its run folder")
+    preprocess = preprocess_of(model)
     seen = _seen(picture, preprocess)
     images = preprocess.normalize(seen).to(next(model.parameters()).device)
     page = environment("resnets.features").get_template("features.html")
