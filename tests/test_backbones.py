@@ -96,3 +96,19 @@ def test_what_loads_in_one_loads_in_the_other(file, tmp_path):
 def test_weights_of_another_network(file):
     with pytest.raises(CheckpointError, match="do not fit resnet101"):
         resnets.create_backbone("resnet101", weights=file)
+
+
+def test_a_backbones_own_file_comes_back(tmp_path):
+    """Its later stages were never built; a whole network's file gives the same."""
+    first = resnets.create_backbone("resnet18", levels=("c1", "c3"))
+    torch.save(first.state_dict(), tmp_path / "part.pth")
+    again = resnets.create_backbone("resnet18", levels=("c3",), weights=tmp_path / "part.pth")
+    state = first.state_dict()
+    assert not changed(state, again.state_dict())
+    with pytest.raises(CheckpointError, match="missing"):
+        resnets.create_backbone("resnet18", weights=tmp_path / "part.pth")
+    whole = resnets.create_model("resnet18")
+    report = resnets.load_weights(first, whole.state_dict())
+    assert first.layer2[0].conv1.weight.equal(whole.layer2[0].conv1.weight)
+    assert report.skipped["fc.weight"] == "the backbone has no such part"
+    assert report.share == 1

@@ -323,6 +323,11 @@ def test_hugging_face_folders_bring_their_class_names(tmp_path):
     again = open_model(tmp_path / "model-v1.5")
     assert same(again, model)
     assert again.classes == model.classes
+    v1 = create_model("resnet50_v1", num_classes=3)
+    save_weights(v1, tmp_path / "v1", dialect="huggingface")
+    assert open_model(tmp_path / "v1").spec == v1.spec
+    with pytest.raises(CheckpointError, match="bottleneck_stride is 1x1"):
+        save_weights(v1, tmp_path / "v1.bin", dialect="huggingface")
 
 
 def test_detectron2s_own_pickle(tmp_path):

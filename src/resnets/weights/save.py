@@ -3,6 +3,7 @@
 import io
 import pickle
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,11 @@ def save_weights(
 
         write_keras(path, *for_applications(state, model.spec))
         return
-    tensors = to_dialect(state, model.spec, dialect)
-    if dialect == "huggingface" and path.suffix not in FILE_ENDINGS:
+    folder = dialect == "huggingface" and path.suffix not in FILE_ENDINGS
+    # The names are the same for either stride; in a folder the config says which it is.
+    spec = replace(model.spec, bottleneck_stride="3x3") if folder else model.spec
+    tensors = to_dialect(state, spec, dialect)
+    if folder:
         write_bytes(path / "model.safetensors", _safetensors(tensors))
         write_json(path / "config.json", _huggingface_config(model))
     elif path.suffix == ".safetensors":
