@@ -165,12 +165,13 @@ def test_stopped_and_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, s
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tiny, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)  # a job in the background has it ignored
     interrupt_at(monkeypatch, 2, signal.SIGINT)
     with pytest.raises(Stopped) as caught:
         run(tmp_path / "run")
     assert caught.value.exit_code == 130
     assert caught.value.hint == f"go on with: resnets train --resume {tmp_path / 'run'}"
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_resume_auto(tiny, tmp_path, monkeypatch):
