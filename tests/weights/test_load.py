@@ -87,6 +87,19 @@ def test_head_policies(file):
     assert load_weights(create_model("resnet8"), without, head="drop").share < 1
 
 
+def test_a_model_without_a_classifier(file):
+    source, path = file
+    model = create_model("resnet8")
+    model.reset_classifier(0)
+    with pytest.raises(LoadError, match="2 unexpected"):
+        load_weights(model, path)
+    report = load_weights(model, path, head="drop")
+    assert report.skipped["fc.weight"] == "the network has no classifier"
+    load_weights(model, path, head="keep")
+    assert same(model, source)
+    assert model.spec == source.spec
+
+
 @pytest.mark.parametrize("policy", [None, "sum", "mean", "repeat", "slice", "random"])
 @pytest.mark.parametrize("channels", [1, 2, 4, 12])
 def test_input_channels(file, policy, channels):

@@ -69,6 +69,8 @@ def fit(
     for key in found.keys() - wanted.keys():
         if key.endswith(_COUNTER) and key.replace(_COUNTER, "weight") in wanted:
             result.skipped[key] = "the network does not count batches"
+        elif key in HEAD and head == "drop":
+            result.skipped[key] = "the network has no classifier"
         else:
             result.unexpected.append(key)
     result.unexpected.sort()

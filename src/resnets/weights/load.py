@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from resnets.data.preprocess import Preprocess
@@ -84,12 +85,9 @@ def load_checkpoint(
     found = {key: tensor for key, tensor in checkpoint.tensors.items() if key not in left_out}
     classes = len(found[HEAD[0]]) if HEAD[0] in found else model.spec.num_classes
     wanted = model.state_dict()
-    if head == "keep" and HEAD[0] in found:
-        width = found[HEAD[0]].shape[1]
-        wanted |= {
-            HEAD[0]: wanted[HEAD[0]].new_empty(classes, width),
-            HEAD[1]: wanted[HEAD[1]].new_empty(classes),
-        }
+    takes_over = isinstance(model, ResNet) and head == "keep" and found.keys() >= set(HEAD)
+    if takes_over:
+        wanted |= {key: torch.empty_like(found[key]) for key in HEAD}
     folding = fold_biases(found, model.spec)
     result = fit(folding.tensors, wanted, head=head, in_channels=in_channels)
     result.unexpected += checkpoint.strange
@@ -108,9 +106,11 @@ def load_checkpoint(
     if check_variant and (differing := _differing(checkpoint, model.spec)):
         raise _other_function(checkpoint, model.spec, differing, report)
 
-    if isinstance(model, ResNet) and head == "keep" and classes != model.spec.num_classes:
-        old = model.fc.weight
-        model.fc = nn.Linear(old.shape[1], classes, device=old.device, dtype=old.dtype)
+    if takes_over and classes != getattr(model.fc, "out_features", 0):
+        place = next(model.parameters())
+        width = found[HEAD[0]].shape[1]
+        model.fc = nn.Linear(width, classes, device=place.device, dtype=place.dtype)
+    if takes_over:
         model.spec = replace(model.spec, num_classes=classes)
     model.load_state_dict({**model.state_dict(), **result.tensors})
     _carry_norms(model, checkpoint.proven)
