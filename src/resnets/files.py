@@ -10,6 +10,8 @@ from typing import Any, BinaryIO
 
 from resnets.errors import ResourceError
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how systems say that there is no space left
+
 
 @contextmanager
 def writing(path: Path) -> Iterator[BinaryIO]:
@@ -33,8 +35,7 @@ def writing(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        remedy = "free some space" if full else "choose another folder"
+        remedy = "free some space" if error.errno in FULL else "choose another folder"
         raise ResourceError(
             f"{path}: cannot be written: {error.strerror or error}",
             hint=f"{remedy}; the earlier file, if any, is untouched",

@@ -14,8 +14,7 @@ from resnets.errors import CheckpointError
 from resnets.nn import ResNet
 from resnets.prediction import predict
 from resnets.weights.checkpoint import Checkpoint
-
-STRIDES = {"1x1": "v1", "3x3": "v1.5"}
+from resnets.weights.load import STRIDES
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The command line: one file a command. Results go to stdout, everything else to stderr."""
 
-import errno
 import os
 import sys
 import traceback
@@ -27,8 +26,7 @@ from resnets.cli import (
     verify,
 )
 from resnets.errors import ResnetsError, Stopped
-
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from resnets.files import FULL
 
 # Plain help: it starts faster than rich's and keeps the examples as they are written.
 app = typer.Typer(

@@ -19,9 +19,9 @@ from resnets.weights.fit import HEAD, Fit, Head, InChannels, fit
 from resnets.weights.naming import traits
 from resnets.weights.report import LoadReport
 
+STRIDES = {"1x1": "v1", "3x3": "v1.5"}
 # What may differ between a file's network and ours: carried over, folded exactly, or without
 # influence on what trained weights compute.
-STRIDES = {"1x1": "v1", "3x3": "v1.5"}
 _TOLERATED = {"norm_eps", "norm_momentum", "conv_bias", "shortcut_dropout", "stages", "grouped"}
 
 
@@ -47,13 +47,13 @@ def load_weights(
     """Load weights from a file, a run folder or a state dict, and report on every tensor.
 
     ``model`` is a ResNet or a Backbone, also one that DataParallel or torch.compile wraps; what a
-    backbone has not built is skipped. ``head``: "error" when
-    the classifier does not fit, "drop" to leave the file's out, "keep" to give the model the
-    file's. ``in_channels``: how the first convolution is spread over another number of channels,
-    "sum", "mean", "repeat", "slice" or "random". ``dialect`` and ``container`` say what cannot be
-    told from the file; ``ema`` prefers averaged weights. ``check_variant=False`` loads weights that
-    are known to be made for another function of the same shapes, such as v1.5 into v1. Where the
-    file knows them, ``model.preprocess`` and ``model.classes`` are set.
+    backbone has not built is skipped. ``head``: "error" when the classifier does not fit, "drop" to
+    leave the file's out, "keep" to give the model the file's. ``in_channels``: how the first
+    convolution is spread over another number of channels, "sum", "mean", "repeat", "slice" or
+    "random". ``dialect`` and ``container`` say what cannot be told from the file; ``ema`` prefers
+    averaged weights. ``check_variant=False`` loads weights that are known to be made for another
+    function of the same shapes, such as v1.5 into v1. Where the file knows them,
+    ``model.preprocess`` and ``model.classes`` are set.
 
     All of it happens or nothing: raises LoadError, a CheckpointError with the report, when
     anything of the backbone is missing or does not fit, CheckpointError for a file that is

@@ -12,14 +12,11 @@ from resnets.weights.keras.names import application_names, ordered_names
 from resnets.weights.keras.topology import read_topology
 from resnets.weights.naming import traits
 from resnets.weights.translate import Translation, exchange_red_and_blue
+from resnets.zoo import get_spec
 
 # What keras.applications' names say of a network: all its releases stride, pad and count alike.
-APPLICATIONS = {"norm_eps": 1.001e-5, "norm_momentum": 0.01}
-V1 = {"bottleneck_stride": "1x1", **APPLICATIONS}
-V2 = {
-    **{"bottleneck_stride": "3x3", "stride_position": "last", "stem_pool": "zero_padded_max"},
-    **APPLICATIONS,
-}
+PROVEN = ("bottleneck_stride", "norm_eps", "norm_momentum")
+PROVEN_V2 = (*PROVEN, "stride_position", "stem_pool")
 
 
 def translate_keras(
@@ -39,7 +36,9 @@ def translate_keras(
         names, seen = topology.names, topology.spec
         hints = {**traits(seen), "norm_momentum": seen.norm_momentum}
     elif names := application_names(layers):
-        hints = dict(V2 if "norm" in names.values() else V1)
+        is_v2 = "norm" in names.values()
+        applications = get_spec(f"keras_applications_resnet50{'_v2' if is_v2 else ''}")
+        hints = {name: getattr(applications, name) for name in (PROVEN_V2 if is_v2 else PROVEN)}
     elif spec is not None:
         names, hints = ordered_names(state.tensors, spec), traits(spec)
     else:

@@ -15,10 +15,11 @@ from resnets.spec import Spec
 from resnets.weights.keras.layout import to_keras
 from resnets.weights.keras.modules import layer_order
 from resnets.weights.keras.names import application_layer
+from resnets.zoo import get_spec
 
 LONGEST_ATTRIBUTE = 60_000  # bytes; HDF5's limit is 64 KiB with the rest of the header
 
-APPLICATIONS_EPS = 1.001e-5
+APPLICATIONS_EPS = get_spec("keras_applications_resnet50").norm_eps
 
 
 def write_keras(path: Path, tensors: Mapping[str, Tensor], spec: Spec) -> None:
