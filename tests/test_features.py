@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from conftest import coloured
+from conftest import coloured, scramble
 from resnets import ResNet, create_model
 from resnets.errors import CheckpointError, DataError, NonFiniteError
 from resnets.features import grad_cam, stage_maps, write_features
@@ -51,15 +51,7 @@ def scrambled(model: str | Spec, **options) -> ResNet:
     """A float64 model whose batch norms are not trivial, in training mode."""
     torch.manual_seed(0)
     network = create_model(model, num_classes=5, **options).double()
-    for name, buffer in network.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_(0, 0.2)
-        elif name.endswith("running_var"):
-            buffer.uniform_(0.5, 2)
-    for parameter in network.parameters():
-        if parameter.ndim == 1:
-            torch.nn.init.uniform_(parameter, 0.5, 1)
-    return network
+    return scramble(network)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from conftest import scramble
 from resnets import Backbone, ResNet, create_backbone, get_spec, profile
 from resnets.errors import SpecError, UsageError
 from resnets.zoo import ZOO
@@ -22,15 +23,7 @@ KINDS = [
 def scrambled(model):
     """The model in evaluation mode, with norms, biases and statistics that matter."""
     torch.manual_seed(0)
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_(0, 0.2)
-        elif name.endswith("running_var"):
-            buffer.uniform_(0.5, 2)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            torch.nn.init.uniform_(parameter, 0.5, 1)
-    return model.eval()
+    return scramble(model).eval()
 
 
 def fill(backbone, model):

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from conftest import scramble
 from resnets import ResNet, create_model
 from resnets.nn.blocks import Block
 from resnets.spec import ActivationOrder
@@ -105,15 +106,7 @@ def scrambled(spec):
     """A float64 model in evaluation mode whose batch norms are not trivial."""
     torch.manual_seed(0)
     model = ResNet(replace(spec, num_classes=7)).double().eval()
-    for name, buffer in model.named_buffers():
-        if name.endswith("running_mean"):
-            buffer.normal_(0, 0.2)
-        elif name.endswith("running_var"):
-            buffer.uniform_(0.5, 2)
-    for parameter in model.parameters():
-        if parameter.ndim == 1:
-            torch.nn.init.uniform_(parameter, 0.5, 1)
-    return model
+    return scramble(model)
 
 
 @pytest.mark.parametrize(
