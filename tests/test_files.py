@@ -3,11 +3,17 @@
 import errno
 import json
 import os
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from collections import namedtuple
 
 import pytest
 
 from resnets.errors import ResourceError
-from resnets.files import write_bytes, write_json, write_text
+from resnets.files import draft, write_bytes, write_json, write_text, writing
 
 
 def test_write_and_replace(tmp_path):
@@ -64,3 +70,157 @@ def test_devices_folders_and_links(tmp_path):
     write_bytes(tmp_path / "link", b"new")
     assert (tmp_path / "link").is_symlink()
     assert (tmp_path / "target").read_bytes() == b"new"
+
+
+class Flaky:
+    """Stands for os.fsync: does something to the file instead, or after it."""
+
+    def __init__(self, monkeypatch, spoil):
+        self.fsync, self.spoil = os.fsync, spoil
+        monkeypatch.setattr(os, "fsync", self)
+
+    def __call__(self, descriptor):
+        self.fsync(descriptor)
+        self.spoil(descriptor)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda descriptor: os.pwrite(descriptor, b"B", 3),
+        lambda descriptor: os.ftruncate(descriptor, 5),
+        lambda descriptor: os.pwrite(descriptor, b"more", 6),
+    ],
+    ids=["flipped", "shorter", "longer"],
+)
+def test_what_the_disk_returns_is_compared(tmp_path, monkeypatch, spoil):
+    path = tmp_path / "a"
+    write_text(path, "before")
+    Flaky(monkeypatch, spoil)
+    with pytest.raises(ResourceError, match="a: is not what was written: the disk is failing"):
+        write_text(path, "after!")
+    assert path.read_text() == "before"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_writers_that_go_back(tmp_path, monkeypatch):
+    """Zip archives fill in their headers later; of these the length is compared."""
+    path = tmp_path / "a.zip"
+
+    def write():
+        with writing(path) as file, zipfile.ZipFile(file, "w") as archive:
+            for name in ("one", "two"):
+                with archive.open(name, "w") as entry:
+                    entry.write(100 * name.encode())
+
+    write()
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        assert archive.read("two") == 100 * b"two"
+    Flaky(monkeypatch, lambda descriptor: os.ftruncate(descriptor, 300))
+    with pytest.raises(ResourceError, match="the disk is failing"):
+        write()
+
+
+def test_many_small_pieces(tmp_path):
+    pieces = [bytes([n % 256]) * (n % 50) for n in range(20_000)]
+    with writing(tmp_path / "a") as file:
+        file.writelines(pieces[:10_000])
+        for piece in pieces[10_000:]:
+            file.write(memoryview(piece))
+        assert file.tell() == sum(map(len, pieces))
+    assert (tmp_path / "a").read_bytes() == b"".join(pieces)
+
+
+def test_memory_stays_bounded(tmp_path, peak_memory):
+    piece = bytes(1 << 20)
+    write_bytes(tmp_path / "a", piece)
+    with peak_memory(below=16 << 20), writing(tmp_path / "a") as file:
+        for _ in range(64):
+            file.write(piece)
+
+
+def test_the_name_is_synced_with_its_folder(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "a"
+    seen = []
+
+    def look(descriptor):
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        seen.append((kind, path.exists(), draft(path).exists()))
+
+    Flaky(monkeypatch, look)
+    write_text(path, "text")
+    assert seen == [("file", False, True), ("folder", True, False)]
+
+
+def test_a_folder_that_cannot_be_synced(tmp_path, monkeypatch):
+    def refuse(descriptor):
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+
+    Flaky(monkeypatch, refuse)
+    write_text(tmp_path / "a", "text")
+    assert (tmp_path / "a").read_text() == "text"
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (errno.ENOSPC, "No space left on device: 1.1 MB needed, 0.2 MB free"),
+        (errno.EDQUOT, "Disk quota exceeded: 1.1 MB needed"),
+    ],
+)
+def test_a_full_disk_says_how_much_is_missing(tmp_path, monkeypatch, number, told):
+    """Of a disk with 200 kB free, 150 kB are taken by the part that fits."""
+
+    def full(descriptor):
+        os.ftruncate(descriptor, 150_000)
+        raise OSError(number, os.strerror(number))
+
+    Flaky(monkeypatch, full)
+    usage = namedtuple("usage", "total used free")(10**9, 10**9 - 50_000, 50_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(ResourceError) as caught:
+        write_bytes(tmp_path / "a", bytes(1_100_000))
+    assert caught.value.message == f"{tmp_path / 'a'}: cannot be written: {told}"
+    assert caught.value.hint == "free some space; the earlier file, if any, is untouched"
+    with pytest.raises(ResourceError) as caught, writing(tmp_path / "a") as file:
+        file.write(bytes(1_100_000))
+    told = told.replace("1.1 MB needed", "after 0.1 MB").replace("0.2 MB", "50,000 bytes")
+    assert caught.value.message.endswith(told)
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from resnets.errors import ResourceError
+from resnets.files import write_bytes, writing
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+path = Path(sys.argv[1])
+write_bytes(path, b"before")
+try:
+    write_bytes(path, bytes(1_100_000))
+except ResourceError as error:
+    print(error.message, error.hint, sep="\\n")
+try:
+    with writing(path) as file:
+        for _ in range(1000):
+            file.write(bytes(1000))
+except ResourceError as error:
+    print(error.message)
+"""
+
+
+def test_a_real_limit_on_the_size_of_files(tmp_path):
+    path = tmp_path / "a"
+    result = subprocess.run(
+        [sys.executable, "-c", LIMITED, path], capture_output=True, text=True, check=True
+    )
+    whole, hint, streamed = result.stdout.splitlines()
+    assert whole == f"{path}: cannot be written: File too large: 1.1 MB needed, 0.2 MB allowed"
+    assert hint.startswith("raise the limit on a file's size (ulimit -f); the earlier file")
+    assert streamed.endswith("File too large: after 0.2 MB, 0.2 MB allowed")
+    assert path.read_bytes() == b"before"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
