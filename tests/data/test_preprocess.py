@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from resnets.data.dataset import MemoryImages, whole
-from resnets.data.preprocess import Preprocess, identity, measure, stored_side
+from resnets.data.preprocess import Preprocess, identity, imagenet, measure, stored_side
 from resnets.errors import CheckpointError, DataError, UsageError
 
 
@@ -110,3 +110,13 @@ def test_blank_pictures_do_not_divide_by_zero():
     preprocess = measure(split, 8, "channel")
     assert preprocess(split.batch(torch.arange(4))[0]).abs().max() < 1e-3
     assert stored_side(224) == 256
+
+
+def test_imagenets_constants_whatever_the_data():
+    split = whole(MemoryImages(torch.zeros(2, 12, 12, 3, dtype=torch.uint8)), torch.zeros(2))
+    measured, usual = measure(split, 9, "imagenet"), imagenet(3, 9)
+    assert (measured.mean, measured.std) == (usual.mean, usual.std)
+    assert (measured.resize, measured.size) == (12, 9)
+    grey = whole(MemoryImages(torch.zeros(2, 12, 12, 1, dtype=torch.uint8)), torch.zeros(2))
+    with pytest.raises(UsageError, match="ImageNet's constants are for 3 channels, not 1"):
+        measure(grey, 9, "imagenet")

@@ -2,7 +2,8 @@
 
 Rooms: ``dataset`` (what every data set looks like), ``digits``, ``cifar``, ``folder`` with ``scan``
 and ``check`` (the data sets), ``download`` (fetching them), ``images`` (how a picture becomes
-pixels), ``order``, ``augment`` and ``preprocess`` (from data set to batch).
+pixels), ``order``, ``augment`` with ``windows``, ``mixing`` and ``preprocess`` (from data set to
+batch).
 """
 
 import os

@@ -5,19 +5,32 @@ a sample is a function of (seed, epoch, id): the same in any batch, order, proce
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from resnets.data import counter
+from resnets.data.windows import Windows, random_areas, random_scales, random_shifts, resample
+
+# Of the colours of ImageNet's pixels, in 0..1, as everyone has them from fb.resnet.torch: the
+# standard deviation along each principal component, and the components as columns (R, G, B).
+_DEVIATIONS = (0.2175, 0.0188, 0.0045)
+_COMPONENTS = (
+    (-0.5675, 0.7192, 0.4009),
+    (-0.5808, -0.0045, -0.8140),
+    (-0.5836, -0.6948, 0.4203),
+)
 
 
 @dataclass(frozen=True)
 class Augment:
-    """The augmentation of a run: random crop and mirroring in one gather, then cutout.
+    """The augmentation of a run: random crop and mirroring, then lighting, then cutout.
 
     ``fill`` is the colour (C,) of the padding and of cutout's square; with ``reflect`` the padding
-    mirrors the picture instead.
+    mirrors the picture instead. ``area``, ``scale`` and ``shift`` choose the crop in other ways,
+    one at a time and without padding. Raises ValueError for lighting of other than three channels
+    and for a scale below the crop's size.
     """
 
     seed: int
@@ -25,28 +38,71 @@ class Augment:
     padding: int  # pixels added on each side before the crop
     fill: tuple[int, ...]
     reflect: bool = False
-    mirror: bool = True  # flip left to right, half of the time
+    mirror: bool | Literal["alternate"] = True  # flip left to right; alternate: Jordan 2024
     cutout: int = 0  # side of the square in pixels; 0 for none
+    area: tuple[float, float] | None = None  # part of the picture, from and to
+    aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of such a part
+    scale: tuple[int, int] | None = None  # side to which the picture is scaled, from and to
+    shift: float = 0.0  # part of its side by which the picture moves at most
+    lighting: float = 0.0  # standard deviation of the colour noise, in principal components
 
-    def __call__(self, images: Tensor, ids: Tensor, epoch: int) -> Tensor:
-        """Return the augmented batch, uint8 (N, C, size, size), channels-last in memory."""
+    def __post_init__(self) -> None:
+        if self.lighting and len(self.fill) != 3:
+            raise ValueError(f"lighting is for 3 channels, not {len(self.fill)}")
+        if self.scale and self.scale[0] < self.size:
+            raise ValueError(f"a crop of {self.size} does not fit in pictures of {self.scale[0]}")
+
+    def __call__(self, images: Tensor, ids: Tensor, epoch: int, size: int | None = None) -> Tensor:
+        """Return the augmented batch, uint8 (N, C, size, size), channels-last in memory.
+
+        With a ``size`` of its own a batch shows the same crops, scaled to that size.
+        """
+        size = size or self.size
         fill = torch.tensor(self.fill, dtype=torch.uint8, device=images.device)
-        padded = pad(images, self.padding, None if self.reflect else fill)
-        top, left = (
-            counter.integers(length - self.size + 1, self.seed, f"crop {axis}", epoch, ids)
-            for axis, length in zip(("row", "column"), padded.shape[2:], strict=True)
-        )
-        flipped = counter.integers(2, self.seed, "mirror", epoch, ids).bool()
-        if not self.mirror:
-            flipped = torch.zeros_like(flipped)
-        images = crop(padded, top, left, self.size, flipped)
+        images = self._crop(images, ids, epoch, size, fill)
+        if self.lighting:
+            normals = [counter.normal(self.seed, f"lighting {i}", epoch, ids) for i in range(3)]
+            images = lighting(images, self.lighting * torch.stack(normals, 1))
         if not self.cutout:
             return images
         row, column = (
             counter.integers(self.size, self.seed, f"cutout {axis}", epoch, ids)
             for axis in ("row", "column")
         )
-        return cutout(images, row, column, self.cutout, fill)
+        row, column = row * size // self.size, column * size // self.size
+        return cutout(images, row, column, round(self.cutout * size / self.size), fill)
+
+    def _crop(self, images: Tensor, ids: Tensor, epoch: int, size: int, fill: Tensor) -> Tensor:
+        flipped = self._flipped(ids, epoch)
+        windows = self._windows((images.shape[2], images.shape[3]), ids, epoch)
+        if windows:
+            return resample(images, *windows, size, flipped)
+        padded = pad(images, self.padding, None if self.reflect else fill)
+        top, left = (
+            counter.integers(length - self.size + 1, self.seed, f"crop {axis}", epoch, ids)
+            for axis, length in zip(("row", "column"), padded.shape[2:], strict=True)
+        )
+        if size == self.size:
+            return crop(padded, top, left, size, flipped)
+        side = torch.full_like(top, self.size)
+        return resample(padded, top, left, side, side, size, flipped)
+
+    def _windows(self, shape: tuple[int, int], ids: Tensor, epoch: int) -> Windows | None:
+        """Return where crops lie in pictures ``shape`` (H, W); None for crops of padded ones."""
+        if self.area:
+            return random_areas(shape, self.area, self.aspect, self.seed, epoch, ids)
+        if self.scale:
+            return random_scales(shape, self.scale, self.size, self.seed, epoch, ids)
+        if self.shift:
+            return random_shifts(shape, self.shift, self.size, self.seed, epoch, ids)
+        return None
+
+    def _flipped(self, ids: Tensor, epoch: int) -> Tensor:
+        if not self.mirror:
+            return torch.zeros_like(ids, dtype=torch.bool)
+        if self.mirror == "alternate":
+            return counter.integers(2, self.seed, "mirror", 0, ids).bool() ^ (epoch % 2 == 1)
+        return counter.integers(2, self.seed, "mirror", epoch, ids).bool()
 
 
 def pad(images: Tensor, padding: int, fill: Tensor | None) -> Tensor:
@@ -80,6 +136,20 @@ def cutout(images: Tensor, row: Tensor, column: Tensor, side: int, fill: Tensor)
     in_columns = _within(torch.arange(width, device=images.device), column, side)
     inside = in_rows[:, None, :, None] & in_columns[:, None, None, :]
     return torch.where(inside, fill[:, None, None], images)
+
+
+def lighting(images: Tensor, amounts: Tensor) -> Tensor:
+    """Add ``amounts`` (N, 3) of ImageNet's principal colours (Krizhevsky et al. 2012, sec. 4.1).
+
+    Amounts are in standard deviations; the images are uint8 (N, 3, H, W) of red, green and blue.
+    """
+    components, deviations = (
+        torch.tensor(values, dtype=torch.float64, device=images.device)
+        for values in (_COMPONENTS, _DEVIATIONS)
+    )
+    change = 255 * (amounts[:, None, :] * deviations * components).sum(2)
+    levels = images + change.float()[:, :, None, None]
+    return levels.round_().clamp_(0, 255).byte()
 
 
 def _within(positions: Tensor, centre: Tensor, side: int) -> Tensor:

@@ -6,6 +6,7 @@ batches, workers, processes or interruptions. The numbers are the splitmix64 seq
 """
 
 import zlib
+from math import pi
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from torch import Tensor
 _GOLDEN = 0x9E3779B97F4A7C15
 _FACTORS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 _MASK = 2**64 - 1
+_ROUNDS = 64
 
 
 def bits(seed: int, stream: str, epoch: int, ids: Tensor) -> Tensor:
@@ -26,10 +28,46 @@ def bits(seed: int, stream: str, epoch: int, ids: Tensor) -> Tensor:
     return _mix(ids * _signed(_GOLDEN) + _signed(key))
 
 
-def integers(high: int, seed: int, stream: str, epoch: int, ids: Tensor) -> Tensor:
-    """Return a uniform int64 in [0, high) for each sample id; high is at most 2**31."""
+def integers(high: int | Tensor, seed: int, stream: str, epoch: int, ids: Tensor) -> Tensor:
+    """Return a uniform int64 in [0, high) for each sample id; high is at most 2**31.
+
+    ``high`` may differ between samples, as int64 of the shape of ``ids``.
+    """
     upper = _shift(bits(seed, stream, epoch, ids), 32)
     return (upper * high) >> 32
+
+
+def uniform(seed: int, stream: str, epoch: int, ids: Tensor) -> Tensor:
+    """Return a uniform float64 in [0, 1) for each sample id, a multiple of 2**-53."""
+    return _shift(bits(seed, stream, epoch, ids), 11).double() * 2**-53
+
+
+def normal(seed: int, stream: str, epoch: int, ids: Tensor) -> Tensor:
+    """Return a standard normal float64 for each sample id (Box & Muller 1958)."""
+    radius, angle = (uniform(seed, f"{stream} {part}", epoch, ids) for part in ("radius", "angle"))
+    return torch.sqrt(-2 * torch.log1p(-radius)) * torch.cos(2 * pi * angle)
+
+
+def beta(alpha: float, seed: int, stream: str, epoch: int, ids: Tensor) -> Tensor:
+    """Return a float64 from Beta(alpha, alpha) for each sample id, by rejection (Jöhnk 1964).
+
+    Raises ValueError for an alpha outside 0.05 .. 1, where numbers underflow or few are accepted.
+    """
+    if not 0.05 <= alpha <= 1:
+        raise ValueError(f"alpha must be between 0.05 and 1, not {alpha}")
+    values = torch.full_like(ids, 0.5, dtype=torch.float64)
+    found = torch.zeros_like(ids, dtype=torch.bool)
+    for number in range(_ROUNDS):  # each accepts half of the samples or more
+        x, y = (
+            # Not a power: torch's differs in the last bit at the end of a batch.
+            torch.exp(torch.log1p(-uniform(seed, f"{stream} {number} {part}", epoch, ids)) / alpha)
+            for part in ("x", "y")
+        )
+        values = torch.where(~found & (x + y <= 1), x / (x + y), values)
+        found |= x + y <= 1
+        if found.all():  # note: this waits for the device
+            break
+    return values
 
 
 def permutation(count: int, seed: int, stream: str, epoch: int) -> Tensor:

@@ -1,7 +1,7 @@
 """From a picture to the float batch that a model was trained on; travels with the weights."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -162,11 +162,14 @@ def stored_side(size: int) -> int:
 def measure(split: Split, size: int, kind: str) -> Preprocess:
     """Return the preprocessing that normalises a training split, measured over all of it.
 
-    ``kind`` is "channel" (mean and standard deviation of each channel) or "pixel_mean" (subtract
-    the mean picture, He et al. 2015, sec. 4.2). Values are rounded to 6 decimals, so that they are
-    the same in the file as in the run.
+    ``kind`` is "channel" (mean and standard deviation of each channel), "pixel_mean" (subtract
+    the mean picture, He et al. 2015, sec. 4.2) or "imagenet" (ImageNet's constants, nothing is
+    measured). Values are rounded to 6 decimals, so that they are the same in the file as in the
+    run. Raises UsageError for "imagenet" with pictures that are not red, green and blue.
     """
     channels, side, _ = split.images.shape
+    if kind == "imagenet":
+        return replace(imagenet(channels, size), resize=side)
     start = round((side - size) / 2)
     middle = slice(start, start + size)
     total = torch.zeros(channels, size, size, dtype=torch.int64)

@@ -1,0 +1,145 @@
+"""Windows into pictures: how they are chosen at random, and how they are scaled to one size."""
+
+from math import ceil, log
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from resnets.data import counter
+
+_TRIES = 10
+# Weights are whole multiples of 1 / _UNIT: with 8-bit pixels every sum is then exact in float32,
+# so that a picture is the same in any batch, in whatever order a product is summed.
+_UNIT = 2**16
+
+
+class Windows(NamedTuple):
+    """One window for each picture of a batch, float64 (N,) each, in pixels of the picture."""
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+
+
+def random_areas(
+    shape: tuple[int, int],
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+    seed: int,
+    epoch: int,
+    ids: Tensor,
+) -> Windows:
+    """Return windows of a random part of the area and aspect (Szegedy et al. 2015, sec. 6).
+
+    As torchvision's RandomResizedCrop: ``area`` is drawn uniformly as a part of the picture's, the
+    width / height ``aspect`` uniformly in its logarithm, both in whole pixels. Where ten tries do
+    not fit into ``shape`` (H, W), the largest middle part of an allowed aspect stands in.
+    """
+    height, width = shape
+    rows = torch.full_like(ids, min(height, round(width / aspect[0])))
+    columns = torch.full_like(ids, min(width, round(height * aspect[1])))
+    found = torch.zeros_like(ids, dtype=torch.bool)
+    for number in range(_TRIES):
+        part, shade = (
+            counter.uniform(seed, f"{what} {number}", epoch, ids) for what in ("area", "aspect")
+        )
+        pixels = height * width * (area[0] + (area[1] - area[0]) * part)
+        ratio = torch.exp(log(aspect[0]) + (log(aspect[1]) - log(aspect[0])) * shade)
+        high = torch.sqrt(pixels / ratio).round().long()
+        wide = torch.sqrt(pixels * ratio).round().long()
+        new = ~found & (high > 0) & (high <= height) & (wide > 0) & (wide <= width)
+        rows, columns = torch.where(new, high, rows), torch.where(new, wide, columns)
+        found |= new
+    top, left = (
+        torch.where(found, counter.integers(room + 1, seed, f"crop {axis}", epoch, ids), room // 2)
+        for axis, room in (("row", height - rows), ("column", width - columns))
+    )
+    return Windows(top.double(), left.double(), rows.double(), columns.double())
+
+
+def random_scales(
+    shape: tuple[int, int], scale: tuple[int, int], size: int, seed: int, epoch: int, ids: Tensor
+) -> Windows:
+    """Return what size x size crops show of pictures ``shape`` (H, W) scaled to a random side.
+
+    The shorter side becomes a whole number of pixels from ``scale``, both ends included, and the
+    crop lies anywhere in the scaled picture (Simonyan & Zisserman 2014; He et al. 2015, sec. 3.4).
+    """
+    low, high = scale
+    side = low + counter.integers(high - low + 1, seed, "scale", epoch, ids)
+    pixel = min(shape) / side.double()  # of the scaled picture, in pixels of the stored one
+    top, left = (
+        pixel
+        * counter.integers(length * side // min(shape) - size + 1, seed, f"crop {axis}", epoch, ids)
+        for axis, length in zip(("row", "column"), shape, strict=True)
+    )
+    return Windows(top, left, size * pixel, size * pixel)
+
+
+def random_shifts(
+    shape: tuple[int, int], shift: float, size: int, seed: int, epoch: int, ids: Tensor
+) -> Windows:
+    """Return the middle size x size windows, moved by up to ``shift`` of the sides ``shape``."""
+    top, left = (
+        round((length - size) / 2)
+        + shift * length * (2 * counter.uniform(seed, f"crop {axis}", epoch, ids) - 1)
+        for axis, length in zip(("row", "column"), shape, strict=True)
+    )
+    side = torch.full_like(top, size)
+    return Windows(top, left, side, side)
+
+
+def resample(
+    images: Tensor,
+    top: Tensor,
+    left: Tensor,
+    height: Tensor,
+    width: Tensor,
+    size: int,
+    flipped: Tensor | None = None,
+) -> Tensor:
+    """Scale a window of each picture to size x size, mirrored where ``flipped`` (N,) is true.
+
+    ``images`` are uint8 (N, C, H, W); the windows (N,) are in their pixels and need not be whole.
+    The result is uint8 (N, C, size, size), channels-last in memory: Pillow's antialiased bilinear
+    ``resize(box=...)`` but for one grey level where a value lies at a half, with the border's
+    pixels repeated as far as a window reaches outside.
+    """
+    rows = _weights(top, height, images.shape[2], size)
+    columns = _weights(left, width, images.shape[3], size)
+    if flipped is not None:
+        columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
+    pixels = _product(columns, images.permute(0, 3, 2, 1))
+    # The columns come first and are rounded, as in Pillow (since 13, but for tall pictures).
+    return _product(rows, pixels.transpose(1, 2)).byte().permute(0, 3, 1, 2)
+
+
+def _product(weights: Tensor, pixels: Tensor) -> Tensor:
+    """Return whole grey levels (N, size, A, C), float32, of ``pixels`` (N, L, A, C)."""
+    sums = torch.bmm(weights, pixels.flatten(2).float())
+    levels = sums.add_(_UNIT // 2).div_(_UNIT).floor_().clamp_(max=255)
+    return levels.view(len(levels), -1, *pixels.shape[2:])
+
+
+def _weights(start: Tensor, extent: Tensor, length: int, size: int) -> Tensor:
+    """Return what each of ``length`` pixels adds to each of ``size``, in 1 / _UNIT (N, size, L).
+
+    A triangle as wide as two pixels of the source or of the result, whichever is larger, cut off
+    where the picture ends.
+    """
+    start, extent = start.double()[:, None, None], extent.double()[:, None, None]
+    stop = start + extent
+    before = ceil(max(0.0, -start.min().item()))  # note: this waits for the device
+    after = ceil(max(0.0, stop.max().item() - length))
+    centre = start + extent / size * (torch.arange(size, device=start.device)[:, None] + 0.5)
+    positions = torch.arange(-before, length + after, device=start.device)
+    there = (positions >= start.floor().clamp(max=0)) & (positions < stop.ceil().clamp(min=length))
+    distance = (positions + 0.5 - centre).abs() / (extent / size).clamp(min=1)
+    weights = (1 - distance).clamp_(min=0) * there
+    weights /= weights.sum(2, keepdim=True)
+    inside = weights[:, :, before : before + length]
+    inside[:, :, 0] += weights[:, :, :before].sum(2)
+    inside[:, :, -1] += weights[:, :, before + length :].sum(2)
+    return torch.round(inside * _UNIT).float()
