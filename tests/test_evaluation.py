@@ -1,13 +1,17 @@
-"""Metrics against counting by hand."""
+"""Metrics against counting by hand, in one process and in several."""
+
+from functools import cache
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+from launching import launch
 from resnets.data.dataset import MemoryImages, whole
 from resnets.data.preprocess import identity
-from resnets.evaluation import evaluate
+from resnets.errors import NonFiniteError
+from resnets.evaluation import Evaluation, evaluate
 
 
 class Answers(nn.Module):
@@ -52,3 +56,52 @@ def test_an_empty_split_is_an_error():
     split = whole(MemoryImages(torch.zeros(0, 4, 4, 1, dtype=torch.uint8)), torch.zeros(0))
     with pytest.raises(ValueError, match="empty"):
         evaluate(Answers(torch.zeros(1, 2)), split, identity(1, 4))
+
+
+BATCH_SIZES = (1, 2, 3, 4, 7, 100)
+
+
+def photographed(model: nn.Module, processes) -> list[Evaluation]:
+    """What a model answers on seven pictures; of the large batches not every process gets one."""
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (7, 6, 6, 3), generator=generator).byte()
+    split = whole(MemoryImages(pixels), torch.arange(7) % 6)
+    return [
+        evaluate(model, split, identity(3, 6), batch_size=size, processes=processes)
+        for size in BATCH_SIZES
+    ]
+
+
+def answers_of_all(processes) -> tuple[list[Evaluation], str]:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(128, 6))
+    found = photographed(model, processes)
+    logits = torch.zeros(2, 8)
+    logits[0, 0] = torch.nan
+    split = whole(MemoryImages(torch.tensor([1, 1, 0]).byte().view(3, 1, 1, 1)), torch.zeros(3))
+    with pytest.raises(NonFiniteError) as caught:
+        evaluate(Answers(logits), split, identity(1, 1), batch_size=1, processes=processes)
+    return found, caught.value.message
+
+
+@cache
+def answered(count: int) -> list[tuple[list[Evaluation], str]]:
+    return launch(count, answers_of_all)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_processes_answer_what_one_does(count):
+    [(alone, _)] = answered(1)
+    for found, _ in answered(count):
+        for ours, expected in zip(found, alone, strict=True):
+            assert ours.to_dict() == expected.to_dict()
+            assert ours.labels.equal(expected.labels)
+            assert ours.predicted.equal(expected.predicted)
+            assert ours.confidence.equal(expected.confidence)
+    assert alone[0].to_dict()["samples"] == 7
+    assert len(set(alone[0].predicted.tolist())) > 1
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_nan_ends_every_process_alike(count):
+    assert {message for _, message in answered(count)} == {"the loss on 3 samples is nan"}

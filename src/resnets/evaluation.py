@@ -1,7 +1,7 @@
-"""Exact metrics of a model on a split: each sample counted once."""
+"""Exact metrics of a model on a split: each sample counted once, by however many processes."""
 
 from dataclasses import dataclass
-from math import isfinite
+from math import fsum, isfinite
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from resnets.data.holdout import divide
 from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.device import choose_device
 from resnets.errors import DataError, NonFiniteError
+from resnets.processes import ALONE, Processes
 
 
 @dataclass(frozen=True)
@@ -61,39 +62,55 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, split: Split, preprocess: Preprocess, *, batch_size: int = 128
+    model: nn.Module,
+    split: Split,
+    preprocess: Preprocess,
+    *,
+    batch_size: int = 128,
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Return the answers of ``model``, in evaluation mode, on every sample of ``split``.
 
+    Several processes share the work and all return the same. Whole batches are dealt out, so that
+    each is computed as one process would, and the loss is the samples' float32 losses summed
+    without rounding: on equal machines and threads, the result is equal bit for bit however many
+    processes there are.
+
     The model keeps its device and mode. Raises ValueError for an empty split and NonFiniteError
-    when an answer is NaN or infinite.
+    when an answer is NaN or infinite, on every process.
     """
     if len(split) == 0:
         raise ValueError("there is nothing to evaluate: the split is empty")
     device = next(model.parameters()).device
     training = model.training
     model.eval()
-    predicted, confidence = [], []
-    loss, top5, classes = 0.0, 0, 0
-    for images, labels in split.batches(batch_size):
+    classes = 0
+    rows = [torch.empty(0, 5, dtype=torch.float64)]  # which holds every value below exactly
+    for start in range(0, len(split), batch_size)[processes.rank :: processes.count]:
+        positions = torch.arange(start, min(start + batch_size, len(split)))
+        images, labels = split.batch(positions)
         labels = labels.to(device)
         logits = model(preprocess(images.to(device))).float()
         classes = logits.shape[1]
-        loss += F.cross_entropy(logits, labels, reduction="sum").double().item()
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        predicted, confidence = logits.argmax(1), logits.softmax(1).amax(1)
         best = logits.topk(min(5, classes)).indices
-        top5 += int((best == labels[:, None]).sum())
-        predicted.append(logits.argmax(1).cpu())
-        confidence.append(logits.softmax(1).amax(1).cpu())
+        top5 = (best == labels[:, None]).any(1)
+        columns = (positions, losses, predicted, confidence, top5)
+        rows.append(torch.stack([column.cpu().double() for column in columns], dim=1))
     model.train(training)
+    table = processes.gather(torch.cat(rows))
+    _, losses, predicted, confidence, top5 = table[table[:, 0].argsort()].unbind(1)
+    loss = fsum(losses.tolist())
     if not isfinite(loss):
         raise NonFiniteError(f"the loss on {len(split):,} samples is {loss}")
     return Evaluation(
         labels=split.labels,
-        predicted=torch.cat(predicted),
-        confidence=torch.cat(confidence),
+        predicted=predicted.long(),
+        confidence=confidence.float(),
         loss=loss / len(split),
-        top5=top5,
-        classes=classes,
+        top5=int(top5.sum()),
+        classes=int(processes.gather(torch.tensor([classes])).max()),
     )
 
 
