@@ -14,7 +14,8 @@ from pathlib import Path
 
 import torch
 
-from resnets.experiment import Experiment
+from resnets.experiment import Experiment, Machine
+from resnets.processes import ALONE
 from resnets.training.environment import environment
 from resnets.training.folder import RunFolder
 from resnets.training.progress import RunProgress
@@ -36,18 +37,19 @@ def main() -> None:
         recipe,
         RunFolder(Path("unused")),
         options.root,
-        "cpu",
+        Machine(),
         RunProgress(quiet=True),
     )
-    state, feed = experiment.state(), experiment.feed()
+    state, feed = experiment.state(), experiment.feed
     indices = feed.indices(0)
     still = feed.batch(indices[0], 0)
 
     def run(fed: bool) -> float:
         began = time.monotonic()
         for step in range(options.steps):
-            images, labels = feed.batch(indices[step], 0) if fed else still
-            training_step(state.model, state.optimizer, images, labels, lr=0.01)
+            batch = feed.batch(indices[step], 0) if fed else still
+            data = batch.images, batch.targets, batch.labels
+            training_step(state.model, state.optimizer, *data, lr=0.01, recipe=recipe)
         return options.steps * recipe.batch_size / (time.monotonic() - began)
 
     run(True)  # warm up
@@ -55,7 +57,7 @@ def main() -> None:
     for number in range(options.rounds):
         for fed in (True, False) if number % 2 else (False, True):
             rates[fed].append(run(fed))
-    print(environment(torch.device("cpu")))
+    print(environment(torch.device("cpu"), ALONE, recipe.precision))
     for fed, name in ((False, "one batch again and again"), (True, "fed by the data set")):
         low, median, high = min(rates[fed]), statistics.median(rates[fed]), max(rates[fed])
         print(f"{name:28s} {median:6.1f} img/s   ({low:.1f} to {high:.1f})")

@@ -1,33 +1,43 @@
 """Train a model on a data set into a run folder: what stands behind `resnets train`."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from resnets.create import create_model
 from resnets.data import NAMES, open_dataset
-from resnets.data.augment import Augment
 from resnets.data.dataset import Split
 from resnets.data.holdout import divide
 from resnets.data.preprocess import measure, stored_side
 from resnets.data.samples import data_url
 from resnets.device import choose_device
 from resnets.drawing import draw
-from resnets.errors import CheckpointError, Stopped, UsageError
+from resnets.errors import CheckpointError, DataError, Stopped, UsageError
 from resnets.evaluation import Evaluation, evaluate
 from resnets.files import write_json, write_text
+from resnets.nn.synchronous import synchronize
+from resnets.processes import ALONE, Processes, join, launched, restarts
 from resnets.profiling import profile
 from resnets.report import write_report
 from resnets.spec import Spec
+from resnets.training.average import Average
+from resnets.training.environment import environment
+from resnets.training.feasible import check
+from resnets.training.feed import build_feed
 from resnets.training.folder import RunFolder
-from resnets.training.loop import Feed, fit, total_steps
+from resnets.training.loop import Loop, total_steps
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, load_recipe
-from resnets.training.record import new_record, opening_lines
+from resnets.training.record import new_record, opening_lines, timestamp
 from resnets.training.state import RunState
+from resnets.training.statistics import measure_statistics
 from resnets.training.step import build_optimizer
 from resnets.training.stop import StopRequest
 from resnets.weights import passport
@@ -42,6 +52,7 @@ class Run:
 
     path: Path
     results: dict[str, Any]
+    stop_requested: bool = False  # by a signal that came when there was nothing left to stop
 
     @property
     def report(self) -> Path:
@@ -60,43 +71,81 @@ def train(
     overwrite: bool = False,
     root: str | Path | None = None,
     device: str = "auto",
+    compile: bool = False,
+    save_minutes: float = 10,
     quiet: bool = False,
 ) -> Run:
     """Train ``model`` (resnet18) on ``data`` by ``recipe`` (default) into the run folder ``out``.
 
     ``data`` is digits, cifar10, cifar100 or a folder of pictures; ``root`` is where CIFAR's files
     are. ``settings`` are overrides such as ``optimizer.lr=0.05``. ``resume`` is a run folder to go
-    on with, which says everything else, or "auto": go on where ``out`` holds this very run, and
-    start it otherwise.
+    on with, which says everything else but what ``settings`` change on purpose, or "auto": go on
+    where ``out`` holds this very run, and start it otherwise. ``compile`` runs the network through
+    `torch.compile`. The state is saved after every epoch and every ``save_minutes``.
+
+    Under ``torchrun`` the processes share each batch; when it starts them anew they go on.
 
     Raises UsageError, DataError, CheckpointError, ResourceError and NonFiniteError as they are met,
-    and Stopped, its state saved, when a signal asked the run to stop.
+    PeerLost when another process has failed, and Stopped, its state saved, when a signal asked the
+    run to stop.
     """
-    progress = RunProgress(quiet=quiet)
     settings = [settings] if isinstance(settings, str) else settings
-    if resume is not None and str(resume) != "auto":
-        if model or recipe or settings or out or overwrite:
-            raise UsageError(
-                f"{resume} says with what it goes on: model, recipe, settings and folder",
-                hint="leave these options out, or start another run with --out",
-            )
-        folder = RunFolder(Path(resume))
-        record = folder.read()
-        if record.get("status") == "finished":
-            return Run(folder.path, record["results"])
-        data = data if data is not None else record["data"]["source"]
-        root = root if root is not None else record["data"]["root"]
-        spec, recipe = Spec.from_dict(record["model"]["spec"]), load_recipe(folder.recipe)
-        return Experiment(data, spec, recipe, folder, root, device, progress).go_on()
-    if data is None:
+    resume = resume if resume is not None or not restarts() else "auto"
+    goes_on = resume is not None and str(resume) != "auto"
+    if goes_on and (model or recipe or out or overwrite):
+        raise UsageError(
+            f"{resume} says with what it goes on: model, recipe and folder",
+            hint="leave these options out, or start another run with --out",
+        )
+    if data is None and not goes_on:
         raise UsageError("there is no data to train on", hint="give a data set or a folder")
-    model, recipe = model or "resnet18", load_recipe(recipe or "default", settings)
-    name = model if isinstance(model, str) else model.name
-    folder = RunFolder(Path(out) if out is not None else _default_out(data, name, recipe))
-    experiment = Experiment(data, model, recipe, folder, root, device, progress)
-    if resume is not None and folder.record.exists():
-        return experiment.go_on()
-    return experiment.start(overwrite=overwrite)
+    with join(choose_device(device)) as processes:
+        machine = Machine(processes, choose_device(device), compile, save_minutes)
+        progress = RunProgress(quiet=quiet or not processes.is_first)
+        if goes_on:
+            folder = RunFolder(Path(str(resume)))
+            record = folder.read()
+            if record.get("status") == "finished":
+                if settings:
+                    raise UsageError(f"{resume}: is finished", hint="start another run with --out")
+                return finished(folder, record, processes)
+            data = data if data is not None else record["data"]["source"]
+            root = root if root is not None else record["data"]["root"]
+            if not folder.recipe.exists():
+                raise CheckpointError(
+                    f"{folder.path}: was killed before it began", hint="start it with --overwrite"
+                )
+            spec = Spec.from_dict(record["model"]["spec"])
+            recipe = load_recipe(folder.recipe, settings)
+            return Experiment(data, spec, recipe, folder, root, machine, progress).go_on(settings)
+        assert data is not None
+        model, recipe = model or "resnet18", load_recipe(recipe or "default", settings)
+        name = model if isinstance(model, str) else model.name
+        folder = RunFolder(Path(out) if out is not None else _default_out(data, name, recipe))
+        experiment = Experiment(data, model, recipe, folder, root, machine, progress)
+        # One looks, before anyone writes.
+        there = processes.is_first and resume is not None and folder.record.exists()
+        return experiment.go_on() if processes.any(there) else experiment.start(overwrite=overwrite)
+
+
+_CPU = torch.device("cpu")
+
+
+def finished(folder: RunFolder, record: dict[str, Any], processes: Processes) -> Run:
+    """Return a run that has come to its end, with its page if it was killed before that."""
+    if processes.is_first and not folder.report.exists():
+        write_report([folder.path])
+    return Run(folder.path, record["results"])
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run computes; none of it belongs to what is computed."""
+
+    processes: Processes = ALONE
+    device: torch.device = _CPU
+    compile: bool = False
+    save_minutes: float = 10
 
 
 class Experiment:
@@ -109,11 +158,11 @@ class Experiment:
         recipe: Recipe,
         folder: RunFolder,
         root: str | Path | None,
-        device: str,
+        machine: Machine,
         progress: RunProgress,
     ) -> None:
-        self.progress = progress
-        self.folder, self.device = folder, choose_device(device)
+        self.folder, self.machine, self.progress = folder, machine, progress
+        self.processes = machine.processes
         spec = get_spec(model) if isinstance(model, str) else model
         named = isinstance(data, str) and data in NAMES
         # Whole paths, so that the run can go on from any folder.
@@ -129,7 +178,7 @@ class Experiment:
         dataset = open_dataset(
             data,
             root=Path(root) if root is not None else None,
-            side=stored_side(recipe.data.image_size or spec.image_size),
+            side=_side(recipe, spec),
             broken=recipe.data.broken,
         )
         if recipe.augment.mirror == "auto":
@@ -137,18 +186,21 @@ class Experiment:
             recipe = recipe.model_copy(update={"augment": augment})
         self.recipe = recipe
         self.dataset = divide(dataset, recipe.data.holdout, recipe.data.split_seed)
+        self._check_same_everywhere()
         channels, side, _ = dataset.train.images.shape
         size = recipe.data.image_size or (side if named else spec.image_size)
         self.spec = replace(
             spec, num_classes=len(dataset.classes), in_channels=channels, image_size=size
         )
         self.cost = profile(self.spec)
-        self._check_sizes(side)
+        check(recipe, self.dataset, self.cost)
         self.preprocess = measure(self.dataset.train, size, recipe.data.normalize)
+        self.feed = build_feed(self.dataset, recipe, self.preprocess, machine.device)
 
     def start(self, *, overwrite: bool) -> Run:
         """Begin a run in a new folder, or in one whose run is to be replaced."""
-        self.folder.create(overwrite=overwrite)
+        if self.processes.is_first:
+            self.folder.create(overwrite=overwrite)
         record = new_record(
             self.folder.path,
             source=self.source,
@@ -157,13 +209,19 @@ class Experiment:
             spec=self.spec,
             cost=self.cost,
             recipe=self.recipe,
-            device=self.device,
+            environment=environment(self.machine.device, self.processes, self.recipe.precision),
         )
         return self._run(self.state(), record)
 
-    def go_on(self) -> Run:
-        """Continue the run in the folder, which must be this one."""
-        record = self.folder.read()
+    def go_on(self, changes: Sequence[str] = ()) -> Run:
+        """Continue the run in the folder, which must be this one, but for ``changes`` of settings.
+
+        These may concern what `state.CHANGEABLE` names.
+        """
+        with self._alone():
+            return self._go_on(self.folder.read(), changes)
+
+    def _go_on(self, record: dict[str, Any], changes: Sequence[str]) -> Run:
         if record.get("status") == "finished":
             # The state may have been deleted; these say the same.
             saved = load_recipe(self.folder.recipe)
@@ -173,95 +231,163 @@ class Experiment:
                     f"{self.folder.path}: holds a finished run with other data, model or recipe",
                     hint="give another --out",
                 )
-            return Run(self.folder.path, record["results"])
-        if not self.folder.state.exists():
-            if self.folder.has_results:
-                raise CheckpointError(
-                    f"{self.folder.path}: its state is gone, so the run cannot go on",
-                    hint="give another --out, or --overwrite to start again",
-                )
+            return finished(self.folder, record, self.processes)
+        states = self.folder.states()
+        unfounded = self.folder.has_results and not states
+        self.processes.wait()  # all have looked before one writes
+        if unfounded:
+            raise CheckpointError(
+                f"{self.folder.path}: its state is gone, so the run cannot go on",
+                hint="give another --out, or --overwrite to start again",
+            )
+        if not states:
             return self.start(overwrite=True)  # killed before its first state
         state = self.state()
-        state.load(self.folder.state)
+        problems = state.load(states, may_change=bool(changes))
+        for problem, path in zip(problems, states, strict=False):
+            self.progress.say(f"{problem}; going on from the state before it")
+            if self.processes.is_first:
+                path.unlink(missing_ok=True)
+        if state.step > total_steps(self.recipe, self.feed):
+            raise UsageError(
+                f"{self.folder.path}: is at step {state.step:,} already",
+                hint="raise schedule.epochs or schedule.iterations",
+            )
+        if changes:
+            record.setdefault("changes", []).append({"step": state.step, "settings": [*changes]})
         return self._run(state, record)
 
     def state(self) -> RunState:
         """Return the state of the run before its first step: weights drawn with the seed."""
+        recipe, device = self.recipe, self.machine.device
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.recipe.seed)
+            torch.manual_seed(recipe.seed)
             model = create_model(self.spec)
         model.preprocess, model.classes = self.preprocess, self.dataset.classes
-        model.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return RunState(model, build_optimizer(model, self.recipe.optimizer), self._identity())
-
-    def feed(self) -> Feed:
-        """Return the training part as the recipe augments and normalises it."""
-        augment = self.recipe.augment
-        black = (0,) * self.spec.in_channels
-        mean = tuple(round(255 * value) for value in self.preprocess.channel_mean)
-        return Feed(
-            split=self.dataset.train,
-            augment=Augment(
-                seed=self.recipe.seed,
-                size=self.preprocess.size,
-                padding=augment.padding,
-                fill=black if augment.fill == "black" else mean,
-                reflect=augment.fill == "reflect",
-                mirror=bool(augment.mirror),
-                cutout=augment.cutout,
-            ),
-            preprocess=self.preprocess,
-            batch_size=self.recipe.batch_size,
-            seed=self.recipe.seed,
-            device=self.device,
+        if self.processes.count > 1 and recipe.sync_batch_norm:
+            synchronize(model)
+        model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        scales = recipe.precision == "float16"
+        return RunState(
+            model,
+            build_optimizer(model, recipe.optimizer),
+            self._identity(),
+            average=Average(model, recipe.ema) if recipe.ema else None,
+            scaler=torch.amp.GradScaler(device.type) if scales else None,
         )
 
+    def network(self, model: nn.Module) -> nn.Module:
+        """Return what computes a step of the model here: in several processes, compiled."""
+        if self.processes.count > 1:
+            model = DistributedDataParallel(model)
+            # It lays out the order of its sums anew after the first backward pass. To sum alike
+            # before and after a stop, have that behind us.
+            picture = torch.zeros(1, self.spec.in_channels, *2 * (self.spec.image_size,))
+            model.eval()(picture.to(self.machine.device)).sum().backward()
+            model.zero_grad()
+        return torch.compile(model) if self.machine.compile else model  # type: ignore[return-value]
+
     def _run(self, state: RunState, record: dict[str, Any]) -> Run:
-        """Train, evaluate and write everything."""
-        folder, feed, progress = self.folder, self.feed(), self.progress
-        folder.write_record(record | {"status": "running"})
-        write_text(folder.recipe, self.recipe.to_yaml())
-        write_text(folder.drawing, draw(self.spec))
-        write_json(folder.data, {"skipped": [asdict(s) for s in self.dataset.skipped]})
+        """Train, evaluate and write everything; the first process alone writes."""
+        first = self.processes.is_first
+        stop = StopRequest(watch_parent=launched())
+        with self._alone(), self.progress, stop:
+            self.processes.wait()  # nobody computes before the folder is ours
+            try:
+                self._open(state, record)
+                self._fit(state, stop)
+                results = self._results(state)
+                if first:
+                    self._save(state, record, results)
+                record |= {"results": results, "status": "finished"}
+            except Stopped as stopped:
+                record["status"] = "stopped"
+                stopped.exit_code = stop.exit_code
+                raise
+            except KeyboardInterrupt:
+                record["status"] = "stopped"
+                interrupted = Stopped("interrupted", hint=self.folder.how_to_go_on)
+                interrupted.exit_code = 130
+                raise interrupted from None
+            except BaseException:
+                record["status"] = "failed"
+                raise
+            finally:
+                if first:
+                    self._close(state, record)
+            if first:
+                write_report([self.folder.path])
+        return Run(self.folder.path, record["results"], stop.requested)
+
+    def _alone(self) -> AbstractContextManager[None]:
+        """Keep other runs out of the folder."""
+        return self.folder.lock() if self.processes.is_first else nullcontext()
+
+    def _open(self, state: RunState, record: dict[str, Any]) -> None:
+        """Write down what begins, and say it."""
+        folder, progress = self.folder, self.progress
+        now = environment(self.machine.device, self.processes, self.recipe.precision)
+        sitting = {"started": timestamp(), "from_step": state.step, "environment": now}
+        record.setdefault("sittings", []).append(sitting)
+        if self.processes.is_first:
+            folder.write_record(record | {"status": "running"})
+            write_text(folder.recipe, self.recipe.to_yaml())
+            write_text(folder.drawing, draw(self.spec))
+            write_json(folder.data, {"skipped": [asdict(s) for s in self.dataset.skipped]})
         for line in opening_lines(
-            self.source, self.dataset, self.spec, self.cost, self.device, folder.data
+            self.source, self.dataset, self.spec, self.cost, now, folder.data
         ):
             progress.say(line)
         if state.step:
-            steps = total_steps(self.recipe, feed)
+            steps = total_steps(self.recipe, self.feed)
             progress.say(f"going on after step {state.step:,} of {steps:,}")
-        stop = StopRequest()
-        try:
-            with progress, stop:
-                validation = self.dataset.validation
-                fit(state, feed, validation, self.recipe, folder, progress, stop)
-            record["results"] = self._results(state)
-            self._save(state, record)
-            record["status"] = "finished"
-        except Stopped as stopped:
-            record["status"] = "stopped"
-            stopped.exit_code = stop.exit_code
-            raise
-        except KeyboardInterrupt:
-            record["status"] = "stopped"
-            interrupted = Stopped("interrupted", hint=folder.how_to_go_on)
-            interrupted.exit_code = 130
-            raise interrupted from None
-        except BaseException:
-            record["status"] = "failed"
-            raise
-        finally:
-            steps = total_steps(self.recipe, feed)
-            record["progress"] = {
-                "step": state.step,
-                "steps": steps,
-                "epoch": round(state.step / len(feed), 4),
-                "epochs": round(steps / len(feed), 4),
-                "seconds": round(state.seconds, 3),
-            }
-            folder.write_record(record)
-        write_report([folder.path])
-        return Run(folder.path, record["results"])
+
+    def _fit(self, state: RunState, stop: StopRequest) -> None:
+        """Train to the end of the recipe, and leave the weights that are kept in the model."""
+        Loop(
+            state,
+            self.network(state.model),
+            self.feed,
+            self.dataset.validation,
+            self.recipe,
+            self.folder,
+            self.progress,
+            stop,
+            self.processes,
+            60 * self.machine.save_minutes,
+        ).run()
+        if state.best:
+            state.model.load_state_dict(state.best.tensors)
+        elif state.average:
+            state.model.load_state_dict(state.average.tensors)
+        if count := self.recipe.precise_batch_norm:
+            measure_statistics(state.model, self._fresh(count), self.processes)
+
+    def _fresh(self, count: int) -> Iterator[Tensor]:
+        """Yield ``count`` training samples as the epoch after the last would have them."""
+        epoch = -(-total_steps(self.recipe, self.feed) // len(self.feed))
+        for index in self.feed.indices(epoch):
+            index = index[:count]
+            if len(index):
+                yield self.feed.batch(index[self.processes.part(len(index))], epoch).images
+            count -= len(index)
+
+    def _close(self, state: RunState, record: dict[str, Any]) -> None:
+        """Write down how far the run came."""
+        feed, steps = self.feed, total_steps(self.recipe, self.feed)
+        record["sittings"][-1] |= {
+            "to_step": state.step,
+            "ended": timestamp(),
+            "status": record["status"],
+        }
+        record["progress"] = {
+            "step": state.step,
+            "steps": steps,
+            "epoch": round(state.step / len(feed), 4),
+            "epochs": round(steps / len(feed), 4),
+            "seconds": round(state.seconds, 3),
+        }
+        self.folder.write_record(record)
 
     def _identity(self) -> dict[str, Any]:
         """Return what must not change when a run goes on, flat, so that a change can be named."""
@@ -291,11 +417,16 @@ class Experiment:
         for name, split in self.dataset.parts.items():
             if name != "train":
                 evaluation = evaluate(
-                    state.model, split, self.preprocess, batch_size=self.recipe.batch_size
+                    state.model,
+                    split,
+                    self.preprocess,
+                    batch_size=self.recipe.batch_size,
+                    processes=self.processes,
                 )
                 results[name] = evaluation.to_dict()
                 # The last one stands: the test part where there is one, else the held-out part.
-                write_json(self.folder.mistakes, self._mistakes(evaluation, split))
+                if self.processes.is_first:
+                    write_json(self.folder.mistakes, self._mistakes(evaluation, split))
         return results
 
     def _mistakes(self, evaluation: Evaluation, split: Split) -> list[dict[str, Any]]:
@@ -311,11 +442,11 @@ class Experiment:
             for i in evaluation.mistakes(MISTAKES)
         ]
 
-    def _save(self, state: RunState, record: dict[str, Any]) -> None:
+    def _save(self, state: RunState, record: dict[str, Any], results: dict[str, Any]) -> None:
         made = {key: record[key] for key in ("name", "data", "environment")}
         scores = {
             part: score and {k: v for k, v in score.items() if k != "confusion"}
-            for part, score in record["results"].items()
+            for part, score in results.items()
         }
         travel = passport.Passport(
             spec=self.spec,
@@ -325,26 +456,21 @@ class Experiment:
         )
         passport.save(self.folder.weights, state.model.state_dict(), travel)
 
-    def _check_sizes(self, side: int) -> None:
-        """Raise UsageError when pictures, crops, padding or batches do not fit each other."""
-        recipe, size = self.recipe, self.spec.image_size
-        if size > side:
-            raise UsageError(
-                f"data.image_size is {size}, but {self.dataset.name} has pictures of {side}",
-                hint="leave it out or lower it",
+    def _check_same_everywhere(self) -> None:
+        """Raise DataError when the processes read different data."""
+        digest = hashlib.sha256(self.dataset.fingerprint.encode()).digest()
+        digests = self.processes.gather(torch.tensor([list(digest)], dtype=torch.uint8))
+        if (digests != digests[0]).any():
+            raise DataError(
+                "the processes have read different pictures or labels",
+                hint="give all of them the same files",
             )
-        if recipe.augment.fill == "reflect" and recipe.augment.padding >= side:
-            raise UsageError(
-                f"augment.padding is {recipe.augment.padding}: a picture of {side} pixels cannot "
-                "be reflected so far",
-                hint="lower it",
-            )
-        *_, last, _ = self.cost.stages
-        if last.output[1:] == (1, 1) and min(recipe.batch_size, len(self.dataset.train)) == 1:
-            raise UsageError(
-                "batch norm cannot train on a single picture whose last maps are 1x1",
-                hint="raise batch_size or data.image_size",
-            )
+
+
+def _side(recipe: Recipe, spec: Spec) -> int:
+    """Return the side at which pictures of a folder are kept, enough for every crop."""
+    side = stored_side(recipe.data.image_size or spec.image_size)
+    return max(side, recipe.augment.scale[1]) if recipe.augment.scale else side
 
 
 def _default_out(data: str | Path, model: str, recipe: Recipe) -> Path:

@@ -3,16 +3,16 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 
 import resnets.experiment
 from conftest import tiny_dataset
-from resnets import create_model, open_model
+from resnets import audit, open_model
 from resnets.errors import (
     CheckpointError,
     DataError,
@@ -24,8 +24,9 @@ from resnets.errors import (
 from resnets.experiment import train
 from resnets.report import read_run
 from resnets.training import loop
-from resnets.training.recipe import OptimizerRecipe, load_recipe
-from resnets.training.step import build_optimizer, training_step
+from resnets.training.folder import RunFolder
+from resnets.training.recipe import load_recipe
+from resnets.training.step import training_step
 
 RECIPE = load_recipe(
     "default", ["schedule.epochs=3", "batch_size=8", "data.holdout=10", "optimizer.lr=0.05"]
@@ -59,36 +60,14 @@ def tensors(path):
         return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
 
 
+def newest(run):
+    return RunFolder(run).states()[0]
+
+
 def without_times(path):
     times = ("train_seconds", "data_seconds", "images_per_second", "seconds")
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in line.items() if k not in times} for line in lines]
-
-
-def test_one_step_is_sgd_written_out():
-    torch.manual_seed(0)
-    model = create_model("resnet8", num_classes=3).double()
-    twin = create_model("resnet8", num_classes=3).double()
-    twin.load_state_dict(model.state_dict())
-    recipe = OptimizerRecipe(lr=9.0, momentum=0.9, nesterov=True, weight_decay=0.01)
-    optimizer = build_optimizer(model, recipe)
-    velocity = [torch.zeros_like(p) for p in twin.parameters()]
-    for _ in range(3):
-        images = torch.randn(4, 3, 8, 8, dtype=torch.float64)
-        labels = torch.tensor([0, 1, 2, 1])
-        loss, correct = training_step(model, optimizer, images, labels, lr=0.1)
-        logits = twin(images)
-        expected = F.cross_entropy(logits, labels)
-        gradients = torch.autograd.grad(expected, list(twin.parameters()))
-        assert loss == pytest.approx(expected.item(), rel=1e-12)
-        assert correct == (logits.argmax(1) == labels).sum()
-        with torch.no_grad():
-            for p, v, g in zip(twin.parameters(), velocity, gradients, strict=True):
-                g = g + 0.01 * p * (p.ndim > 1)  # only convolutions and classifier decay
-                v.mul_(0.9).add_(g)
-                p.sub_(0.1 * (g + 0.9 * v))
-    for p, q in zip(model.parameters(), twin.parameters(), strict=True):
-        torch.testing.assert_close(p, q, rtol=1e-10, atol=1e-12)
 
 
 def test_a_run_learns_and_writes_its_folder(tiny, tmp_path):
@@ -152,7 +131,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, s
     assert str(tmp_path / "parts") in caught.value.hint
     assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
     resumed = train(resume=tmp_path / "parts", quiet=True)
-    for name in ("model.safetensors", "state/last.safetensors"):
+    for name in ("model.safetensors", newest(tmp_path / "whole").relative_to(tmp_path / "whole")):
         a, b = tensors(tmp_path / "whole" / name), tensors(tmp_path / "parts" / name)
         assert a.keys() == b.keys()
         assert all(torch.equal(a[key], b[key]) for key in a)
@@ -207,7 +186,7 @@ def test_a_run_whose_state_is_gone_is_left_alone(tiny, tmp_path, monkeypatch):
         interrupt_at(patch, 12)
         with pytest.raises(Stopped):
             run(tmp_path / "run")
-    (tmp_path / "run/state/last.safetensors").unlink()
+    shutil.rmtree(tmp_path / "run/state")
     with pytest.raises(CheckpointError, match="its state is gone"):
         train(resume=tmp_path / "run", quiet=True)
     with pytest.raises(CheckpointError, match="its state is gone"):
@@ -243,7 +222,7 @@ def test_divergence_ends_before_the_state_is_replaced(tiny, tmp_path, monkeypatc
     monkeypatch.setattr(loop, "evaluate", diverging)
     with pytest.raises(NonFiniteError, match="the loss on 10 samples is nan"):
         run(tmp_path / "run")
-    healthy = tensors(tmp_path / "run/state/last.safetensors")
+    healthy = tensors(newest(tmp_path / "run"))
     assert all(t.isfinite().all() for t in healthy.values())
 
 
@@ -324,18 +303,50 @@ def test_another_recipe_or_data_set_is_refused(tiny, tmp_path, monkeypatch):
         train(resume=tmp_path / "run", quiet=True)
 
 
-def test_a_damaged_state_is_refused(tiny, tmp_path, monkeypatch):
+def test_settings_change_on_purpose(tiny, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run")
+    with pytest.raises(CheckpointError, match="batch_size: 8 before, 4 now"):
+        train(resume=tmp_path / "run", settings=["batch_size=4"], quiet=True)
+    with pytest.raises(UsageError, match="is at step 8 already"):
+        train(resume=tmp_path / "run", settings=["schedule.epochs=1"], quiet=True)
+    changes = ["optimizer.lr=0.02", "schedule.epochs=4"]
+    train(resume=tmp_path / "run", settings=changes, quiet=True)
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    assert record["changes"] == [{"step": 8, "settings": changes}]
+    assert record["progress"]["step"] == 20
+    assert load_recipe(tmp_path / "run/recipe.yaml").optimizer.lr == 0.02
+    assert audit(tmp_path / "run").ok
+    with pytest.raises(UsageError, match="is finished"):
+        train(resume=tmp_path / "run", settings=changes, quiet=True)
+
+
+def test_a_damaged_state_falls_back_to_the_one_before(tiny, tmp_path, monkeypatch, capsys):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run")
+    after, before = RunFolder(tmp_path / "run").states()
+    assert (after.name, before.name) == ("step-00000008.safetensors", "step-00000005.safetensors")
+    content = bytearray(after.read_bytes())
+    content[-100] ^= 1
+    after.write_bytes(content)
+    resumed = train(resume=tmp_path / "run")
+    said = capsys.readouterr().err
+    assert "does not have its SHA-256; going on from the state before it" in said
+    assert "going on after step 5 of 15" in said
+    assert resumed.results["test"] == run(tmp_path / "other").results["test"]
+
+
+def test_damaged_states_are_refused(tiny, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupt_at(patch, 3)
         with pytest.raises(Stopped):
             run(tmp_path / "run")
-    state = tmp_path / "run/state/last.safetensors"
-    content = bytearray(state.read_bytes())
-    content[-100] ^= 1
-    state.write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"conv2\.weight does not have its SHA-256"):
-        train(resume=tmp_path / "run", quiet=True)
-    state.write_bytes(content[:1000])
+    state = newest(tmp_path / "run")
+    state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="missing or damaged"):
         train(resume=tmp_path / "run", quiet=True)
 
@@ -343,13 +354,13 @@ def test_a_damaged_state_is_refused(tiny, tmp_path, monkeypatch):
 def test_a_non_finite_loss_stops_before_the_update(tiny, tmp_path, monkeypatch):
     before = {}
 
-    def poisoned(model, optimizer, images, labels, **options):
+    def poisoned(model, optimizer, images, *arguments, **options):
         if len(before) == 6:
             images = images * float("nan")
             before["weights"] = model.fc.weight.clone()
         before[len(before)] = True
         try:
-            return training_step(model, optimizer, images, labels, **options)
+            return training_step(model, optimizer, images, *arguments, **options)
         except NonFiniteError:
             assert torch.equal(model.fc.weight, before["weights"])
             raise
@@ -361,7 +372,7 @@ def test_a_non_finite_loss_stops_before_the_update(tiny, tmp_path, monkeypatch):
     assert details["step"] == 6
     assert len(details["samples"]) == 8
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
-    healthy = tensors(tmp_path / "run/state/last.safetensors")
+    healthy = tensors(newest(tmp_path / "run"))
     assert all(t.isfinite().all() for t in healthy.values())
 
 

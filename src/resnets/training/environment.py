@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from resnets.processes import Processes
 
-def environment(device: torch.device) -> dict[str, Any]:
+
+def environment(device: torch.device, processes: Processes, precision: str) -> dict[str, Any]:
     """Return what a reader needs to judge a run's speed and to repeat it."""
     packages = {name: version(name) for name in ("resnets", "torch", "numpy", "pillow")}
     return {
@@ -18,6 +20,8 @@ def environment(device: torch.device) -> dict[str, Any]:
         "processor": processor(device),
         "threads": torch.get_num_threads(),
         "device": device.type,
+        "processes": processes.count,
+        "precision": precision,
     }
 
 

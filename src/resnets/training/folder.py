@@ -1,13 +1,29 @@
 """The run folder: the only interface between training and everything after it."""
 
+import errno
 import json
+import os
+import platform
+import re
 import shlex
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.files import write_json, write_text
+from resnets.files import draft, write_json, write_text
+
+if sys.platform != "win32":
+    import fcntl
+
+_LOCK = ".lock"
+_STATE = re.compile(r"step-(\d{8,})\.safetensors")
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 
 
 class RunFolder:
@@ -19,13 +35,15 @@ class RunFolder:
         self.recipe = path / "recipe.yaml"
         self.data = path / "data.json"
         self.metrics = path / "metrics.jsonl"
+        self.ledger = path / "ledger.jsonl"
         self.mistakes = path / "mistakes.json"
         self.nonfinite = path / "nonfinite.json"
         self.weights = path / "model.safetensors"
-        self.state = path / "state" / "last.safetensors"  # may be deleted when finished
         self.tensorboard = path / "tensorboard"
         self.drawing = path / "architecture.svg"
         self.report = path / "report.html"
+        self._states = path / "state"  # may be deleted when finished
+        self._locked = False
 
     @property
     def how_to_go_on(self) -> str:
@@ -37,41 +55,138 @@ class RunFolder:
         """Whether the run has finished an epoch, by its metrics or its weights."""
         return self.weights.exists() or (self.metrics.exists() and self.metrics.stat().st_size > 0)
 
+    @property
+    def has_state(self) -> bool:
+        """Whether there is a state to go on from."""
+        return bool(self.states())
+
+    def state_path(self, step: int) -> Path:
+        """Return where the state after ``step`` steps is kept."""
+        return self._states / f"step-{step:08d}.safetensors"
+
+    def states(self) -> list[Path]:
+        """Return the states that are there, that of the last step first."""
+        found = ((_STATE.fullmatch(path.name), path) for path in self._states.glob("step-*"))
+        steps = [(int(match[1]), path) for match, path in found if match]
+        return [path for _, path in sorted(steps, reverse=True)]
+
+    def prune(self, keep: int = 2) -> None:
+        """Remove all but the last ``keep`` states, and what killed processes left of others.
+
+        Raises ResourceError when they cannot be removed.
+        """
+        remains = self._states.glob(draft(Path("step-*.safetensors")).name)
+        with self._changing():
+            for path in (*self.states()[keep:], *remains):
+                path.unlink(missing_ok=True)
+
     def create(self, *, overwrite: bool = False) -> None:
         """Make the folder.
 
-        Raises ResourceError when it cannot be made, and UsageError when something is there already,
-        unless it is a run and ``overwrite`` is given, which removes the run's files and nothing
-        else.
+        Raises ResourceError when it cannot be made or another process is using it, and UsageError
+        when something is there already, unless it is a run and ``overwrite`` is given, which
+        removes the run's files and nothing else.
         """
-        try:
+        with self._changing():
             if self.path.exists() and not self.path.is_dir():
                 raise ResourceError(
                     f"{self.path}: is a file, not a folder", hint="give another --out"
                 )
-            if self.record.exists() and overwrite:
-                self._remove()
-            elif self.path.exists() and any(self.path.iterdir()):
-                if self.record.exists():
+            if self.record.exists():
+                if not overwrite:
                     hint = "--resume goes on with it, --overwrite starts again"
                     raise UsageError(f"{self.path}: there is a run in it already", hint=hint)
-                raise UsageError(
-                    f"{self.path}: is not empty and not a run", hint="give another --out"
-                )
+                with self.lock():
+                    self._remove()
+            elif self.path.exists():
+                # A run that was killed before its record leaves these.
+                names = {_LOCK, draft(self.record).name}
+                if any(path.name not in names for path in self.path.iterdir()):
+                    raise UsageError(
+                        f"{self.path}: is not empty and not a run", hint="give another --out"
+                    )
             self.path.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from using this run until the context ends or the process does.
+
+        Meanwhile the file .lock says who it is: {"pid", "host", "since"}. A second lock inside the
+        first, of the same RunFolder, changes nothing. Systems and file systems that have no locks
+        (flock) go without.
+
+        Raises ResourceError when another process holds the lock, and when the folder is not there
+        or cannot be written.
+        """
+        if self._locked or sys.platform == "win32":
+            yield
+            return
+        with self._changing():
+            file = self._take_lock()
+        self._locked = True
+        try:
+            yield
+        finally:
+            self._locked = False
+            # The empty file stays: another process may have opened it already, and would lock a
+            # file that has no name while the next one makes and locks a new one.
+            with file, suppress(OSError):
+                file.truncate(0)
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing would leave it to forked processes
+
+    def _take_lock(self) -> FileIO:
+        # Python closes it in programs that are started meanwhile (PEP 446).
+        file = (self.path / _LOCK).open("a+b", buffering=0)
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                raise self._in_use(file.read()) from None
+            except OSError as error:
+                if error.errno not in _WITHOUT_LOCKS:
+                    raise
+            file.truncate(0)
+            since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            holder = {"pid": os.getpid(), "host": platform.node(), "since": since}
+            file.write(json.dumps(holder).encode())
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _in_use(self, content: bytes) -> ResourceError:
+        """Return the error for a lock that is held, by what its holder has written into it."""
+        try:
+            holder = json.loads(content)
+            who = ": pid {pid} on {host} since {since}".format(**holder)
+            stop = f"stop it (kill -TERM {holder['pid']} saves first)"
+        except (ValueError, KeyError, TypeError):
+            who, stop = "", "stop it"  # it has not come to write yet
+        return ResourceError(
+            f"{self.path}: another process is using this run{who}",
+            hint=f"wait for it or {stop}; or give another --out",
+        )
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise ResourceError(
-                f"{self.path}: cannot be made or changed: {error.strerror}",
+                f"{self.path}: cannot be made or changed: {error.strerror or error}",
                 hint="give another --out",
             ) from None
 
     def _remove(self) -> None:
-        for path in (self.state.parent, *vars(self).values()):
-            if path == self.path:
-                continue
-            if path.is_dir():
+        files = [path for path in vars(self).values() if isinstance(path, Path)]
+        # The record goes last: until then this is a run, and can be overwritten again.
+        for path in (*(set(files) - {self.path, self.record}), self.record):
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            path.unlink(missing_ok=True)
+            else:
+                path.unlink(missing_ok=True)
+            draft(path).unlink(missing_ok=True)
 
     def read(self) -> dict[str, Any]:
         """Return run.json. Raises CheckpointError when there is none or it is damaged."""
@@ -94,4 +209,12 @@ class RunFolder:
 
     def write_metrics(self, lines: list[dict[str, Any]]) -> None:
         """Write metrics.jsonl: one line for each finished epoch."""
-        write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in lines))
+        _write_lines(self.metrics, lines)
+
+    def write_ledger(self, lines: list[dict[str, Any]]) -> None:
+        """Write ledger.jsonl."""
+        _write_lines(self.ledger, lines)
+
+
+def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))

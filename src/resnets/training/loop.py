@@ -1,55 +1,29 @@
-"""The training loop: dataset -> order -> batch -> augment -> step -> state -> evaluate."""
+"""The training loop: feed -> step -> state -> evaluate."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from resnets.data.augment import Augment
 from resnets.data.dataset import Split
-from resnets.data.order import batch_bounds, epoch_order
-from resnets.data.preprocess import Preprocess
 from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation import evaluate
 from resnets.files import write_json
+from resnets.processes import ALONE, Processes
+from resnets.training.feed import Feed
 from resnets.training.folder import RunFolder
 from resnets.training.progress import RunProgress, metrics_text
 from resnets.training.recipe import Recipe
-from resnets.training.schedule import learning_rate
-from resnets.training.state import RunState, Totals
+from resnets.training.schedule import Schedule, image_size
+from resnets.training.state import Best, RunState, Totals
 from resnets.training.step import training_step
 from resnets.training.stop import StopRequest
 from resnets.training.tensorboard import Scalars
 from resnets.wording import duration
 
-
-@dataclass(frozen=True)
-class Feed:
-    """The training split as augmented, normalised batches."""
-
-    split: Split
-    augment: Augment
-    preprocess: Preprocess
-    batch_size: int
-    seed: int
-    device: torch.device
-
-    def __len__(self) -> int:
-        """Return the number of batches in an epoch."""
-        return len(batch_bounds(len(self.split), self.batch_size))
-
-    def indices(self, epoch: int) -> list[Tensor]:
-        """Return, for each batch of an epoch, its samples' positions in the split, int64 (N,)."""
-        order = epoch_order(len(self.split), self.seed, epoch)
-        return [order[start:stop] for start, stop in batch_bounds(len(order), self.batch_size)]
-
-    def batch(self, index: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
-        """Return images float32 (N, C, H, W) and labels int64 (N,) on the device."""
-        images, labels = (part.to(self.device) for part in self.split.batch(index))
-        images = self.augment(images, self.split.ids[index].to(self.device), epoch)
-        return self.preprocess.normalize(images), labels
+SAVE_SECONDS = 600.0  # between states within an epoch
 
 
 def total_steps(recipe: Recipe, feed: Feed) -> int:
@@ -57,74 +31,200 @@ def total_steps(recipe: Recipe, feed: Feed) -> int:
     return recipe.schedule.iterations or (recipe.schedule.epochs or 0) * len(feed)
 
 
-def fit(
-    state: RunState,
-    feed: Feed,
-    validation: Split | None,
-    recipe: Recipe,
-    folder: RunFolder,
-    progress: RunProgress,
-    stop: StopRequest,
-) -> None:
-    """Train from ``state.step`` to the end of the recipe, saving the state after every epoch.
+@dataclass
+class Loop:
+    """What a run goes round with. Every process has one; the first alone writes files.
 
-    Raises Stopped, after saving, when ``stop`` was asked for, and NonFiniteError, leaving the state
-    of the epoch before on disk, when the loss or a weight is NaN or infinite.
+    ``network`` is ``state.model``, or what computes its steps in several processes or compiled.
     """
-    batches = len(feed)
-    steps = total_steps(recipe, feed)
-    if state.step == steps:  # stopped after its last step
-        return
-    epochs = -(-steps // batches)
-    scalars = Scalars(folder.tensorboard, purge_step=state.step + 1)
-    clock = _Clock(state, steps)
-    state.model.train()
-    for epoch in range(state.step // batches, epochs):
-        title = f"epoch {epoch + 1:{len(str(epochs))}d}/{epochs}"
-        indices = feed.indices(epoch)
-        last = min(batches, steps - epoch * batches)
-        for batch in range(state.step - epoch * batches, last):
-            started = time.monotonic()
-            images, labels = feed.batch(indices[batch], epoch)
-            ready = time.monotonic()
-            lr = learning_rate(recipe.schedule, recipe.optimizer.lr, state.step, steps)
-            try:
-                loss, correct = training_step(
-                    state.model,
-                    state.optimizer,
-                    images,
-                    labels,
-                    lr=lr,
-                    label_smoothing=recipe.label_smoothing,
+
+    state: RunState
+    network: nn.Module
+    feed: Feed
+    validation: Split | None
+    recipe: Recipe
+    folder: RunFolder
+    progress: RunProgress
+    stop: StopRequest
+    processes: Processes = ALONE
+    save_seconds: float = SAVE_SECONDS
+
+    def run(self) -> None:
+        """Train from ``state.step`` to the end of the recipe, saving after every epoch.
+
+        Raises Stopped, after saving, when any process was asked to stop, and NonFiniteError,
+        leaving the last state on disk, when the loss, a gradient or a weight is NaN or infinite.
+        """
+        state, batches, first = self.state, len(self.feed), self.processes.is_first
+        if first and state.step:  # killed after its state, the run has not come to these
+            self._follow()
+        self.steps = total_steps(self.recipe, self.feed)
+        if state.step == self.steps:  # stopped after its last step
+            return
+        peak = self.recipe.optimizer.lr
+        self.schedule = Schedule(self.recipe.schedule, peak, self.steps, state.rate)
+        self.epochs = -(-self.steps // batches)
+        self.clock = _Clock(state, self.steps)
+        self.scalars = (
+            Scalars(self.folder.tensorboard, purge_step=state.step + 1) if first else None
+        )
+        state.model.train()
+        for epoch in range(state.step // batches, self.epochs):
+            self._epoch(epoch)
+        if self.scalars:
+            self.scalars.close()
+
+    def _epoch(self, epoch: int) -> None:
+        indices = self.feed.indices(epoch)
+        before = epoch * len(indices)
+        last = min(len(indices), self.steps - before)
+        for batch in range(self.state.step - before, last):
+            self._step(epoch, batch, last, indices[batch])
+            if batch + 1 == last:
+                self._end_epoch(epoch, last)
+            overdue = self.clock.overdue(self.save_seconds)
+            stop, save = self._agreed(self.stop.requested, overdue)
+            if stop:
+                self._save()
+                raise Stopped(
+                    f"stopped and saved at step {self.state.step:,} of {self.steps:,}",
+                    hint=self.folder.how_to_go_on,
                 )
-            except NonFiniteError as error:
-                names = feed.split.names(indices[batch])
-                raise _explained(error, folder, state.step, epoch, batch, names, lr) from None
-            state.step += 1
-            state.epoch.add(len(labels), loss, correct, time.monotonic() - started, ready - started)
-            speed = f"{state.epoch.samples / state.epoch.seconds:.0f} img/s"
-            text = f"loss {state.epoch.mean_loss:.3f}   {speed}   {clock.eta}"
-            progress.step(title, batch + 1, last, text)
-            if stop.signal and batch + 1 < last:
-                break
-        else:
-            held_out = _evaluate(state, feed, validation)
-            line = _metrics(state, batches, lr, held_out)
-            line["seconds"] = round(clock.seconds, 3)
-            state.metrics.append(line)
-            state.epoch = Totals()
-            folder.write_metrics(state.metrics)
-            scalars.add(state.step, line)
-            progress.epoch(title, f"{metrics_text(line)}   {clock.eta}".rstrip())
-        state.seconds = clock.seconds
-        _check_weights(state)
-        state.save(folder.state)
-        if stop.signal:
-            raise Stopped(
-                f"stopped and saved at step {state.step:,} of {steps:,}",
-                hint=folder.how_to_go_on,
+            if save and batch + 1 < last:
+                self._save()
+        self._save()
+
+    def _agreed(self, *flags: bool) -> list[bool]:
+        """Return, on every process, which flags are up on any: signals and clocks differ."""
+        return [total > 0 for total in self.processes.sum([float(flag) for flag in flags])]
+
+    def _step(self, epoch: int, batch: int, last: int, index: Tensor) -> None:
+        state, recipe = self.state, self.recipe
+        started = time.monotonic()
+        mine = index[self.processes.part(len(index))]
+        size = image_size(recipe.augment, self.feed.augment.size, state.step, self.steps)
+        data = self.feed.batch(mine, epoch, size)
+        ready = time.monotonic()
+        self.lr = self.schedule.rate(state.step - state.skipped)
+        try:
+            outcome = training_step(
+                self.network,
+                state.optimizer,
+                data.images,
+                data.targets,
+                data.labels,
+                lr=self.lr,
+                recipe=recipe,
+                scaler=state.scaler,
+                processes=self.processes,
             )
-    scalars.close()
+        except NonFiniteError as error:
+            raise self._explained(error, epoch, batch, index) from None
+        if not recipe.sync_batch_norm:  # each has followed its own part of the batch
+            self.processes.share(state.model.buffers())
+        state.step += 1
+        if outcome.skipped:
+            state.skipped += 1
+        else:
+            self.schedule.after_step(outcome.samples, outcome.correct)
+            if state.average:
+                state.average.update(state.step - state.skipped)
+        state.ledger.add(self.processes.gather(mine))
+        seconds, data_seconds = time.monotonic() - started, ready - started
+        state.epoch.add(outcome.samples, outcome.loss, outcome.correct, seconds, data_seconds)
+        speed = f"{state.epoch.samples / state.epoch.seconds:.0f} img/s"
+        text = f"loss {state.epoch.mean_loss:.3f}   {speed}   {self.clock.eta}"
+        self.progress.step(self._title(epoch), batch + 1, last, text)
+
+    def _end_epoch(self, epoch: int, steps: int) -> None:
+        state = self.state
+        held_out = self._evaluate()
+        self.schedule.after_epoch(held_out["loss"] if held_out else None)
+        state.ledger.close(epoch, steps)
+        line = self._metrics(held_out)
+        state.metrics.append(line)
+        state.epoch = Totals()
+        if self.scalars:
+            self.scalars.add(state.step, line)
+        self.progress.epoch(self._title(epoch), f"{metrics_text(line)}   {self.clock.eta}".rstrip())
+
+    def _evaluate(self) -> dict[str, Any] | None:
+        """Return the metrics on the held-out part, and keep the weights if they are the best."""
+        state = self.state
+        if self.validation is None:
+            return None
+        size = self.recipe.batch_size
+        with state.average.applied() if state.average else nullcontext():
+            evaluation = evaluate(
+                state.model,
+                self.validation,
+                self.feed.preprocess,
+                batch_size=size,
+                processes=self.processes,
+            )
+            best = state.best.accuracy if state.best else -1.0
+            if self.recipe.selection == "best" and evaluation.accuracy > best:
+                tensors = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
+                state.best = Best(evaluation.accuracy, tensors)
+        return evaluation.to_dict()
+
+    def _save(self) -> None:
+        """Write the state and what follows from it."""
+        state = self.state
+        for name, parameter in state.model.named_parameters():
+            if not parameter.isfinite().all():
+                raise NonFiniteError(
+                    f"{name} has a value that is NaN or infinite after step {state.step:,}",
+                    hint="an earlier state is kept; lower optimizer.lr",
+                )
+        state.seconds = self.clock.seconds
+        if self.processes.is_first:
+            state.save(self.folder.state_path(state.step))
+            self._follow()
+        self.processes.wait()  # torchrun ends them all when one leaves
+        self.clock.saved()
+
+    def _follow(self) -> None:
+        """Let metrics, ledger and older states follow the state that is saved."""
+        self.folder.write_metrics(self.state.metrics)
+        self.folder.write_ledger(self.state.ledger.lines)
+        self.folder.prune()
+
+    def _metrics(self, held_out: dict[str, Any] | None) -> dict[str, Any]:
+        state, totals = self.state, self.state.epoch
+        return {
+            "epoch": round(state.step / len(self.feed), 4),
+            "step": state.step,
+            "lr": self.lr,
+            "train_loss": totals.mean_loss,
+            "train_accuracy": totals.correct / totals.samples,
+            "validation_loss": held_out and held_out["loss"],
+            "validation_accuracy": held_out and held_out["accuracy"],
+            "samples": totals.samples,
+            "train_seconds": round(totals.seconds, 3),
+            "data_seconds": round(totals.data_seconds, 3),
+            "images_per_second": round(totals.samples / totals.seconds, 1),
+            "seconds": round(self.clock.seconds, 3),
+        }
+
+    def _title(self, epoch: int) -> str:
+        return f"epoch {epoch + 1:{len(str(self.epochs))}d}/{self.epochs}"
+
+    def _explained(
+        self, error: NonFiniteError, epoch: int, batch: int, index: Tensor
+    ) -> NonFiniteError:
+        """Return the error with the batch that caused it, which nonfinite.json lists whole."""
+        step, names = self.state.step, self.feed.split.names(index)
+        details = {"step": step, "epoch": epoch + 1, "batch": batch + 1, "lr": self.lr}
+        if self.processes.is_first:
+            write_json(self.folder.nonfinite, details | {"samples": names})
+        some = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
+        where = f"epoch {epoch + 1}, batch {batch + 1}, rate {self.lr:g}"
+        return NonFiniteError(
+            f"{error.message} at step {step:,} ({where}); its samples, {some}, are listed in "
+            f"{self.folder.nonfinite}",
+            hint="an earlier state is kept; lower optimizer.lr or look at these samples",
+        )
 
 
 class _Clock:
@@ -133,11 +233,17 @@ class _Clock:
     def __init__(self, state: RunState, steps: int) -> None:
         self._state, self._steps = state, steps
         self._first_step, self._before = state.step, state.seconds
-        self._began = time.monotonic()
+        self._began = self._saved = time.monotonic()
 
     @property
     def seconds(self) -> float:
         return self._before + time.monotonic() - self._began
+
+    def overdue(self, seconds: float) -> bool:
+        return time.monotonic() - self._saved > seconds
+
+    def saved(self) -> None:
+        self._saved = time.monotonic()
 
     @property
     def eta(self) -> str:
@@ -146,57 +252,3 @@ class _Clock:
         done = self._state.step - self._first_step
         left = (time.monotonic() - self._began) / done * (self._steps - self._state.step)
         return f"ETA {duration(left)}"
-
-
-def _check_weights(state: RunState) -> None:
-    for name, parameter in state.model.named_parameters():
-        if not parameter.isfinite().all():
-            raise NonFiniteError(
-                f"{name} has a value that is NaN or infinite after step {state.step:,}",
-                hint="an earlier epoch's state is kept; lower optimizer.lr",
-            )
-
-
-def _evaluate(state: RunState, feed: Feed, split: Split | None) -> dict[str, Any] | None:
-    if split is None:
-        return None
-    return evaluate(state.model, split, feed.preprocess, batch_size=feed.batch_size).to_dict()
-
-
-def _metrics(
-    state: RunState, batches: int, lr: float, held_out: dict[str, Any] | None
-) -> dict[str, Any]:
-    totals = state.epoch
-    return {
-        "epoch": round(state.step / batches, 4),
-        "step": state.step,
-        "lr": lr,
-        "train_loss": totals.mean_loss,
-        "train_accuracy": totals.correct / totals.samples,
-        "validation_loss": held_out and held_out["loss"],
-        "validation_accuracy": held_out and held_out["accuracy"],
-        "samples": totals.samples,
-        "train_seconds": round(totals.seconds, 3),
-        "data_seconds": round(totals.data_seconds, 3),
-        "images_per_second": round(totals.samples / totals.seconds, 1),
-    }
-
-
-def _explained(
-    error: NonFiniteError,
-    folder: RunFolder,
-    step: int,
-    epoch: int,
-    batch: int,
-    names: list[int] | list[str],
-    lr: float,
-) -> NonFiniteError:
-    """Return the error with the batch that caused it, which nonfinite.json lists whole."""
-    details = {"step": step, "epoch": epoch + 1, "batch": batch + 1, "lr": lr, "samples": names}
-    write_json(folder.nonfinite, details)
-    shown = ", ".join(map(str, names[:5])) + (", ..." if len(names) > 5 else "")
-    return NonFiniteError(
-        f"{error.message} at step {step:,} (epoch {epoch + 1}, batch {batch + 1}, rate {lr:g}); "
-        f"its samples, {shown}, are listed in {folder.nonfinite}",
-        hint="an earlier epoch's state is kept; lower optimizer.lr or look at these samples",
-    )

@@ -12,6 +12,9 @@ from resnets.errors import UsageError, nearest
 from resnets.training import strict_yaml
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
+Part = Annotated[float, Field(gt=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Factor = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 
 
@@ -35,37 +38,125 @@ class DataRecipe(_Section):
         description="side of the crop in pixels; null: the data set's or the model's",
     )
     broken: Literal["error", "skip"] = Field("error", description="what a broken picture does")
-    normalize: Literal["channel", "pixel_mean"] = Field(
+    normalize: Literal["channel", "pixel_mean", "imagenet"] = Field(
         "channel",
-        description="channel: subtract each channel's mean, divide by its standard "
-        "deviation; pixel_mean: subtract the mean picture (He et al. 2015, sec. 4.2)",
+        description="channel: subtract each channel's mean, divide by its standard deviation; "
+        "pixel_mean: subtract the mean picture (He et al. 2015, sec. 4.2); "
+        "imagenet: the usual constants of ImageNet, whatever the data",
     )
 
 
 class AugmentRecipe(_Section):
-    """What training does to each picture."""
+    """What training does to each picture.
+
+    A crop is cut from the padded picture; ``area``, ``scale`` and ``shift`` are other ways to
+    choose it, one at a time and without padding.
+    """
 
     padding: int = Field(4, ge=0, description="pixels added on each side before a random crop")
     fill: Literal["mean", "black", "reflect"] = Field("mean", description="what the padding shows")
-    mirror: bool | Literal["auto"] = Field(
+    area: tuple[Part, Part] | None = Field(
+        None,
+        description="part of the picture's area that a crop takes, from and to, before it is "
+        "scaled to the image size (Szegedy et al. 2015)",
+    )
+    aspect: tuple[Positive, Positive] = Field(
+        (3 / 4, 4 / 3), description="width / height of such a crop, from and to"
+    )
+    scale: tuple[int, int] | None = Field(
+        None,
+        description="side in pixels to which the picture is scaled before the crop, from and to "
+        "(He et al. 2015, sec. 3.4)",
+    )
+    shift: Fraction = Field(
+        0.0,
+        description="part of its side by which a picture moves at most, between pixels too; its "
+        "border is repeated (Keras's width_shift_range)",
+    )
+    mirror: bool | Literal["auto", "alternate"] = Field(
         "auto",
-        description="flip half of the pictures left to right; auto: where the data set "
-        "says that it keeps the class",
+        description="flip half of the pictures left to right; auto: where the data set says that "
+        "it keeps the class; alternate: half in the first epoch, then each picture in every "
+        "other epoch (Jordan 2024)",
+    )
+    lighting: float = Field(
+        0.0, ge=0, description="colour noise along ImageNet's principal colours (Krizhevsky 2012)"
     )
     cutout: int = Field(0, ge=0, description="side of a square to hide, pixels; 0: none")
+    mixup: float = Field(
+        0.0, ge=0, le=1, description="blend with another picture; alpha (Zhang et al. 2018)"
+    )
+    cutmix: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="paste a box of another picture; alpha (Yun et al. 2019). With mixup, half of "
+        "the pictures get one, half the other",
+    )
+    first_size: int | None = Field(
+        None,
+        ge=8,
+        description="side in pixels of the first epochs' pictures, which then grow to the full "
+        "size in equal steps of four pixels",
+    )
+    full_size_from: Fraction = Field(
+        0.5, description="part of the run after which pictures have the full size"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("area", "aspect", "scale"):
+            limits = getattr(self, name)
+            if limits is not None and not 0 < limits[0] <= limits[1]:
+                raise ValueError(f"{name} must be two numbers above 0 that rise")
+        ways = [name for name in ("area", "scale", "shift") if getattr(self, name)]
+        if len(ways) > 1 or (ways and self.padding):
+            others = " and ".join([*ways, *(["padding"] if self.padding else [])])
+            raise ValueError(f"{others} exclude each other: set all but one to null or 0")
+        for name in ("mixup", "cutmix"):
+            if 0 < getattr(self, name) < 0.05:
+                raise ValueError(f"{name} below 0.05 is hardly any; 0 means none")
+        return self
 
 
 class OptimizerRecipe(_Section):
-    """Stochastic gradient descent with momentum: v <- momentum v + gradient; w <- w - lr v."""
+    """Stochastic gradient descent, v <- momentum v + gradient; w <- w - lr v; Adam; or Muon."""
 
-    lr: float = Field(0.1, gt=0, description="peak learning rate")
-    momentum: Fraction = 0.9
-    nesterov: bool = False
-    weight_decay: float = Field(1e-4, ge=0)
-    decay: Literal["weights", "all"] = Field(
-        "weights",
-        description="weights: convolutions and classifier only; all: biases and batch norms too",
+    kind: Literal["sgd", "adam", "muon"] = Field(
+        "sgd",
+        description="muon: sgd, but convolutions after the stem keep their norms and move by "
+        "orthogonal matrices (Jordan et al. 2024); for nets with norms after convolutions",
     )
+    lr: float = Field(0.1, gt=0, description="peak learning rate")
+    matrix_lr: float = Field(0.05, gt=0, description="that of muon's orthogonal matrices")
+    momentum: Fraction = Field(0.9, description="of sgd; the first beta of adam")
+    nesterov: bool = False
+    momentum_form: Literal["torch", "caffe"] = Field(
+        "torch",
+        description="caffe: v <- momentum v + lr gradient; w <- w - v, which differs where the "
+        "rate changes",
+    )
+    second_momentum: Fraction = Field(0.999, description="the second beta of adam")
+    epsilon: float = Field(1e-7, gt=0, description="of adam; Keras's default")
+    weight_decay: float = Field(1e-4, ge=0, description="added to the gradient, times the weight")
+    decay: Literal["convolutions", "weights", "all"] = Field(
+        "weights",
+        description="weights: convolutions and classifier; all: biases and batch norms too",
+    )
+    clip: float | None = Field(
+        None, gt=0, description="largest norm of the whole gradient; beyond it is scaled down"
+    )
+    accumulate: int = Field(
+        1, ge=1, description="parts in which a batch is computed, to save memory"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.kind != "sgd" and (self.nesterov or self.momentum_form != "torch"):
+            raise ValueError(f"nesterov and momentum_form belong to sgd, not {self.kind}")
+        if self.nesterov and (self.momentum == 0 or self.momentum_form == "caffe"):
+            raise ValueError("nesterov needs a momentum, in torch's form")
+        return self
 
 
 class ScheduleRecipe(_Section):
@@ -75,8 +166,27 @@ class ScheduleRecipe(_Section):
     iterations: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
     shape: Literal["steps", "cosine", "linear"] = "steps"
     warmup: Fraction = Field(0.0, description="part of the run in which the rate rises from 0")
+    warmup_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="what the rate is multiplied by throughout the warm-up, instead of rising"
+    )
+    warmup_until_error: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="end the warm-up when the training error of 100 steps falls below this, "
+        "instead of after a fixed part (He et al. 2015, sec. 4.2); needs warmup_rate",
+    )
     milestones: tuple[Fraction, ...] = Field((), description="where shape steps drops")
-    factor: float = Field(0.1, gt=0, lt=1, description="what each drop multiplies the rate by")
+    factor: Factor | tuple[Factor, ...] = Field(
+        0.1,
+        description="what each drop multiplies the rate by; several: what each milestone "
+        "multiplies the peak by",
+    )
+    plateau_factor: Factor | None = Field(
+        None,
+        description="what the rate is multiplied by when the held-out loss has not fallen for "
+        "plateau_patience epochs, on top of the shape",
+    )
+    plateau_patience: int = Field(5, ge=1)
+    plateau_floor: float = Field(0.0, ge=0, description="the plateau lowers no rate below this")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -86,6 +196,10 @@ class ScheduleRecipe(_Section):
             raise ValueError("milestones must rise")
         if self.milestones and self.shape != "steps":
             raise ValueError(f"milestones belong to shape steps, not {self.shape}")
+        if isinstance(self.factor, tuple) and len(self.factor) != len(self.milestones):
+            raise ValueError("factor must be one number, or one for each milestone")
+        if self.warmup_until_error is not None and (self.warmup_rate is None or self.warmup):
+            raise ValueError("warmup_until_error needs warmup_rate, and no warmup")
         return self
 
 
@@ -94,13 +208,41 @@ class Recipe(_Section):
 
     name: str = Field(pattern=r"^[\w.-]+$")
     source: str = ""
-    batch_size: int = Field(128, ge=1)
+    batch_size: int = Field(128, ge=1, description="samples of one step, over all processes")
     seed: Seed = 0
     label_smoothing: Fraction = 0.0
+    ema: Fraction = Field(
+        0.0,
+        description="decay per step of an exponential moving average of the weights, which is "
+        "then what is evaluated and kept; 0: none",
+    )
+    precise_batch_norm: int = Field(
+        0,
+        ge=0,
+        description="training samples over which batch norm's statistics are measured anew at "
+        "the end, as true averages; 0: the running ones stay",
+    )
+    selection: Literal["last", "best"] = Field(
+        "last", description="which weights are kept: the last, or the best on the held-out part"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="of autocast; float16 scales the loss"
+    )
+    sync_batch_norm: bool = Field(
+        True,
+        description="with several processes, normalise over the batch of all of them; false: "
+        "over each one's own",
+    )
     data: DataRecipe = DataRecipe()
     augment: AugmentRecipe = AugmentRecipe()
     optimizer: OptimizerRecipe = OptimizerRecipe()
     schedule: ScheduleRecipe
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.optimizer.accumulate > self.batch_size:
+            raise ValueError("optimizer.accumulate must not exceed batch_size")
+        return self
 
     def to_yaml(self) -> str:
         """Return the recipe with every default written out."""

@@ -5,12 +5,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from resnets.data.dataset import Dataset
 from resnets.profiling import Profile
 from resnets.spec import Spec
-from resnets.training.environment import environment
 from resnets.training.recipe import Recipe
 
 SCHEMA_VERSION = 1
@@ -25,7 +22,7 @@ def new_record(
     spec: Spec,
     cost: Profile,
     recipe: Recipe,
-    device: torch.device,
+    environment: dict[str, Any],
 ) -> dict[str, Any]:
     """Return run.json as it stands when a run begins."""
     costs = cost.to_dict()
@@ -43,7 +40,7 @@ def new_record(
         "name": path.name,
         "command": _repeat(path, source, root, spec),
         "status": "running",
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "started": timestamp(),
         "seed": recipe.seed,
         "model": {
             **{key: costs[key] for key in ("parameters", "macs", "receptive_field", "stages")},
@@ -53,12 +50,17 @@ def new_record(
         },
         "data": data | {name: len(dataset.parts.get(name, ())) for name in _PARTS},
         "recipe": recipe.name,
-        "environment": environment(device),
+        "environment": environment,
     }
 
 
 def opening_lines(
-    source: str, dataset: Dataset, spec: Spec, cost: Profile, device: torch.device, listed: Path
+    source: str,
+    dataset: Dataset,
+    spec: Spec,
+    cost: Profile,
+    environment: dict[str, Any],
+    listed: Path,
 ) -> list[str]:
     """Return what a person is told when a run begins; ``listed`` names the skipped files."""
     parts = [f"{len(split):,} {_PARTS[name]}" for name, split in dataset.parts.items()]
@@ -66,13 +68,21 @@ def opening_lines(
         parts.append("nothing held out")
     if dataset.skipped:
         parts.append(f"{len(dataset.skipped)} left out, listed in {listed}")
-    where = f"{torch.get_num_threads()} threads" if device.type == "cpu" else "one GPU"
+    on_cpu, processes = environment["device"] == "cpu", environment["processes"]
+    where = f"{environment['threads']} threads" if on_cpu else "one GPU"
+    if processes > 1:
+        where = f"{processes} processes, {where} each"
     return [
         f"{source}: {len(dataset.classes)} classes, {', '.join(parts)}",
         f"{spec.name}: {spec.variant}",
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
         f"{cost.image_size}x{cost.image_size}; {where}, channels-last",
     ]
+
+
+def timestamp() -> str:
+    """Return the time as records have it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 _PARTS = {"train": "train", "validation": "held out", "test": "test"}

@@ -1,21 +1,98 @@
-"""The learning rate of each step, as pure functions."""
+"""How the run moves from step to step: the learning rate, and the size of the pictures."""
 
-from math import cos, pi
+from dataclasses import dataclass
+from math import cos, inf, pi
 
-from resnets.training.recipe import ScheduleRecipe
+from resnets.training.recipe import AugmentRecipe, ScheduleRecipe
+
+WINDOW = 100  # steps over which the warm-up by error measures the training error
+MIN_DELTA = 1e-4  # by which a held-out loss must fall to count; ReduceLROnPlateau's default
+GROWTH = 4  # pixels from one size of progressive training to the next
 
 
-def learning_rate(schedule: ScheduleRecipe, peak: float, step: int, steps: int) -> float:
-    """Return the rate of step ``step`` (counted from 0) of a run of ``steps``.
+@dataclass
+class RateMemory:
+    """All that a schedule remembers of the run, as plain values that go into the run's state."""
 
-    Warm-up rises linearly to the peak, which its last step reaches; then ``steps`` stays and drops
-    at the milestones, ``cosine`` and ``linear`` fall to zero at the end of the run.
+    warm: bool = False  # the warm-up by error is over
+    samples: int = 0  # of the current window
+    correct: int = 0  # of the current window
+    steps: int = 0  # of the current window
+    warm_steps: int = 0  # that the warm-up by error took
+    best: float | None = None  # held-out loss
+    waited: int = 0  # epochs since that loss fell, or since the last drop
+    scale: float = 1.0  # what the plateau multiplies the rate by
+
+
+class Schedule:
+    """The learning rate of a run of ``steps`` with the peak ``peak``."""
+
+    def __init__(self, recipe: ScheduleRecipe, peak: float, steps: int, memory: RateMemory) -> None:
+        self.recipe, self.peak, self.steps, self.memory = recipe, peak, steps, memory
+
+    def rate(self, step: int) -> float:
+        """Return the rate of step ``step``, counted from 0.
+
+        Warm-up rises linearly to the peak, which its last step reaches, or stays at a fixed part of
+        it; then ``steps`` stays and drops at the milestones, ``cosine`` and ``linear`` fall to zero
+        at the end of the run. What the plateau has taken off comes on top.
+        """
+        rate = self._shape(step)
+        return max(rate * self.memory.scale, min(self.recipe.plateau_floor, rate))
+
+    def after_step(self, samples: int, correct: int) -> None:
+        """Count a step's samples and right answers towards the end of the warm-up by error."""
+        limit, memory = self.recipe.warmup_until_error, self.memory
+        if limit is None or memory.warm:
+            return
+        memory.samples += samples
+        memory.correct += correct
+        memory.steps += 1
+        memory.warm_steps += 1
+        if memory.steps == WINDOW:
+            memory.warm = memory.samples - memory.correct < limit * memory.samples
+            memory.samples = memory.correct = memory.steps = 0
+
+    def after_epoch(self, held_out_loss: float | None) -> None:
+        """Lower the rate if the held-out loss has not fallen for long, as Keras does."""
+        factor, memory = self.recipe.plateau_factor, self.memory
+        if factor is None or held_out_loss is None:
+            return
+        if held_out_loss < (inf if memory.best is None else memory.best) - MIN_DELTA:
+            memory.best, memory.waited = held_out_loss, 0
+            return
+        memory.waited += 1
+        if memory.waited >= self.recipe.plateau_patience:
+            memory.scale *= factor
+            memory.waited = 0
+
+    def _shape(self, step: int) -> float:
+        recipe, peak = self.recipe, self.peak
+        if recipe.warmup_until_error is None:
+            warmup = round(recipe.warmup * self.steps)
+            warming = step < warmup
+        else:
+            warmup, warming = self.memory.warm_steps, not self.memory.warm
+        if warming:
+            if recipe.warmup_rate is not None:
+                return peak * recipe.warmup_rate
+            return peak * (step + 1) / warmup
+        if recipe.shape == "steps":
+            drops = sum(step >= milestone * self.steps for milestone in recipe.milestones)
+            if isinstance(recipe.factor, tuple):
+                return peak * (1.0, *recipe.factor)[drops]
+            return peak * recipe.factor**drops
+        done = (step - warmup) / (self.steps - warmup)
+        return peak * (0.5 * (1 + cos(pi * done)) if recipe.shape == "cosine" else 1 - done)
+
+
+def image_size(augment: AugmentRecipe, full: int, step: int, steps: int) -> int:
+    """Return the side in pixels of the training pictures of step ``step``.
+
+    Every size from ``first_size`` to below ``full`` lasts as long; ``full`` follows.
     """
-    warmup = round(schedule.warmup * steps)
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    if schedule.shape == "steps":
-        drops = sum(step >= milestone * steps for milestone in schedule.milestones)
-        return peak * schedule.factor**drops
-    done = (step - warmup) / (steps - warmup)
-    return peak * (0.5 * (1 + cos(pi * done)) if schedule.shape == "cosine" else 1 - done)
+    growing = round(augment.full_size_from * steps)
+    if augment.first_size is None or augment.first_size >= full or step >= growing:
+        return full
+    sizes = range(augment.first_size, full, GROWTH)
+    return sizes[step * len(sizes) // growing]

@@ -5,6 +5,7 @@ to keep: the step says it all.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,22 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from resnets.errors import CheckpointError, DataError
-from resnets.weights.tensors import damaged, read_tensors, write_tensors
+from resnets.training.average import Average
+from resnets.training.ledger import Ledger
+from resnets.training.schedule import RateMemory
+from resnets.weights.tensors import damaged, read_tensors, retied, write_tensors
 
-_MODEL, _OPTIMIZER = "model/", "optimizer/"
+# Settings that may change within a run, on purpose: neither which sample comes when nor what there
+# is in the state depends on them.
+CHANGEABLE = (
+    "optimizer.lr",
+    "optimizer.matrix_lr",
+    "optimizer.weight_decay",
+    "optimizer.clip",
+    "schedule.",
+    "augment.",
+    "label_smoothing",
+)
 
 
 @dataclass
@@ -46,16 +60,30 @@ class Totals:
 
 
 @dataclass
+class Best:
+    """The weights that did best on the held-out part so far."""
+
+    accuracy: float
+    tensors: dict[str, Tensor]
+
+
+@dataclass
 class RunState:
     """Where a run stands. ``step`` counts finished optimizer steps."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
     identity: dict[str, Any]  # of recipe, data and model: what must not change when going on
+    average: Average | None = None
+    scaler: torch.amp.GradScaler | None = None
     step: int = 0
+    skipped: int = 0  # steps that the loss scaler left out; the schedule does not count them
     seconds: float = 0.0  # of the whole run, evaluation included, over all its sittings
+    rate: RateMemory = field(default_factory=RateMemory)
     epoch: Totals = field(default_factory=Totals)
+    ledger: Ledger = field(default_factory=Ledger)
     metrics: list[dict[str, Any]] = field(default_factory=list)  # a line for each finished epoch
+    best: Best | None = None
 
     def save(self, path: Path) -> None:
         """Write the state to ``path``. Raises ResourceError; an earlier state then stays."""
@@ -64,53 +92,79 @@ class RunState:
             for key, value in self.optimizer.state[parameter].items():
                 if isinstance(value, Tensor):
                     tensors[f"{_OPTIMIZER}{key}/{name}"] = value
+        if self.average:
+            tensors |= {_AVERAGE + key: tensor for key, tensor in self.average.tensors.items()}
+        if self.best:
+            tensors |= {_BEST + key: tensor for key, tensor in self.best.tensors.items()}
         values = {
             "identity": self.identity,
-            "step": self.step,
-            "seconds": self.seconds,
-            "epoch": asdict(self.epoch),
-            "metrics": self.metrics,
+            "scaler": self.scaler and self.scaler.state_dict(),
+            "best": self.best and self.best.accuracy,
+            **{key: getattr(self, key) for key in _PLAIN},
+            **{key: asdict(getattr(self, key)) for key in _RECORDS},
         }
         write_tensors(path, tensors, {"state": json.dumps(values)})
 
-    def load(self, path: Path) -> None:
-        """Continue from the state in ``path``.
+    def load(self, paths: Sequence[Path], *, may_change: bool = False) -> list[str]:
+        """Continue from the newest of ``paths``, newest first, that is whole.
 
-        Raises CheckpointError when it is damaged or belongs to another recipe or model, DataError
-        when the data set is another.
+        ``may_change`` lets CHANGEABLE settings differ. Returns what was wrong with the paths before
+        it. Raises CheckpointError when all are damaged or
+        it belongs to another recipe or model, DataError when the data set is another.
         """
-        try:
-            tensors, metadata = read_tensors(path)
-            values = json.loads(metadata["state"])
-        except (SafetensorError, OSError, ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"{path}: the state is missing or damaged: {error}",
-                hint="start again with --overwrite, or without --resume in another folder",
-            ) from None
-        if wrong := damaged(tensors, metadata):
-            raise CheckpointError(
-                f"{path}: the state is damaged: {wrong[0]} does not have its SHA-256",
-                hint="start again with --overwrite, or without --resume in another folder",
-            )
-        self._check_identity(path, values["identity"])
-        self.model.load_state_dict({key: tensors[_MODEL + key] for key in self.model.state_dict()})
-        parameters = dict(self.model.named_parameters())
-        for name, tensor in tensors.items():
-            if name.startswith(_OPTIMIZER):
-                key, _, parameter = name.removeprefix(_OPTIMIZER).partition("/")
-                # Of the parameter's own memory format, so that the step stays as fast.
-                value = torch.empty_like(parameters[parameter]).copy_(tensor)
-                self.optimizer.state[parameters[parameter]][key] = value
-        self.step, self.seconds = values["step"], values["seconds"]
-        self.epoch, self.metrics = Totals(**values["epoch"]), values["metrics"]
+        problems = []
+        for path in paths:
+            try:
+                tensors, values = _read(path)
+            except CheckpointError as error:
+                problems.append(error.message)
+                continue
+            self._check_identity(path, values["identity"], CHANGEABLE if may_change else ())
+            self._take(tensors, values)
+            return problems
+        raise CheckpointError(
+            "; ".join(problems) or "there is no state to go on from",
+            hint="start again with --overwrite, or without --resume in another folder",
+        )
 
-    def _check_identity(self, path: Path, saved: dict[str, Any]) -> None:
-        changed = [key for key in self.identity if self.identity[key] != saved.get(key)]
+    def _take(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+        parts: dict[str, dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition("/")
+            parts.setdefault(f"{part}/", {})[rest] = tensor
+        self.model.load_state_dict(parts[_MODEL])
+        parameters = dict(self.model.named_parameters())
+        for name, tensor in parts.get(_OPTIMIZER, {}).items():
+            key, _, parameter = name.partition("/")
+            if tensor.shape == parameters[parameter].shape:
+                # Of the parameter's own memory format, so that the step stays as fast.
+                tensor = torch.empty_like(parameters[parameter]).copy_(tensor)
+            self.optimizer.state[parameters[parameter]][key] = tensor
+        if self.average:
+            self.average.load(parts[_AVERAGE])
+        if self.scaler:
+            self.scaler.load_state_dict(values["scaler"])
+        if values["best"] is not None:
+            self.best = Best(values["best"], parts[_BEST])
+        for key in _PLAIN:
+            setattr(self, key, values[key])
+        for key, record in _RECORDS.items():
+            setattr(self, key, record(**values[key]))
+
+    def _check_identity(
+        self, path: Path, saved: dict[str, Any], changeable: tuple[str, ...]
+    ) -> None:
+        keys = list(self.identity) + [key for key in saved if key not in self.identity]
+        changed = [
+            key
+            for key in keys
+            if self.identity.get(key) != saved.get(key) and not key.startswith(changeable)
+        ]
         if changed:
             differences = "; ".join(
                 "the pictures or labels have changed"
                 if key == "data"
-                else f"{key}: {saved.get(key)} before, {self.identity[key]} now"
+                else f"{key}: {saved.get(key)} before, {self.identity.get(key)} now"
                 for key in changed
             )
             kind = DataError if changed == ["data"] else CheckpointError
@@ -118,3 +172,20 @@ class RunState:
                 f"{path}: the run cannot go on, it would be another one: {differences}",
                 hint="start a new run with another --out",
             )
+
+
+_MODEL, _OPTIMIZER, _AVERAGE, _BEST = "model/", "optimizer/", "average/", "best/"
+_PLAIN = ("step", "skipped", "seconds", "metrics")
+_RECORDS = {"rate": RateMemory, "epoch": Totals, "ledger": Ledger}
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and values of a state. Raises CheckpointError when it is damaged."""
+    try:
+        tensors, metadata = read_tensors(path)
+        values = json.loads(metadata["state"])
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: the state is missing or damaged: {error}") from None
+    if wrong := damaged(tensors, metadata):
+        raise CheckpointError(f"{path}: the state is damaged: {wrong[0]} does not have its SHA-256")
+    return retied(tensors, metadata), values

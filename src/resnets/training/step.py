@@ -1,19 +1,56 @@
-"""One training step, without branches on the environment, and the optimizer that it drives."""
+"""One training step, and the optimizer that it drives."""
 
+from contextlib import nullcontext
+from dataclasses import dataclass
 from math import isfinite
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnets.errors import NonFiniteError
-from resnets.training.recipe import OptimizerRecipe
+from resnets.processes import ALONE, Processes
+from resnets.training.muon import Muon
+from resnets.training.recipe import OptimizerRecipe, Recipe
+
+
+class CaffeSGD(torch.optim.Optimizer):
+    """Momentum as Caffe has it: v <- momentum v + lr (gradient + decay w); w <- w - v.
+
+    The buffer is v itself, which contains the rates of its steps: where the rate drops, the steps
+    already on their way stay as large as they were.
+    """
+
+    def __init__(self, params: Any, lr: float, momentum: float) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update the parameters that have a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            for p in parameters:
+                if not self.state[p]:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+            buffers = [self.state[p]["momentum_buffer"] for p in parameters]
+            gradients = torch._foreach_add(
+                [p.grad for p in parameters], parameters, alpha=group["weight_decay"]
+            )
+            torch._foreach_mul_(buffers, group["momentum"])
+            torch._foreach_add_(buffers, gradients, alpha=group["lr"])
+            torch._foreach_sub_(parameters, buffers)
 
 
 def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
-    """Return SGD over a model's parameters; only what the recipe says is decayed."""
+    """Return the recipe's optimizer over a model's parameters; only what it says is decayed.
+
+    Decay is added to the gradient, also Adam's: the L2 penalty of Keras's regularisers.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    decays = [recipe.decay == "all" or p.ndim > 1 for p in parameters]
+    decays = [_decays(p, recipe) for p in parameters]
     groups = [
         {
             "params": [p for p, decay in zip(parameters, decays, strict=True) if decay == wanted],
@@ -21,32 +58,142 @@ def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Op
         }
         for wanted in (True, False)
     ]
+    if recipe.kind == "adam":
+        betas = (recipe.momentum, recipe.second_momentum)
+        return torch.optim.Adam(groups, recipe.lr, betas, recipe.epsilon, foreach=True)
+    if recipe.kind == "muon":
+        return _muon(groups, recipe)
+    if recipe.momentum_form == "caffe":
+        return CaffeSGD(groups, recipe.lr, recipe.momentum)
     return torch.optim.SGD(
-        groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=recipe.nesterov, foreach=True
+        groups, recipe.lr, recipe.momentum, nesterov=recipe.nesterov, foreach=True
     )
+
+
+def _muon(groups: list[dict[str, Any]], recipe: OptimizerRecipe) -> Muon:
+    """Return Muon, orthogonal for every convolution but the first, the stem."""
+    decayed, others = groups
+    _, *convolutions = (p for p in decayed["params"] if p.ndim == 4)
+    left = [p for p in decayed["params"] if not any(p is c for c in convolutions)]
+    orthogonal = {
+        "params": convolutions,
+        "orthogonal": True,
+        "rate": recipe.matrix_lr / recipe.lr,
+    }
+    return Muon([orthogonal, decayed | {"params": left}, others], recipe.lr, recipe.momentum)
+
+
+def _decays(parameter: nn.Parameter, recipe: OptimizerRecipe) -> bool:
+    return {
+        "convolutions": parameter.ndim == 4,
+        "weights": parameter.ndim > 1,
+        "all": True,
+    }[recipe.decay]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step did, over the batch of all processes."""
+
+    samples: int
+    loss: float  # mean over the samples
+    correct: int
+    skipped: bool = False  # no weight has changed: in float16, the scaled gradient was infinite
 
 
 def training_step(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     images: Tensor,
+    targets: Tensor,
     labels: Tensor,
     *,
     lr: float,
-    label_smoothing: float = 0.0,
-) -> tuple[float, int]:
-    """Update the model on one batch; return the mean loss and the number of right answers.
+    recipe: Recipe,
+    scaler: torch.amp.GradScaler | None = None,
+    processes: Processes = ALONE,
+) -> Outcome:
+    """Update the model by the gradient of the mean loss over the batch of all processes.
 
-    Raises NonFiniteError before any weight is changed when the loss is NaN or infinite.
+    ``images`` (N, C, H, W) are this process's part of it, and may be none; with several processes
+    the model is DistributedDataParallel. ``targets`` are what the loss compares with, classes int64
+    (N,) or their probabilities (N, classes); ``labels`` int64 (N,) are what is counted as right.
+    ``scaler`` comes with float16.
+
+    Raises NonFiniteError when the loss or a gradient is NaN or infinite, before any weight or any
+    memory of the optimizer is changed; batch norm's statistics have then seen the batch.
     """
-    logits = model(images)
-    loss = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    value = loss.item()  # note: this waits for the device
-    if not isfinite(value):
-        raise NonFiniteError(f"the loss is {value}")
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    sums = _backward(model, images, targets, labels, recipe, scaler, processes)
+    if scaler is not None:
+        scaler.unscale_(optimizer)
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    loss, correct, length = torch.stack((*sums, norm)).tolist()  # note: this waits for the device
+    loss, correct, samples = processes.sum([loss, correct, len(images)])
+    if not isfinite(loss):
+        raise NonFiniteError(f"the loss is {loss}")
+    outcome = Outcome(int(samples), loss / samples, int(correct), skipped=not isfinite(length))
+    if outcome.skipped:
+        if scaler is None:
+            raise NonFiniteError(f"the gradient{_culprit(model)} is NaN or infinite")
+        scaler.update()
+        return outcome
+    factor = recipe.batch_size / samples
+    if recipe.optimizer.clip is not None:
+        factor *= min(1.0, recipe.optimizer.clip / (length * factor + 1e-6))
+    if factor != 1:
+        torch._foreach_mul_(gradients, factor)
     for group in optimizer.param_groups:
-        group["lr"] = lr
-    optimizer.step()
-    return value, int((logits.argmax(1) == labels).sum())
+        group["lr"] = lr * group.get("rate", 1.0)
+    if scaler is None:
+        optimizer.step()
+    else:
+        scaler.step(optimizer)
+        scaler.update()
+    return outcome
+
+
+def _backward(
+    model: nn.Module,
+    images: Tensor,
+    targets: Tensor,
+    labels: Tensor,
+    recipe: Recipe,
+    scaler: torch.amp.GradScaler | None,
+    processes: Processes,
+) -> Tensor:
+    """Give the parameters their gradients; return the sum of the losses and the right answers.
+
+    The gradient is that of all processes' summed loss over the recipe's batch size, which an
+    epoch's last batch may not reach: its samples are not counted yet.
+    """
+    count = recipe.optimizer.accumulate
+    parts = list(zip(*(t.tensor_split(count) for t in (images, targets, labels)), strict=True))
+    if processes.count == 1:  # several take part as often as each other, if with nothing
+        parts = [part for part in parts if len(part[0])]
+    share = processes.count / recipe.batch_size  # gradients are averaged over processes
+    lower = recipe.precision != "float32"
+    autocast = torch.autocast(images.device.type, getattr(torch, recipe.precision), enabled=lower)
+    apart = getattr(model, "no_sync", nullcontext)
+    sums = []
+    for number, (x, target, label) in enumerate(parts, start=1):
+        with nullcontext() if number == len(parts) else apart():
+            with autocast:
+                logits = model(x)
+            logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+            loss = F.cross_entropy(
+                logits, target, reduction="sum", label_smoothing=recipe.label_smoothing
+            )
+            scaled = loss * share if scaler is None else scaler.scale(loss * share)
+            scaled.backward()  # type: ignore[no-untyped-call]
+        sums.append(torch.stack((loss.detach(), (logits.argmax(1) == label).sum())))
+    return torch.stack(sums).sum(0)
+
+
+def _culprit(model: nn.Module) -> str:
+    """Return " of" and the first parameter whose gradient has a NaN or an infinity."""
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None and not parameter.grad.isfinite().all():
+            return f" of {name.removeprefix('_orig_mod.').removeprefix('module.')}"
+    return "'s norm"  # its squares exceed the number format

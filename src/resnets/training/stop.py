@@ -1,5 +1,6 @@
 """Asking a run to stop: a signal only sets a flag, and the loop stops at the end of its step."""
 
+import os
 import signal
 from contextlib import AbstractContextManager
 from types import FrameType
@@ -11,12 +12,15 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 class StopRequest(AbstractContextManager["StopRequest"]):
     """While active, remembers the first of SIGNALS; a second SIGINT acts at once.
 
-    Outside the main thread, where Python takes no signal handlers, it does nothing.
+    Outside the main thread, where Python takes no signal handlers, it does nothing. With
+    ``watch_parent`` the end of the process that started this one counts too: ``torchrun`` that is
+    killed leaves its workers behind.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, watch_parent: bool = False) -> None:
         self.signal: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
+        self._parent = os.getppid() if watch_parent else None
 
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:
@@ -34,6 +38,12 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
+
+    @property
+    def requested(self) -> bool:
+        """Whether the run should stop."""
+        orphaned = self._parent is not None and os.getppid() != self._parent
+        return self.signal is not None or orphaned
 
     @property
     def exit_code(self) -> int:

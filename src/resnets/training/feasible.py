@@ -1,0 +1,60 @@
+"""Whether a recipe, a data set and a network go together; said before anything is computed."""
+
+from resnets.data.dataset import Dataset
+from resnets.errors import UsageError
+from resnets.profiling import Profile
+from resnets.training.recipe import Recipe
+
+
+def check(recipe: Recipe, dataset: Dataset, cost: Profile) -> None:
+    """Raise UsageError when pictures, crops, batches and parts do not fit each other."""
+    augment, size = recipe.augment, cost.image_size
+    channels, side, _ = dataset.train.images.shape
+    *_, last, _ = cost.stages
+    single = min(recipe.batch_size, len(dataset.train)) == 1
+    nothing_held_out = dataset.validation is None
+    for wrong, message, hint in (
+        (
+            size > side,
+            f"data.image_size is {size}, but {dataset.name} has pictures of {side}",
+            "leave it out or lower it",
+        ),
+        (
+            augment.fill == "reflect" and augment.padding >= side,
+            f"augment.padding is {augment.padding}: a picture of {side} pixels cannot be "
+            "reflected so far",
+            "lower it",
+        ),
+        (
+            augment.scale and augment.scale[0] < size,
+            f"augment.scale is {augment.scale}, and a crop takes {size} pixels of it",
+            "raise it or lower data.image_size",
+        ),
+        (
+            augment.lighting and channels != 3,
+            f"augment.lighting is for three colours, not {channels} channels",
+            "set it to 0",
+        ),
+        (
+            augment.first_size and recipe.data.normalize == "pixel_mean",
+            "augment.first_size and the mean picture exclude each other: it has one size",
+            "set data.normalize to channel",
+        ),
+        (
+            recipe.selection == "best" and nothing_held_out,
+            "selection best looks at a held-out part, and there is none",
+            "set data.holdout",
+        ),
+        (
+            recipe.schedule.plateau_factor and nothing_held_out,
+            "schedule.plateau_factor looks at a held-out part, and there is none",
+            "set data.holdout",
+        ),
+        (
+            last.output[1:] == (1, 1) and single,
+            "batch norm cannot train on a single picture whose last maps are 1x1",
+            "raise batch_size or data.image_size",
+        ),
+    ):
+        if wrong:
+            raise UsageError(message, hint=hint)

@@ -1,0 +1,90 @@
+"""The training part as batches: order, augmentation, mixing, normalisation."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from resnets.data.augment import Augment
+from resnets.data.dataset import Dataset, Split
+from resnets.data.mixing import Mix
+from resnets.data.order import batch_bounds, epoch_order
+from resnets.data.preprocess import Preprocess
+from resnets.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step trains on; ``targets`` are the labels, or probabilities where samples mix."""
+
+    images: Tensor  # float32 (N, C, H, W), channels-last
+    targets: Tensor  # int64 (N,) or float32 (N, classes)
+    labels: Tensor  # int64 (N,)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """The training split as augmented, mixed and normalised batches on a device."""
+
+    split: Split
+    augment: Augment
+    mix: Mix
+    preprocess: Preprocess
+    batch_size: int
+    seed: int
+    device: torch.device
+
+    def __len__(self) -> int:
+        """Return the number of batches in an epoch."""
+        return len(batch_bounds(len(self.split), self.batch_size))
+
+    def indices(self, epoch: int) -> list[Tensor]:
+        """Return, for each batch of an epoch, its samples' positions in the split, int64 (N,)."""
+        order = epoch_order(len(self.split), self.seed, epoch)
+        return [order[start:stop] for start, stop in batch_bounds(len(order), self.batch_size)]
+
+    def batch(self, index: Tensor, epoch: int, size: int | None = None) -> Batch:
+        """Return the samples at positions ``index``; ``size`` is their side where it grows."""
+        images, labels = self._prepared(index, epoch, size)
+        if not self.mix.active:
+            return Batch(images, labels, labels)
+        ids = self.split.ids[index]
+        others = self.mix.partners(ids, len(self.split), epoch)
+        mixed, targets = self.mix(images, labels, *self._prepared(others, epoch, size), ids, epoch)
+        return Batch(mixed, targets, labels)
+
+    def _prepared(self, index: Tensor, epoch: int, size: int | None) -> tuple[Tensor, Tensor]:
+        images, labels = (part.to(self.device) for part in self.split.batch(index))
+        images = self.augment(images, self.split.ids[index].to(self.device), epoch, size)
+        return self.preprocess.normalize(images), labels
+
+
+def build_feed(
+    dataset: Dataset, recipe: Recipe, preprocess: Preprocess, device: torch.device
+) -> Feed:
+    """Return the training part of a data set as a recipe augments, mixes and normalises it."""
+    augment, seed = recipe.augment, recipe.seed
+    black = (0,) * preprocess.channels
+    mean = tuple(round(255 * value) for value in preprocess.channel_mean)
+    return Feed(
+        split=dataset.train,
+        augment=Augment(
+            seed=seed,
+            size=preprocess.size,
+            padding=augment.padding,
+            fill=black if augment.fill == "black" else mean,
+            reflect=augment.fill == "reflect",
+            area=augment.area,
+            aspect=augment.aspect,
+            scale=augment.scale,
+            shift=augment.shift,
+            mirror="alternate" if augment.mirror == "alternate" else augment.mirror is True,
+            lighting=augment.lighting,
+            cutout=augment.cutout,
+        ),
+        mix=Mix(seed, augment.mixup, augment.cutmix, len(dataset.classes)),
+        preprocess=preprocess,
+        batch_size=recipe.batch_size,
+        seed=seed,
+        device=device,
+    )
