@@ -29,12 +29,13 @@ ROOMS = {
     "create": {"errors", "spec", "zoo", "nn", "weights", "data"},
     "backbones": {"spec", "nn", "data", "create", "weights"},
     "plugs": {"errors", "spec", "zoo", "nn", "backbones"},
-    "evaluation": {"errors", "data", "create", "device"},
+    "processes": {"errors"},
+    "evaluation": {"errors", "data", "create", "device", "processes"},
     "variants": {"errors", "nn", "data", "create", "prediction", "weights"},
     "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
     "prediction": {"errors", "nn", "data", "create"},
     "training": {"errors", "files", "wording", "spec", "profiling", "data", "weights"}
-    | {"evaluation"},
+    | {"evaluation", "processes"},
     "features": {"errors", "files", "nn", "analysis", "data", "page"},
     "embedding": {"errors", "files", "nn", "analysis", "data", "weights"},
     "report": {"errors", "files", "wording", "papers", "page"},
@@ -48,9 +49,11 @@ ROOMS = {
         "data",
         "weights",
         "create",
-        "device",
     }
-    | {"device", "evaluation", "training", "report"},
+    | {"nn", "device", "evaluation", "processes", "training", "report"},
+    "repetition": {"errors", "files", "wording", "spec", "experiment", "processes", "training"}
+    | {"papers", "report"},
+    "auditing": {"errors", "wording", "data", "training", "weights"},
 }
 WITHOUT_TORCH = (
     "errors",

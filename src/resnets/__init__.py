@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from resnets.auditing import audit as audit
     from resnets.backbones import create_backbone as create_backbone
     from resnets.create import create_model as create_model
     from resnets.create import open_model as open_model
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from resnets.nn import ResNet as ResNet
     from resnets.prediction import predict as predict
     from resnets.profiling import profile as profile
+    from resnets.repetition import train_seeds as train_seeds
     from resnets.spec import Spec as Spec
     from resnets.weights.load import load_weights as load_weights
     from resnets.weights.save import save_weights as save_weights
@@ -31,6 +33,7 @@ _HOME = {
     "ResNet": "nn",
     "ResnetsError": "errors",
     "Spec": "spec",
+    "audit": "auditing",
     "create_backbone": "backbones",
     "create_model": "create",
     "get_spec": "zoo",
@@ -41,6 +44,7 @@ _HOME = {
     "profile": "profiling",
     "save_weights": "weights.save",
     "train": "experiment",
+    "train_seeds": "repetition",
 }
 
 __all__ = sorted([*_HOME, "__version__"])

@@ -392,8 +392,8 @@ def test_ctrl_c_and_resume(photos, tmp_path):
         text=True,
     )
     deadline = time.monotonic() + 60
-    state = tmp_path / "run/state/last.safetensors"
-    while not state.exists() and time.monotonic() < deadline:
+    states = tmp_path / "run/state"
+    while not any(states.glob("step-*")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

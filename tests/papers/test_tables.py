@@ -1,6 +1,7 @@
 import pytest
 
 from resnets.papers.tables import TABLES, published
+from resnets.training.recipe import load_recipe
 
 
 def test_the_number_of_the_paper_is_found() -> None:
@@ -41,5 +42,13 @@ def test_every_row_is_well_formed() -> None:
 
 
 def test_deeper_is_better_within_a_table() -> None:
-    errors = [r.error_percent for r in TABLES if (r.paper, r.table) == ("He et al. 2015", "6")]
-    assert errors[:5] == sorted(errors[:5], reverse=True)
+    rows = {r.model: r.error_percent for r in TABLES if r.source == "He et al. 2015, Table 6"}
+    errors = [rows[f"resnet{depth}"] for depth in (20, 32, 44, 56, 110)]
+    assert errors == sorted(errors, reverse=True)
+
+
+@pytest.mark.parametrize("row", [row for row in TABLES if row.recipe], ids=str)
+def test_the_recipe_of_a_row_is_as_long_as_it_says(row) -> None:
+    recipe = load_recipe(row.recipe)
+    assert (recipe.schedule.iterations, recipe.schedule.epochs) == (row.iterations, row.epochs)
+    assert recipe.batch_size == row.batch or row.batch is None

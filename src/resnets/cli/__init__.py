@@ -10,6 +10,7 @@ from typer.exceptions import TyperException
 
 from resnets import __version__
 from resnets.cli import (
+    audit,
     convert,
     data,
     diff,
@@ -46,6 +47,7 @@ app.command()(predict.predict)
 app.command()(features.features)
 app.command()(embed.embed)
 app.command()(report.report)
+app.command()(audit.audit)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(convert.convert)
@@ -87,13 +89,28 @@ def main() -> None:
         if debug:
             traceback.print_exc()
         message, hint, code = _explain(error)
+        _print_error(error, message, hint)
+        sys.exit(code)
+
+
+def _print_error(error: BaseException, message: str, hint: str) -> None:
+    """Print what an error says; under ``torchrun`` with the process that says it."""
+    rank = os.environ.get("RANK", "0")
+    where = f"rank {rank}: " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+    if isinstance(error, Stopped):
+        if rank != "0":  # all of them stop at the same step
+            return
+        title = ""
+    elif type(error).__name__ == "PeerLost":  # torch would come with its module
+        print(f"{where}{message} ({hint})", file=sys.stderr)  # not the error, but what follows
+        return
+    else:
         colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
         red, plain = ("\033[31m", "\033[0m") if colour else ("", "")
-        title = "" if isinstance(error, Stopped) else f"{red}error:{plain} "
-        print(f"{title}{message}", file=sys.stderr)
-        if hint:
-            print(f" hint: {hint}", file=sys.stderr)
-        sys.exit(code)
+        title = f"{where}{red}error:{plain} "
+    print(f"{title}{message}", file=sys.stderr)
+    if hint:
+        print(f" hint: {hint}", file=sys.stderr)
 
 
 def _explain(error: BaseException) -> tuple[str, str, int]:

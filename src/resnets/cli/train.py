@@ -2,12 +2,20 @@
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnets.cli.options import Device, Json, Root
-from resnets.cli.output import print_json, say
+from resnets.cli.output import print_json, print_table, say
+from resnets.errors import UsageError
+from resnets.wording import duration, percent, plural
+
+if TYPE_CHECKING:
+    from resnets.experiment import Run
+    from resnets.repetition import Comparison, Repetition
+
+NO_ACCURACY = "no accuracy: the data have neither a held-out nor a test part"
 
 
 def train(
@@ -34,8 +42,18 @@ def train(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")
     ] = False,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Train with so many seeds, one after another, and summarise them."),
+    ] = None,
     root: Root = None,
     device: Device = "auto",
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Run the network through torch.compile.")
+    ] = False,
+    save_every: Annotated[
+        float, typer.Option(help="Minutes between states within an epoch.", metavar="MINUTES")
+    ] = 10,
     as_json: Json = False,
 ) -> None:
     """Train a model and leave weights, metrics and a report in a run folder.
@@ -46,28 +64,43 @@ def train(
     Examples:
       resnets train photos/ --model resnet18
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --set schedule.iterations=1200
+      resnets train cifar10 --model resnet20 --recipe he2015_cifar --seeds 5 --resume auto
     """
+    if not save_every > 0:
+        raise UsageError(f"states cannot be {save_every:g} minutes apart", hint="give more than 0")
     from resnets.training.recipe import load_recipe
     from resnets.zoo import get_spec
 
     # A wrong name or recipe is found before torch takes its seconds to load.
     if model is not None:
         get_spec(model)
-    if recipe is not None or settings:
+    if resume in (None, "auto") and (recipe is not None or settings):
         load_recipe(recipe or "default", settings or [])
-    from resnets import experiment
+    options: dict[str, Any] = {
+        "model": model,
+        "recipe": recipe,
+        "settings": settings or [],
+        "out": out,
+        "resume": resume,
+        "overwrite": overwrite,
+        "root": root,
+        "device": device,
+        "compile": compile,
+        "save_minutes": save_every,
+    }
+    from resnets import experiment, repetition
 
-    run = experiment.train(
-        data,
-        model=model,
-        recipe=recipe,
-        settings=settings or [],
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        root=root,
-        device=device,
-    )
+    if seeds is None:
+        run = experiment.train(data, **options)
+        if repetition.is_first():
+            _print_run(run, as_json)
+    else:
+        found = repetition.train_seeds(data, seeds, **options)
+        if repetition.is_first():
+            _print_seeds(found, as_json)
+
+
+def _print_run(run: "Run", as_json: bool) -> None:
     if as_json:
         print_json({"run": str(run.path), "results": run.results})
         return
@@ -75,6 +108,54 @@ def train(
         if scores := run.results[part]:
             print(f"{name} {scores['accuracy']:.4f} ({scores['samples']:,} pictures)")
     if not (run.results["test"] or run.results["validation"]):
-        say("no accuracy: the data have neither a held-out nor a test part")
+        say(NO_ACCURACY)
     folder = shlex.quote(str(run.path))
     say(f"look at {run.report}; use it with: resnets predict {folder} PICTURE...")
+
+
+def _print_seeds(found: "Repetition", as_json: bool) -> None:
+    if as_json:
+        print_json(found.to_dict())
+        return
+    count = plural(len(found.runs), "seed")
+    took = duration(60 * found.minutes)
+    title = f"{found.model} on {found.data} by {found.recipe}, {count}, {took}"
+    if found.part is None:
+        say(f"{title}: {NO_ACCURACY}")
+        return
+    samples = found.runs[0].results[found.part]["samples"]
+    where = "test part" if found.part == "test" else "held-out part, as there is no test part"
+    print(f"{title}, {samples:,} pictures of the {where}")
+    rows: list[tuple[str, ...]] = [
+        ("median", *_both(found.median), ""),
+        ("mean", *_both(found.mean), ""),
+    ]
+    if found.sd is not None:
+        spread = f" ± {100 * found.sd:.2f}"
+        rows[1] = ("mean ± sd", *(text + spread for text in _both(found.mean)), "")
+    rows.append(("best", *_both(found.best), ""))
+    for comparison in found.comparisons:
+        row = comparison.row
+        notes = ", ".join(note for note in (row.protocol, row.note) if note)
+        accuracy = f"{row.accuracy_percent:.2f} %"
+        rows.append(
+            ("published", f"{row.error_percent:.2f} %", accuracy, f"{row.source} ({notes})")
+        )
+    print_table(("", "error", "accuracy", ""), rows)
+    for comparison in found.comparisons:
+        print(_verdict(comparison))
+    if not found.comparisons:
+        print(f"nothing is published for {found.model} on {found.data}")
+    say(f"look at {found.report}")
+
+
+def _both(accuracy: float | None) -> tuple[str, str]:
+    """Return error and accuracy in percent."""
+    return percent(None if accuracy is None else 1 - accuracy, 2), percent(accuracy, 2)
+
+
+def _verdict(comparison: "Comparison") -> str:
+    source = comparison.row.source
+    if comparison.differences:
+        return f"not a reproduction of {source}: {'; '.join(comparison.differences)}"
+    return f"{source}: recipe, length and data are the paper's, as far as it says"

@@ -1,0 +1,335 @@
+"""Several seeds: what is run, what is summarised, and what may be called a reproduction."""
+
+import json
+import os
+import shlex
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+import resnets.experiment
+from conftest import tiny_dataset
+from resnets import repetition
+from resnets.auditing import audit
+from resnets.errors import Stopped, UsageError
+from resnets.experiment import train
+from resnets.papers.tables import Published
+from resnets.repetition import train_seeds
+from resnets.training import loop
+from resnets.training.recipe import load_recipe
+from resnets.training.step import training_step
+
+RECIPE = load_recipe(
+    "default", ["schedule.epochs=1", "batch_size=8", "data.holdout=10", "optimizer.lr=0.05"]
+)  # five steps
+
+
+@pytest.fixture
+def mean(monkeypatch):
+    """Say what data sets are, so that whole runs take less than a second."""
+
+    def dataset(**changes):
+        found = replace(tiny_dataset(), **changes)
+        monkeypatch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: found)
+
+    dataset()
+    return dataset
+
+
+@pytest.fixture
+def unreported(monkeypatch):
+    """Write no pages, which take longer than the runs."""
+    monkeypatch.setattr(resnets.experiment, "write_report", lambda *_: None)
+    monkeypatch.setattr(repetition, "write_report", lambda *_: None)
+
+
+def run(out, seeds=2, data="digits", recipe=RECIPE, **options):
+    return train_seeds(data, seeds, model="resnet8", recipe=recipe, out=out, quiet=True, **options)
+
+
+def interrupt_at(monkeypatch, step):
+    """Ask the process to stop within a step, counted over all runs."""
+    count = iter(range(1000))
+
+    def stepping(*arguments, **options):
+        if next(count) == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return training_step(*arguments, **options)
+
+    monkeypatch.setattr(loop, "training_step", stepping)
+
+
+def weights(path) -> list[dict[str, bytes]]:
+    files = sorted(path.glob("seed-*/model.safetensors"))
+    return [{k: t.numpy().tobytes() for k, t in load_file(file).items()} for file in files]
+
+
+def test_seeds_are_plain_runs_and_are_summarised(mean, tmp_path):
+    found = run(tmp_path / "all", 3, recipe=load_recipe(RECIPE, ["seed=8"]))
+    assert [r.path.name for r in found.runs] == ["seed-8", "seed-9", "seed-10"]
+    plain = train(
+        "digits",
+        model="resnet8",
+        recipe=RECIPE,
+        settings=["seed=9"],
+        out=tmp_path / "9",
+        quiet=True,
+    )
+    assert plain.results["test"] == found.runs[1].results["test"]
+    records = [json.loads((r.path / "run.json").read_text()) for r in found.runs]
+    accuracies = [record["results"]["test"]["accuracy"] for record in records]
+    assert len(set(accuracies)) > 1
+    values = json.loads((tmp_path / "all/seeds.json").read_text())
+    assert values == found.to_dict()
+    assert values["seeds"] == [
+        {"seed": seed, "accuracy": accuracy, "run": f"seed-{seed}"}
+        for seed, accuracy in zip(range(8, 11), accuracies, strict=True)
+    ]
+    assert (values["n"], values["part"]) == (3, "test")
+    assert values["median"] == pytest.approx(np.median(accuracies), rel=1e-15)
+    assert values["mean"] == pytest.approx(np.mean(accuracies), rel=1e-15)
+    assert values["sd"] == pytest.approx(np.std(accuracies, ddof=1), rel=1e-12)
+    assert values["best"] == max(accuracies)
+    assert values["minutes"] == pytest.approx(
+        sum(record["progress"]["seconds"] for record in records) / 60, abs=0.005
+    )
+    assert values["published"] == []
+    page = found.report.read_text()
+    assert all(r.path.name in page for r in found.runs)
+    assert "3 seeds" in page
+
+
+@pytest.mark.slow
+def test_the_command_repeats_it(mean, unreported, tmp_path, resnets):
+    found = run(tmp_path / "my runs", 2)
+    assert resnets(*shlex.split(found.command)[1:])[0] == 0
+    assert weights(tmp_path / "my runs") == weights(tmp_path / "my runs-again") != []
+
+
+def test_stopped_and_going_on_by_its_hint(mean, tmp_path, monkeypatch, resnets):
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 7)
+        with pytest.raises(Stopped, match="seed 1, 2 of 3: stopped and saved at step 3") as caught:
+            run(tmp_path / "a b", 3)
+    assert caught.value.exit_code == 75
+    assert not (tmp_path / "a b/seed-2").exists()
+    assert not (tmp_path / "a b/seeds.json").exists()
+    finished = (tmp_path / "a b/seed-0/run.json").read_bytes()
+    how, _, command = caught.value.hint.partition("go on with: ")
+    assert how == ""
+    code, _, err = resnets(*shlex.split(command)[1:])
+    assert code == 0, err
+    assert (tmp_path / "a b/seed-0/run.json").read_bytes() == finished
+    whole = run(tmp_path / "whole", 3).to_dict()
+    parts = json.loads((tmp_path / "a b/seeds.json").read_text())
+    own = {"name", "minutes", "command"}
+    assert {k: whole[k] for k in whole.keys() - own} == {k: parts[k] for k in parts.keys() - own}
+    result = audit(tmp_path / "a b")
+    assert result.ok, result.differences
+
+
+def test_more_seeds_are_added(mean, unreported, tmp_path):
+    one = run(tmp_path / "runs", 1).to_dict()
+    assert (one["n"], one["sd"], one["median"]) == (1, None, one["best"])
+    before = (tmp_path / "runs/seed-0/run.json").read_bytes()
+    assert run(tmp_path / "runs", 2, resume="auto").to_dict()["n"] == 2
+    assert (tmp_path / "runs/seed-0/run.json").read_bytes() == before
+
+
+def test_what_is_refused_leaves_everything(mean, unreported, tmp_path, monkeypatch):
+    monkeypatch.setattr(repetition, "train", lambda *_, **__: pytest.fail("trained"))
+    later = tmp_path / "runs/seed-1"
+    later.mkdir(parents=True)
+    (later / "run.json").write_text("{}")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/run.json").write_text("{}")
+    for options, words in (
+        ({"seeds": 0}, "0 seeds are none"),
+        ({"seeds": -1}, "-1 seeds are none"),
+        ({"resume": str(later)}, "is one run, and cannot go on as 2 seeds"),
+        ({"data": None}, "there is no data"),
+        ({"out": tmp_path / "run"}, "is a run itself"),
+        ({}, "seed-1: there is a run in it already"),
+        ({"recipe": load_recipe(RECIPE, [f"seed={2**63 - 1}"])}, "seed: Input should be less"),
+    ):
+        with pytest.raises(UsageError, match=words) as caught:
+            run(**{"out": tmp_path / "runs", **options})
+        assert caught.value.hint
+
+
+@pytest.mark.slow
+def test_overwriting_that_is_stopped_goes_on_with_the_new_recipe(
+    mean, unreported, tmp_path, monkeypatch
+):
+    run(tmp_path / "runs", 2)
+    (tmp_path / "runs/seed-1/notes.txt").write_text("mine")
+    other = load_recipe(RECIPE, ["optimizer.lr=0.1"])
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        with pytest.raises(Stopped):
+            run(tmp_path / "runs", 2, recipe=other, overwrite=True)
+    assert {path.name for path in (tmp_path / "runs/seed-1").iterdir()} <= {"notes.txt", ".lock"}
+    (tmp_path / "runs/seed-1/notes.txt").unlink()
+    run(tmp_path / "runs", 2, recipe=other, resume="auto")
+    run(tmp_path / "new", 2, recipe=other)
+    results = [
+        json.loads((tmp_path / n / "seeds.json").read_text())["seeds"] for n in ("runs", "new")
+    ]
+    assert results[0] == results[1]
+    assert audit(tmp_path / "runs").ok
+
+
+def test_without_a_test_part_the_held_out_part_is_meant(mean, unreported, tmp_path, resnets):
+    mean(test=None)
+    words = ["train", "digits", "--model", "resnet8", "--seeds", 2]
+    for setting in ("schedule.epochs=1", "batch_size=8", "data.holdout=10"):
+        words += ["--set", setting]
+    code, out, _ = resnets(*words, "--out", tmp_path / "runs")
+    assert code == 0
+    assert "10 pictures of the held-out part, as there is no test part" in out
+    values = json.loads((tmp_path / "runs/seeds.json").read_text())
+    record = json.loads((tmp_path / "runs/seed-1/run.json").read_text())
+    assert values["part"] == "validation"
+    assert values["seeds"][1]["accuracy"] == record["results"]["validation"]["accuracy"]
+    code, out, err = resnets(*words, "--set", "data.holdout=0", "--out", tmp_path / "none")
+    assert (code, out) == (0, "")
+    assert "no accuracy" in err
+    values = json.loads((tmp_path / "none/seeds.json").read_text())
+    assert [values[key] for key in ("part", "median", "mean", "sd", "best")] == [None] * 5
+    assert audit(tmp_path / "runs").ok
+    assert audit(tmp_path / "none").ok
+
+
+def test_the_table(mean, unreported, tmp_path, monkeypatch, resnets):
+    """Accuracies 0.80, 0.90, 0.85: the figures are these by hand."""
+    accuracies = iter([0.80, 0.90, 0.85])
+
+    def trained(*arguments, **options):
+        found = train(*arguments, **options)
+        found.results["test"]["accuracy"] = next(accuracies)
+        return found
+
+    mean(name="cifar10")
+    monkeypatch.setattr(repetition, "train", trained)
+    words = ["train", "cifar10", "--model", "resnet20", "--recipe", "he2015_cifar", "--seeds", 3]
+    words += ["--set", "schedule.iterations=1", "--set", "data.holdout=10"]
+    words += ["--set", "optimizer.lr=0.05", "--out", tmp_path / "runs"]
+    code, out, _ = resnets(*words)
+    assert code == 0
+    title, _, *rows, verdict = out.splitlines()
+    assert title.startswith("resnet20 on cifar10 by he2015_cifar, 3 seeds, ")
+    assert title.endswith(", 20 pictures of the test part")
+    assert [" ".join(row.split()) for row in rows] == [
+        "median 15.00 % 85.00 %",
+        "mean ± sd 15.00 % ± 5.00 85.00 % ± 5.00",
+        "best 10.00 % 90.00 %",
+        "published 8.75 % 91.25 % He et al. 2015, Table 6 (test)",
+    ]
+    assert verdict == (
+        "not a reproduction of He et al. 2015, Table 6: 1 iterations, not 64,000; "
+        "data.holdout 10, not 5000; optimizer.lr 0.05, not 0.1"
+    )
+    (row,) = json.loads((tmp_path / "runs/seeds.json").read_text())["published"]
+    assert (row["error_percent"], row["source"]) == (8.75, "He et al. 2015, Table 6")
+    assert row["reproduction"] is False
+    assert verdict.endswith("; ".join(row["differences"]))
+
+
+PAPER = Published(
+    "Tiny 2020", "1", "cifar10", "test", "resnet8", 9.0, iterations=5, batch=8, recipe="tiny"
+)
+
+
+def compared(tmp_path, monkeypatch, row=PAPER, paper=RECIPE, data="cifar10"):
+    """The differences of runs by RECIPE from a row whose paper trained by ``paper``."""
+    schedule = paper.schedule.model_copy(
+        update={"epochs": row.epochs, "iterations": row.iterations}
+    )
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        paper.model_copy(update={"schedule": schedule})
+        .to_yaml()
+        .replace("mirror: auto", "mirror: false")
+    )
+    row = replace(row, recipe=row.recipe and str(file))
+    monkeypatch.setattr(repetition, "published", lambda *_: [row])
+    found = run(tmp_path / data, data=data, resume="auto")
+    (comparison,) = found.comparisons
+    assert comparison.to_dict()["reproduction"] == (not comparison.differences)
+    return list(comparison.differences)
+
+
+def test_a_reproduction_is_one_and_nothing_else_is(mean, unreported, tmp_path, monkeypatch):
+    def differences(row=PAPER, **options):
+        return compared(tmp_path, monkeypatch, row, **options)
+
+    mean(name="cifar10")
+    assert differences() == []
+    assert differences(replace(PAPER, iterations=6)) == ["5 iterations, not 6"]
+    assert differences(replace(PAPER, iterations=None, epochs=2)) == ["1 epochs, not 2"]
+    assert differences(replace(PAPER, iterations=None, epochs=1)) == []
+    assert differences(replace(PAPER, batch=16)) == ["batches of 8, not 16"]
+    assert differences(replace(PAPER, protocol="median of 2")) == []
+    assert differences(replace(PAPER, protocol="median of 5")) == ["2 runs, not the median of 5"]
+    assert differences(replace(PAPER, protocol="10-crop")) == ["measured on one crop, not on ten"]
+    assert differences(replace(PAPER, recipe="")) == [
+        "no recipe of the paper to compare the settings with"
+    ]
+    paper = load_recipe(RECIPE, ["optimizer.nesterov=false", "ema=0.9", "data.split_seed=3"])
+    assert differences(paper=paper) == ["ema 0.0, not 0.9", "optimizer.nesterov True, not False"]
+    assert differences(replace(PAPER, error_percent=8.0), data="digits") == [
+        "a folder called cifar10, not cifar10's own files"
+    ]
+
+
+def test_a_held_out_part_is_no_test_part(mean, unreported, tmp_path, monkeypatch):
+    mean(name="cifar10", test=None)
+    assert compared(tmp_path, monkeypatch) == [
+        "measured on the held-out part, not on the test part"
+    ]
+
+
+def test_a_row_without_a_figure_is_left_out(mean, unreported, tmp_path, monkeypatch):
+    row = replace(PAPER, error_percent=None)
+    monkeypatch.setattr(repetition, "published", lambda *_: [row])
+    assert run(tmp_path / "runs", 1).comparisons == ()
+
+
+def test_the_audit_compares_the_seeds(mean, unreported, tmp_path, resnets):
+    run(tmp_path / "runs", 2)
+    code, out, _ = resnets("audit", tmp_path / "runs")
+    assert code == 0
+    assert (
+        out.splitlines()[1].split("ok")[-1].strip()
+        == "2 runs that differ in nothing but their seed"
+    )
+    assert out.count("every one exactly once") == 2
+    values = json.loads((tmp_path / "runs/seeds.json").read_text())
+    values["seeds"][0]["accuracy"] = 0.999
+    (tmp_path / "runs/seeds.json").write_text(json.dumps(values))
+    train(
+        "digits",
+        model="resnet8",
+        recipe=load_recipe(RECIPE, ["optimizer.lr=0.1", "seed=1"]),
+        out=tmp_path / "runs/seed-1",
+        overwrite=True,
+        quiet=True,
+    )
+    result = audit(tmp_path / "runs")
+    assert not result.ok
+    assert all(seed.ok for seed in result.seeds)
+    assert "seeds: seed-1: another recipe than seed-0" in result.differences
+    assert any("seeds.json: seed-0: accuracy is 0.999, not" in d for d in result.differences)
+    assert resnets("audit", tmp_path / "runs")[0] == 4
+
+
+def test_only_the_first_process_summarises(mean, unreported, tmp_path, monkeypatch, resnets):
+    monkeypatch.setenv("RANK", "1")
+    words = ["train", "digits", "--model", "resnet8", "--seeds", 1, "--out", tmp_path / "runs"]
+    code, out, err = resnets(*words, "--set", "schedule.epochs=1", "--set", "batch_size=8")
+    assert (code, out) == (0, "")
+    assert "look at" not in err
+    assert not (tmp_path / "runs/seeds.json").exists()
