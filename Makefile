@@ -7,7 +7,8 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all zoo reference check lint types format table catalog cifar clean
+.PHONY: demo test test-all zoo reference check lint types format table catalog cifar reproduce \
+	gpu-table clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -62,6 +63,13 @@ cifar: $(INSTALLED)  ## 1,200 iterations of the paper's recipe on CIFAR-10, unde
 	$(BIN)/resnets data get cifar10
 	$(BIN)/resnets train cifar10 --model resnet20 --recipe he2015_cifar \
 		--set schedule.iterations=1200 --out runs/cifar --overwrite
+
+WHAT ?= fast shape
+reproduce: $(INSTALLED)  ## the results that two CPU cores can repeat, hours; goes on where it stopped
+	$(BIN)/python results/reproduce.py $(WHAT)
+
+gpu-table:  ## He et al. 2015, Table 6, and Keras's rows on a CUDA GPU, nine minutes at a time
+	PYTHONPATH=src $(PYTHON) results/reproduce.py gpu --minutes 9 --device cuda
 
 clean:
 	rm -rf $(VENV) $(REFERENCE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,181 @@
+"""Run the experiments that results/ holds, resumably, and keep of each run what is text.
+
+usage: python results/reproduce.py GROUP... [--minutes 9] [--runs DIR] [--device auto] [--list]
+
+A group is a name below (fast, shape, table6, keras, ...), or a name inside one. Each experiment is
+`resnets train ... --seeds N --resume auto`: what is finished is left alone, what was stopped goes
+on. With --minutes the work stops in time, saves, and exits with 75; the same command goes on.
+Data are looked for in $RESNETS_DATA. Without a group only the tables of results/README.md are
+rewritten.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent
+KEPT = ("run.json", "recipe.yaml", "metrics.jsonl", "ledger.jsonl")
+STOPPED = 75
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One model by one recipe, with several seeds."""
+
+    model: str
+    recipe: str
+    seeds: int
+    settings: tuple[str, ...] = ()
+    suffix: str = ""
+
+    @property
+    def name(self) -> str:
+        """What its folder is called."""
+        return f"{self.model}-{self.recipe}{self.suffix}"
+
+    def command(self, out: Path, device: str) -> list[str]:
+        """Return the words that train it into ``out``."""
+        words = ["train", "cifar10", "--model", self.model, "--recipe", self.recipe]
+        for setting in self.settings:
+            words += ["--set", setting]
+        words += ["--seeds", str(self.seeds), "--out", str(out), "--resume", "auto"]
+        return [*words, "--device", device]
+
+
+def short(*models: str) -> list[Trial]:
+    """400 iterations of the paper's recipe: a hundred and sixtieth of its length."""
+    settings = ("schedule.iterations=400",)
+    return [Trial(model, "he2015_cifar", 3, settings, "-400") for model in models]
+
+
+def by_the_book(recipe: str, seeds: int, *models: str) -> list[Trial]:
+    """Whole runs of a published recipe."""
+    return [Trial(model, recipe, seeds) for model in models]
+
+
+GROUPS = {
+    "fast": [Trial("resnet20", "fast_cifar", 1)],
+    "shape": [
+        *short("resnet20", "resnet44", "resnet56", "plain20", "plain44", "plain56"),
+        *short("resnet20_b", "resnet20_c", "resnet20_v2", "resnet56_v2"),
+    ],
+    "table6": [
+        *by_the_book("he2015_cifar", 5, "resnet20"),
+        *by_the_book("he2015_cifar", 1, "resnet32", "resnet44", "resnet56"),
+        *by_the_book("he2015_cifar_110", 1, "resnet110"),
+        *by_the_book("he2015_cifar", 1, "plain20", "plain56"),
+    ],
+    "keras": by_the_book(
+        "keras_cifar", 1, "keras_resnet20_v1", "keras_resnet56_v1", "keras_resnet56_v2"
+    ),
+}
+GPU = ("table6", "keras")
+
+
+def run(trial: Trial, runs: Path, device: str, deadline: float) -> int:
+    """Train until it is finished or the time is up; return the exit code."""
+    runs.mkdir(parents=True, exist_ok=True)
+    command = trial.command(runs / trial.name, device)
+    print(f"resnets {' '.join(command)}", flush=True)
+    with (runs / f"{trial.name}.log").open("a") as log:
+        print(f"$ resnets {' '.join(command)}", file=log, flush=True)
+        process = subprocess.Popen(
+            [sys.executable, "-m", "resnets", *command], stdout=log, stderr=log
+        )
+        while process.poll() is None:
+            time.sleep(0.5)
+            if time.monotonic() > deadline:
+                process.send_signal(signal.SIGTERM)  # it saves and ends; a second one is harmless
+                process.wait()
+    return process.returncode
+
+
+def keep(trial: Trial, runs: Path) -> None:
+    """Copy what is text of a finished experiment beside this script."""
+    source, target = runs / trial.name, RESULTS / trial.name
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir()
+    shutil.copy(source / "seeds.json", target)
+    shutil.copy(runs / f"{trial.name}.log", target / "log.txt")
+    for seed in sorted(source.glob("seed-*")):
+        (target / seed.name).mkdir()
+        for name in KEPT:
+            shutil.copy(seed / name, target / seed.name)
+
+
+def table(trials: list[Trial]) -> Iterator[str]:
+    """Yield the rows of a group: what is measured, and what is not."""
+    titles = "model", "recipe", "seeds", "test error, mean ± sd (best)", "published"
+    yield "| " + " | ".join((*titles, "minutes each", "img/s")) + " |"
+    yield "| --- | --- | ---: | ---: | ---: | ---: | ---: |"
+    for trial in trials:
+        path = RESULTS / trial.name
+        recipe = f"`{trial.recipe}`" + "".join(f" `{setting}`" for setting in trial.settings)
+        if not (path / "seeds.json").exists():
+            yield f"| `{trial.model}` | {recipe} | | not measured | | | |"
+            continue
+        found = json.loads((path / "seeds.json").read_text())
+        spread = "" if found["sd"] is None else f" ± {100 * found['sd']:.2f}"
+        error = f"{100 * (1 - found['mean']):.2f}{spread} ({100 * (1 - found['best']):.2f})"
+        published = ", ".join(
+            f"{row['error_percent']:.2f} ({row['source']})" for row in found["published"]
+        )
+        records = [json.loads(f.read_text()) for f in sorted(path.glob("seed-*/run.json"))]
+        speed = sum(r["results"]["train"]["images_per_second"] for r in records) / len(records)
+        cells = f"`{trial.model}`", recipe, found["n"], error, published or "", "", ""
+        minutes = found["minutes"] / found["n"]
+        yield "| " + " | ".join(map(str, (*cells[:5], f"{minutes:.1f}", f"{speed:.0f}"))) + " |"
+
+
+def write_tables() -> None:
+    """Rewrite the tables of README.md between their marks."""
+    page = RESULTS / "README.md"
+    text = page.read_text()
+    for group, trials in GROUPS.items():
+        before, begin, rest = text.partition(f"<!-- {group}: begin -->\n")
+        _, end, after = rest.partition(f"<!-- {group}: end -->")
+        if begin and end:
+            text = before + begin + "\n".join(table(trials)) + "\n" + end + after
+    page.write_text(text)
+
+
+def main() -> int:
+    """Run what the words name, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*")
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/results"))
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--list", action="store_true")
+    options = parser.parse_args()
+    every = {trial.name: [trial] for trials in GROUPS.values() for trial in trials}
+    known = GROUPS | {"gpu": [trial for group in GPU for trial in GROUPS[group]]} | every
+    if options.list or not set(options.what) <= set(known):
+        print("\n".join(known))
+        return 0 if options.list else 2
+    deadline = time.monotonic() + 60 * options.minutes
+    for trial in dict.fromkeys(trial for what in options.what for trial in known[what]):
+        if (RESULTS / trial.name / "seeds.json").exists():
+            print(f"{trial.name}: in {os.path.relpath(RESULTS / trial.name)} already")
+            continue
+        if time.monotonic() > deadline:
+            return STOPPED
+        code = run(trial, options.runs, options.device, deadline)
+        if code:
+            return code
+        keep(trial, options.runs)
+        write_tables()
+    write_tables()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
