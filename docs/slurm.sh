@@ -13,20 +13,24 @@
 #SBATCH --open-mode=append
 
 # The signal reaches this shell (the B above), which passes it on to torchrun; torchrun passes on
-# only what it is told to, and would leave its workers behind at any other signal.
-trap 'kill -USR1 $torchrun' USR1
+# only what it is told to, and gives its workers this long to save before it kills them.
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=540
+trap 'asked=1; kill -USR1 "$torchrun"' USR1
 
 torchrun --nproc-per-node="${SLURM_GPUS_ON_NODE:-1}" --standalone --max-restarts=3 \
   --signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 \
   -m resnets train "$@" --resume auto &
 torchrun=$!
 
-wait "$torchrun"   # a signal ends the first wait early ...
-code=$?
-while kill -0 "$torchrun" 2>/dev/null; do wait "$torchrun"; code=$?; done   # ... the save does not
+# A signal ends a wait early; the save does not.
+while :; do
+  wait "$torchrun"
+  code=$?
+  kill -0 "$torchrun" 2>/dev/null || break
+done
 
-# A run that is finished is left alone by --resume auto, so asking again is harmless.
-if [ "$code" -ne 0 ] && [ -n "$SLURM_JOB_ID" ] && [ "${SLURM_RESTART_COUNT:-0}" -lt 50 ]; then
+# Only a job that ran out of time goes back into the queue; an error would come again.
+if [ -n "$asked" ] && [ "$code" -ne 0 ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"

@@ -34,7 +34,7 @@ ROOMS = {
     "variants": {"errors", "nn", "data", "create", "prediction", "weights"},
     "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
     "prediction": {"errors", "nn", "data", "create"},
-    "training": {"errors", "files", "wording", "spec", "profiling", "data", "weights"}
+    "training": {"errors", "files", "wording", "spec", "profiling", "nn", "data", "weights"}
     | {"evaluation", "processes"},
     "features": {"errors", "files", "nn", "analysis", "data", "page"},
     "embedding": {"errors", "files", "nn", "analysis", "data", "weights"},
@@ -47,10 +47,9 @@ ROOMS = {
         "profiling",
         "drawing",
         "data",
-        "weights",
         "create",
     }
-    | {"nn", "device", "evaluation", "processes", "training", "report"},
+    | {"nn", "device", "processes", "training", "report"},
     "repetition": {"errors", "files", "wording", "spec", "experiment", "processes", "training"}
     | {"papers", "report"},
     "auditing": {"errors", "wording", "data", "training", "weights"},

@@ -160,6 +160,22 @@ def test_what_is_refused_leaves_everything(mean, unreported, tmp_path, monkeypat
         assert caught.value.hint
 
 
+def test_overwriting_replaces_all_seeds_before_the_first(mean, unreported, tmp_path, monkeypatch):
+    run(tmp_path / "runs", 2)
+    (tmp_path / "runs/seed-1/notes.txt").write_text("mine")
+
+    def crash(*arguments, **options):
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_step", crash)
+        with pytest.raises(RuntimeError):
+            run(tmp_path / "runs", 2, overwrite=True)
+    assert not (tmp_path / "runs/seed-1/run.json").exists()
+    run(tmp_path / "runs", 2, resume="auto", overwrite=True)
+    assert (tmp_path / "runs/seed-1/notes.txt").read_text() == "mine"
+
+
 @pytest.mark.slow
 def test_overwriting_that_is_stopped_goes_on_with_the_new_recipe(
     mean, unreported, tmp_path, monkeypatch

@@ -180,8 +180,8 @@ def _steps(run: _Evidence) -> Iterator[str]:
         yield from _unequal(f"epoch {epoch + 1}: steps", line["steps"], run.steps_of(epoch))
     if epochs > run.epochs:
         yield f"{plural(epochs, 'epoch')} where the recipe asks for {run.epochs}"
-    yield from _unequal("the run's length", progress["steps"], run.steps)
     if run.finished:
+        yield from _unequal("the run's length", progress["steps"], run.steps)
         yield from _unequal("the last step", progress["step"], run.steps)
         yield from _unequal("the ledger's last step", done, run.steps)
     elif run.status != "running" and under_way < 0:

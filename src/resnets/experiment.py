@@ -13,17 +13,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resnets.create import create_model
 from resnets.data import NAMES, open_dataset
-from resnets.data.dataset import Split
 from resnets.data.holdout import divide
 from resnets.data.preprocess import measure, stored_side
-from resnets.data.samples import data_url
 from resnets.device import choose_device
 from resnets.drawing import draw
 from resnets.errors import CheckpointError, DataError, Stopped, UsageError
-from resnets.evaluation import Evaluation, evaluate
 from resnets.files import write_json, write_text
 from resnets.nn.synchronous import synchronize
-from resnets.processes import ALONE, Processes, join, launched, restarts
+from resnets.processes import ALONE, Processes, join, launch, launched, restarts
 from resnets.profiling import profile
 from resnets.report import write_report
 from resnets.spec import Spec
@@ -36,14 +33,12 @@ from resnets.training.loop import Loop, total_steps
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, load_recipe
 from resnets.training.record import new_record, opening_lines, timestamp
+from resnets.training.results import evaluate_parts, write_weights
 from resnets.training.state import RunState
 from resnets.training.statistics import measure_statistics
 from resnets.training.step import build_optimizer
 from resnets.training.stop import StopRequest
-from resnets.weights import passport
 from resnets.zoo import get_spec
-
-MISTAKES = 24  # pictures kept for the report
 
 
 @dataclass(frozen=True)
@@ -58,6 +53,19 @@ class Run:
     def report(self) -> Path:
         """The page to look at."""
         return RunFolder(self.path).report
+
+
+_CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run computes; none of it belongs to what is computed."""
+
+    processes: Processes = ALONE
+    device: torch.device = _CPU
+    compile: bool = False
+    save_minutes: float = 10
 
 
 def train(
@@ -90,7 +98,6 @@ def train(
     run to stop.
     """
     settings = [settings] if isinstance(settings, str) else settings
-    resume = resume if resume is not None or not restarts() else "auto"
     goes_on = resume is not None and str(resume) != "auto"
     if goes_on and (model or recipe or out or overwrite):
         raise UsageError(
@@ -124,11 +131,15 @@ def train(
         folder = RunFolder(Path(out) if out is not None else _default_out(data, name, recipe))
         experiment = Experiment(data, model, recipe, folder, root, machine, progress)
         # One looks, before anyone writes.
-        there = processes.is_first and resume is not None and folder.record.exists()
-        return experiment.go_on() if processes.any(there) else experiment.start(overwrite=overwrite)
+        there = processes.is_first and folder.record.exists() and (resume or _begun_here(folder))
+        if processes.any(bool(there)):
+            return experiment.go_on()
+        return experiment.start(overwrite=overwrite)
 
 
-_CPU = torch.device("cpu")
+def _begun_here(folder: RunFolder) -> bool:
+    """Whether the run was begun by this very ``torchrun``, which has restarted its processes."""
+    return restarts() > 0 and folder.read().get("launch") == launch()
 
 
 def finished(folder: RunFolder, record: dict[str, Any], processes: Processes) -> Run:
@@ -136,16 +147,6 @@ def finished(folder: RunFolder, record: dict[str, Any], processes: Processes) ->
     if processes.is_first and not folder.report.exists():
         write_report([folder.path])
     return Run(folder.path, record["results"])
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where and how a run computes; none of it belongs to what is computed."""
-
-    processes: Processes = ALONE
-    device: torch.device = _CPU
-    compile: bool = False
-    save_minutes: float = 10
 
 
 class Experiment:
@@ -163,6 +164,7 @@ class Experiment:
     ) -> None:
         self.folder, self.machine, self.progress = folder, machine, progress
         self.processes = machine.processes
+        self.stop = StopRequest(watch_parent=launched())
         spec = get_spec(model) if isinstance(model, str) else model
         named = isinstance(data, str) and data in NAMES
         # Whole paths, so that the run can go on from any folder.
@@ -193,7 +195,7 @@ class Experiment:
             spec, num_classes=len(dataset.classes), in_channels=channels, image_size=size
         )
         self.cost = profile(self.spec)
-        check(recipe, self.dataset, self.cost)
+        check(recipe, self.dataset, self.cost, self.processes.count)
         self.preprocess = measure(self.dataset.train, size, recipe.data.normalize)
         self.feed = build_feed(self.dataset, recipe, self.preprocess, machine.device)
 
@@ -211,6 +213,8 @@ class Experiment:
             recipe=self.recipe,
             environment=environment(self.machine.device, self.processes, self.recipe.precision),
         )
+        if launched():
+            record["launch"] = launch()
         return self._run(self.state(), record)
 
     def go_on(self, changes: Sequence[str] = ()) -> Run:
@@ -243,19 +247,37 @@ class Experiment:
         if not states:
             return self.start(overwrite=True)  # killed before its first state
         state = self.state()
-        problems = state.load(states, may_change=bool(changes))
+        # Until the next state the one on disk is from before an earlier change.
+        made = record.get("changes", [])
+        problems = state.load(states, may_change=bool(changes or made))
         for problem, path in zip(problems, states, strict=False):
             self.progress.say(f"{problem}; going on from the state before it")
             if self.processes.is_first:
                 path.unlink(missing_ok=True)
-        if state.step > total_steps(self.recipe, self.feed):
+        steps = self.processes.gather(torch.tensor([state.step]))
+        if (steps != state.step).any():
+            raise CheckpointError(
+                f"{self.folder.path}: the processes have read states of different steps",
+                hint="give all of them the same folder, and try again",
+            )
+        if changes:
+            self._check_length(state)
+            record["changes"] = [*made, {"step": state.step, "settings": [*changes]}]
+        return self._run(state, record)
+
+    def _check_length(self, state: RunState) -> None:
+        """Raise UsageError for a changed length that would cut an epoch's books in two."""
+        steps, lines = total_steps(self.recipe, self.feed), state.ledger.lines
+        if steps < state.step or (steps == state.step and state.epoch.samples):
             raise UsageError(
                 f"{self.folder.path}: is at step {state.step:,} already",
                 hint="raise schedule.epochs or schedule.iterations",
             )
-        if changes:
-            record.setdefault("changes", []).append({"step": state.step, "settings": [*changes]})
-        return self._run(state, record)
+        if lines and lines[-1]["steps"] < len(self.feed) and steps > state.step:
+            raise UsageError(
+                f"{self.folder.path}: has ended within an epoch and cannot be longer",
+                hint="start another run with --out",
+            )
 
     def state(self) -> RunState:
         """Return the state of the run before its first step: weights drawn with the seed."""
@@ -290,15 +312,19 @@ class Experiment:
     def _run(self, state: RunState, record: dict[str, Any]) -> Run:
         """Train, evaluate and write everything; the first process alone writes."""
         first = self.processes.is_first
-        stop = StopRequest(watch_parent=launched())
+        stop = self.stop
         with self._alone(), self.progress, stop:
             self.processes.wait()  # nobody computes before the folder is ours
             try:
                 self._open(state, record)
                 self._fit(state, stop)
-                results = self._results(state)
+                results = evaluate_parts(
+                    state, self.dataset, self.feed, self.processes, self.folder
+                )
                 if first:
-                    self._save(state, record, results)
+                    made = {key: record[key] for key in ("name", "data", "environment")}
+                    made["recipe"] = self.recipe.model_dump(mode="json")
+                    write_weights(self.folder, state.model, made, results)
                 record |= {"results": results, "status": "finished"}
             except Stopped as stopped:
                 record["status"] = "stopped"
@@ -391,70 +417,13 @@ class Experiment:
 
     def _identity(self) -> dict[str, Any]:
         """Return what must not change when a run goes on, flat, so that a change can be named."""
-        recipe = self.recipe.model_dump(mode="json", exclude={"name", "source"})
-        flat = {
-            f"{section}.{key}" if key else section: value
-            for section, values in recipe.items()
-            for key, value in (values.items() if isinstance(values, dict) else [("", values)])
-        }
+        recipe = self.recipe.flat()
+        own = {key: recipe[key] for key in recipe if key not in ("name", "source")}
         model = {f"model.{key}": value for key, value in self.spec.to_dict().items()}
-        return {**flat, **model, "data": self.dataset.fingerprint}
-
-    def _results(self, state: RunState) -> dict[str, Any]:
-        samples, seconds, data_seconds = (
-            sum(line[key] for line in state.metrics)
-            for key in ("samples", "train_seconds", "data_seconds")
-        )
-        results: dict[str, Any] = {
-            "train": {
-                "images_per_second": round(samples / seconds, 1),
-                "seconds": round(seconds, 1),
-                "data_seconds": round(data_seconds, 1),
-            },
-            "validation": None,
-            "test": None,
-        }
-        for name, split in self.dataset.parts.items():
-            if name != "train":
-                evaluation = evaluate(
-                    state.model,
-                    split,
-                    self.preprocess,
-                    batch_size=self.recipe.batch_size,
-                    processes=self.processes,
-                )
-                results[name] = evaluation.to_dict()
-                # The last one stands: the test part where there is one, else the held-out part.
-                if self.processes.is_first:
-                    write_json(self.folder.mistakes, self._mistakes(evaluation, split))
-        return results
-
-    def _mistakes(self, evaluation: Evaluation, split: Split) -> list[dict[str, Any]]:
-        classes = self.dataset.classes
-        return [
-            {
-                "sample": split.names(torch.tensor([i]))[0],
-                "label": classes[int(evaluation.labels[i])],
-                "predicted": classes[int(evaluation.predicted[i])],
-                "confidence": round(float(evaluation.confidence[i]), 6),
-                "picture": data_url(split, i),
-            }
-            for i in evaluation.mistakes(MISTAKES)
-        ]
-
-    def _save(self, state: RunState, record: dict[str, Any], results: dict[str, Any]) -> None:
-        made = {key: record[key] for key in ("name", "data", "environment")}
-        scores = {
-            part: score and {k: v for k, v in score.items() if k != "confusion"}
-            for part, score in results.items()
-        }
-        travel = passport.Passport(
-            spec=self.spec,
-            preprocess=self.preprocess.to_dict(),
-            classes=list(self.dataset.classes),
-            made={**made, "recipe": self.recipe.model_dump(mode="json"), "results": scores},
-        )
-        passport.save(self.folder.weights, state.model.state_dict(), travel)
+        identity = {**own, **model, "data": self.dataset.fingerprint}
+        if not self.recipe.sync_batch_norm or self.recipe.optimizer.accumulate > 1:
+            identity["processes"] = self.processes.count  # batch norm then depends on it
+        return identity
 
     def _check_same_everywhere(self) -> None:
         """Raise DataError when the processes read different data."""

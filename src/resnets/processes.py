@@ -1,6 +1,7 @@
 """The processes that share a run, as ``torchrun`` starts them, and what they tell each other."""
 
 import os
+import platform
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -146,6 +147,12 @@ def restarts() -> int:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
+def launch() -> str:
+    """Return what is the same for the processes of one ``torchrun``, also when it restarts them."""
+    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
+    return f"{platform.node()}:{os.getppid()}" if name == "none" else name
+
+
 @contextmanager
 def join(device: torch.device, *, timeout: float = 600) -> Iterator[Processes]:
     """Meet the other processes of ``torchrun`` for the length of the context; else yield ALONE.
@@ -181,8 +188,11 @@ def join(device: torch.device, *, timeout: float = 600) -> Iterator[Processes]:
         try:
             yield processes
             processes.wait()  # who leaves first would close the connections of the others
-        finally:
-            dist.destroy_process_group()
+        except BaseException:
+            if gpu is None:  # NCCL would wait for the others
+                dist.destroy_process_group()
+            raise
+        dist.destroy_process_group()
 
 
 def _name_meeting(store: Any, rank: int, size: int, timeout: float) -> str:

@@ -156,6 +156,10 @@ def train_seeds(
     recipes = [load_recipe(recipe, [f"seed={recipe.seed + i}"]) for i in range(seeds)]
     folders = [RunFolder(path / f"seed-{each.seed}") for each in recipes]
     _check_free(path, folders, taken=resume is not None or overwrite or restarts() > 0)
+    if overwrite and is_first() and not restarts():
+        for folder in folders:  # all at once: a later one must not be taken for a new one's
+            if folder.record.exists():
+                folder.create(overwrite=True)
     progress, runs = RunProgress(quiet=quiet or not is_first()), []
     for number, (each, folder) in enumerate(zip(recipes, folders, strict=True)):
         progress.say(f"seed {each.seed}, {number + 1} of {seeds}")
@@ -174,10 +178,6 @@ def train_seeds(
                 quiet=quiet,
             )
         except Stopped as stopped:
-            if overwrite and is_first():
-                for later in folders[number + 1 :]:
-                    if later.record.exists():  # of the runs that are being replaced
-                        later.create(overwrite=True)
             stopped.message = f"seed {each.seed}, {number + 1} of {seeds}: {stopped.message}"
             stopped.hint = f"go on with: {_command(folders[0], seeds, path)} --resume auto"
             raise
@@ -281,10 +281,4 @@ def _other_settings(row: Published, recipe: Recipe) -> list[str]:
 
 
 def _settings(recipe: Recipe) -> dict[str, Any]:
-    values = recipe.model_dump(mode="json")
-    flat = {
-        f"{section}.{key}" if key else section: value
-        for section, part in values.items()
-        for key, value in (part.items() if isinstance(part, dict) else [("", part)])
-    }
-    return {key: value for key, value in flat.items() if key not in _APART | _NEUTRAL}
+    return {key: v for key, v in recipe.flat().items() if key not in _APART | _NEUTRAL}

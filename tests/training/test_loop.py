@@ -5,14 +5,18 @@ import os
 import shlex
 import shutil
 import signal
+import sys
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
 from safetensors import safe_open
 
 import resnets.experiment
+import resnets.training.environment
 from conftest import tiny_dataset
-from resnets import audit, open_model
+from resnets import audit, get_spec, open_model
 from resnets.errors import (
     CheckpointError,
     DataError,
@@ -23,7 +27,7 @@ from resnets.errors import (
 )
 from resnets.experiment import train
 from resnets.report import read_run
-from resnets.training import loop
+from resnets.training import loop, results
 from resnets.training.folder import RunFolder
 from resnets.training.recipe import load_recipe
 from resnets.training.step import training_step
@@ -143,6 +147,24 @@ def test_stopped_and_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, s
     )
 
 
+def test_what_the_network_draws_depends_on_the_step_alone(tiny, tmp_path, monkeypatch):
+    model = replace(get_spec("resnet8"), drop_path=0.5, dropout=0.5)
+    options = {"model": model, "recipe": RECIPE, "quiet": True}
+    for name in ("whole", "again"):
+        train("digits", out=tmp_path / name, **options)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 6)
+        with pytest.raises(Stopped):
+            train("digits", out=tmp_path / "parts", **options)
+    torch.rand(3)  # other people's numbers
+    train(resume=tmp_path / "parts", quiet=True)
+    whole, *others = (
+        tensors(tmp_path / name / "model.safetensors") for name in ("whole", "again", "parts")
+    )
+    for other in others:
+        assert all(torch.equal(whole[key], other[key]) for key in whole)
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(tiny, tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)  # a job in the background has it ignored
     interrupt_at(monkeypatch, 2, signal.SIGINT)
@@ -199,7 +221,7 @@ def test_interrupted_in_the_last_evaluation(tiny, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(resnets.experiment, "evaluate", interrupted)
+        patch.setattr(results, "evaluate", interrupted)
         with pytest.raises(Stopped) as caught:
             run(tmp_path / "run")
     assert caught.value.exit_code == 130
@@ -263,8 +285,9 @@ def test_sizes_that_do_not_fit(tiny, tmp_path, setting, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_single_pictures_with_maps_of_1x1_are_refused(tiny, tmp_path):
-    recipe = load_recipe(RECIPE, ["batch_size=1"])
+@pytest.mark.parametrize("settings", [["batch_size=1"], ["optimizer.accumulate=8"]])
+def test_single_pictures_with_maps_of_1x1_are_refused(tiny, tmp_path, settings):
+    recipe = load_recipe(RECIPE, settings)
     with pytest.raises(UsageError, match="last maps are 1x1"):
         train("digits", model="resnet18", recipe=recipe, out=tmp_path / "run")
 
@@ -321,6 +344,65 @@ def test_settings_change_on_purpose(tiny, tmp_path, monkeypatch):
     assert audit(tmp_path / "run").ok
     with pytest.raises(UsageError, match="is finished"):
         train(resume=tmp_path / "run", settings=changes, quiet=True)
+
+
+def test_a_change_survives_a_kill_before_the_next_state(tiny, tmp_path, monkeypatch):
+    changes = ["optimizer.lr=0.02"]
+    for name in ("run", "other"):
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, 7)
+            with pytest.raises(Stopped):
+                run(tmp_path / name)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_step", lambda *_, **__: sys.exit(9))
+        with pytest.raises(SystemExit):
+            train(resume=tmp_path / "run", settings=changes, quiet=True)
+    train(resume=tmp_path / "run", quiet=True)
+    train(resume=tmp_path / "other", settings=changes, quiet=True)
+    a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("run", "other"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    assert len(json.loads((tmp_path / "run/run.json").read_text())["changes"]) == 1
+
+
+def test_a_length_that_cuts_the_books_is_refused(tiny, tmp_path, monkeypatch):
+    for step, length in ((2, 3), (6, 7)):
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, step)
+            with pytest.raises(Stopped):
+                run(tmp_path / f"{step}")
+        settings = [f"schedule.iterations={length}"]
+        with pytest.raises(UsageError, match=f"is at step {step + 1} already"):
+            train(resume=tmp_path / f"{step}", settings=settings, quiet=True)
+    recipe = load_recipe(RECIPE, ["schedule.iterations=7"])
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 6)  # the last step, within the second epoch
+        with pytest.raises(Stopped):
+            run(tmp_path / "cut", recipe)
+    with pytest.raises(UsageError, match="has ended within an epoch"):
+        train(resume=tmp_path / "cut", settings=["schedule.iterations=12"], quiet=True)
+
+
+def test_only_the_torchrun_that_began_a_run_goes_on_unasked(tiny, tmp_path, monkeypatch):
+    run(tmp_path / "run")
+    monkeypatch.setattr(resnets.experiment, "restarts", lambda: 1)
+    monkeypatch.setattr(resnets.experiment, "launch", lambda: "ours")
+    with pytest.raises(UsageError, match="there is a run in it already"):
+        run(tmp_path / "run")
+    record = json.loads((tmp_path / "run/run.json").read_text())
+    (tmp_path / "run/run.json").write_text(json.dumps(record | {"launch": "ours"}))
+    assert run(tmp_path / "run").results == record["results"]
+
+
+def test_without_an_installed_package(tiny, tmp_path, monkeypatch):
+    """The sources alone are enough, as on a borrowed machine."""
+
+    def missing(name):
+        if name == "resnets":
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(resnets.training.environment, "version", missing)
+    run(tmp_path / "run", load_recipe(RECIPE, ["schedule.iterations=1"]))
 
 
 def test_a_damaged_state_falls_back_to_the_one_before(tiny, tmp_path, monkeypatch, capsys):

@@ -18,9 +18,9 @@ HE2015 = {
     "optimizer.lr": 0.1,
     "optimizer.momentum": 0.9,
     "optimizer.nesterov": False,
-    "optimizer.momentum_form": "torch",
+    "optimizer.momentum_form": "caffe",
     "optimizer.weight_decay": 0.0001,
-    "optimizer.decay": "weights",
+    "optimizer.decay": "convolutions",
     "schedule.epochs": None,
     "schedule.iterations": 64_000,
     "schedule.plateau_factor": None,
@@ -28,12 +28,14 @@ HE2015 = {
 PUBLISHED = {
     "he2015_cifar": HE2015 | {"schedule.warmup": 0, "schedule.warmup_until_error": None},
     "he2015_cifar_110": HE2015 | {"schedule.warmup": 0, "schedule.warmup_until_error": 0.8},
-    "he2016_cifar": HE2015 | {"schedule.warmup_until_error": None},
+    "he2016_cifar": HE2015
+    | {"schedule.warmup_until_error": None, "optimizer.momentum_form": "torch"},
     "resnext_cifar": HE2015
     | {
         "data.holdout": 0,
         "data.normalize": "channel",
         "optimizer.nesterov": True,
+        "optimizer.momentum_form": "torch",
         "optimizer.weight_decay": 0.0005,
         "optimizer.decay": "all",
         "schedule.epochs": 300,
@@ -41,6 +43,7 @@ PUBLISHED = {
     },
     "akamaster_cifar": HE2015
     | {
+        "optimizer.momentum_form": "torch",
         "data.holdout": 0,
         "data.normalize": "imagenet",
         "augment.fill": "black",
@@ -82,7 +85,7 @@ PUBLISHED = {
         "optimizer.nesterov": False,
         "optimizer.momentum_form": "caffe",
         "optimizer.weight_decay": 0.0001,
-        "optimizer.decay": "weights",
+        "optimizer.decay": "convolutions",
         "schedule.epochs": None,
         "schedule.iterations": 600_000,
         "schedule.plateau_factor": 0.1,

@@ -302,6 +302,13 @@ def test_an_infinite_gradient_in_float16_is_a_skipped_step():
     assert scaler.get_scale() == pytest.approx(0.5e30)
 
 
+def test_a_gradient_that_no_scale_helps_is_no_skipped_step():
+    net, plan, scaler = half(1.0)
+    net[0].weight.register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(NonFiniteError, match=r"the gradient of 0.weight is NaN or infinite at any"):
+        step(net, plan, *floats(), scaler=scaler)
+
+
 def test_scaled_steps_are_unscaled_and_clipped():
     net, plan, scaler = half(1024.0)
     plan = plan.model_copy(update={"optimizer": OptimizerRecipe(clip=1e-2)})

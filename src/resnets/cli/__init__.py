@@ -26,7 +26,7 @@ from resnets.cli import (
     train,
     verify,
 )
-from resnets.errors import ResnetsError, Stopped
+from resnets.errors import NonFiniteError, ResnetsError, Stopped
 from resnets.files import FULL
 
 # Plain help: it starts faster than rich's and keeps the examples as they are written.
@@ -97,9 +97,9 @@ def _print_error(error: BaseException, message: str, hint: str) -> None:
     """Print what an error says; under ``torchrun`` with the process that says it."""
     rank = os.environ.get("RANK", "0")
     where = f"rank {rank}: " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
+    if isinstance(error, Stopped | NonFiniteError) and rank != "0":
+        return  # all of them say the same
     if isinstance(error, Stopped):
-        if rank != "0":  # all of them stop at the same step
-            return
         title = ""
     elif type(error).__name__ == "PeerLost":  # torch would come with its module
         print(f"{where}{message} ({hint})", file=sys.stderr)  # not the error, but what follows

@@ -19,7 +19,7 @@ def audit(
     run: Annotated[Path, typer.Argument(help="A run folder, or one of several seeds.")],
     as_json: Json = False,
 ) -> None:
-    """Prove that a run used each training image once per epoch, and the test part once.
+    """Prove that a run used each training image once per epoch, through every interruption.
 
     The order of every epoch is computed again from the recipe's seed, and compared with the digests
     of what the run really used, through every stop and resume. Metrics, sittings and weights must

@@ -7,14 +7,15 @@ from typing import Any
 
 import torch
 
+from resnets import __version__
 from resnets.processes import Processes
 
 
 def environment(device: torch.device, processes: Processes, precision: str) -> dict[str, Any]:
     """Return what a reader needs to judge a run's speed and to repeat it."""
-    packages = {name: version(name) for name in ("resnets", "torch", "numpy", "pillow")}
     return {
-        **packages,
+        "resnets": __version__,  # there is no other where the sources are on the path alone
+        **{name: version(name) for name in ("torch", "numpy", "pillow")},
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": processor(device),

@@ -1,17 +1,23 @@
 """Whether a recipe, a data set and a network go together; said before anything is computed."""
 
 from resnets.data.dataset import Dataset
+from resnets.data.order import batch_bounds
 from resnets.errors import UsageError
 from resnets.profiling import Profile
 from resnets.training.recipe import Recipe
 
 
-def check(recipe: Recipe, dataset: Dataset, cost: Profile) -> None:
-    """Raise UsageError when pictures, crops, batches and parts do not fit each other."""
+def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -> None:
+    """Raise UsageError when pictures, crops, batches and parts do not fit each other.
+
+    A batch is divided among so many ``processes``.
+    """
     augment, size = recipe.augment, cost.image_size
     channels, side, _ = dataset.train.images.shape
     *_, last, _ = cost.stages
-    single = min(recipe.batch_size, len(dataset.train)) == 1
+    bounds = batch_bounds(len(dataset.train), recipe.batch_size)
+    divided = recipe.optimizer.accumulate * (1 if recipe.sync_batch_norm else processes)
+    smallest = min(stop - start for start, stop in bounds) // divided  # batch norm's least part
     nothing_held_out = dataset.validation is None
     for wrong, message, hint in (
         (
@@ -51,9 +57,10 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile) -> None:
             "set data.holdout",
         ),
         (
-            last.output[1:] == (1, 1) and single,
-            "batch norm cannot train on a single picture whose last maps are 1x1",
-            "raise batch_size or data.image_size",
+            last.output[1:] == (1, 1) and smallest <= 1,
+            "batch norm cannot train on a single picture whose last maps are 1x1, and the smallest "
+            f"batch is divided by {divided}",
+            "raise batch_size or data.image_size, or divide it less",
         ),
     ):
         if wrong:

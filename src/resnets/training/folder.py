@@ -55,11 +55,6 @@ class RunFolder:
         """Whether the run has finished an epoch, by its metrics or its weights."""
         return self.weights.exists() or (self.metrics.exists() and self.metrics.stat().st_size > 0)
 
-    @property
-    def has_state(self) -> bool:
-        """Whether there is a state to go on from."""
-        return bool(self.states())
-
     def state_path(self, step: int) -> Path:
         """Return where the state after ``step`` steps is kept."""
         return self._states / f"step-{step:08d}.safetensors"
@@ -98,7 +93,7 @@ class RunFolder:
                     raise UsageError(f"{self.path}: there is a run in it already", hint=hint)
                 with self.lock():
                     self._remove()
-            elif self.path.exists():
+            elif self.path.exists() and not (overwrite and (self.path / _LOCK).exists()):
                 # A run that was killed before its record leaves these.
                 names = {_LOCK, draft(self.record).name}
                 if any(path.name not in names for path in self.path.iterdir()):

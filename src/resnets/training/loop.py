@@ -5,8 +5,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from resnets.data import counter
 from resnets.data.dataset import Split
 from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation import evaluate
@@ -69,8 +71,10 @@ class Loop:
             Scalars(self.folder.tensorboard, purge_step=state.step + 1) if first else None
         )
         state.model.train()
-        for epoch in range(state.step // batches, self.epochs):
-            self._epoch(epoch)
+        device = self.feed.device
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            for epoch in range(state.step // batches, self.epochs):
+                self._epoch(epoch)
         if self.scalars:
             self.scalars.close()
 
@@ -106,6 +110,7 @@ class Loop:
         data = self.feed.batch(mine, epoch, size)
         ready = time.monotonic()
         self.lr = self.schedule.rate(state.step - state.skipped)
+        self._seed_dropout()
         try:
             outcome = training_step(
                 self.network,
@@ -135,6 +140,11 @@ class Loop:
         speed = f"{state.epoch.samples / state.epoch.seconds:.0f} img/s"
         text = f"loss {state.epoch.mean_loss:.3f}   {speed}   {self.clock.eta}"
         self.progress.step(self._title(epoch), batch + 1, last, text)
+
+    def _seed_dropout(self) -> None:
+        """Let what a network itself draws, such as dropout, depend on nothing but the step."""
+        rank = torch.tensor([self.processes.rank])
+        torch.manual_seed(int(counter.bits(self.recipe.seed, "dropout", self.state.step, rank)))
 
     def _end_epoch(self, epoch: int, steps: int) -> None:
         state = self.state

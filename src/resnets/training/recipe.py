@@ -244,6 +244,14 @@ class Recipe(_Section):
             raise ValueError("optimizer.accumulate must not exceed batch_size")
         return self
 
+    def flat(self) -> dict[str, Any]:
+        """Return every setting under its path, such as ``optimizer.lr``, as JSON-able values."""
+        return {
+            f"{section}.{key}" if key else section: value
+            for section, values in self.model_dump(mode="json").items()
+            for key, value in (values.items() if isinstance(values, dict) else [("", values)])
+        }
+
     def to_yaml(self) -> str:
         """Return the recipe with every default written out."""
         return strict_yaml.dump(self.model_dump(mode="json"))

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor
 
 from resnets.errors import CheckpointError, DataError
+from resnets.nn import ResNet
 from resnets.training.average import Average
 from resnets.training.ledger import Ledger
 from resnets.training.schedule import RateMemory
@@ -71,7 +72,7 @@ class Best:
 class RunState:
     """Where a run stands. ``step`` counts finished optimizer steps."""
 
-    model: nn.Module
+    model: ResNet
     optimizer: torch.optim.Optimizer
     identity: dict[str, Any]  # of recipe, data and model: what must not change when going on
     average: Average | None = None

@@ -138,6 +138,8 @@ def training_step(
         if scaler is None:
             raise NonFiniteError(f"the gradient{_culprit(model)} is NaN or infinite")
         scaler.update()
+        if scaler.get_scale() < 1:
+            raise NonFiniteError(f"the gradient{_culprit(model)} is NaN or infinite at any scale")
         return outcome
     factor = recipe.batch_size / samples
     if recipe.optimizer.clip is not None:

@@ -1,0 +1,84 @@
+"""What comes of a run: the metrics of each part, the worst mistakes, the weights."""
+
+from typing import Any
+
+import torch
+
+from resnets.data.dataset import Dataset, Split
+from resnets.data.preprocess import preprocess_of
+from resnets.data.samples import data_url
+from resnets.evaluation import Evaluation, evaluate
+from resnets.files import write_json
+from resnets.nn import ResNet
+from resnets.processes import Processes
+from resnets.training.feed import Feed
+from resnets.training.folder import RunFolder
+from resnets.training.state import RunState
+from resnets.weights import passport
+
+MISTAKES = 24  # pictures kept for the report
+
+
+def evaluate_parts(
+    state: RunState, dataset: Dataset, feed: Feed, processes: Processes, folder: RunFolder
+) -> dict[str, Any]:
+    """Return run.json's results: speed, and the metrics on the held-out and test parts.
+
+    The first process writes the most confident mistakes on the last of these into the folder.
+    """
+    samples, seconds, data_seconds = (
+        sum(line[key] for line in state.metrics)
+        for key in ("samples", "train_seconds", "data_seconds")
+    )
+    results: dict[str, Any] = {
+        "train": {
+            "images_per_second": round(samples / seconds, 1),
+            "seconds": round(seconds, 1),
+            "data_seconds": round(data_seconds, 1),
+        },
+        "validation": None,
+        "test": None,
+    }
+    for name, split in dataset.parts.items():
+        if name != "train":
+            evaluation = evaluate(
+                state.model,
+                split,
+                feed.preprocess,
+                batch_size=feed.batch_size,
+                processes=processes,
+            )
+            results[name] = evaluation.to_dict()
+            if processes.is_first:
+                write_json(folder.mistakes, _mistakes(evaluation, split, dataset.classes))
+    return results
+
+
+def write_weights(
+    folder: RunFolder, model: ResNet, made: dict[str, Any], results: dict[str, Any]
+) -> None:
+    """Write the weights with a passport that says how they were ``made`` and how good they are."""
+    scores = {
+        part: score and {key: value for key, value in score.items() if key != "confusion"}
+        for part, score in results.items()
+    }
+    travel = passport.Passport(
+        spec=model.spec,
+        preprocess=preprocess_of(model).to_dict(),
+        classes=list(model.classes),
+        made={**made, "results": scores},
+    )
+    passport.save(folder.weights, model.state_dict(), travel)
+
+
+def _mistakes(evaluation: Evaluation, split: Split, classes: tuple[str, ...]) -> list[Any]:
+    return [
+        {
+            "sample": split.names(torch.tensor([i]))[0],
+            "label": classes[int(evaluation.labels[i])],
+            "predicted": classes[int(evaluation.predicted[i])],
+            "confidence": round(float(evaluation.confidence[i]), 6),
+            "picture": data_url(split, i),
+        }
+        for i in evaluation.mistakes(MISTAKES)
+    ]
