@@ -74,7 +74,10 @@ GROUPS = {
         *by_the_book("he2015_cifar", 1, "plain20", "plain56"),
     ],
     "keras": by_the_book(
-        "keras_cifar", 1, "keras_resnet20_v1", "keras_resnet56_v1", "keras_resnet56_v2"
+        "keras_cifar",
+        1,
+        *(f"keras_resnet{depth}_v1" for depth in (20, 32, 44, 56, 110)),
+        *(f"keras_resnet{depth}_v2" for depth in (56, 110)),
     ),
 }
 GPU = ("table6", "keras")
@@ -95,6 +98,7 @@ def run(trial: Trial, runs: Path, device: str, deadline: float) -> int:
             if time.monotonic() > deadline:
                 process.send_signal(signal.SIGTERM)  # it saves and ends; a second one is harmless
                 process.wait()
+                return process.returncode if process.returncode >= 0 else STOPPED
     return process.returncode
 
 
@@ -103,12 +107,12 @@ def keep(trial: Trial, runs: Path) -> None:
     source, target = runs / trial.name, RESULTS / trial.name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
-    shutil.copy(source / "seeds.json", target)
     shutil.copy(runs / f"{trial.name}.log", target / "log.txt")
     for seed in sorted(source.glob("seed-*")):
         (target / seed.name).mkdir()
         for name in KEPT:
             shutil.copy(seed / name, target / seed.name)
+    shutil.copy(source / "seeds.json", target)  # last: it says that the experiment is there
 
 
 def table(trials: list[Trial]) -> Iterator[str]:
@@ -123,8 +127,9 @@ def table(trials: list[Trial]) -> Iterator[str]:
             yield f"| `{trial.model}` | {recipe} | | not measured | | | |"
             continue
         found = json.loads((path / "seeds.json").read_text())
-        spread = "" if found["sd"] is None else f" ± {100 * found['sd']:.2f}"
-        error = f"{100 * (1 - found['mean']):.2f}{spread} ({100 * (1 - found['best']):.2f})"
+        error = f"{100 * (1 - found['mean']):.2f}"
+        if found["n"] > 1:
+            error += f" ± {100 * found['sd']:.2f} ({100 * (1 - found['best']):.2f})"
         published = ", ".join(
             f"{row['error_percent']:.2f} ({row['source']})" for row in found["published"]
         )
@@ -174,6 +179,7 @@ def main() -> int:
         keep(trial, options.runs)
         write_tables()
     write_tables()
+    print("all is there")
     return 0
 
 

@@ -16,6 +16,7 @@ from resnets.weights.fit import Head
 from resnets.weights.load import load_checkpoint
 from resnets.weights.passport import Passport
 from resnets.weights.report import LoadReport
+from resnets.weights.shipped import shipped
 from resnets.zoo import get_spec
 
 
@@ -30,7 +31,8 @@ def create_model(
 
     Options are fields of the spec: ``num_classes``, ``in_channels``, ``zero_init_residual`` and
     the rest. ``weights`` is a checkpoint of any kind that `load_weights` reads, or the name of
-    published weights such as "torchvision.IMAGENET1K_V2", which are fetched, verified and kept.
+    published weights such as "torchvision.IMAGENET1K_V2", which are fetched, verified and kept;
+    resnet20's "cifar10" come with the package.
     ``head`` is what `load_weights` does when the classifier does not fit: "error", but "drop" for
     published weights when ``num_classes`` is given. Raises UsageError for an unknown name or
     option, CheckpointError for weights that do not fit, and ResourceError when they cannot be had.
@@ -44,15 +46,17 @@ def create_model(
                 f'create_model: unknown option "{option}"',
                 hint=f"did you mean {close}?" if close else f"options are {', '.join(names)}",
             )
-    entry = published(spec.name, weights)
+    own = shipped(spec.name, weights) if isinstance(weights, str) else None
+    entry = published(spec.name, weights) if own is None else None
     if entry:
         spec = replace(spec, num_classes=len(entry.classes), **entry.changes)
     network = ResNet(replace(spec, **options))
     network.preprocess = identity(network.spec.in_channels, network.spec.image_size)
     if weights is not None:
         network.preprocess = None  # unless the checkpoint says
-        dropped = entry and (not entry.head or network.spec.num_classes != spec.num_classes)
-        checkpoint = open_weights(weights, network.spec, entry)
+        other_classes = network.spec.num_classes != spec.num_classes
+        dropped = (other_classes and (entry or own)) or (entry and not entry.head)
+        checkpoint = open_weights(own or weights, network.spec, entry)
         load_checkpoint(network, checkpoint, head=head or ("drop" if dropped else "error"))
     return network
 

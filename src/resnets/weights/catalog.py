@@ -14,6 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from resnets.errors import UsageError, nearest
+from resnets.weights import shipped
 
 DATA = Path(__file__).with_name("catalog.json")
 _SHOWN = 8  # names in a hint
@@ -100,14 +101,15 @@ def find(model: str, name: str) -> Entry:
         message = f'the weights "{name}" are published for {_some(others)}, not for {model}'
     else:
         message = f'no weights of {model} are called "{name}"'
-    if not own:
+    here = [*shipped.names(model), *own]
+    if not here:
         have = sorted({entry.model for entry in known})
         close = nearest(model, have)
         hint = f"there are none for {model}" + (f", but for {close}" if close else "")
         raise UsageError(message, hint=f"{hint}; a path works too")
-    close = nearest(name, list(own))
+    close = nearest(name, here)
     question = f"did you mean {close}?  " if close else ""
-    raise UsageError(message, hint=f"{question}for {model} there are {_some(list(own))}")
+    raise UsageError(message, hint=f"{question}for {model} there are {_some(here)}")
 
 
 def by_digest(sha256: str) -> Entry | None:
