@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all zoo reference check lint types format table catalog cifar reproduce \
+.PHONY: demo test test-all torchrun zoo reference check lint types format table catalog cifar reproduce \
 	gpu-table clean
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -22,11 +22,14 @@ demo: $(INSTALLED)  ## train resnet20 on handwritten digits, two minutes on two 
 	@echo
 	@echo "Open runs/demo/report.html in a browser."
 
-test: $(INSTALLED)  ## the default test suite
-	$(BIN)/python -m pytest
+test: $(INSTALLED)  ## the default test suite, a file at a time on each of two cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: $(INSTALLED)  ## the slow tests too
 	$(BIN)/python -m pytest -m ""
+
+torchrun: $(INSTALLED)  ## workers killed and signalled under a real torchrun
+	$(BIN)/python -m pytest -m slow tests/training/test_distributed.py -k torchrun
 
 zoo: $(INSTALLED)  ## every model: runs, copies, compiles, exports; a quarter of an hour
 	$(BIN)/python -m pytest -m "" tests/nn/test_every_model.py

@@ -1,5 +1,6 @@
 """Small data sets and runs that many tests share."""
 
+import os
 import re
 import sys
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from resnets import cli
 from resnets.data.dataset import Dataset, MemoryImages, whole
 from resnets.data.preprocess import Preprocess
 
-torch.set_num_threads(2)
+torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 settings.register_profile("shared machine", deadline=None, derandomize=True)
 settings.load_profile("shared machine")
 
