@@ -127,8 +127,7 @@ def train(
             return Experiment(data, spec, recipe, folder, root, machine, progress).go_on(settings)
         assert data is not None
         model, recipe = model or "resnet18", load_recipe(recipe or "default", settings)
-        name = model if isinstance(model, str) else model.name
-        folder = RunFolder(Path(out) if out is not None else _default_out(data, name, recipe))
+        folder = RunFolder(Path(out) if out is not None else default_out(data, model, recipe))
         experiment = Experiment(data, model, recipe, folder, root, machine, progress)
         # One looks, before anyone writes.
         there = processes.is_first and folder.record.exists() and (resume or _begun_here(folder))
@@ -442,6 +441,8 @@ def _side(recipe: Recipe, spec: Spec) -> int:
     return max(side, recipe.augment.scale[1]) if recipe.augment.scale else side
 
 
-def _default_out(data: str | Path, model: str, recipe: Recipe) -> Path:
-    parts = [Path(data).resolve().name if str(data) not in NAMES else str(data), model]
+def default_out(data: str | Path, model: str | Spec, recipe: Recipe) -> Path:
+    """Return the run folder that is meant where none is named."""
+    parts = [Path(data).resolve().name if str(data) not in NAMES else str(data)]
+    parts += [model if isinstance(model, str) else model.name]
     return Path("runs") / "-".join(parts + ([recipe.name] if recipe.name != "default" else []))

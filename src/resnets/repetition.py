@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.errors import Stopped, UsageError
-from resnets.experiment import Run, train
+from resnets.experiment import Run, default_out, train
 from resnets.files import write_json
 from resnets.papers.tables import Published, published
 from resnets.processes import restarts
@@ -152,7 +152,7 @@ def train_seeds(
             hint="--resume auto goes on where several seeds stopped",
         )
     model, recipe = model or "resnet18", load_recipe(recipe or "default", settings)
-    path = Path(out) if out is not None else _default_out(data, model, recipe)
+    path = Path(f"{default_out(data, model, recipe)}-seeds" if out is None else out)
     recipes = [load_recipe(recipe, [f"seed={recipe.seed + i}"]) for i in range(seeds)]
     folders = [RunFolder(path / f"seed-{each.seed}") for each in recipes]
     _check_free(path, folders, taken=resume is not None or overwrite or restarts() > 0)
@@ -209,12 +209,6 @@ def _check_free(path: Path, folders: Sequence[RunFolder], *, taken: bool) -> Non
             f"{there[0]}: there is a run in it already",
             hint="--resume auto goes on with these seeds, --overwrite starts again",
         )
-
-
-def _default_out(data: str | Path, model: str | Spec, recipe: Recipe) -> Path:
-    parts = [Path(data).resolve().name, model if isinstance(model, str) else model.name]
-    parts += [recipe.name] if recipe.name != "default" else []
-    return Path("runs") / "-".join([*parts, "seeds"])
 
 
 def _command(first: RunFolder, seeds: int, out: Path) -> str:

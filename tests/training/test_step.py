@@ -13,7 +13,7 @@ from launching import launch
 from resnets.errors import NonFiniteError
 from resnets.nn.synchronous import synchronize
 from resnets.processes import Processes
-from resnets.training.muon import orthogonalize
+from resnets.training.optimizers import orthogonalize
 from resnets.training.recipe import OptimizerRecipe, Recipe
 from resnets.training.step import Outcome, build_optimizer, training_step
 

@@ -11,37 +11,8 @@ from torch import Tensor, nn
 
 from resnets.errors import NonFiniteError
 from resnets.processes import ALONE, Processes
-from resnets.training.muon import Muon
+from resnets.training.optimizers import CaffeSGD, Muon
 from resnets.training.recipe import OptimizerRecipe, Recipe
-
-
-class CaffeSGD(torch.optim.Optimizer):
-    """Momentum as Caffe has it: v <- momentum v + lr (gradient + decay w); w <- w - v.
-
-    The buffer is v itself, which contains the rates of its steps: where the rate drops, the steps
-    already on their way stay as large as they were.
-    """
-
-    def __init__(self, params: Any, lr: float, momentum: float) -> None:
-        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": 0.0})
-
-    @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Update the parameters that have a gradient."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:
-                continue
-            for p in parameters:
-                if not self.state[p]:
-                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
-            buffers = [self.state[p]["momentum_buffer"] for p in parameters]
-            gradients = torch._foreach_add(
-                [p.grad for p in parameters], parameters, alpha=group["weight_decay"]
-            )
-            torch._foreach_mul_(buffers, group["momentum"])
-            torch._foreach_add_(buffers, gradients, alpha=group["lr"])
-            torch._foreach_sub_(parameters, buffers)
 
 
 def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
