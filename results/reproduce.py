@@ -64,8 +64,9 @@ def by_the_book(recipe: str, seeds: int, *models: str) -> list[Trial]:
 GROUPS = {
     "fast": [Trial("resnet20", "fast_cifar", 1)],
     "shape": [
-        *short("resnet20", "resnet44", "resnet56", "plain20", "plain44", "plain56"),
+        *short("resnet20", "plain20", "resnet56", "plain56"),
         *short("resnet20_b", "resnet20_c", "resnet20_v2", "resnet56_v2"),
+        *short("resnet44", "plain44"),
     ],
     "table6": [
         *by_the_book("he2015_cifar", 5, "resnet20"),
