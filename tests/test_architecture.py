@@ -15,6 +15,7 @@ ROOMS = {
     "files": {"errors"},
     "transfer": set(),
     "device": {"errors"},
+    "cpu": set(),
     "spec": {"errors"},
     "zoo": {"errors", "spec"},
     "provenance": {"spec"},
@@ -35,7 +36,7 @@ ROOMS = {
     "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
     "prediction": {"errors", "nn", "data", "create"},
     "training": {"errors", "files", "wording", "spec", "profiling", "nn", "data", "weights"}
-    | {"evaluation", "processes"},
+    | {"evaluation", "processes", "cpu"},
     "features": {"errors", "files", "nn", "analysis", "data", "page"},
     "embedding": {"errors", "files", "nn", "analysis", "data", "weights"},
     "report": {"errors", "files", "wording", "papers", "page"},
@@ -56,6 +57,7 @@ ROOMS = {
 }
 WITHOUT_TORCH = (
     "errors",
+    "cpu",
     "files",
     "spec",
     "provenance",

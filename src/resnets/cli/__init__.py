@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from resnets import __version__
+from resnets import __version__, cpu
 from resnets.cli import (
     audit,
     convert,
@@ -72,6 +72,7 @@ def resnets(
 
 def main() -> None:
     """Run the command line and exit: 0 well, otherwise the error's own code."""
+    cpu.settle()
     debug = "--debug" in sys.argv  # at any place, although --help shows it once
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from resnets import __version__
+from resnets import __version__, cpu
 from resnets.processes import Processes
 
 
@@ -20,6 +20,7 @@ def environment(device: torch.device, processes: Processes, precision: str) -> d
         "platform": platform.platform(),
         "processor": processor(device),
         "threads": torch.get_num_threads(),
+        "settings": cpu.settings(),
         "device": device.type,
         "processes": processes.count,
         "precision": precision,

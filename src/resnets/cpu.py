@@ -1,0 +1,98 @@
+"""How a process shares the processor and its memory, settled before torch loads.
+
+The command line calls `settle` first of all. It changes nothing that the user's own environment
+says, and nothing in a program that only imports the package.
+"""
+
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, MutableMapping
+from math import ceil
+from pathlib import Path
+
+# Waiting threads of GNU OpenMP look this often whether there is work before they sleep. By default
+# it is 300,000 times, some milliseconds, in which they hold a core that another process could use
+# (or the very thread they wait for): benchmarks/sharing.md.
+SPINS = 10_000
+LARGE_BLOCKS = "RESNETS_LARGE_BLOCKS"  # 0 leaves the allocator alone
+
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+_ALLOCATOR = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+
+
+def settle(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let waiting threads sleep soon, use the cores that are ours, and keep large blocks.
+
+    OpenMP reads its variables when torch loads it, so this must come first. Threads are limited to
+    the quota of a container (cgroup), which torch does not see. glibc would give the memory of
+    activations back after every step and take it again, zeroed, page by page.
+    """
+    if not any(name in environment for name in _WAITING):
+        environment["GOMP_SPINCOUNT"] = str(SPINS)
+    cores = quota()
+    if cores is not None and "OMP_NUM_THREADS" not in environment:
+        threads = max(1, ceil(cores))
+        if threads < len(os.sched_getaffinity(0)):
+            environment["OMP_NUM_THREADS"] = str(threads)
+    wanted = environment.get(LARGE_BLOCKS, "1") != "0"
+    if wanted and not any(name in environment for name in _ALLOCATOR):
+        _keep_large_blocks()
+
+
+def settings(environment: MutableMapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the variables in force that decide how threads wait and memory is kept."""
+    prefixes = ("OMP_", "GOMP_", "KMP_", "MKL_", "MALLOC_", "GLIBC_TUNABLES", LARGE_BLOCKS)
+    found = {name: value for name, value in environment.items() if name.startswith(prefixes)}
+    return dict(sorted(found.items()))
+
+
+def quota(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> float | None:
+    """Return how many cores the control groups of this process allow; None without a limit."""
+    return min(_quotas(root, own), default=None)
+
+
+def _quotas(root: Path, own: Path) -> Iterator[float]:
+    """Yield the limits of the process's group and of all above it, of either version."""
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:  # no control groups here
+        return
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = root / controllers if controllers else root
+        group = top / path.lstrip("/")
+        for folder in (group, *group.parents):
+            yield from _limit(folder)
+            if folder == top:
+                break
+
+
+def _limit(folder: Path) -> Iterator[float]:
+    """Yield the cores that one group allows, where it says."""
+    try:
+        if (folder / "cpu.max").exists():  # version 2
+            quota, period = (folder / "cpu.max").read_text(encoding="utf-8").split()
+        else:
+            quota = (folder / "cpu.cfs_quota_us").read_text(encoding="utf-8").strip()
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="utf-8").strip()
+        if quota not in ("max", "-1"):
+            yield int(quota) / int(period)
+    except (OSError, ValueError):
+        return
+
+
+def _keep_large_blocks() -> bool:
+    """Tell glibc to keep what is freed; return whether this is glibc."""
+    if not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "gnu_get_libc_version"):
+        return False
+    # No block from the system directly, and none of the heap's end back to it.
+    return bool(library.mallopt(_M_MMAP_MAX, 0) and library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

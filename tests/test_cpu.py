@@ -1,0 +1,135 @@
+"""How a process shares the machine: OpenMP's waiting, a container's quota, glibc's large blocks."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from resnets import cpu
+from resnets.cpu import quota, settings, settle
+
+OWN = "0::/outer/inner\n"
+OWN_V1 = "4:cpu,cpuacct:/outer\n3:memory:/outer\n"
+
+
+def groups(tmp_path, own, files):
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        path = tmp_path / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "root", tmp_path / "own"
+
+
+@pytest.mark.parametrize(
+    ("own", "files", "cores"),
+    [
+        (OWN, {}, None),
+        (OWN, {"outer/inner/cpu.max": "max 100000\n"}, None),
+        (OWN, {"outer/inner/cpu.max": "150000 100000\n"}, 1.5),
+        (OWN, {"outer/inner/cpu.max": "400000 100000", "outer/cpu.max": "50000 100000"}, 0.5),
+        ("0::/\n", {"cpu.max": "200000 50000\n"}, 4.0),  # as seen from within a container
+        (OWN, {"outer/inner/cpu.max": "what is this\n"}, None),
+        (
+            OWN_V1,
+            {
+                "cpu,cpuacct/outer/cpu.cfs_quota_us": "250000\n",
+                "cpu,cpuacct/outer/cpu.cfs_period_us": "100000\n",
+            },
+            2.5,
+        ),
+        (
+            OWN_V1,
+            {
+                "cpu,cpuacct/outer/cpu.cfs_quota_us": "-1\n",
+                "cpu,cpuacct/outer/cpu.cfs_period_us": "100000\n",
+            },
+            None,
+        ),
+    ],
+)
+def test_quota_is_the_least_that_any_group_allows(tmp_path, own, files, cores):
+    assert quota(*groups(tmp_path, own, files)) == cores
+
+
+def test_no_control_groups(tmp_path):
+    assert quota(tmp_path, tmp_path / "missing") is None
+
+
+@pytest.mark.parametrize(
+    ("cores", "there", "threads"), [(1.5, 4, "2"), (0.25, 4, "1"), (4.0, 4, None), (None, 4, None)]
+)
+def test_threads_follow_the_quota(monkeypatch, cores, there, threads):
+    monkeypatch.setattr(cpu, "quota", lambda: cores)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(there)))
+    environment = {"RESNETS_LARGE_BLOCKS": "0"}
+    settle(environment)
+    assert environment.get("OMP_NUM_THREADS") == threads
+    assert environment["GOMP_SPINCOUNT"] == str(cpu.SPINS)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [{"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}, {"KMP_BLOCKTIME": "0"}],
+)
+def test_what_the_user_has_set_stays(monkeypatch, own):
+    monkeypatch.setattr(cpu, "quota", lambda: 0.5)
+    environment = {**own, "OMP_NUM_THREADS": "3", "RESNETS_LARGE_BLOCKS": "0"}
+    before = dict(environment)
+    settle(environment)
+    assert environment == before
+
+
+def test_settings_are_what_decides():
+    environment = {"OMP_NUM_THREADS": "2", "GOMP_SPINCOUNT": "9", "HOME": "/", "MKL_X": "1"}
+    assert settings(environment) == {"GOMP_SPINCOUNT": "9", "MKL_X": "1", "OMP_NUM_THREADS": "2"}
+
+
+FAULTS = """
+import resource
+from resnets.cpu import settle
+settle()
+import torch
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    kept = [torch.ones(2**21) for _ in range(24)]  # 8 MiB each, as the activations of resnet20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print([faults() for _ in range(12)][-1])
+"""
+
+
+def page_faults(**variables):
+    """How many pages the twelfth of equal steps takes from the system."""
+    command = [sys.executable, "-c", FAULTS]
+    environment = {**os.environ, **variables}
+    return int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own way")
+def test_large_blocks_are_kept_but_where_the_user_says_otherwise():
+    assert page_faults() < 1000
+    assert page_faults(MALLOC_TRIM_THRESHOLD_="100000") > 10_000
+
+
+@pytest.mark.parametrize(
+    ("environment", "kept"),
+    [({}, True), ({"RESNETS_LARGE_BLOCKS": "0"}, False), ({"GLIBC_TUNABLES": "x"}, False)],
+)
+def test_large_blocks_have_an_off_switch(monkeypatch, environment, kept):
+    calls = []
+    monkeypatch.setattr(cpu, "_keep_large_blocks", lambda: calls.append(1))
+    settle(environment)
+    assert bool(calls) == kept
+
+
+def test_the_command_line_settles_it_before_torch_and_says_so(tmp_path):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "resnets", "train", "digits", "--model", "resnet20"]
+    command += ["--out", str(out)]
+    command += ["--set", "schedule.iterations=1", "--set", "schedule.epochs=null"]
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    record = json.loads((out / "run.json").read_text())
+    assert record["environment"]["settings"]["GOMP_SPINCOUNT"] == str(cpu.SPINS)
