@@ -25,6 +25,7 @@ from resnets.profiling import profile
 from resnets.report import write_report
 from resnets.spec import Spec
 from resnets.training.average import Average
+from resnets.training.captured import captured_step
 from resnets.training.environment import environment
 from resnets.training.feasible import check
 from resnets.training.feed import build_feed
@@ -66,6 +67,7 @@ class Machine:
     device: torch.device = _CPU
     compile: bool = False
     save_minutes: float = 10
+    capture: bool = True  # record the step, where that is possible
 
 
 def train(
@@ -80,6 +82,7 @@ def train(
     root: str | Path | None = None,
     device: str = "auto",
     compile: bool = False,
+    capture: bool = True,
     save_minutes: float = 10,
     quiet: bool = False,
 ) -> Run:
@@ -89,7 +92,8 @@ def train(
     are. ``settings`` are overrides such as ``optimizer.lr=0.05``. ``resume`` is a run folder to go
     on with, which says everything else but what ``settings`` change on purpose, or "auto": go on
     where ``out`` holds this very run, and start it otherwise. ``compile`` runs the network through
-    `torch.compile`. The state is saved after every epoch and every ``save_minutes``.
+    `torch.compile`. On a GPU the step is recorded as a CUDA graph, where the recipe allows it and
+    ``capture`` is not False. The state is saved after every epoch and every ``save_minutes``.
 
     Under ``torchrun`` the processes share each batch; when it starts them anew they go on.
 
@@ -107,7 +111,7 @@ def train(
     if data is None and not goes_on:
         raise UsageError("there is no data to train on", hint="give a data set or a folder")
     with join(choose_device(device)) as processes:
-        machine = Machine(processes, choose_device(device), compile, save_minutes)
+        machine = Machine(processes, choose_device(device), compile, save_minutes, capture)
         progress = RunProgress(quiet=quiet or not processes.is_first)
         if goes_on:
             folder = RunFolder(Path(str(resume)))
@@ -369,9 +373,13 @@ class Experiment:
 
     def _fit(self, state: RunState, stop: StopRequest) -> None:
         """Train to the end of the recipe, and leave the weights that are kept in the model."""
+        network, machine = self.network(state.model), self.machine
+        records = machine.capture and captured_step(
+            network, state.optimizer, self.recipe, self.spec, self.processes
+        )
         Loop(
             state,
-            self.network(state.model),
+            network,
             self.feed,
             self.dataset.validation,
             self.recipe,
@@ -379,7 +387,8 @@ class Experiment:
             self.progress,
             stop,
             self.processes,
-            60 * self.machine.save_minutes,
+            60 * machine.save_minutes,
+            records or None,
         ).run()
         if state.best:
             state.model.load_state_dict(state.best.tensors)

@@ -130,6 +130,7 @@ def train_seeds(
     root: str | Path | None = None,
     device: str = "auto",
     compile: bool = False,
+    capture: bool = True,
     save_minutes: float = 10,
     quiet: bool = False,
 ) -> Repetition:
@@ -174,6 +175,7 @@ def train_seeds(
                 root=root,
                 device=device,
                 compile=compile,
+                capture=capture,
                 save_minutes=save_minutes,
                 quiet=quiet,
             )

@@ -51,6 +51,12 @@ def train(
     compile: Annotated[
         bool, typer.Option("--compile", help="Run the network through torch.compile.")
     ] = False,
+    capture: Annotated[
+        bool,
+        typer.Option(
+            "--capture/--no-capture", help="Record the step of a GPU as a graph, where possible."
+        ),
+    ] = True,
     save_every: Annotated[
         float, typer.Option(help="Minutes between states within an epoch.", metavar="MINUTES")
     ] = 10,
@@ -86,6 +92,7 @@ def train(
         "root": root,
         "device": device,
         "compile": compile,
+        "capture": capture,
         "save_minutes": save_every,
     }
     from resnets import experiment, repetition

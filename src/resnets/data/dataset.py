@@ -77,6 +77,13 @@ class Split:
         for start in range(0, len(self), size):
             yield self.batch(torch.arange(start, min(start + size, len(self))))
 
+    def to(self, device: torch.device) -> "Split":
+        """Return the split with its pictures on a device, if they are in memory."""
+        if not isinstance(self.images, MemoryImages):
+            return self
+        images = MemoryImages(self.images.pixels.to(device), self.images.names)
+        return Split(images, self.ids.to(device), self.labels.to(device))
+
     def subset(self, index: Tensor) -> "Split":
         """Return the samples at positions ``index`` as a split of the same source."""
         return Split(self.images, self.ids[index], self.labels[index])

@@ -1,5 +1,6 @@
 """The training part as batches: order, augmentation, mixing, normalisation."""
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,31 @@ class Feed:
         mixed, targets = self.mix(images, labels, *self._prepared(others, epoch, size), ids, epoch)
         return Batch(mixed, targets, labels)
 
+    def batches(
+        self, indices: Sequence[Tensor], epoch: int, sizes: Sequence[int]
+    ) -> Iterator[Batch]:
+        """Yield `batch` of each of ``indices`` at its size; a GPU makes many of them at once."""
+        start = 0
+        while start < len(indices):
+            stop = start + 1
+            while stop < min(len(indices), start + self._ahead) and sizes[stop] == sizes[start]:
+                stop += 1
+            some = indices[start:stop]
+            made = self.batch(torch.cat([*some]), epoch, sizes[start])
+            lengths = [len(index) for index in some]
+            parts = (
+                t.split(lengths)  # type: ignore[no-untyped-call]
+                for t in (made.images, made.targets, made.labels)
+            )
+            yield from (Batch(*part) for part in zip(*parts, strict=True))
+            start = stop
+
+    @property
+    def _ahead(self) -> int:
+        """How many batches are made at once: launching a kernel costs a GPU more than running it,
+        and a CPU has its caches."""
+        return 32 if self.device.type == "cuda" else 1
+
     def _prepared(self, index: Tensor, epoch: int, size: int | None) -> tuple[Tensor, Tensor]:
         images, labels = (part.to(self.device) for part in self.split.batch(index))
         images = self.augment(images, self.split.ids[index].to(self.device), epoch, size)
@@ -67,7 +93,7 @@ def build_feed(
     black = (0,) * preprocess.channels
     mean = tuple(round(255 * value) for value in preprocess.channel_mean)
     return Feed(
-        split=dataset.train,
+        split=dataset.train.to(device),
         augment=Augment(
             seed=seed,
             size=preprocess.size,

@@ -1,6 +1,7 @@
 """The training loop: feed -> step -> state -> evaluate."""
 
 import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +15,14 @@ from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation import evaluate
 from resnets.files import write_json
 from resnets.processes import ALONE, Processes
-from resnets.training.feed import Feed
+from resnets.training.captured import CapturedStep
+from resnets.training.feed import Batch, Feed
 from resnets.training.folder import RunFolder
 from resnets.training.progress import RunProgress, metrics_text
 from resnets.training.recipe import Recipe
 from resnets.training.schedule import Schedule, image_size
 from resnets.training.state import Best, RunState, Totals
-from resnets.training.step import training_step
+from resnets.training.step import Outcome, training_step
 from resnets.training.stop import StopRequest
 from resnets.training.tensorboard import Scalars
 from resnets.wording import duration
@@ -50,6 +52,7 @@ class Loop:
     stop: StopRequest
     processes: Processes = ALONE
     save_seconds: float = SAVE_SECONDS
+    captured: CapturedStep | None = None  # takes every step where there is one
 
     def run(self) -> None:
         """Train from ``state.step`` to the end of the recipe, saving after every epoch.
@@ -82,8 +85,13 @@ class Loop:
         indices = self.feed.indices(epoch)
         before = epoch * len(indices)
         last = min(len(indices), self.steps - before)
-        for batch in range(self.state.step - before, last):
-            self._step(epoch, batch, last, indices[batch])
+        first = self.state.step - before
+        mine = [index[self.processes.part(len(index))] for index in indices[first:last]]
+        full, steps = self.feed.augment.size, range(self.state.step, before + last)
+        sizes = [image_size(self.recipe.augment, full, step, self.steps) for step in steps]
+        batches = self.feed.batches(mine, epoch, sizes)
+        for batch in range(first, last):
+            self._step(epoch, batch, last, batches, indices[batch])
             if batch + 1 == last:
                 self._end_epoch(epoch, last)
             overdue = self.clock.overdue(self.save_seconds)
@@ -102,44 +110,69 @@ class Loop:
         """Return, on every process, which flags are up on any: signals and clocks differ."""
         return [total > 0 for total in self.processes.sum([float(flag) for flag in flags])]
 
-    def _step(self, epoch: int, batch: int, last: int, index: Tensor) -> None:
-        state, recipe = self.state, self.recipe
+    def _step(
+        self, epoch: int, batch: int, last: int, batches: Iterator[Batch], index: Tensor
+    ) -> None:
+        state = self.state
         started = time.monotonic()
-        mine = index[self.processes.part(len(index))]
-        size = image_size(recipe.augment, self.feed.augment.size, state.step, self.steps)
-        data = self.feed.batch(mine, epoch, size)
+        data = next(batches)
         ready = time.monotonic()
         self.lr = self.schedule.rate(state.step - state.skipped)
-        self._seed_dropout()
         try:
-            outcome = training_step(
-                self.network,
-                state.optimizer,
-                data.images,
-                data.targets,
-                data.labels,
-                lr=self.lr,
-                recipe=recipe,
-                scaler=state.scaler,
-                processes=self.processes,
-            )
+            outcome = self._update(data)
         except NonFiniteError as error:
             raise self._explained(error, epoch, batch, index) from None
-        if not recipe.sync_batch_norm:  # each has followed its own part of the batch
+        if not self.recipe.sync_batch_norm:  # each has followed its own part of the batch
             self.processes.share(state.model.buffers())
         state.step += 1
-        if outcome.skipped:
+        if outcome and outcome.skipped:
             state.skipped += 1
-        else:
-            self.schedule.after_step(outcome.samples, outcome.correct)
-            if state.average:
-                state.average.update(state.step - state.skipped)
-        state.ledger.add(self.processes.gather(mine))
-        seconds, data_seconds = time.monotonic() - started, ready - started
-        state.epoch.add(outcome.samples, outcome.loss, outcome.correct, seconds, data_seconds)
-        speed = f"{state.epoch.samples / state.epoch.seconds:.0f} img/s"
-        text = f"loss {state.epoch.mean_loss:.3f}   {speed}   {self.clock.eta}"
+        elif state.average:
+            state.average.update(state.step - state.skipped)
+        state.ledger.add(self.processes.gather(index[self.processes.part(len(index))]))
+        state.epoch.pass_by(time.monotonic() - started, ready - started)
+        text = self.clock.eta
+        if outcome:
+            state.epoch.add(outcome.samples, outcome.loss * outcome.samples, outcome.correct)
+            speed = f"{state.epoch.samples / state.epoch.seconds:.0f} img/s"
+            text = f"loss {state.epoch.mean_loss:.3f}   {speed}   {text}"
         self.progress.step(self._title(epoch), batch + 1, last, text)
+
+    def _update(self, data: Batch) -> Outcome | None:
+        """Change the weights by a batch; return what came of it where the host is told at once."""
+        if self.captured:
+            self.captured(data, self.lr)
+            return None
+        self._seed_dropout()
+        outcome = training_step(
+            self.network,
+            self.state.optimizer,
+            data.images,
+            data.targets,
+            data.labels,
+            lr=self.lr,
+            recipe=self.recipe,
+            scaler=self.state.scaler,
+            processes=self.processes,
+        )
+        if not outcome.skipped:
+            self.schedule.after_step(outcome.samples, outcome.correct)
+        return outcome
+
+    def _collect(self) -> None:
+        """Wait for the steps that the host has not been told about, and count them."""
+        if not self.captured:
+            return
+        began = time.monotonic()
+        samples, loss, correct, sound = self.captured.collect()
+        if not sound:
+            raise NonFiniteError(
+                f"the loss or a gradient is NaN or infinite in a step up to {self.state.step:,}",
+                hint="an earlier state is kept; lower optimizer.lr, or go on from it with "
+                "--no-capture to see at which step and with which samples",
+            )
+        self.state.epoch.pass_by(time.monotonic() - began)
+        self.state.epoch.add(samples, loss, correct)
 
     def _seed_dropout(self) -> None:
         """Let what a network itself draws, such as dropout, depend on nothing but the step."""
@@ -148,6 +181,7 @@ class Loop:
 
     def _end_epoch(self, epoch: int, steps: int) -> None:
         state = self.state
+        self._collect()
         held_out = self._evaluate()
         self.schedule.after_epoch(held_out["loss"] if held_out else None)
         state.ledger.close(epoch, steps)
@@ -181,6 +215,7 @@ class Loop:
     def _save(self) -> None:
         """Write the state and what follows from it."""
         state = self.state
+        self._collect()
         for name, parameter in state.model.named_parameters():
             if not parameter.isfinite().all():
                 raise NonFiniteError(

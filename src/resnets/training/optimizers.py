@@ -57,7 +57,7 @@ class CaffeSGD(Momentum):
         gradients: list[Tensor],
         velocity: list[Tensor],
     ) -> None:
-        torch._foreach_add_(velocity, gradients, alpha=group["lr"])
+        _add(velocity, gradients, group["lr"])
         torch._foreach_sub_(parameters, velocity)
 
 
@@ -88,7 +88,15 @@ class Muon(Momentum):
             scales = [len(p) ** 0.5 / norm for p, norm in zip(parameters, norms, strict=True)]
             torch._foreach_mul_(parameters, scales)
             updates = _orthogonal_kernels(updates)
-        torch._foreach_add_(parameters, updates, alpha=-group["lr"])
+        _add(parameters, updates, -group["lr"])
+
+
+def _add(targets: list[Tensor], values: list[Tensor], rate: float | Tensor) -> None:
+    """Add ``rate`` times the values; a rate on the device is never asked what it is."""
+    if isinstance(rate, Tensor):
+        torch._foreach_add_(targets, torch._foreach_mul(values, rate))
+    else:
+        torch._foreach_add_(targets, values, alpha=rate)
 
 
 def orthogonalize(matrices: Tensor) -> Tensor:

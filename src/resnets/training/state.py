@@ -44,13 +44,14 @@ class Totals:
     seconds: float = 0.0  # in training steps, batches included
     data_seconds: float = 0.0  # of these, in making batches
 
-    def add(
-        self, samples: int, loss: float, correct: int, seconds: float, data_seconds: float
-    ) -> None:
-        """Count a batch; ``loss`` is its mean."""
+    def add(self, samples: int, loss: float, correct: int) -> None:
+        """Count samples, the sum of their losses, and the right answers."""
         self.samples += samples
-        self.loss += loss * samples
+        self.loss += loss
         self.correct += correct
+
+    def pass_by(self, seconds: float, data_seconds: float = 0.0) -> None:
+        """Count the time of a step, and that of making its batch."""
         self.seconds += seconds
         self.data_seconds += data_seconds
 

@@ -95,7 +95,7 @@ def training_step(
     memory of the optimizer is changed; batch norm's statistics have then seen the batch.
     """
     optimizer.zero_grad(set_to_none=True)
-    sums = _backward(model, images, targets, labels, recipe, scaler, processes)
+    sums = backward(model, images, targets, labels, recipe, scaler, processes)
     if scaler is not None:
         scaler.unscale_(optimizer)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -127,7 +127,7 @@ def training_step(
     return outcome
 
 
-def _backward(
+def backward(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
