@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 REFERENCE := .venv-reference
 
 .PHONY: demo test test-all torchrun zoo reference check lint types format table catalog cifar reproduce \
-	gpu-table clean
+	gpu-table bench-gpu clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -73,6 +73,9 @@ reproduce: $(INSTALLED)  ## the results that two CPU cores can repeat, hours; go
 
 gpu-table:  ## He et al. 2015, Table 6, and Keras's rows on a CUDA GPU, nine minutes at a time
 	PYTHONPATH=src $(PYTHON) results/reproduce.py gpu --minutes 9 --device cuda
+
+bench-gpu:  ## epochs a second on a CUDA GPU beside an eager loop with a loader, ten minutes
+	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py --device cuda
 
 clean:
 	rm -rf $(VENV) $(REFERENCE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -50,9 +50,10 @@ ROOMS = {
         "data",
         "create",
     }
-    | {"nn", "device", "processes", "training", "report"},
+    | {"nn", "processes", "training", "report"},
+    "runs": {"errors", "spec", "data", "device", "experiment", "processes", "training"},
     "repetition": {"errors", "files", "wording", "spec", "experiment", "processes", "training"}
-    | {"papers", "report"},
+    | {"papers", "report", "runs"},
     "auditing": {"errors", "wording", "data", "training", "weights"},
 }
 WITHOUT_TORCH = (

@@ -19,7 +19,7 @@ from conftest import tiny_dataset
 from resnets import auditing
 from resnets.auditing import audit
 from resnets.errors import CheckpointError, Stopped
-from resnets.experiment import train
+from resnets.runs import train
 from resnets.training import loop
 from resnets.training.feed import Feed
 from resnets.training.ledger import Ledger

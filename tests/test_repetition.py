@@ -15,9 +15,9 @@ from conftest import tiny_dataset
 from resnets import repetition
 from resnets.auditing import audit
 from resnets.errors import Stopped, UsageError
-from resnets.experiment import train
 from resnets.papers.tables import Published
 from resnets.repetition import train_seeds
+from resnets.runs import train, train_side_by_side
 from resnets.training import loop
 from resnets.training.recipe import load_recipe
 from resnets.training.step import training_step
@@ -140,7 +140,9 @@ def test_more_seeds_are_added(mean, unreported, tmp_path):
 
 
 def test_what_is_refused_leaves_everything(mean, unreported, tmp_path, monkeypatch):
-    monkeypatch.setattr(repetition, "train", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(
+        repetition, "train_side_by_side", lambda *_, **__: pytest.fail("trained")
+    )
     later = tmp_path / "runs/seed-1"
     later.mkdir(parents=True)
     (later / "run.json").write_text("{}")
@@ -224,12 +226,12 @@ def test_the_table(mean, unreported, tmp_path, monkeypatch, resnets):
     accuracies = iter([0.80, 0.90, 0.85])
 
     def trained(*arguments, **options):
-        found = train(*arguments, **options)
+        (found,) = train_side_by_side(*arguments, **options)
         found.results["test"]["accuracy"] = next(accuracies)
-        return found
+        return [found]
 
     mean(name="cifar10")
-    monkeypatch.setattr(repetition, "train", trained)
+    monkeypatch.setattr(repetition, "train_side_by_side", trained)
     words = ["train", "cifar10", "--model", "resnet20", "--recipe", "he2015_cifar", "--seeds", 3]
     words += ["--set", "schedule.iterations=1", "--set", "data.holdout=10"]
     words += ["--set", "optimizer.lr=0.05", "--out", tmp_path / "runs"]
@@ -349,3 +351,61 @@ def test_only_the_first_process_summarises(mean, unreported, tmp_path, monkeypat
     assert (code, out) == (0, "")
     assert "look at" not in err
     assert not (tmp_path / "runs/seeds.json").exists()
+
+
+def test_seeds_side_by_side_are_the_same_runs(mean, unreported, tmp_path):
+    recipe = load_recipe(RECIPE, ["ema=0.9", "augment.mixup=0.2", "selection=best"])
+    by_turns = run(tmp_path / "turns", 3, recipe=recipe, parallel=2)
+    one_by_one = run(tmp_path / "one", 3, recipe=recipe)
+    assert weights(tmp_path / "turns") == weights(tmp_path / "one") != []
+    assert by_turns.accuracies == one_by_one.accuracies
+    assert audit(tmp_path / "turns").ok
+
+
+def test_side_by_side_all_are_saved_when_stopped_and_go_on(mean, unreported, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 5)  # the second's third step
+        with pytest.raises(Stopped, match="seed 0, 1, 2 of 3: stopped and saved") as caught:
+            run(tmp_path / "runs", 3, parallel=2)
+    assert caught.value.exit_code == 75
+    assert signal.getsignal(signal.SIGTERM) is before
+    steps = [json.loads(f.read_text())["progress"]["step"] for f in records(tmp_path / "runs")]
+    assert steps == [4, 3]
+    run(tmp_path / "runs", 3, parallel=3, resume="auto")
+    run(tmp_path / "whole", 3)
+    assert weights(tmp_path / "runs") == weights(tmp_path / "whole") != []
+
+
+def test_side_by_side_one_that_fails_leaves_the_others_saved(
+    mean, unreported, tmp_path, monkeypatch
+):
+    count = iter(range(1000))
+
+    def breaking(*arguments, **options):
+        if next(count) == 4:
+            raise RuntimeError("the first one's third step")
+        return training_step(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "training_step", breaking)
+        with pytest.raises(RuntimeError, match="the first one"):
+            run(tmp_path / "runs", 2, parallel=2)
+    states = [json.loads(f.read_text()) for f in records(tmp_path / "runs")]
+    assert [state["status"] for state in states] == ["failed", "stopped"]
+    assert states[1]["progress"]["step"] == 3
+    run(tmp_path / "runs", 2, resume="auto")
+    run(tmp_path / "whole", 2)
+    assert weights(tmp_path / "runs") == weights(tmp_path / "whole") != []
+
+
+def records(path):
+    return sorted(path.glob("seed-*/run.json"))
+
+
+def test_seeds_at_a_time_are_counted(mean, tmp_path, resnets):
+    with pytest.raises(UsageError, match="0 seeds at a time"):
+        run(tmp_path / "runs", 2, parallel=0)
+    code, _, err = resnets("train", "digits", "--parallel-seeds", "2")
+    assert code == 2
+    assert "--seeds" in err

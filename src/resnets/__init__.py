@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from resnets.create import create_model as create_model
     from resnets.create import open_model as open_model
     from resnets.errors import ResnetsError as ResnetsError
-    from resnets.experiment import train as train
     from resnets.hub import HubResNet as HubResNet
     from resnets.nn import Backbone as Backbone
     from resnets.nn import ResNet as ResNet
     from resnets.prediction import predict as predict
     from resnets.profiling import profile as profile
     from resnets.repetition import train_seeds as train_seeds
+    from resnets.runs import train as train
     from resnets.spec import Spec as Spec
     from resnets.weights.load import load_weights as load_weights
     from resnets.weights.save import save_weights as save_weights
@@ -43,7 +43,7 @@ _HOME = {
     "predict": "prediction",
     "profile": "profiling",
     "save_weights": "weights.save",
-    "train": "experiment",
+    "train": "runs",
     "train_seeds": "repetition",
 }
 

@@ -1,7 +1,7 @@
-"""Train a model on a data set into a run folder: what stands behind `resnets train`."""
+"""One run: data, recipe, model and machine brought together, from opening them to the last file."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,12 +15,11 @@ from resnets.create import create_model
 from resnets.data import NAMES, open_dataset
 from resnets.data.holdout import divide
 from resnets.data.preprocess import measure, stored_side
-from resnets.device import choose_device
 from resnets.drawing import draw
 from resnets.errors import CheckpointError, DataError, Stopped, UsageError
 from resnets.files import write_json, write_text
 from resnets.nn.synchronous import synchronize
-from resnets.processes import ALONE, Processes, join, launch, launched, restarts
+from resnets.processes import ALONE, Processes, launch, launched
 from resnets.profiling import profile
 from resnets.report import write_report
 from resnets.spec import Spec
@@ -56,6 +55,7 @@ class Run:
         return RunFolder(self.path).report
 
 
+Running = Generator[None, None, Run]  # pauses after every step, and returns the finished run
 _CPU = torch.device("cpu")
 
 
@@ -68,85 +68,12 @@ class Machine:
     compile: bool = False
     save_minutes: float = 10
     capture: bool = True  # record the step, where that is possible
+    stop: StopRequest | None = None  # of all the runs that share it
 
 
-def train(
-    data: str | Path | None = None,
-    *,
-    model: str | Spec | None = None,
-    recipe: str | Path | Recipe | None = None,
-    settings: Sequence[str] = (),
-    out: str | Path | None = None,
-    resume: str | Path | None = None,
-    overwrite: bool = False,
-    root: str | Path | None = None,
-    device: str = "auto",
-    compile: bool = False,
-    capture: bool = True,
-    save_minutes: float = 10,
-    quiet: bool = False,
-) -> Run:
-    """Train ``model`` (resnet18) on ``data`` by ``recipe`` (default) into the run folder ``out``.
-
-    ``data`` is digits, cifar10, cifar100 or a folder of pictures; ``root`` is where CIFAR's files
-    are. ``settings`` are overrides such as ``optimizer.lr=0.05``. ``resume`` is a run folder to go
-    on with, which says everything else but what ``settings`` change on purpose, or "auto": go on
-    where ``out`` holds this very run, and start it otherwise. ``compile`` runs the network through
-    `torch.compile`. On a GPU the step is recorded as a CUDA graph, where the recipe allows it and
-    ``capture`` is not False. The state is saved after every epoch and every ``save_minutes``.
-
-    Under ``torchrun`` the processes share each batch; when it starts them anew they go on.
-
-    Raises UsageError, DataError, CheckpointError, ResourceError and NonFiniteError as they are met,
-    PeerLost when another process has failed, and Stopped, its state saved, when a signal asked the
-    run to stop.
-    """
-    settings = [settings] if isinstance(settings, str) else settings
-    goes_on = resume is not None and str(resume) != "auto"
-    if goes_on and (model or recipe or out or overwrite):
-        raise UsageError(
-            f"{resume} says with what it goes on: model, recipe and folder",
-            hint="leave these options out, or start another run with --out",
-        )
-    if data is None and not goes_on:
-        raise UsageError("there is no data to train on", hint="give a data set or a folder")
-    with join(choose_device(device)) as processes:
-        machine = Machine(processes, choose_device(device), compile, save_minutes, capture)
-        progress = RunProgress(quiet=quiet or not processes.is_first)
-        if goes_on:
-            folder = RunFolder(Path(str(resume)))
-            record = folder.read()
-            if record.get("status") == "finished":
-                if settings:
-                    raise UsageError(f"{resume}: is finished", hint="start another run with --out")
-                return finished(folder, record, processes)
-            data = data if data is not None else record["data"]["source"]
-            root = root if root is not None else record["data"]["root"]
-            if not folder.recipe.exists():
-                raise CheckpointError(
-                    f"{folder.path}: was killed before it began", hint="start it with --overwrite"
-                )
-            spec = Spec.from_dict(record["model"]["spec"])
-            recipe = load_recipe(folder.recipe, settings)
-            return Experiment(data, spec, recipe, folder, root, machine, progress).go_on(settings)
-        assert data is not None
-        model, recipe = model or "resnet18", load_recipe(recipe or "default", settings)
-        folder = RunFolder(Path(out) if out is not None else default_out(data, model, recipe))
-        experiment = Experiment(data, model, recipe, folder, root, machine, progress)
-        # One looks, before anyone writes.
-        there = processes.is_first and folder.record.exists() and (resume or _begun_here(folder))
-        if processes.any(bool(there)):
-            return experiment.go_on()
-        return experiment.start(overwrite=overwrite)
-
-
-def _begun_here(folder: RunFolder) -> bool:
-    """Whether the run was begun by this very ``torchrun``, which has restarted its processes."""
-    return restarts() > 0 and folder.read().get("launch") == launch()
-
-
-def finished(folder: RunFolder, record: dict[str, Any], processes: Processes) -> Run:
+def finished(folder: RunFolder, record: dict[str, Any], processes: Processes) -> Running:
     """Return a run that has come to its end, with its page if it was killed before that."""
+    yield from ()
     if processes.is_first and not folder.report.exists():
         write_report([folder.path])
     return Run(folder.path, record["results"])
@@ -167,7 +94,7 @@ class Experiment:
     ) -> None:
         self.folder, self.machine, self.progress = folder, machine, progress
         self.processes = machine.processes
-        self.stop = StopRequest(watch_parent=launched())
+        self.stop = machine.stop or StopRequest(watch_parent=launched())
         spec = get_spec(model) if isinstance(model, str) else model
         named = isinstance(data, str) and data in NAMES
         # Whole paths, so that the run can go on from any folder.
@@ -202,7 +129,7 @@ class Experiment:
         self.preprocess = measure(self.dataset.train, size, recipe.data.normalize)
         self.feed = build_feed(self.dataset, recipe, self.preprocess, machine.device)
 
-    def start(self, *, overwrite: bool) -> Run:
+    def start(self, *, overwrite: bool) -> Running:
         """Begin a run in a new folder, or in one whose run is to be replaced."""
         if self.processes.is_first:
             self.folder.create(overwrite=overwrite)
@@ -218,17 +145,17 @@ class Experiment:
         )
         if launched():
             record["launch"] = launch()
-        return self._run(self.state(), record)
+        return (yield from self._run(self.state(), record))
 
-    def go_on(self, changes: Sequence[str] = ()) -> Run:
+    def go_on(self, changes: Sequence[str] = ()) -> Running:
         """Continue the run in the folder, which must be this one, but for ``changes`` of settings.
 
         These may concern what `state.CHANGEABLE` names.
         """
         with self._alone():
-            return self._go_on(self.folder.read(), changes)
+            return (yield from self._go_on(self.folder.read(), changes))
 
-    def _go_on(self, record: dict[str, Any], changes: Sequence[str]) -> Run:
+    def _go_on(self, record: dict[str, Any], changes: Sequence[str]) -> Running:
         if record.get("status") == "finished":
             # The state may have been deleted; these say the same.
             saved = load_recipe(self.folder.recipe)
@@ -238,7 +165,7 @@ class Experiment:
                     f"{self.folder.path}: holds a finished run with other data, model or recipe",
                     hint="give another --out",
                 )
-            return finished(self.folder, record, self.processes)
+            return (yield from finished(self.folder, record, self.processes))
         states = self.folder.states()
         unfounded = self.folder.has_results and not states
         self.processes.wait()  # all have looked before one writes
@@ -248,7 +175,7 @@ class Experiment:
                 hint="give another --out, or --overwrite to start again",
             )
         if not states:
-            return self.start(overwrite=True)  # killed before its first state
+            return (yield from self.start(overwrite=True))  # killed before its first state
         state = self.state()
         # Until the next state the one on disk is from before an earlier change.
         made = record.get("changes", [])
@@ -266,7 +193,7 @@ class Experiment:
         if changes:
             self._check_length(state)
             record["changes"] = [*made, {"step": state.step, "settings": [*changes]}]
-        return self._run(state, record)
+        return (yield from self._run(state, record))
 
     def _check_length(self, state: RunState) -> None:
         """Raise UsageError for a changed length that would cut an epoch's books in two."""
@@ -312,7 +239,7 @@ class Experiment:
             model.zero_grad()
         return torch.compile(model) if self.machine.compile else model  # type: ignore[return-value]
 
-    def _run(self, state: RunState, record: dict[str, Any]) -> Run:
+    def _run(self, state: RunState, record: dict[str, Any]) -> Running:
         """Train, evaluate and write everything; the first process alone writes."""
         first = self.processes.is_first
         stop = self.stop
@@ -320,7 +247,7 @@ class Experiment:
             self.processes.wait()  # nobody computes before the folder is ours
             try:
                 self._open(state, record)
-                self._fit(state, stop)
+                yield from self._fit(state, stop)
                 results = evaluate_parts(
                     state, self.dataset, self.feed, self.processes, self.folder
                 )
@@ -371,13 +298,13 @@ class Experiment:
             steps = total_steps(self.recipe, self.feed)
             progress.say(f"going on after step {state.step:,} of {steps:,}")
 
-    def _fit(self, state: RunState, stop: StopRequest) -> None:
+    def _fit(self, state: RunState, stop: StopRequest) -> Iterator[None]:
         """Train to the end of the recipe, and leave the weights that are kept in the model."""
         network, machine = self.network(state.model), self.machine
         records = machine.capture and captured_step(
             network, state.optimizer, self.recipe, self.spec, self.processes
         )
-        Loop(
+        loop = Loop(
             state,
             network,
             self.feed,
@@ -389,7 +316,8 @@ class Experiment:
             self.processes,
             60 * machine.save_minutes,
             records or None,
-        ).run()
+        )
+        yield from loop.run()
         if state.best:
             state.model.load_state_dict(state.best.tensors)
         elif state.average:
@@ -448,10 +376,3 @@ def _side(recipe: Recipe, spec: Spec) -> int:
     """Return the side at which pictures of a folder are kept, enough for every crop."""
     side = stored_side(recipe.data.image_size or spec.image_size)
     return max(side, recipe.augment.scale[1]) if recipe.augment.scale else side
-
-
-def default_out(data: str | Path, model: str | Spec, recipe: Recipe) -> Path:
-    """Return the run folder that is meant where none is named."""
-    parts = [Path(data).resolve().name if str(data) not in NAMES else str(data)]
-    parts += [model if isinstance(model, str) else model.name]
-    return Path("runs") / "-".join(parts + ([recipe.name] if recipe.name != "default" else []))

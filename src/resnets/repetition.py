@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from resnets.errors import Stopped, UsageError
-from resnets.experiment import Run, default_out, train
+from resnets.experiment import Run
 from resnets.files import write_json
 from resnets.papers.tables import Published, published
 from resnets.processes import restarts
 from resnets.report import write_report
+from resnets.runs import default_out, train_side_by_side
 from resnets.spec import Spec
 from resnets.training.folder import RunFolder
 from resnets.training.progress import RunProgress
@@ -121,6 +122,7 @@ def train_seeds(
     data: str | Path | None,
     seeds: int = 5,
     *,
+    parallel: int = 1,
     out: str | Path | None = None,
     model: str | Spec | None = None,
     recipe: str | Path | Recipe | None = None,
@@ -134,19 +136,22 @@ def train_seeds(
     save_minutes: float = 10,
     quiet: bool = False,
 ) -> Repetition:
-    """Train with the recipe's seed and those after it, one run after another, and summarise them.
+    """Train with the recipe's seed and those after it, and summarise the runs.
 
     The runs are the folders seed-0, seed-1, ... of ``out``, by their seeds; seeds.json and
-    report.html beside them say what came of it. ``resume="auto"`` goes on where this stopped, or
-    adds seeds. All else is as `train` has it.
+    report.html beside them say what came of it. One is trained after another, or ``parallel`` at a
+    time in one process, for nets that do not fill a GPU. ``resume="auto"`` goes on where this
+    stopped, or adds seeds. All else is as `train` has it.
 
-    Raises UsageError for fewer than one seed, a ``resume`` that is a run, and an ``out`` with runs
-    in it, and what `train` raises; Stopped ends them all and says how to go on.
+    Raises UsageError for fewer than one seed or at a time, a ``resume`` that is a run, and an
+    ``out`` with runs in it, and what `train` raises; Stopped ends them all and says how to go on.
     """
     if data is None:
         raise UsageError("there is no data to train on", hint="give a data set or a folder")
     if seeds < 1:
         raise UsageError(f"{seeds} seeds are none", hint="give 1 or more, such as 5")
+    if parallel < 1:
+        raise UsageError(f"{parallel} seeds at a time are none", hint="give 1 or more")
     if resume not in (None, "auto"):
         raise UsageError(
             f"{resume} is one run, and cannot go on as {plural(seeds, 'seed')}",
@@ -161,16 +166,20 @@ def train_seeds(
         for folder in folders:  # all at once: a later one must not be taken for a new one's
             if folder.record.exists():
                 folder.create(overwrite=True)
-    progress, runs = RunProgress(quiet=quiet or not is_first()), []
-    for number, (each, folder) in enumerate(zip(recipes, folders, strict=True)):
-        progress.say(f"seed {each.seed}, {number + 1} of {seeds}")
+    progress = RunProgress(quiet=quiet or not is_first())
+    runs: list[Run] = []
+    for start in range(0, seeds, parallel):
+        some = slice(start, start + parallel)
+        names = ", ".join(str(each.seed) for each in recipes[some])
+        title = f"seed {names}, {min(start + parallel, seeds)} of {seeds}"
+        progress.say(title)
         try:
-            run = train(
+            runs += train_side_by_side(
                 data,
-                model=model,
-                recipe=each,
-                out=folder.path,
-                resume=resume,
+                model,
+                recipes[some],
+                [folder.path for folder in folders[some]],
+                resume=resume is not None,
                 overwrite=overwrite,
                 root=root,
                 device=device,
@@ -180,13 +189,12 @@ def train_seeds(
                 quiet=quiet,
             )
         except Stopped as stopped:
-            stopped.message = f"seed {each.seed}, {number + 1} of {seeds}: {stopped.message}"
+            stopped.message = f"{title}: {stopped.message}"
             stopped.hint = f"go on with: {_command(folders[0], seeds, path)} --resume auto"
             raise
-        runs.append(run)
-        if run.stop_requested and number + 1 < seeds:
+        if runs[-1].stop_requested and len(runs) < seeds:
             raise Stopped(
-                f"stopped after seed {each.seed}, {number + 1} of {seeds}",
+                f"stopped after {title}",
                 hint=f"go on with: {_command(folders[0], seeds, path)} --resume auto",
             )
     found = _summarise(path, folders, recipes, runs)

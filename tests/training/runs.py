@@ -14,7 +14,7 @@ from safetensors import safe_open
 
 from conftest import tiny_dataset
 from resnets import experiment, files
-from resnets.experiment import train
+from resnets.runs import train
 from resnets.files import write_text
 from resnets.spec import Spec
 from resnets.training import loop, schedule

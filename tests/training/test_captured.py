@@ -11,7 +11,7 @@ from conftest import tiny_dataset
 from resnets import experiment
 from resnets.create import create_model
 from resnets.errors import NonFiniteError
-from resnets.experiment import train
+from resnets.runs import train
 from resnets.processes import ALONE, Processes
 from resnets.training import captured
 from resnets.training.captured import CapturedStep, captured_step

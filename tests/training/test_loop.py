@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 
 import resnets.experiment
+import resnets.runs
 import resnets.training.environment
 from conftest import tiny_dataset
 from resnets import audit, get_spec, open_model
@@ -25,7 +26,7 @@ from resnets.errors import (
     Stopped,
     UsageError,
 )
-from resnets.experiment import train
+from resnets.runs import train
 from resnets.report import read_run
 from resnets.training import loop, results
 from resnets.training.folder import RunFolder
@@ -384,8 +385,8 @@ def test_a_length_that_cuts_the_books_is_refused(tiny, tmp_path, monkeypatch):
 
 def test_only_the_torchrun_that_began_a_run_goes_on_unasked(tiny, tmp_path, monkeypatch):
     run(tmp_path / "run")
-    monkeypatch.setattr(resnets.experiment, "restarts", lambda: 1)
-    monkeypatch.setattr(resnets.experiment, "launch", lambda: "ours")
+    monkeypatch.setattr(resnets.runs, "restarts", lambda: 1)
+    monkeypatch.setattr(resnets.runs, "launch", lambda: "ours")
     with pytest.raises(UsageError, match="there is a run in it already"):
         run(tmp_path / "run")
     record = json.loads((tmp_path / "run/run.json").read_text())

@@ -46,6 +46,10 @@ def train(
         int | None,
         typer.Option(help="Train with so many seeds, one after another, and summarise them."),
     ] = None,
+    parallel_seeds: Annotated[
+        int,
+        typer.Option(help="Train so many of the seeds at a time, for nets that do not fill a GPU."),
+    ] = 1,
     root: Root = None,
     device: Device = "auto",
     compile: Annotated[
@@ -72,6 +76,8 @@ def train(
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --set schedule.iterations=1200
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --seeds 5 --resume auto
     """
+    if parallel_seeds != 1 and seeds is None:
+        raise UsageError("--parallel-seeds is for several seeds", hint="add --seeds, such as 5")
     if not save_every > 0:
         raise UsageError(f"states cannot be {save_every:g} minutes apart", hint="give more than 0")
     from resnets.training.recipe import load_recipe
@@ -95,14 +101,14 @@ def train(
         "capture": capture,
         "save_minutes": save_every,
     }
-    from resnets import experiment, repetition
+    from resnets import repetition, runs
 
     if seeds is None:
-        run = experiment.train(data, **options)
+        run = runs.train(data, **options)
         if repetition.is_first():
             _print_run(run, as_json)
     else:
-        found = repetition.train_seeds(data, seeds, **options)
+        found = repetition.train_seeds(data, seeds, parallel=parallel_seeds, **options)
         if repetition.is_first():
             _print_seeds(found, as_json)
 

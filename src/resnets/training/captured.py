@@ -117,7 +117,8 @@ class _Recording:
             self._compute(*self._inputs)
             return
         self._graph = torch.cuda.CUDAGraph()
+        stream = torch.cuda.current_stream()  # where the steps before have been
         # Another thread, such as TensorBoard's, may do as it likes meanwhile.
-        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+        with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             self._compute(*self._inputs)
         self._graph.replay()  # recording computes nothing

@@ -54,8 +54,10 @@ class Loop:
     save_seconds: float = SAVE_SECONDS
     captured: CapturedStep | None = None  # takes every step where there is one
 
-    def run(self) -> None:
+    def run(self) -> Iterator[None]:
         """Train from ``state.step`` to the end of the recipe, saving after every epoch.
+
+        After every step it pauses, so that several loops can take turns.
 
         Raises Stopped, after saving, when any process was asked to stop, and NonFiniteError,
         leaving the last state on disk, when the loss, a gradient or a weight is NaN or infinite.
@@ -77,11 +79,11 @@ class Loop:
         device = self.feed.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
             for epoch in range(state.step // batches, self.epochs):
-                self._epoch(epoch)
+                yield from self._epoch(epoch)
         if self.scalars:
             self.scalars.close()
 
-    def _epoch(self, epoch: int) -> None:
+    def _epoch(self, epoch: int) -> Iterator[None]:
         indices = self.feed.indices(epoch)
         before = epoch * len(indices)
         last = min(len(indices), self.steps - before)
@@ -104,7 +106,10 @@ class Loop:
                 )
             if save and batch + 1 < last:
                 self._save()
+            if batch + 1 < last:
+                yield
         self._save()
+        yield
 
     def _agreed(self, *flags: bool) -> list[bool]:
         """Return, on every process, which flags are up on any: signals and clocks differ."""

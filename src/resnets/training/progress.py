@@ -11,9 +11,13 @@ PLAIN_SECONDS = 30.0  # between lines within an epoch where there is no terminal
 
 
 class RunProgress:
-    """Shows steps and epochs; ``quiet`` shows nothing."""
+    """Shows steps and epochs; ``quiet`` shows nothing.
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    One of several runs has a ``title``, which begins its lines, and no live line.
+    """
+
+    def __init__(self, *, quiet: bool = False, title: str = "") -> None:
+        self._title = title
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -22,10 +26,14 @@ class RunProgress:
             TextColumn("{task.fields[text]}"),
             console=self.console,
             transient=True,
-            disable=not self.console.is_terminal,
+            disable=not self._live,
         )
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
+
+    @property
+    def _live(self) -> bool:
+        return self.console.is_terminal and not self._title
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -41,11 +49,11 @@ class RunProgress:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self.console.print(line, markup=False)
+        self.console.print(self._title + line, markup=False)
 
     def step(self, epoch: str, batch: int, batches: int, text: str) -> None:
         """Show how far an epoch is."""
-        if self.console.is_terminal:
+        if self._live:
             if self._task is None:
                 self._task = self._bar.add_task("", text="")
             self._bar.update(

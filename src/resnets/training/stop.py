@@ -12,6 +12,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 class StopRequest(AbstractContextManager["StopRequest"]):
     """While active, remembers the first of SIGNALS; a second SIGINT acts at once.
 
+    Several runs may share one: it is active from the first that enters to the last that leaves.
+
     Outside the main thread, where Python takes no signal handlers, it does nothing. With
     ``watch_parent`` the end of the process that started this one counts too: ``torchrun`` that is
     killed leaves its workers behind.
@@ -19,11 +21,13 @@ class StopRequest(AbstractContextManager["StopRequest"]):
 
     def __init__(self, *, watch_parent: bool = False) -> None:
         self.signal: signal.Signals | None = None
+        self._asked, self._users = False, 0
         self._previous: dict[signal.Signals, Any] = {}
         self._parent = os.getppid() if watch_parent else None
 
     def __enter__(self) -> "StopRequest":
-        for number in SIGNALS:
+        self._users += 1
+        for number in SIGNALS if self._users == 1 else ():
             try:
                 self._previous[number] = signal.signal(number, self._request)
             except ValueError:
@@ -31,8 +35,14 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        self._users -= 1
+        if self._users == 0:
+            for number, handler in self._previous.items():
+                signal.signal(number, handler)
+
+    def ask(self) -> None:
+        """Ask the runs to stop, as a signal does."""
+        self._asked = True
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
@@ -43,7 +53,7 @@ class StopRequest(AbstractContextManager["StopRequest"]):
     def requested(self) -> bool:
         """Whether the run should stop."""
         orphaned = self._parent is not None and os.getppid() != self._parent
-        return self.signal is not None or orphaned
+        return self.signal is not None or self._asked or orphaned
 
     @property
     def exit_code(self) -> int:
