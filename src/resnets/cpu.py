@@ -19,7 +19,8 @@ LARGE_BLOCKS = "RESNETS_LARGE_BLOCKS"  # 0 leaves the allocator alone
 
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _ALLOCATOR = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
+_LARGEST = 32 << 20  # bytes; glibc takes larger blocks from the system directly in any case
 
 
 def settle(environment: MutableMapping[str, str] = os.environ) -> None:
@@ -94,5 +95,5 @@ def _keep_large_blocks() -> bool:
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
-    # No block from the system directly, and none of the heap's end back to it.
-    return bool(library.mallopt(_M_MMAP_MAX, 0) and library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    kept = library.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+    return bool(kept and library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
