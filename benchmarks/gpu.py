@@ -1,4 +1,4 @@
-"""How fast a CUDA GPU trains resnet20 on CIFAR-10's shapes: our loop, and an eager one with a loader.
+"""How fast a CUDA GPU trains resnet20 on CIFAR-10's shapes, beside an eager loop with a loader.
 
 usage: python benchmarks/gpu.py [--minutes 9] [--epochs 4] [--images 50000] [--device cuda]
 
@@ -6,8 +6,8 @@ The pictures are random bytes of CIFAR-10's number and size; speed does not depe
 are whole runs of `resnets.train`: whole epochs with their data, augmentation, checks, ledger and
 saved state, of which the first is left out. The loader's row is the usual script: pictures cropped
 and flipped one by one by worker processes, eager steps. The floor is arithmetic alone (243 MFLOP a
-picture) and memory traffic alone (5.8 to 8.3 MB a picture in bfloat16), at an H200's 790 TFLOP/s and
-4.3 TB/s. Without such a GPU it says "not measured".
+picture) and memory traffic alone (5.8 to 8.3 MB a picture in bfloat16), at an H200's 790 TFLOP/s
+and 4.3 TB/s. Without such a GPU it says "not measured".
 """
 
 import argparse

@@ -51,6 +51,12 @@ class ResourceError(ResnetsError):
     exit_code = 7
 
 
+class ExportError(ResnetsError):
+    """An exported file that does not compute what its network does; it is not kept."""
+
+    exit_code = 8
+
+
 class Stopped(ResnetsError):
     """A run that was asked to stop and saved its state first; it can be resumed."""
 

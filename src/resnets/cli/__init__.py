@@ -11,6 +11,7 @@ from typer.exceptions import TyperException
 from resnets import __version__, cpu
 from resnets.cli import (
     audit,
+    bench,
     convert,
     data,
     diff,
@@ -52,6 +53,7 @@ app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(convert.convert)
 app.command()(diff.diff)
+app.command()(bench.bench)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,68 +1,150 @@
 """`resnets predict`: pictures in, labelled probabilities out."""
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnets.cli.embed import _Progress
 from resnets.cli.options import Json, Model, Preparation, prepare
 from resnets.cli.output import print_json, say
 from resnets.errors import UsageError
+from resnets.wording import plural
+
+if TYPE_CHECKING:
+    from resnets.prediction import Prediction
+    from resnets.runtimes import Runtime
+
+# What a folder holds that is a model rather than pictures.
+_MODELS = ("run.json", "model.safetensors", "pytorch_model.bin")
 
 
 def predict(
     words: Annotated[
         list[str],
         typer.Argument(
-            help="A run folder, or a checkpoint in any format, and pictures. Without the first: "
-            "the resnet20 for CIFAR-10's ten classes that comes with the package.",
-            metavar="[RUN] IMAGE...",
+            help="A run folder, a checkpoint in any format, or an exported file (.onnx, .xml, "
+            ".pt2); then pictures and folders of them. Without the first: the resnet20 for "
+            "CIFAR-10's ten classes that comes with the package.",
+            metavar="[MODEL] IMAGE|DIR...",
         ),
     ],
     model: Model = None,
     preprocess: Preparation = None,
     top: Annotated[int, typer.Option(help="How many classes to print.", min=1)] = 3,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help="Who computes: auto, onnxruntime, openvino or torch. For an exported .onnx or "
+            ".xml torch is not needed, nor loaded.",
+        ),
+    ] = "auto",
+    out: Annotated[
+        Path | None, typer.Option(help="Write a table instead: .csv, .jsonl or .parquet.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 8,
+    threads: Annotated[
+        int, typer.Option(help="Threads to compute with; 0: the runtime's own choice.", min=0)
+    ] = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin anew what was begun differently.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what is in pictures: the most probable classes of each.
 
-    A picture that cannot be read is reported and the others go on; the exit code is then 3.
+    A picture that cannot be read is reported and the others go on; the exit code is then 3. A table
+    may be stopped at any time: the same command goes on where it was.
 
     \b
     Examples:
       resnets predict photo.jpg
       resnets predict runs/photos-resnet18 holiday.jpg
-      resnets predict runs/demo *.png --top 1 --json
+      resnets predict model.onnx photos/ --out photos.csv
       resnets predict resnet50.pth cat.jpg --preprocess imagenet
     """
-    run, images = _divided(words)
-    from resnets.create import open_model
-    from resnets.prediction import predict
+    path, images = _divided(words)
+    from resnets.prediction import check_table, pictures, predict, predict_table
 
-    network = open_model(run, model)
-    prepare(network, preprocess)
-    predictions = []
-    for prediction in predict(network, images, top=top):
-        predictions.append(prediction)
+    if out is not None:
+        check_table(out)
+    names = pictures(images)
+    answering = _opened(path, model, preprocess, runtime, threads, len(names))
+    if out is None:
+        broken = _print(predict(answering, names, top=top, batch_size=batch_size), as_json)
+    else:
+        progress = _Progress()
+        table = predict_table(
+            answering,
+            names,
+            out,
+            top=top,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            on_progress=progress.show,
+            on_broken=progress.broken,
+        )
+        progress.clear()
+        if table.resumed:
+            say(f"{plural(table.resumed, 'picture')} had been done before a stop")
+        if as_json:
+            print_json(table.to_dict())
+        else:
+            print(f"{out}   {plural(table.pictures, 'picture')}, {table.broken:,} of them broken")
+        broken = table.broken > 0
+    if broken:
+        raise typer.Exit(3)
+
+
+def _opened(
+    path: Path, model: str | None, preprocess: str | None, runtime: str, threads: int, count: int
+) -> "Runtime":
+    """Return the model that the options mean, ready for so many pictures."""
+    from resnets.runtimes import choose, is_export, open_runtime
+
+    choose(path, runtime)  # before torch takes its seconds to load
+    if not is_export(path):
+        from resnets.create import open_model
+        from resnets.runtimes.torch_runtime import Network
+
+        network = open_model(path, model)
+        prepare(network, preprocess)
+        return Network(network, threads)
+    if model or preprocess:
+        raise UsageError(
+            f"{path}: an exported file says itself what it holds and how pictures are prepared",
+            hint="leave out --model and --preprocess",
+        )
+    return open_runtime(path, runtime, threads=threads, pictures=count)
+
+
+def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
+    """Print each prediction when it comes, or all as JSON; return whether a picture is broken."""
+    from resnets.data.images import printable
+
+    records, broken = [], False
+    for prediction in predictions:
+        if as_json:
+            records.append(prediction.to_dict())
         if prediction.error is not None:
+            broken = True
             say(f"error: {prediction.error.message}\n hint: {prediction.error.hint}")
         elif not as_json:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
             answers = "   ".join(f"{name} {100 * p:.1f} %" for name, p in pairs)
-            print(f"{prediction.path}   {answers}", flush=True)
+            print(f"{printable(prediction.path)}   {answers}", flush=True)
     if as_json:
-        print_json([prediction.to_dict() for prediction in predictions])
-    if any(prediction.error for prediction in predictions):
-        raise typer.Exit(3)
+        print_json(records)
+    return broken
 
 
 def _divided(words: list[str]) -> tuple[Path, list[str]]:
-    """Return the model's path and the pictures: all words where the first is a picture itself."""
-    from resnets.data.scan import EXTENSIONS
+    """Return the model's path and the pictures: all words where the first is of pictures itself."""
     from resnets.weights.shipped import DEFAULT, shipped
 
     first, *rest = words
-    if Path(first).suffix.lower() in EXTENSIONS and not Path(first).is_dir():
+    if _is_of_pictures(Path(first)):
         model, weights = DEFAULT
         say(f"{model} for {weights}, which comes with the package; a run folder may come first")
         path = shipped(model, weights)
@@ -71,3 +153,11 @@ def _divided(words: list[str]) -> tuple[Path, list[str]]:
     if not rest:
         raise UsageError(f"there is no picture to look at with {first}", hint="name one after it")
     return Path(first), rest
+
+
+def _is_of_pictures(path: Path) -> bool:
+    from resnets.data.scan import EXTENSIONS
+
+    if path.is_dir():
+        return not any((path / name).exists() for name in _MODELS)
+    return path.suffix.lower() in EXTENSIONS

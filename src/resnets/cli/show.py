@@ -2,14 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from resnets.cli.options import Json
 from resnets.cli.output import print_json, print_table, say
+from resnets.errors import UsageError
 from resnets.provenance import provenance
 from resnets.zoo import get_spec
+
+if TYPE_CHECKING:
+    from resnets.memory import Memory
+
+# What `--memory` looks at, where nothing else is said.
+STEP = {
+    "batch_size": 32,
+    "precision": "float32",
+    "optimizer": "sgd",
+    "accumulate": 1,
+    "checkpointing": False,
+}
 
 
 def show(
@@ -25,17 +38,37 @@ def show(
     tensorboard: Annotated[
         Path | None, typer.Option(help="A folder to write the module graph to.", metavar="DIR")
     ] = None,
+    memory: Annotated[
+        bool, typer.Option("--memory", help="Add the memory of a training step and a prediction.")
+    ] = False,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Pictures in memory at a time; default: 32.", min=1)
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="That training computes in; default: float32."),
+    ] = None,
+    optimizer: Annotated[
+        Literal["sgd", "adam", "muon"] | None, typer.Option(help="Default: sgd.")
+    ] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Parts a batch is computed in; default: 1.", min=1)
+    ] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Compute blocks twice instead of keeping them.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show a model: which variant it is, its stages, what it costs, where it comes from.
 
     Multiply-adds are those of convolutions and the classifier, for one picture; no bias, norm or
-    pooling.
+    pooling. Memory is that of tensors, exact; docs/memory.md says what comes on top.
 
     \b
     Examples:
       resnets show resnet50
       resnets show resnet20 --num-classes 100 --json
+      resnets show resnet50 --memory --batch-size 64 --precision bfloat16
       resnets show resnet50 --tensorboard runs/graph
     """
     changes: dict[str, Any] = {
@@ -45,6 +78,17 @@ def show(
     }
     spec = get_spec(model)
     spec = replace(spec, **{name: value for name, value in changes.items() if value is not None})
+    step: dict[str, Any] = {
+        "batch_size": batch_size,
+        "precision": precision,
+        "optimizer": optimizer,
+        "accumulate": accumulate,
+        "checkpointing": checkpointing or None,
+    }
+    step = {name: value for name, value in step.items() if value is not None}
+    if step and not memory:
+        option = next(iter(step)).replace("_", "-")
+        raise UsageError(f"--{option} is about memory", hint="add --memory")
     from resnets.profiling import profile
 
     cost = profile(spec)
@@ -55,9 +99,20 @@ def show(
         say(
             f"{tensorboard}: the module graph; look at it with `tensorboard --logdir {tensorboard}`"
         )
+    needed: dict[str, Memory] = {}
+    if memory:
+        from resnets.memory import peak_memory
+
+        step = {**STEP, **step}
+        needed = {
+            "training": peak_memory(spec, **step),
+            "prediction": peak_memory(spec, batch_size=step["batch_size"], training=False),
+        }
     if as_json:
         about = {"variant": spec.variant, "provenance": provenance(spec), "spec": spec.to_dict()}
-        print_json({**about, **cost.to_dict(), "flops": 2 * cost.macs})
+        uses = {name: use.to_dict() for name, use in needed.items()}
+        more = {"memory": step | uses} if needed else {}
+        print_json({**about, **cost.to_dict(), "flops": 2 * cost.macs, **more})
         return
     factor, unit = (2, "flops") if flops else (1, "multiply-adds")
     print(f"{spec.name}: {spec.variant}")
@@ -85,3 +140,42 @@ def show(
             for stage in cost.stages
         ],
     )
+    if needed:
+        _print_memory(step, **needed)
+
+
+def _print_memory(step: dict[str, Any], training: "Memory", prediction: "Memory") -> None:
+    """Print what memory is used for, and when most is."""
+    rows = {
+        "weights": "weights, statistics",
+        "gradients": "gradients",
+        "optimizer": "optimizer",
+        "batch": "pictures, labels",
+        "activations": "activations kept",
+    }
+    columns = (training.whole, training.peak, prediction.peak)
+    print()
+    print_table(
+        ["MiB", "training step", "at its peak", "prediction's peak"],
+        [
+            (row, *(_mebibytes(getattr(part, name)) for part in columns))
+            for name, row in rows.items()
+        ],
+    )
+    about = f"batch {step['batch_size']}, {step['precision']}, {step['optimizer']}"
+    if step["accumulate"] > 1:
+        about += f", {step['accumulate']} parts"
+    if step["checkpointing"]:
+        about += ", checkpointing"
+    where = "optimizer" if training.phase == "optimizer" else f"{training.phase} pass"
+    near = f", at {training.layer}" if training.layer else ""
+    print()
+    print(f"training step ({about}): {_mebibytes(training.peak.total)} MiB, in the {where}{near}")
+    print(
+        f"prediction (batch {step['batch_size']}): {_mebibytes(prediction.peak.total)} MiB, "
+        f"at {prediction.layer}"
+    )
+
+
+def _mebibytes(size: int) -> float:
+    return round(size / 2**20, 1)

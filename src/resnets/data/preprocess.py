@@ -1,18 +1,28 @@
-"""From a picture to the float batch that a model was trained on; travels with the weights."""
+"""From a picture to the float batch that a model was trained on; travels with the weights.
 
+Pictures become NumPy's arrays without torch, which is imported only where tensors are.
+"""
+
+from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
-from resnets.data.dataset import Split
 from resnets.data.images import INTERPOLATION, decode, pixels, square
 from resnets.errors import CheckpointError, UsageError
+
+if TYPE_CHECKING:  # so that prediction by another runtime does without torch
+    from torch import Tensor
+
+    from resnets.data.dataset import Split
+
+Picture = Image.Image | Path | str  # or the name of its file
 
 
 @dataclass(frozen=True)
@@ -43,25 +53,47 @@ class Preprocess:
                 hint="resize must be at least size",
             )
 
-    def __call__(self, images: Tensor | Image.Image | Path | str | Sequence[Any]) -> Tensor:
+    def __call__(self, images: "Tensor | Picture | Sequence[Any]") -> "Tensor":
         """Return float32 (N, C, size, size), channels-last, of uint8 (N, C, H, W) or pictures.
 
         A picture is a PIL image or the path of a file; one alone makes a batch of one. Raises
         DataError for a picture that cannot be decoded and UsageError for another kind of batch.
         """
-        if isinstance(images, Tensor):
+        import torch
+
+        if isinstance(images, torch.Tensor):
             return self.normalize(self.fit(images))
-        if isinstance(images, Image.Image | Path | str):
+        return self.normalize(torch.from_numpy(self.squares(images)))
+
+    def arrays(self, images: Picture | Sequence[Any]) -> NDArray[np.float32]:
+        """Return float32 (N, C, size, size) of pictures, bit for bit what a call returns.
+
+        Raises as a call does.
+        """
+        mean, scale = self._constants
+        values = np.subtract(self.squares(images), mean, dtype=np.float32, order="C")
+        values *= scale
+        return values
+
+    def squares(self, images: Picture | Sequence[Any]) -> NDArray[np.uint8]:
+        """Return uint8 (N, C, size, size) of pictures, channels-last: what is then normalised.
+
+        Raises as a call does.
+        """
+        if isinstance(images, Picture):
             images = [images]
-        if len(images) == 0 or not all(isinstance(i, Image.Image | Path | str) for i in images):
+        if len(images) == 0 or not all(isinstance(image, Picture) for image in images):
             raise UsageError(
                 "neither a batch, a picture nor a list of pictures",
                 hint="give a uint8 tensor (N, C, H, W), PIL images or files' names",
             )
-        return self.normalize(self.fit(torch.stack([self._square(image) for image in images])))
+        stored = np.stack([self._pixels(_decoded(image, self.channels)) for image in images])
+        return stored[:, self._middle, self._middle].transpose(0, 3, 1, 2)
 
-    def fit(self, images: Tensor) -> Tensor:
+    def fit(self, images: "Tensor") -> "Tensor":
         """Return raw pictures uint8 (N, C, H, W), scaled and cropped to (N, C, size, size)."""
+        import torch
+
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
             raise UsageError(
                 f"a batch must be uint8 (N, {self.channels}, H, W), "
@@ -71,39 +103,44 @@ class Preprocess:
         if images.shape[2:] != (self.resize, self.resize):  # not as data sets store them
             # Channel by channel: there may be any number of them.
             planes = [Image.fromarray(plane.numpy()) for plane in images.cpu().flatten(0, 1)]
-            squares = [self._pixels(plane) for plane in planes]
+            squares = [torch.from_numpy(self._pixels(plane).copy()) for plane in planes]
             shape = (len(images), self.channels, self.resize, self.resize)
             images = torch.stack(squares).view(shape).to(images.device)
-        start = round((self.resize - self.size) / 2)
-        stop = start + self.size
-        return images[:, :, start:stop, start:stop]
+        return images[:, :, self._middle, self._middle]
 
-    def normalize(self, images: Tensor) -> Tensor:
+    def normalize(self, images: "Tensor") -> "Tensor":
         """Return float32 of uint8 (N, C, size, size), already cropped."""
-        mean, scale = (constant.to(images.device) for constant in self._constants)
+        mean, scale = (constant.to(images.device) for constant in self._tensors)
         return images.float().sub_(mean).mul_(scale)
 
-    def _square(self, image: Image.Image | Path | str) -> Tensor:
-        source = image if isinstance(image, Image.Image) else Path(image)
-        return self._pixels(decode(source, self.channels)).permute(2, 0, 1)
+    def _pixels(self, image: Image.Image) -> NDArray[np.uint8]:
+        return pixels(square(image, self.resize, self.interpolation))
 
-    def _pixels(self, image: Image.Image) -> Tensor:
-        return torch.from_numpy(pixels(square(image, self.resize, self.interpolation)).copy())
+    @property
+    def _middle(self) -> slice:
+        start = round((self.resize - self.size) / 2)
+        return slice(start, start + self.size)
 
     @cached_property
-    def _constants(self) -> tuple[Tensor, Tensor]:
+    def _constants(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The mean and 1 / std for pixels in 0..255, in shapes that broadcast over a batch."""
-        mean = torch.tensor(self.mean, dtype=torch.float64) * 255
-        scale = 1 / (torch.tensor(self.std, dtype=torch.float64) * 255)
+        mean, std = (np.asarray(array("d", values)) * 255 for values in (self.mean, self.std))
         side = self.size if len(self.mean) > self.channels else 1
-        mean = mean.view(1, self.channels, side, side).contiguous(memory_format=torch.channels_last)
-        return mean.float(), scale.view(1, self.channels, 1, 1).float()
+        with np.errstate(all="ignore"):  # numbers that no float32 holds are infinite
+            mean = mean.reshape(1, self.channels, side, side).astype(np.float32)
+            return mean, (1 / std).reshape(1, self.channels, 1, 1).astype(np.float32)
+
+    @cached_property
+    def _tensors(self) -> "tuple[Tensor, Tensor]":
+        import torch
+
+        mean, scale = map(torch.from_numpy, self._constants)
+        return mean.contiguous(memory_format=torch.channels_last), scale
 
     @property
     def channel_mean(self) -> tuple[float, ...]:
         """The mean of each channel, also where ``mean`` has a value for each pixel."""
-        per_channel = torch.tensor(self.mean, dtype=torch.float64).view(self.channels, -1)
-        return tuple(per_channel.mean(1).tolist())
+        return tuple(np.reshape(self.mean, (self.channels, -1)).mean(1).tolist())
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""
@@ -118,7 +155,7 @@ class Preprocess:
             }
             preprocess = cls(**fields)
             _ = preprocess._constants
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(f"the preprocessing in the file is damaged: {error}") from None
         return preprocess
 
@@ -159,7 +196,7 @@ def stored_side(size: int) -> int:
     return size if size <= 64 else round(size / 0.875)
 
 
-def measure(split: Split, size: int, kind: str) -> Preprocess:
+def measure(split: "Split", size: int, kind: str) -> Preprocess:
     """Return the preprocessing that normalises a training split, measured over all of it.
 
     ``kind`` is "channel" (mean and standard deviation of each channel), "pixel_mean" (subtract
@@ -167,6 +204,8 @@ def measure(split: Split, size: int, kind: str) -> Preprocess:
     measured). Values are rounded to 6 decimals, so that they are the same in the file as in the
     run. Raises UsageError for "imagenet" with pictures that are not red, green and blue.
     """
+    import torch
+
     channels, side, _ = split.images.shape
     if kind == "imagenet":
         return replace(imagenet(channels, size), resize=side)
@@ -189,5 +228,9 @@ def measure(split: Split, size: int, kind: str) -> Preprocess:
     return Preprocess(channels, side, size, _rounded(mean), _rounded(std))
 
 
-def _rounded(values: Tensor) -> tuple[float, ...]:
+def _decoded(image: Picture, channels: int) -> Image.Image:
+    return decode(image if isinstance(image, Image.Image) else Path(image), channels)
+
+
+def _rounded(values: "Tensor") -> tuple[float, ...]:
     return tuple(round(v, 6) for v in values.flatten().tolist())

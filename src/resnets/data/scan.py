@@ -8,6 +8,7 @@
 extension, and any other file whose content is a picture.
 """
 
+import hashlib
 import os
 import unicodedata
 from collections import Counter, defaultdict
@@ -87,6 +88,19 @@ def pictures_in(path: Path) -> list[Path]:
     if not found:
         raise DataError(f"{printable(path)}: there are no pictures in it", hint="give pictures")
     return found
+
+
+def pictures_digest(root: Path, names: Iterable[str]) -> str:
+    """Return the SHA-256 of pictures' names below ``root``, their sizes and times of change."""
+    digest = hashlib.sha256()
+    for name in names:
+        try:
+            status = (root / name).stat()
+            facts = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0"
+        except OSError:  # a link to nothing: broken, and told so when its turn comes
+            facts = f"{name}\0\0\0"
+        digest.update(facts.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 @dataclass

@@ -1,7 +1,5 @@
 """From a folder of pictures to a table of embeddings, in constant memory, going on after a stop."""
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,13 +13,14 @@ from torch import Tensor
 from resnets.analysis import temporary_mode
 from resnets.data.dataset import Skipped
 from resnets.data.images import PictureError, printable
-from resnets.data.preprocess import Preprocess, preprocess_of
-from resnets.data.scan import pictures_in
+from resnets.data.preprocess import preprocess_of
+from resnets.data.scan import pictures_digest, pictures_in
 from resnets.embedding.chunks import Chunk, Chunks
 from resnets.embedding.table import check_table, write_table
 from resnets.errors import NonFiniteError
 from resnets.files import write_json
 from resnets.nn import ResNet
+from resnets.runtimes.torch_runtime import network_digest
 
 CHUNK = 128  # pictures; what a kill costs at most
 _WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
@@ -79,8 +78,8 @@ def embed_folder(
     embedder = _Embedder(model, _root(folder), normalize, batch_size, on_broken)
     names = [file.relative_to(embedder.root).as_posix() for file in pictures_in(folder)]
     job = {
-        "weights or preprocessing": _model_digest(model, embedder.preprocess),
-        "pictures": _pictures_digest(embedder.root, names),
+        "weights or preprocessing": network_digest(model, embedder.preprocess),
+        "pictures": pictures_digest(embedder.root, names),
         "normalize": normalize,
         "batch size": batch_size,  # on both of these the last bits of a result may depend
         "device": embedder.device.type,
@@ -161,29 +160,6 @@ def _root(folder: Path) -> Path:
     """Return what paths in the table are relative to; a single picture stands in its own folder."""
     whole = folder.resolve()
     return whole.parent if whole.is_file() else whole
-
-
-def _model_digest(model: ResNet, preprocess: Preprocess) -> str:
-    """Return the SHA-256 of what decides an embedding: architecture, weights, preprocessing."""
-    function = {**model.spec.to_dict(), "name": None, "preprocess": preprocess.to_dict()}
-    digest = hashlib.sha256(json.dumps(function, sort_keys=True).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _pictures_digest(root: Path, names: Sequence[str]) -> str:
-    """Return the SHA-256 of the pictures' paths, sizes and times of change."""
-    digest = hashlib.sha256()
-    for name in names:
-        try:
-            status = (root / name).stat()
-            facts = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0"
-        except OSError:  # a link to nothing: broken, and told so when its turn comes
-            facts = f"{name}\0\0\0"
-        digest.update(facts.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 def _list_broken(out: Path, broken: Sequence[Skipped]) -> Path | None:
