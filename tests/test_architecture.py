@@ -34,11 +34,12 @@ ROOMS = {
     "evaluation": {"errors", "data", "create", "device", "processes"},
     "variants": {"errors", "nn", "data", "create", "prediction", "weights"},
     "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
-    "prediction": {"errors", "nn", "data", "create"},
+    "runtimes": {"errors", "data", "nn", "create"},
+    "prediction": {"errors", "files", "nn", "data", "runtimes"},
     "training": {"errors", "files", "wording", "spec", "profiling", "nn", "data", "weights"}
     | {"evaluation", "processes", "cpu"},
     "features": {"errors", "files", "nn", "analysis", "data", "page"},
-    "embedding": {"errors", "files", "nn", "analysis", "data", "weights"},
+    "embedding": {"errors", "files", "nn", "analysis", "data", "weights", "runtimes"},
     "report": {"errors", "files", "wording", "papers", "page"},
     "experiment": {
         "errors",
@@ -71,6 +72,15 @@ WITHOUT_TORCH = (
     "transfer",
     "weights/catalog",
     "weights/fetch",
+    "data/images",
+    "data/preprocess",
+    "data/scan",
+    "prediction",
+    "runtimes/__init__",
+    "runtimes/passport",
+    "runtimes/runtime",
+    "runtimes/onnx_runtime",
+    "runtimes/openvino_runtime",
 )
 HEAVY = {"torch", "safetensors", "matplotlib", "sklearn", "pooch", "pydantic", "numpy", "PIL"}
 

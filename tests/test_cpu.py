@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from resnets import cpu
-from resnets.cpu import quota, settings, settle
+from resnets.cpu import keep_large_blocks, quota, settings, settle
 
 OWN = "0::/outer/inner\n"
 OWN_V1 = "4:cpu,cpuacct:/outer\n3:memory:/outer\n"
@@ -64,7 +64,7 @@ def test_no_control_groups(tmp_path):
 def test_threads_follow_the_quota(monkeypatch, cores, there, threads):
     monkeypatch.setattr(cpu, "quota", lambda: cores)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(there)))
-    environment = {"RESNETS_LARGE_BLOCKS": "0"}
+    environment: dict[str, str] = {}
     settle(environment)
     assert environment.get("OMP_NUM_THREADS") == threads
     assert environment["GOMP_SPINCOUNT"] == str(cpu.SPINS)
@@ -76,7 +76,7 @@ def test_threads_follow_the_quota(monkeypatch, cores, there, threads):
 )
 def test_what_the_user_has_set_stays(monkeypatch, own):
     monkeypatch.setattr(cpu, "quota", lambda: 0.5)
-    environment = {**own, "OMP_NUM_THREADS": "3", "RESNETS_LARGE_BLOCKS": "0"}
+    environment = {**own, "OMP_NUM_THREADS": "3"}
     before = dict(environment)
     settle(environment)
     assert environment == before
@@ -89,8 +89,8 @@ def test_settings_are_what_decides():
 
 FAULTS = """
 import resource
-from resnets.cpu import settle
-settle()
+from resnets.cpu import keep_large_blocks
+keep_large_blocks()
 import torch
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -113,15 +113,13 @@ def test_large_blocks_are_kept_but_where_the_user_says_otherwise():
     assert page_faults(MALLOC_TRIM_THRESHOLD_="100000") > 10_000
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own way")
 @pytest.mark.parametrize(
     ("environment", "kept"),
     [({}, True), ({"RESNETS_LARGE_BLOCKS": "0"}, False), ({"GLIBC_TUNABLES": "x"}, False)],
 )
-def test_large_blocks_have_an_off_switch(monkeypatch, environment, kept):
-    calls = []
-    monkeypatch.setattr(cpu, "_keep_large_blocks", lambda: calls.append(1))
-    settle(environment)
-    assert bool(calls) == kept
+def test_large_blocks_have_an_off_switch(environment, kept):
+    assert keep_large_blocks(environment) == kept
 
 
 def test_the_command_line_settles_it_before_torch_and_says_so(tmp_path):

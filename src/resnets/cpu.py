@@ -1,7 +1,7 @@
 """How a process shares the processor and its memory, settled before torch loads.
 
-The command line calls `settle` first of all. It changes nothing that the user's own environment
-says, and nothing in a program that only imports the package.
+The command line calls `settle` first of all, and a training `keep_large_blocks`. They change nothing
+that the user's own environment says, and nothing in a program that only imports the package.
 """
 
 import ctypes
@@ -24,11 +24,10 @@ _LARGEST = 32 << 20  # bytes; glibc takes larger blocks from the system directly
 
 
 def settle(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let waiting threads sleep soon, use the cores that are ours, and keep large blocks.
+    """Let waiting threads sleep soon, and use the cores that are ours.
 
     OpenMP reads its variables when torch loads it, so this must come first. Threads are limited to
-    the quota of a container (cgroup), which torch does not see. glibc would give the memory of
-    activations back after every step and take it again, zeroed, page by page.
+    the quota of a container (cgroup), which torch does not see.
     """
     if not any(name in environment for name in _WAITING):
         environment["GOMP_SPINCOUNT"] = str(SPINS)
@@ -37,9 +36,24 @@ def settle(environment: MutableMapping[str, str] = os.environ) -> None:
         threads = max(1, ceil(cores))
         if threads < len(os.sched_getaffinity(0)):
             environment["OMP_NUM_THREADS"] = str(threads)
+
+
+def keep_large_blocks(environment: MutableMapping[str, str] = os.environ) -> bool:
+    """Let glibc keep what is freed; return whether it does.
+
+    Otherwise it gives the memory of activations back after every step and takes it again, zeroed,
+    page by page. A process that takes no steps has only the cost, some tens of megabytes.
+    """
     wanted = environment.get(LARGE_BLOCKS, "1") != "0"
-    if wanted and not any(name in environment for name in _ALLOCATOR):
-        _keep_large_blocks()
+    if not wanted or any(name in environment for name in _ALLOCATOR):
+        return False
+    if not sys.platform.startswith("linux"):
+        return False
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "gnu_get_libc_version"):
+        return False
+    kept = library.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+    return bool(kept and library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
 
 
 def settings(environment: MutableMapping[str, str] = os.environ) -> dict[str, str]:
@@ -86,14 +100,3 @@ def _limit(folder: Path) -> Iterator[float]:
             yield int(quota) / int(period)
     except (OSError, ValueError):
         return
-
-
-def _keep_large_blocks() -> bool:
-    """Tell glibc to keep what is freed; return whether this is glibc."""
-    if not sys.platform.startswith("linux"):
-        return False
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
-        return False
-    kept = library.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
-    return bool(kept and library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))

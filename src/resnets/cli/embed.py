@@ -1,7 +1,5 @@
 """`resnets embed`: a folder of pictures as one table of embeddings."""
 
-import sys
-import time
 from pathlib import Path
 from typing import Annotated
 
@@ -16,11 +14,9 @@ from resnets.cli.options import (
     chosen_model,
     prepare,
 )
-from resnets.cli.output import print_json, say
-from resnets.errors import DataError, UsageError
+from resnets.cli.output import Progress, print_json, say
+from resnets.errors import UsageError
 from resnets.wording import plural
-
-SECONDS = 30.0  # between lines of progress where there is no terminal
 
 
 def embed(
@@ -63,7 +59,7 @@ def embed(
     prepare(network, preprocess)
     from resnets.device import choose_device
 
-    progress = _Progress()
+    progress = Progress()
     table = embed_folder(
         network.to(choose_device(device)),
         folder,
@@ -87,27 +83,3 @@ def embed(
         )
     if table.broken:
         raise typer.Exit(3)
-
-
-class _Progress:
-    """How far it is, on stderr: one line that changes at a terminal, a line at times elsewhere."""
-
-    def __init__(self) -> None:
-        self.terminal = sys.stderr.isatty()
-        self.last = time.monotonic()
-
-    def show(self, done: int, total: int) -> None:
-        line = f"{done:,} of {total:,} pictures"
-        if self.terminal:
-            print(f"\r{line}", end="", file=sys.stderr, flush=True)
-        elif time.monotonic() - self.last > SECONDS:
-            say(line)
-            self.last = time.monotonic()
-
-    def broken(self, error: DataError) -> None:
-        self.clear()
-        say(f"error: {error.message}\n hint: {error.hint}")
-
-    def clear(self) -> None:
-        if self.terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)

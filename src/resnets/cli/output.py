@@ -2,11 +2,16 @@
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+
+from resnets.errors import DataError
+
+SECONDS = 30.0  # between lines of progress where there is no terminal
 
 
 def print_json(value: Any) -> None:
@@ -34,3 +39,30 @@ def print_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 def say(line: str) -> None:
     """Print a line about what is going on."""
     print(line, file=sys.stderr)
+
+
+class Progress:
+    """How far it is, on stderr: one line that changes at a terminal, a line at times elsewhere."""
+
+    def __init__(self) -> None:
+        self.terminal = sys.stderr.isatty()
+        self.last = time.monotonic()
+
+    def show(self, done: int, total: int) -> None:
+        """Say how many pictures are done."""
+        line = f"{done:,} of {total:,} pictures"
+        if self.terminal:
+            print(f"\r{line}", end="", file=sys.stderr, flush=True)
+        elif time.monotonic() - self.last > SECONDS:
+            say(line)
+            self.last = time.monotonic()
+
+    def broken(self, error: DataError) -> None:
+        """Say that one could not be read."""
+        self.clear()
+        say(f"error: {error.message}\n hint: {error.hint}")
+
+    def clear(self) -> None:
+        """Leave the line to others."""
+        if self.terminal:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)

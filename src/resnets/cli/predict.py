@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnets.cli.embed import _Progress
 from resnets.cli.options import Json, Model, Preparation, prepare
-from resnets.cli.output import print_json, say
+from resnets.cli.output import Progress, print_json, say
 from resnets.errors import UsageError
 from resnets.wording import plural
 
@@ -74,7 +73,7 @@ def predict(
     if out is None:
         broken = _print(predict(answering, names, top=top, batch_size=batch_size), as_json)
     else:
-        progress = _Progress()
+        progress = Progress()
         table = predict_table(
             answering,
             names,

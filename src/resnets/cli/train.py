@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resnets import cpu
 from resnets.cli.options import Device, Json, Root
 from resnets.cli.output import print_json, print_table, say
 from resnets.errors import UsageError
@@ -80,6 +81,7 @@ def train(
         raise UsageError("--parallel-seeds is for several seeds", hint="add --seeds, such as 5")
     if not save_every > 0:
         raise UsageError(f"states cannot be {save_every:g} minutes apart", hint="give more than 0")
+    cpu.keep_large_blocks()
     from resnets.training.recipe import load_recipe
     from resnets.zoo import get_spec
 

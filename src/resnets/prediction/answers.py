@@ -1,0 +1,138 @@
+"""Labelled probabilities of pictures, decoded in threads while others are computed."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnets.data.images import printable
+from resnets.data.preprocess import preprocess_of
+from resnets.errors import DataError, NonFiniteError
+from resnets.runtimes import Runtime, open_runtime
+
+if TYPE_CHECKING:  # torch is imported where a model needs it
+    from resnets.nn import ResNet
+
+_WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one picture, most probable first; ``error`` if it is broken."""
+
+    path: str
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    error: DataError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able record of the prediction."""
+        if self.error is not None:
+            return {"path": printable(self.path), "error": self.error.message}
+        pairs = zip(self.classes, self.probabilities, strict=True)
+        return {
+            "path": printable(self.path),
+            "predictions": [{"class": name, "probability": round(p, 6)} for name, p in pairs],
+        }
+
+
+def predict(
+    model: "ResNet | Runtime | str | Path",
+    images: str | Path | Iterable[str | Path],
+    *,
+    top: int = 3,
+    batch_size: int = 1,
+) -> Iterator[Prediction]:
+    """Yield a Prediction for each picture's file, in order; a broken one yields its error.
+
+    ``model`` is a network with its preprocessing, a run folder, weights file or exported file that
+    holds one, or what `resnets.runtimes.open_runtime` returns; without torch for an exported file.
+    In memory are three batches at most: the next two are decoded while one is computed. Raises
+    CheckpointError when there is no model or no preprocessing, and NonFiniteError for answers that
+    are NaN or infinite.
+    """
+    images = [images] if isinstance(images, str | Path) else images
+    runtime = resolved(model, len(images) if isinstance(images, Sized) else None)
+    for batch in batches(runtime, images, top, batch_size):
+        yield from batch
+
+
+def resolved(model: "ResNet | Runtime | str | Path", pictures: int | None) -> Runtime:
+    """Return what computes a model that will see so many pictures (None: nobody knows).
+
+    Raises CheckpointError where nothing says how they are prepared.
+    """
+    if isinstance(model, str | Path):
+        model = open_runtime(model, pictures=pictures)
+    elif not isinstance(model, Runtime):
+        from resnets.runtimes.torch_runtime import Network
+
+        model = Network(model)
+    if model.input != "pictures":
+        preprocess_of(model)
+    return model
+
+
+def batches(
+    runtime: Runtime, images: Iterable[str | Path], top: int, batch_size: int
+) -> Iterator[list[Prediction]]:
+    """Yield the predictions of each ``batch_size`` pictures, in order."""
+    if runtime.input == "pictures":
+        batch_size = 1  # each has a size of its own
+
+    def read(path: str | Path) -> tuple[str, NDArray[Any] | DataError]:
+        try:
+            if "://" in str(path):
+                raise DataError(f"{path}: addresses are not fetched", hint="give a file")
+            return str(path), runtime.prepare(path)
+        except DataError as error:
+            return str(path), error
+
+    coming = iter(images)
+    pool = ThreadPoolExecutor(_WORKERS)
+    reading: deque[Future[tuple[str, NDArray[Any] | DataError]]] = deque()
+    try:
+        reading.extend(pool.submit(read, path) for path in islice(coming, 2 * batch_size))
+        while reading:
+            batch = [reading.popleft().result() for _ in range(min(batch_size, len(reading)))]
+            reading.extend(pool.submit(read, path) for path in islice(coming, batch_size))
+            yield _predictions(runtime, batch, top)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _predictions(
+    runtime: Runtime, batch: list[tuple[str, NDArray[Any] | DataError]], top: int
+) -> list[Prediction]:
+    good = [answer for _, answer in batch if not isinstance(answer, DataError)]
+    rows: Iterator[NDArray[np.float64]] = iter(())
+    if good:
+        rows = iter(_probabilities(runtime.logits(np.concatenate(good))))
+    labels = runtime.labels
+    found = []
+    for path, answer in batch:
+        if isinstance(answer, DataError):
+            found.append(Prediction(path, error=answer))
+            continue
+        row = next(rows)
+        best = np.argsort(-row, kind="stable")[:top]
+        found.append(Prediction(path, tuple(labels[i] for i in best), tuple(row[best].tolist())))
+    return found
+
+
+def _probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return the softmax (N, classes) of logits, in double precision."""
+    if not np.isfinite(logits).all():
+        raise NonFiniteError(
+            "an answer is NaN or infinite", hint="the model's weights have diverged"
+        )
+    values: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
+    values /= values.sum(1, keepdims=True)
+    return values

@@ -1,0 +1,66 @@
+"""OpenVINO: its own .xml with .bin, and exported .onnx files, computed on the CPU."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnets.errors import CheckpointError, ResourceError
+from resnets.runtimes.passport import KEY, read_passport
+from resnets.runtimes.runtime import Exported, first_line
+
+
+class OpenVino(Exported):
+    """A compiled model of OpenVINO."""
+
+    name = "openvino"
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        """Open a file; raises ResourceError without the package, CheckpointError for a bad file."""
+        try:
+            import openvino
+        except ImportError:
+            raise ResourceError(
+                f"{path}: needs the package openvino", hint='pip install "resnets[openvino]"'
+            ) from None
+        _check_kind(path)
+        # Where a processor has bfloat16 it would be taken, whose error is 65,000 times as large.
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+        core = openvino.Core()
+        try:
+            model = core.read_model(path)
+            # In a model read from .onnx stands there what its metadata says.
+            places = [place for place in ([KEY], ["framework", KEY]) if model.has_rt_info(place)]
+            text = model.get_rt_info(places[0]).astype(str) if places else None
+        except Exception as error:
+            raise _damaged(path, error) from None
+        passport = read_passport(path, text)
+        try:
+            self._request = core.compile_model(model, "CPU", options).create_infer_request()
+        except Exception as error:
+            raise _damaged(path, error) from None
+        super().__init__(path, passport, openvino.__version__)
+
+    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        return np.asarray(self._request.infer([images], share_inputs=True)[0])
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what OpenVINO would try with the reader of each framework, in many lines."""
+    if path.suffix.lower() != ".xml":
+        return
+    with path.open("rb") as file:
+        if b"<net" not in file.read(1000):
+            raise CheckpointError(f"{path}: is no OpenVINO model")
+    if not (weights := path.with_suffix(".bin")).exists():
+        raise CheckpointError(f"{path}: its weights are missing: {weights}", hint="copy them too")
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: is damaged or no model for OpenVINO: {first_line(error)}",
+        hint="export it again, or copy it again from where it came from",
+    )

@@ -1,0 +1,88 @@
+"""Exported files for tests: networks as ONNX, OpenVINO and torch programs, with a passport."""
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from resnets.nn import ResNet
+
+
+class Normalised(nn.Module):
+    """A network that normalises pixels itself."""
+
+    def __init__(self, network: ResNet) -> None:
+        super().__init__()
+        self.network = network
+        for name, constant in zip(("mean", "scale"), network.preprocess._tensors, strict=True):
+            self.register_buffer(name, constant.clone())
+
+    def forward(self, images):
+        return self.network((images.float() - self.mean) * self.scale)
+
+
+class Averaged(Normalised):
+    """A network for pictures of any size, of which it sees the mean colour."""
+
+    def forward(self, images):
+        colour = images.float().mean((1, 2))[:, :, None, None]
+        return super().forward(colour.expand(-1, -1, self.network.preprocess.size, 8))
+
+
+FORMS = {"normalized": lambda network: network, "pixels": Normalised, "pictures": Averaged}
+
+
+def passport(network: ResNet, **export) -> dict:
+    """What an export of a network says about itself."""
+    side = network.preprocess.size
+    usual = {"input": "normalized", "precision": "float32", "batch": "dynamic"}
+    return {
+        "schema_version": 1,
+        "spec": network.spec.to_dict(),
+        "preprocess": network.preprocess.to_dict(),
+        "classes": list(network.classes or ()),
+        "made": {},
+        "export": {**usual, "size": [side, side], "folded": False, **export},
+    }
+
+
+def export(network: ResNet, path: Path, text: str | None = None, **form) -> Path:
+    """Write a network as .onnx, .xml or .pt2 by torch's own exporter; return the path.
+
+    ``form`` are members of the passport's ``export``; ``text`` stands for another passport.
+    """
+    form = {"input": "normalized", "batch": "dynamic"} | form
+    text = json.dumps(passport(network, **form)) if text is None else text
+    side, count = network.preprocess.size, 2 if form["batch"] == "dynamic" else form["batch"]
+    shape = (count, side + 1, side, 3) if form["input"] == "pictures" else (count, 3, side, side)
+    images = torch.zeros(
+        shape, dtype=torch.float32 if form["input"] == "normalized" else torch.uint8
+    )
+    dynamic = {0: torch.export.Dim.DYNAMIC} if form["batch"] == "dynamic" else {}
+    if form["input"] == "pictures":
+        dynamic |= {1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
+    module = FORMS[form["input"]](network).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter's own
+        program = torch.export.export(module, (images,), dynamic_shapes=(dynamic,))
+        if path.suffix == ".pt2":
+            torch.export.save(program, path, extra_files={"resnets": text})
+            return path
+        names = {"input_names": ["images"], "output_names": ["logits"]}
+        model = torch.onnx.export(program, **names, dynamo=True, verbose=False).model_proto
+    model.metadata_props.add(key="resnets", value=text)
+    onnx = path.with_suffix(".onnx")
+    onnx.write_bytes(model.SerializeToString())
+    return onnx if path.suffix == ".onnx" else convert(onnx, path, text)
+
+
+def convert(onnx: Path, path: Path, text: str) -> Path:
+    """Write an .onnx file as .xml and .bin, with a passport; return the path."""
+    import openvino
+
+    model = openvino.convert_model(onnx)
+    model.set_rt_info(text, ["resnets"])
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return path

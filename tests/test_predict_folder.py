@@ -1,0 +1,530 @@
+"""Tables of predictions: what is in them, and what a stop or a broken picture does to them."""
+
+import csv
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import coloured, scramble
+from exported import export
+from resnets import create_model, predict
+from resnets.data.preprocess import identity
+from resnets.errors import (
+    CheckpointError,
+    DataError,
+    NonFiniteError,
+    ResourceError,
+    UsageError,
+)
+from resnets.prediction import Predicted, pictures, predict_table
+from resnets.runtimes import Runtime, open_runtime
+
+SUFFIXES = [".csv", ".jsonl", ".parquet"]
+
+
+@pytest.fixture(scope="module")
+def onnx(tmp_path_factory):
+    torch.manual_seed(0)
+    network = scramble(create_model("resnet8", image_size=16)).eval()
+    network.classes = tuple(f"class {i}, or so" for i in range(10))
+    return export(network, tmp_path_factory.mktemp("onnx") / "model.onnx")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Twenty pictures in sub-folders, and two that are broken."""
+    for number in range(20):
+        folder = tmp_path / "photos" / ("b" if number % 2 else "a")
+        folder.mkdir(parents=True, exist_ok=True)
+        coloured(number % 3, number, side=20).save(folder / f"é {number:02d}.png")
+    (tmp_path / "photos" / "a" / "text.jpg").write_text("hello")
+    (tmp_path / "photos" / "b" / "link.png").symlink_to("nowhere.png")
+    return tmp_path / "photos"
+
+
+def read(out):
+    """The table as records."""
+    if out.suffix == ".jsonl":
+        return [json.loads(line) for line in out.read_text().splitlines()]
+    if out.suffix == ".csv":
+        with out.open(newline="", encoding="utf-8") as file:
+            rows = [{k: v or None for k, v in row.items()} for row in csv.DictReader(file)]
+    else:
+        rows = pytest.importorskip("pyarrow.parquet").read_table(out).to_pylist()
+    records = []
+    for row in rows:
+        if row["error"] is not None:
+            records.append({"path": row["path"], "error": row["error"]})
+            assert list(row.values()).count(None) == len(row) - 2
+            continue
+        ranks = range(1, (len(row) - 2) // 2 + 1)
+        pairs = [
+            {"class": row[f"class_{i}"], "probability": float(row[f"probability_{i}"])}
+            for i in ranks
+        ]
+        records.append({"path": row["path"], "predictions": pairs})
+    return records
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(("batch_size", "top"), [(1, 1), (3, 4), (64, 99)])
+def test_a_table_is_what_predict_says(onnx, photos, tmp_path, suffix, batch_size, top):
+    out, told, met = tmp_path / "new" / f"table{suffix}", [], []
+    table = predict_table(
+        onnx,
+        photos,
+        out,
+        top=top,
+        batch_size=batch_size,
+        on_progress=lambda *numbers: told.append(numbers),
+        on_broken=lambda error: met.append(error.message),
+    )
+    assert table == Predicted(out, pictures=22, broken=2, resumed=0)
+    assert os.listdir(out.parent) == [out.name]
+    assert told == [(min(n, 22), 22) for n in range(batch_size, 22 + batch_size, batch_size)]
+    names = [str(path) for path in sorted(photos.rglob("*.*"))]
+    expected = [p.to_dict() for p in predict(onnx, names, top=top, batch_size=batch_size)]
+    assert [record["path"] for record in expected] == names
+    assert read(out) == expected
+    assert [record["error"] for record in expected if "error" in record] == met
+    assert met == [
+        f"{photos}/a/text.jpg: is text, not a picture",
+        f"{photos}/b/link.png: cannot be read: No such file or directory",
+    ]
+    for record in expected:
+        if "error" not in record:
+            assert len(record["predictions"]) == min(top, 10)
+
+
+def test_batches_change_the_last_bits_at_most(onnx, photos):
+    one, many = (
+        [p.probabilities for p in predict(onnx, pictures([photos]), batch_size=n) if not p.error]
+        for n in (1, 7)
+    )
+    np.testing.assert_allclose(one, many, atol=1e-6)
+
+
+def test_what_pictures_are_meant(photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert pictures(["photos/b", "x.png", "https://x.org/a.png"]) == [
+        "photos/b/link.png",
+        *(f"photos/b/é {number:02d}.png" for number in range(1, 20, 2)),
+        "x.png",
+        "https://x.org/a.png",
+    ]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="no pictures"):
+        pictures(["empty"])
+
+
+def test_strange_names(onnx, photos, tmp_path):
+    shutil.rmtree(photos / "a")
+    path = photos / "b" / "é 01.png"
+    os.rename(path, os.fsencode(photos / "b" / 'new\nline, "so" ') + b"\xff.png")
+    for suffix in SUFFIXES[:2]:
+        predict_table(onnx, photos / "b", tmp_path / f"t{suffix}")
+        paths = [record["path"] for record in read(tmp_path / f"t{suffix}")]
+        assert f'{photos}/b/new\\nline, "so" \\udcff.png' in paths
+
+
+KILLED = """
+import os, signal, sys
+import resnets.prediction.folder as folder, resnets.files as files
+from resnets.prediction.journal import Journal
+from resnets.prediction import predict_table
+from resnets.runtimes.onnx_runtime import OnnxRuntime
+model, pictures, out, place, count = sys.argv[1:]
+left = int(count)
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+def killing(function, before=True):
+    def run(*words, **options):
+        global left
+        left -= 1
+        if left == 0 and before:
+            die()
+        answer = function(*words, **options)
+        if left == 0:
+            die()
+        return answer
+    return run
+def torn(self, records):
+    global left
+    left -= 1
+    if left == 0:
+        self._file.write(b'{"path": "photos/a", "predict')
+        self._file.flush()
+        die()
+    return add(self, records)
+add = Journal.add
+if place == "decoding":
+    OnnxRuntime.prepare = killing(OnnxRuntime.prepare)
+elif place == "computing":
+    OnnxRuntime.logits = killing(OnnxRuntime.logits)
+elif place == "adding":
+    Journal.add = torn
+elif place == "added":
+    Journal.add = killing(Journal.add, before=False)
+elif place == "writing":
+    files._Summed.write = killing(files._Summed.write)
+elif place == "renamed":
+    folder.write_table = killing(folder.write_table, before=False)
+print(predict_table(model, pictures, out, batch_size=4).resumed)
+"""
+
+
+@pytest.fixture
+def interrupted(onnx, photos, tmp_path):
+    """Run in a process of its own, killed when something happens for the nth time."""
+
+    def run(out, place="", count=0):
+        words = [sys.executable, "-c", KILLED, onnx, photos, out, place, count]
+        return subprocess.run([*map(str, words)], capture_output=True, text=True)
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("suffix", "place", "count", "resumed"),
+    [
+        (".csv", "decoding", 1, None),
+        (".jsonl", "decoding", 15, None),  # threads read ahead of what is done
+        (".csv", "computing", 3, 8),
+        (".parquet", "adding", 1, 0),  # the line that says which job
+        (".csv", "adding", 4, 8),
+        (".jsonl", "added", 7, 22),
+        (".csv", "writing", 1, 22),
+        (".parquet", "writing", 2, 22),
+        (".jsonl", "renamed", 1, 22),
+    ],
+)
+def test_a_killed_process_goes_on_to_the_same_bytes(
+    interrupted, onnx, photos, tmp_path, suffix, place, count, resumed
+):
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
+    predict_table(onnx, photos, whole, batch_size=4)
+    run = interrupted(out, place, count)
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    assert out.exists() == (place == "renamed")
+    run = interrupted(out)
+    assert run.returncode == 0, run.stderr
+    assert resumed is None or int(run.stdout) == resumed
+    assert out.read_bytes() == whole.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", out.name, whole.name}
+
+
+@pytest.fixture
+def begun(onnx, photos, tmp_path):
+    """A table that was stopped after eight of its pictures."""
+
+    class Stop(Exception):
+        pass
+
+    def stop(done, total):
+        if done == 8:
+            raise Stop
+
+    with pytest.raises(Stop):
+        predict_table(onnx, photos, tmp_path / "out.csv", batch_size=4, on_progress=stop)
+    assert (tmp_path / ".out.csv.partial").exists()
+    return tmp_path / "out.csv"
+
+
+def test_remains_are_used_up_to_the_last_whole_batch(onnx, photos, begun):
+    whole = begun.with_name("whole.csv")
+    predict_table(onnx, photos, whole, batch_size=4)
+    partial = begun.with_name(".out.csv.partial")
+    lines = partial.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 9
+    damages = [
+        (lines[:7], 4),
+        ([*lines, b"\0" * 4096], 8),
+        ([*lines, lines[1]], 8),  # of another picture
+        ([*lines, b"[]\n"], 8),
+        ([*lines[:3], b'{"path": 1}\n', *lines[4:]], 0),
+        ([*lines[:-1], lines[-1][:-1]], 4),
+        ([b"{\n", *lines[1:]], 0),
+        ([b"\n"], 0),
+        ([], 0),
+    ]
+    for number, (content, resumed) in enumerate(damages):
+        partial.write_bytes(b"".join(content))
+        table = predict_table(onnx, photos, begun, batch_size=4)
+        assert table.resumed == resumed, number
+        assert begun.read_bytes() == whole.read_bytes()
+        assert not partial.exists()
+
+
+def another_picture(photos):
+    coloured(0, 99).save(photos / "a" / "new.png")
+
+
+def one_less(photos):
+    (photos / "b" / "é 19.png").unlink()
+
+
+def another_content(photos):
+    path = photos / "a" / "é 00.png"
+    os.utime(path, ns=(time.time_ns(), time.time_ns() + 10**9))
+
+
+@pytest.mark.parametrize("change", [another_picture, one_less, another_content])
+def test_other_pictures_are_noticed(onnx, photos, begun, change):
+    change(photos)
+    with pytest.raises(UsageError, match="was begun with other pictures") as caught:
+        predict_table(onnx, photos, begun, batch_size=4)
+    assert "--overwrite" in caught.value.hint
+    fresh = begun.with_name("fresh.csv")
+    predict_table(onnx, photos, fresh, batch_size=4)
+    assert predict_table(onnx, photos, begun, batch_size=4, overwrite=True).resumed == 0
+    assert begun.read_bytes() == fresh.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"top": 2}, "number of classes"),
+        ({"batch_size": 8}, "batch size"),
+        ({"top": 1, "batch_size": 2}, "number of classes and batch size"),
+    ],
+)
+def test_other_options_are_noticed(onnx, photos, begun, options, what):
+    with pytest.raises(UsageError, match=rf"(?m)with other {what}$") as caught:
+        predict_table(onnx, photos, begun, **{"batch_size": 4} | options)
+    assert caught.value.message.startswith(str(begun.with_name(".out.csv.partial")))
+
+
+def test_another_model_or_runtime_is_noticed(onnx, photos, begun, tmp_path):
+    runtime = open_runtime(onnx, "openvino")
+    with pytest.raises(UsageError, match=r"(?m)with other runtime$"):
+        predict_table(runtime, photos, begun, batch_size=4)
+    again = b"\x08\x0a"  # a field that is there already
+    (tmp_path / "other.onnx").write_bytes(onnx.read_bytes() + again)
+    with pytest.raises(UsageError, match=r"(?m)with other model$"):
+        predict_table(tmp_path / "other.onnx", photos, begun, batch_size=4)
+    assert predict_table(onnx, photos, begun, batch_size=4, overwrite=True).resumed == 8
+
+
+def test_a_changed_network_is_noticed(photos, tmp_path):
+    torch.manual_seed(0)
+    network = create_model("resnet8", image_size=16)
+
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_table(network, photos, tmp_path / "out.csv", on_progress=stop)
+    assert predict_table(network, photos, tmp_path / "out.csv").resumed == 8
+    with pytest.raises(KeyboardInterrupt):
+        predict_table(network, photos, tmp_path / "out.csv", on_progress=stop)
+    with torch.no_grad():
+        network.fc.bias[0] += 1e-3
+    with pytest.raises(UsageError, match=r"(?m)with other model$"):
+        predict_table(network, photos, tmp_path / "out.csv")
+    network.classes = tuple("abcdefghij")
+    with pytest.raises(UsageError, match=r"(?m)with other model$"):
+        predict_table(network, photos, tmp_path / "out.csv")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+def test_two_processes_do_not_write_one_table(onnx, photos, begun):
+    import fcntl
+
+    with begun.with_name(".out.csv.partial").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ResourceError, match="another process is writing it"):
+            predict_table(onnx, photos, begun, batch_size=4)
+    assert predict_table(onnx, photos, begun, batch_size=4).resumed == 8
+
+
+def test_a_full_disk(onnx, photos, begun, monkeypatch):
+    from resnets.prediction.journal import Journal
+
+    class Full:
+        def __init__(self, file):
+            self.file = file
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+    made = Journal.__init__
+    monkeypatch.setattr(Journal, "__init__", lambda self, path, file: made(self, path, Full(file)))
+    with pytest.raises(ResourceError, match=r"partial: cannot be written: No space left") as caught:
+        predict_table(onnx, photos, begun, batch_size=4)
+    assert "what is done is kept" in caught.value.hint
+    monkeypatch.undo()
+    assert predict_table(onnx, photos, begun, batch_size=4).resumed == 8
+
+
+def test_what_cannot_be_written(onnx, photos, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"ends in \.csv, \.jsonl or \.parquet"):
+        predict_table(onnx, photos, tmp_path / "t.xlsx")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(ResourceError, match="is no ordinary file"):
+        predict_table(onnx, photos, tmp_path / "folder.csv")
+    with pytest.raises(ResourceError, match="cannot be written"):
+        predict_table(onnx, photos, photos / "a" / "text.jpg" / "t.csv")
+    monkeypatch.setattr("resnets.prediction.table.find_spec", lambda name: None)
+    with pytest.raises(ResourceError) as caught:
+        predict_table(onnx, photos, tmp_path / "t.parquet")
+    assert 'pip install "resnets[parquet]"' in caught.value.hint
+    network = create_model("resnet8")
+    network.preprocess = None
+    with pytest.raises(CheckpointError, match="how pictures must be prepared"):
+        predict_table(network, photos, tmp_path / "t.csv")
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "folder.csv"}
+
+
+class Watched(Runtime):
+    """Counts the pictures that are prepared and not yet computed."""
+
+    name, version, input = "torch", "0", "normalized"
+    classes, preprocess, spec = ("a", "b"), identity(3, 4), {"num_classes": 2}
+
+    def __init__(self):
+        self.lock, self.waiting, self.most, self.seen = threading.Lock(), 0, 0, []
+        self.seconds = lambda number: 0.0
+        self.while_computing = lambda: None
+
+    def prepare(self, picture):
+        number = int(picture)
+        time.sleep(self.seconds(number))
+        with self.lock:
+            self.waiting += 1
+            self.most = max(self.most, self.waiting)
+            self.seen.append(number)
+        return np.full((1, 1), number, np.float32)
+
+    def logits(self, images):
+        self.while_computing()
+        with self.lock:
+            self.waiting -= len(images)
+        return np.concatenate([images, -images], 1) / 100
+
+    def digest(self):
+        return ""
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_few_pictures_wait_however_many_there_are(batch_size):
+    runtime = Watched()
+    runtime.while_computing = lambda: time.sleep(0.001)
+    coming = (str(number) for number in range(200))
+    found = list(predict(runtime, coming, batch_size=batch_size, top=1))
+    assert len(found) == 200
+    assert runtime.most <= 3 * batch_size
+
+
+def test_answers_come_in_order_whatever_takes_long():
+    runtime = Watched()
+    runtime.seconds = lambda number: 0.003 * (-number % 4)
+    found = list(predict(runtime, [str(number) for number in range(40)], batch_size=4))
+    assert [p.path for p in found] == [str(number) for number in range(40)]
+    for number, prediction in enumerate(found):
+        first = 1 / (1 + np.exp(-2 * number / 100))
+        answer = dict(zip(prediction.classes, prediction.probabilities, strict=True))
+        assert answer["a"] == pytest.approx(first)
+
+
+def test_the_next_pictures_are_decoded_while_some_are_computed():
+    runtime = Watched()
+
+    def wait_for_the_next():
+        until = time.monotonic() + 10
+        while len(runtime.seen) < min(30, runtime.computed + 20):
+            assert time.monotonic() < until, "nothing is decoded meanwhile"
+            time.sleep(0.001)
+        runtime.computed += 10
+
+    runtime.computed = 0
+    runtime.while_computing = wait_for_the_next
+    assert len(list(predict(runtime, [str(n) for n in range(30)], batch_size=10))) == 30
+
+
+def test_a_reader_that_stops_stops_the_work():
+    runtime = Watched()
+    answers = predict(runtime, (str(number) for number in range(1000)), batch_size=2)
+    assert next(answers).path == "0"
+    answers.close()
+    seen = len(runtime.seen)
+    time.sleep(0.02)
+    assert len(runtime.seen) == seen <= 6
+
+
+def test_answers_that_are_nan(photos, tmp_path):
+    network = create_model("resnet8", image_size=16)
+    torch.nn.init.constant_(network.conv1.weight, float("nan"))
+    with pytest.raises(NonFiniteError):
+        next(predict(network, photos / "a" / "é 00.png"))
+    with pytest.raises(NonFiniteError):
+        predict_table(network, photos, tmp_path / "t.csv")
+    assert os.listdir(tmp_path) == ["photos"]  # nothing was done: there is nothing to go on with
+
+
+def test_the_command(onnx, photos, tmp_path, resnets):
+    out = tmp_path / "t.csv"
+    os.rename(photos / "a" / "é 02.png", os.fsencode(photos / "a" / "é 02 ") + b"\xff.png")
+    code, said, err = resnets("predict", onnx, photos, "--out", out)
+    assert code == 3
+    assert said == f"{out}   22 pictures, 2 of them broken\n"
+    assert "text.jpg: is text, not a picture" in err
+    code, listed, err = resnets("predict", onnx, photos, "--json")
+    assert code == 3
+    assert json.loads(listed) == read(out)
+    code, lines, err = resnets("predict", onnx, photos, "--top", 1)
+    assert code == 3
+    assert len(lines.splitlines()) == 20
+    assert "a/é 02 \\udcff.png" in lines
+    (photos / "a" / "text.jpg").unlink()
+    (photos / "b" / "link.png").unlink()
+    code, said, _ = resnets("predict", onnx, photos, "--out", out, "--json", "--batch-size", 64)
+    assert code == 0
+    assert json.loads(said) == {"path": str(out), "pictures": 20, "broken": 0, "resumed": 0}
+
+
+def test_the_command_goes_on(onnx, photos, begun, resnets):
+    words = ["predict", onnx, photos, "--out", begun, "--batch-size", 4]
+    code, _, err = resnets(*words, "--top", 1)
+    assert code == 2
+    assert "was begun with other number of classes" in err
+    code, _, err = resnets(*words, "--runtime", "openvino")
+    assert code == 2
+    code, _, err = resnets(*words)
+    assert code == 3
+    assert "8 pictures had been done before a stop" in err
+    assert resnets(*words, "--top", 1, "--overwrite")[0] == 3
+
+
+def test_a_folder_alone_is_for_what_comes_along(photos, resnets, tmp_path):
+    code, out, err = resnets("predict", photos, "--top", 1)
+    assert code == 3
+    assert len(out.splitlines()) == 20
+    assert "resnet20 for cifar10, which comes with the package" in err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    code, _, err = resnets("predict", tmp_path / "run")
+    assert code == 2
+    assert "there is no picture to look at" in err
+
+
+def test_what_an_exported_file_says_itself(onnx, photos, resnets):
+    for option in ("--model", "resnet20"), ("--preprocess", "imagenet"):
+        code, _, err = resnets("predict", onnx, photos, *option)
+        assert code == 2
+        assert "says itself what it holds" in err
+    assert resnets("predict", onnx, photos, "--runtime", "torch")[0] == 2
