@@ -20,6 +20,7 @@ from typing import Any
 import torch
 
 from resnets import Backbone, create_backbone
+from resnets.processes import ALONE
 from resnets.training.environment import environment
 
 CHOICES: dict[str, dict[str, Any]] = {
@@ -111,7 +112,7 @@ def main() -> None:
         for choice in reversed(CHOICES) if number % 2 else CHOICES:
             times[choice].append(steps[choice].run())
 
-    print(environment(torch.device("cpu")))
+    print(environment(torch.device("cpu"), ALONE, "float32"))
     print(f"{options.model}, batch {options.batch}, {options.side} x {options.side}")
     first = times["nothing"]
     for choice in CHOICES:

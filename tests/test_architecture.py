@@ -21,6 +21,7 @@ ROOMS = {
     "provenance": {"spec"},
     "nn": {"errors", "spec"},
     "profiling": {"spec", "zoo", "nn"},
+    "memory": {"errors", "spec", "zoo", "nn", "training"},
     "analysis": {"nn"},
     "drawing": {"errors", "spec", "zoo", "nn", "profiling"},
     "page": {"wording"},

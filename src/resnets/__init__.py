@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from resnets.create import create_model as create_model
     from resnets.create import open_model as open_model
     from resnets.errors import ResnetsError as ResnetsError
+    from resnets.exporting.export import export as export
     from resnets.hub import HubResNet as HubResNet
+    from resnets.memory import peak_memory as peak_memory
     from resnets.nn import Backbone as Backbone
     from resnets.nn import ResNet as ResNet
     from resnets.prediction import predict as predict
@@ -36,10 +38,12 @@ _HOME = {
     "audit": "auditing",
     "create_backbone": "backbones",
     "create_model": "create",
+    "export": "exporting.export",
     "get_spec": "zoo",
     "list_models": "zoo",
     "load_weights": "weights.load",
     "open_model": "create",
+    "peak_memory": "memory",
     "predict": "prediction",
     "profile": "profiling",
     "save_weights": "weights.save",

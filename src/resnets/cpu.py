@@ -1,6 +1,6 @@
 """How a process shares the processor and its memory, settled before torch loads.
 
-The command line calls `settle` first of all, and a training `keep_large_blocks`. They change nothing
+The command line calls `settle` first, and a training `keep_large_blocks`. They change nothing
 that the user's own environment says, and nothing in a program that only imports the package.
 """
 

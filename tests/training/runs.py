@@ -14,8 +14,8 @@ from safetensors import safe_open
 
 from conftest import tiny_dataset
 from resnets import experiment, files
-from resnets.runs import train
 from resnets.files import write_text
+from resnets.runs import train
 from resnets.spec import Spec
 from resnets.training import loop, schedule
 from resnets.training.folder import RunFolder

@@ -6,9 +6,6 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from resnets.errors import DataError
 
 SECONDS = 30.0  # between lines of progress where there is no terminal
@@ -21,6 +18,9 @@ def print_json(value: Any) -> None:
 
 def print_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print aligned columns, numbers to the right; lines are never cut in a pipe."""
+    from rich.console import Console  # a fifth of what --help would take
+    from rich.table import Table
+
     rows = list(rows)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column, name in enumerate(heading):
