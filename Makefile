@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 REFERENCE := .venv-reference
 
 .PHONY: demo test test-all torchrun zoo reference check lint types format table catalog cifar reproduce \
-	gpu-table bench-gpu clean
+	gpu-table bench-training bench-inference bench-gpu clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -74,8 +74,22 @@ reproduce: $(INSTALLED)  ## the results that two CPU cores can repeat, hours; go
 gpu-table:  ## He et al. 2015, Table 6, and Keras's rows on a CUDA GPU, nine minutes at a time
 	PYTHONPATH=src $(PYTHON) results/reproduce.py gpu --minutes 9 --device cuda
 
+PEERS := .venv-peers
+$(PEERS)/installed: benchmarks/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/pip install --quiet -r benchmarks/peers/requirements.txt
+	touch $@
+
+DATA ?= .data
+bench-training: $(INSTALLED) $(REFERENCE)/installed $(PEERS)/installed  ## whole epochs beside the loops of others
+	$(BIN)/python benchmarks/training_epoch.py --root $(DATA)
+
+bench-inference: $(INSTALLED) $(REFERENCE)/installed  ## answers a second, first answers, memory
+	$(BIN)/python benchmarks/inference.py --files runs/exports
+	$(BIN)/python benchmarks/prediction.py --files runs/exports
+
 bench-gpu:  ## epochs a second on a CUDA GPU beside an eager loop with a loader, ten minutes
 	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py --device cuda
 
 clean:
-	rm -rf $(VENV) $(REFERENCE) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCE) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis

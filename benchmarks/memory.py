@@ -24,7 +24,6 @@ import torch
 from resnets import get_spec
 from resnets.memory import peak_memory
 from resnets.nn import ResNet
-from resnets.nn.recomputation import RecomputedStage
 from resnets.processes import ALONE
 from resnets.training.environment import environment
 from resnets.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
@@ -61,9 +60,7 @@ class Step:
         )
         self.network = ResNet(spec)
         if checkpointing:
-            for name in self.network.stage_names:
-                blocks = self.network.get_submodule(name).children()
-                self.network.add_module(name, RecomputedStage(*blocks))
+            self.network.recompute_stages()
         self.network.to(memory_format=torch.channels_last)
         self.optimizer = build_optimizer(self.network, self.recipe.optimizer)
         images = torch.randn(batch, spec.in_channels, side, side)

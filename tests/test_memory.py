@@ -17,7 +17,6 @@ from torch.profiler import profile
 from resnets.errors import UsageError
 from resnets.memory import peak_memory
 from resnets.nn import ResNet
-from resnets.nn.recomputation import RecomputedStage
 from resnets.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 from resnets.training.step import build_optimizer, training_step
 from resnets.zoo import get_spec
@@ -67,9 +66,7 @@ class Step:
         )
         self.network = ResNet(spec)
         if checkpointing:
-            for name in self.network.stage_names:
-                blocks = self.network.get_submodule(name).children()
-                self.network.add_module(name, RecomputedStage(*blocks))
+            self.network.recompute_stages()
         self.network.to(memory_format=torch.channels_last)
         self.images = pictures(spec, batch_size)
         self.labels = torch.zeros(batch_size, dtype=torch.int64)

@@ -68,6 +68,7 @@ class Machine:
     compile: bool = False
     save_minutes: float = 10
     capture: bool = True  # record the step, where that is possible
+    checkpointing: bool = False  # keep little for the way back
     stop: StopRequest | None = None  # of all the runs that share it
 
 
@@ -216,6 +217,8 @@ class Experiment:
             torch.manual_seed(recipe.seed)
             model = create_model(self.spec)
         model.preprocess, model.classes = self.preprocess, self.dataset.classes
+        if self.machine.checkpointing:
+            model.recompute_stages()
         if self.processes.count > 1 and recipe.sync_batch_norm:
             synchronize(model)
         model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -301,7 +304,8 @@ class Experiment:
     def _fit(self, state: RunState, stop: StopRequest) -> Iterator[None]:
         """Train to the end of the recipe, and leave the weights that are kept in the model."""
         network, machine = self.network(state.model), self.machine
-        records = machine.capture and captured_step(
+        # A graph cannot be recorded while the blocks' random numbers are looked at.
+        records = (machine.capture and not machine.checkpointing) and captured_step(
             network, state.optimizer, self.recipe, self.spec, self.processes
         )
         loop = Loop(

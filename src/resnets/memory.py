@@ -14,7 +14,6 @@ from torch.utils._pytree import tree_leaves
 
 from resnets.errors import UsageError
 from resnets.nn import ResNet
-from resnets.nn.recomputation import RecomputedStage
 from resnets.spec import Spec
 from resnets.training.recipe import Recipe, ScheduleRecipe, load_recipe
 from resnets.training.step import build_optimizer, training_step
@@ -108,8 +107,7 @@ def peak_memory(
     with torch.device("meta"):
         network = ResNet(spec)
     if checkpointing:
-        for name, stage in zip(network.stage_names, network.stages, strict=True):
-            network.add_module(name, RecomputedStage(*stage.children()))
+        network.recompute_stages()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     with FakeTensorMode(allow_non_fake_inputs=True):  # those are the weights on the meta device
         network.to_empty(device="cpu")

@@ -133,6 +133,7 @@ def train_seeds(
     device: str = "auto",
     compile: bool = False,
     capture: bool = True,
+    checkpointing: bool = False,
     save_minutes: float = 10,
     quiet: bool = False,
 ) -> Repetition:
@@ -185,6 +186,7 @@ def train_seeds(
                 device=device,
                 compile=compile,
                 capture=capture,
+                checkpointing=checkpointing,
                 save_minutes=save_minutes,
                 quiet=quiet,
             )

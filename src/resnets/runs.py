@@ -31,6 +31,7 @@ def train(
     device: str = "auto",
     compile: bool = False,
     capture: bool = True,
+    checkpointing: bool = False,
     save_minutes: float = 10,
     quiet: bool = False,
 ) -> Run:
@@ -41,7 +42,9 @@ def train(
     on with, which says everything else but what ``settings`` change on purpose, or "auto": go on
     where ``out`` holds this very run, and start it otherwise. ``compile`` runs the network through
     `torch.compile`. On a GPU the step is recorded as a CUDA graph, where the recipe allows it and
-    ``capture`` is not False. The state is saved after every epoch and every ``save_minutes``.
+    ``capture`` is not False. ``checkpointing`` computes blocks again on the way back, for a
+    fraction of the memory and the same result. The state is saved after every epoch and every
+    ``save_minutes``.
 
     Under ``torchrun`` the processes share each batch; when it starts them anew they go on.
 
@@ -59,7 +62,8 @@ def train(
     if data is None and not goes_on:
         raise UsageError("there is no data to train on", hint="give a data set or a folder")
     with join(choose_device(device)) as processes:
-        machine = Machine(processes, choose_device(device), compile, save_minutes, capture)
+        where = choose_device(device)
+        machine = Machine(processes, where, compile, save_minutes, capture, checkpointing)
         progress = RunProgress(quiet=quiet or not processes.is_first)
         if goes_on:
             running = _go_on(RunFolder(Path(str(resume))), data, settings, root, machine, progress)
@@ -84,6 +88,7 @@ def train_side_by_side(
     device: str = "auto",
     compile: bool = False,
     capture: bool = True,
+    checkpointing: bool = False,
     save_minutes: float = 10,
     quiet: bool = False,
 ) -> list[Run]:
@@ -101,7 +106,8 @@ def train_side_by_side(
                 hint="leave out torchrun, or --parallel-seeds",
             )
         stop = StopRequest(watch_parent=launched())
-        machine = Machine(processes, choose_device(device), compile, save_minutes, capture, stop)
+        where = choose_device(device)
+        machine = Machine(processes, where, compile, save_minutes, capture, checkpointing, stop)
         runnings = []
         for recipe, out in zip(recipes, outs, strict=True):
             title = f"seed {recipe.seed}  " if several else ""

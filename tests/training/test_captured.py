@@ -11,8 +11,8 @@ from conftest import tiny_dataset
 from resnets import experiment
 from resnets.create import create_model
 from resnets.errors import NonFiniteError
-from resnets.runs import train
 from resnets.processes import ALONE, Processes
+from resnets.runs import train
 from resnets.training import captured
 from resnets.training.captured import CapturedStep, captured_step
 from resnets.training.feed import Batch

@@ -26,8 +26,8 @@ from resnets.errors import (
     Stopped,
     UsageError,
 )
-from resnets.runs import train
 from resnets.report import read_run
+from resnets.runs import train
 from resnets.training import loop, results
 from resnets.training.folder import RunFolder
 from resnets.training.recipe import load_recipe
@@ -44,8 +44,8 @@ def tiny(monkeypatch):
     monkeypatch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: tiny_dataset())
 
 
-def run(out, recipe=RECIPE, **options):
-    return train("digits", model="resnet8", recipe=recipe, out=out, quiet=True, **options)
+def run(out, recipe=RECIPE, model="resnet8", **options):
+    return train("digits", model=model, recipe=recipe, out=out, quiet=True, **options)
 
 
 def interrupt_at(monkeypatch, step, number=signal.SIGTERM):
@@ -146,6 +146,21 @@ def test_stopped_and_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, s
         resumed.results["test"]
         == json.loads((tmp_path / "whole/run.json").read_text())["results"]["test"]
     )
+
+
+def test_checkpointing_comes_and_goes_and_changes_nothing(tiny, tmp_path, monkeypatch):
+    model = replace(get_spec("resnet8"), drop_path=0.3)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 4)
+        with pytest.raises(Stopped):
+            run(tmp_path / "run", model=model, checkpointing=True)
+    train(resume=tmp_path / "run", quiet=True)
+    run(tmp_path / "plain", model=model)
+    run(tmp_path / "checkpointed", model=model, checkpointing=True)
+    whole = tensors(tmp_path / "plain/model.safetensors")
+    for name in ("run", "checkpointed"):
+        other = tensors(tmp_path / name / "model.safetensors")
+        assert all(torch.equal(whole[key], other[key]) for key in whole)
 
 
 def test_what_the_network_draws_depends_on_the_step_alone(tiny, tmp_path, monkeypatch):

@@ -62,6 +62,12 @@ def train(
             "--capture/--no-capture", help="Record the step of a GPU as a graph, where possible."
         ),
     ] = True,
+    checkpointing: Annotated[
+        bool,
+        typer.Option(
+            "--checkpointing", help="Compute blocks twice instead of keeping what they compute."
+        ),
+    ] = False,
     save_every: Annotated[
         float, typer.Option(help="Minutes between states within an epoch.", metavar="MINUTES")
     ] = 10,
@@ -101,6 +107,7 @@ def train(
         "device": device,
         "compile": compile,
         "capture": capture,
+        "checkpointing": checkpointing,
         "save_minutes": save_every,
     }
     from resnets import repetition, runs

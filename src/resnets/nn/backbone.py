@@ -18,7 +18,7 @@ from resnets.nn.freezing import (
 )
 from resnets.nn.layers import activation, normalisation
 from resnets.nn.levels import FeatureInfo, Level, describe, feature_info, level_names
-from resnets.nn.recomputation import RecomputedStage, uncounted
+from resnets.nn.recomputation import uncounted
 from resnets.nn.resnet import ResNet, initialise
 from resnets.nn.trunk import Trunk
 from resnets.spec import Spec
@@ -81,8 +81,7 @@ class Backbone(Trunk):
             self._activate()
         initialise(self, zero_init_residual=spec.zero_init_residual)
         if gradient_checkpointing:
-            for name, stage in zip(self.stage_names, self.stages, strict=True):
-                self.add_module(name, RecomputedStage(*stage.children()))
+            self.recompute_stages()
         self.freeze(frozen_stages, norm_eval=norm_eval, freeze_bn=freeze_bn)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:

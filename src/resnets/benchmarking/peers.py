@@ -1,0 +1,116 @@
+"""The same model as other libraries and runtimes compute it, where they are installed.
+
+The libraries are needed for nothing else, and are imported by name here and nowhere else: a broken
+installation of theirs costs a line.
+"""
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resnets.benchmarking.cases import Call, Job, plain
+from resnets.errors import CheckpointError, ResourceError
+from resnets.exporting.export import export
+from resnets.exporting.plan import Target
+from resnets.runtimes import open_runtime
+from resnets.weights.translate import to_dialect
+from resnets.zoo import ALIASES
+
+LIBRARIES = ("torchvision", "timm")
+RUNTIMES = {"onnxruntime": "model.onnx", "openvino": "model.xml"}
+TOLERANCE = 1e-3  # of the largest logit: float32 in another order, not another network
+
+# torchvision's compiled operators, which a torch for the CPU alone may lack, and without whose
+# declaration it cannot be imported. Networks call none of them.
+_OPERATORS = (
+    *("roi_align", "_roi_align_backward", "ps_roi_align", "_ps_roi_align_backward", "roi_pool"),
+    *("_roi_pool_backward", "ps_roi_pool", "_ps_roi_pool_backward", "qroi_align", "nms", "qnms"),
+    *("deform_conv2d", "_deform_conv2d_backward"),
+)
+
+
+def peers(job: Job, folder: Path) -> dict[str, Callable[[], Call]]:
+    """Return what prepares the case of each peer that is installed, by its name.
+
+    Runtimes, for inference, compute what we export into ``folder``.
+    """
+    found = {name: partial(theirs, name, job) for name in LIBRARIES}
+    if job.work == "inference":
+        found |= {name: partial(exported, name, job, folder) for name in RUNTIMES}
+    return {name: prepare for name, prepare in found.items() if find_spec(name)}
+
+
+def exported(runtime: str, job: Job, folder: Path) -> Call:
+    """Return a runtime's pass over the file that `resnets.exporting` makes for it and checks.
+
+    Raises what the export raises: ResourceError where a package is missing.
+    """
+    path = folder / f"{job.spec.name}-{job.spec.image_size}" / RUNTIMES[runtime]
+    if not path.exists():
+        to: Target = "onnx" if runtime == "onnxruntime" else "openvino"
+        export(job.network(), path, to=to)
+    model = open_runtime(path, runtime, threads=torch.get_num_threads())
+    images = job.images().numpy()
+    return lambda: model.logits(images)
+
+
+def import_library(name: str) -> ModuleType:
+    """Import torchvision or timm, also where torchvision's compiled operators are missing."""
+    try:
+        return import_module(name)
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+    for operator in _OPERATORS:
+        torch.library.define(f"torchvision::{operator}", "(Tensor x) -> Tensor")
+    for module in [m for m in sys.modules if m.partition(".")[0] in LIBRARIES]:
+        del sys.modules[module]  # what the first attempt has left
+    return import_module(name)
+
+
+def theirs(library: str, job: Job) -> Call:
+    """Return a library's own step or forward pass of the same network with the same weights.
+
+    Raises ResourceError where it has no such network, by its names, its keys and its logits.
+    """
+    module = import_library(library)
+    names = [job.spec.name, *(a for a, name in ALIASES.items() if name == job.spec.name)]
+    models: Any = module.models if library == "torchvision" else module
+    known = [name for name in names if name in models.list_models()]
+    for name in known:
+        if network := _same(models, name, job):
+            return plain(network, job)
+    raise ResourceError(
+        f"its {known[0]} is another network" if known else f"it has no {job.spec.name}"
+    )
+
+
+def _same(models: Any, name: str, job: Job) -> nn.Module | None:
+    """Return a library's network with our weights, if it computes what ours computes."""
+    build: Callable[..., nn.Module] = getattr(models, "create_model", None) or models.get_model
+    network, ours = build(name, num_classes=job.spec.num_classes).eval(), job.network().eval()
+    for dialect in ("torchvision", "timm"):
+        try:
+            state = to_dialect(ours.state_dict(), job.spec, dialect)
+        except CheckpointError:  # such a network has no place in it
+            continue
+        if state.keys() == network.state_dict().keys():
+            network.load_state_dict(state)
+            return network if _agree(network, ours, job) else None
+    return None
+
+
+def _agree(network: nn.Module, ours: nn.Module, job: Job) -> bool:
+    with torch.inference_mode():
+        picture = job.images()[:1]
+        expected: Tensor = ours(picture)
+        difference = (network(picture) - expected).abs().max()
+    return bool(difference <= TOLERANCE * expected.abs().max())
