@@ -6,7 +6,7 @@ usage: python benchmarks/levers.py [--model resnet20] [--batch 128] [--size 32] 
 All variants live in one process and take turns, the order reversed every round. For each: seconds
 of a step, and processor seconds of all its threads, which other jobs on the machine disturb less;
 as ratios to the plain step of the same round (above 1: the lever is faster), medians over the
-rounds, and how far its first step's gradients are from float64, beside the plain step's own distance.
+rounds, and how far its first step's gradients are from float64, beside the plain step's own.
 """
 
 import argparse

@@ -18,6 +18,7 @@ from resnets.cli import (
     draw,
     embed,
     evaluate,
+    export,
     features,
     inspect,
     models,
@@ -52,6 +53,7 @@ app.command()(audit.audit)
 app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(convert.convert)
+app.command()(export.export)
 app.command()(diff.diff)
 app.command()(bench.bench)
 

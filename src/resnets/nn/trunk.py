@@ -33,7 +33,7 @@ class Trunk(nn.Module):
         return [self.get_submodule(name) for name in self.stage_names]
 
     def recompute_stages(self) -> None:
-        """Let the stages keep their blocks' inputs only, and compute the rest again on the way back.
+        """Let stages keep only the inputs of blocks, and compute the rest again on the way back.
 
         Results stay the same to the bit, and so do keys; a training step takes one more forward
         pass and a fraction of the memory (Chen et al. 2016, sec. 4).
