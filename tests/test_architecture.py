@@ -41,6 +41,8 @@ ROOMS = {
     | {"evaluation", "processes", "cpu"},
     "features": {"errors", "files", "nn", "analysis", "data", "page"},
     "embedding": {"errors", "files", "nn", "analysis", "data", "weights", "runtimes"},
+    "exporting": {"errors", "files", "wording", "transfer", "nn", "data", "weights", "create"}
+    | {"runtimes"},
     "benchmarking": {"errors", "wording", "spec", "zoo", "nn", "weights", "processes", "training"}
     | {"exporting", "runtimes"},
     "report": {"errors", "files", "wording", "papers", "page"},

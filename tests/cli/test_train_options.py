@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from conftest import tiny_dataset
-from resnets import experiment, repetition
+from resnets import experiment, repetition, runs
 from resnets.errors import DataError, Stopped
 from resnets.processes import PeerLost
 
@@ -28,7 +28,7 @@ def asked(monkeypatch) -> list[dict]:
         calls.append({"data": data, **options})
         return experiment.Run(Path("runs/it"), RESULTS)
 
-    monkeypatch.setattr(experiment, "train", train)
+    monkeypatch.setattr(runs, "train", train)
     return calls
 
 
@@ -50,20 +50,20 @@ def test_options_reach_the_run(resnets, asked):
 def test_options_reach_every_seed(resnets, monkeypatch):
     calls = []
 
-    def train(data, **options):
-        calls.append(options)
+    def train(data, model, recipes, outs, **options):
+        calls.append({"model": model, "outs": outs, **options})
         raise DataError("enough", hint="none")
 
-    monkeypatch.setattr(repetition, "train", train)
+    monkeypatch.setattr(repetition, "train_side_by_side", train)
     words = ["--seeds", 2, "--compile", "--save-every", 3, "--resume", "auto", "--model", "resnet8"]
     assert resnets("train", "digits", *words)[0] == 3
     assert [calls[0][key] for key in ("compile", "save_minutes", "resume", "model")] == [
         True,
         3,
-        "auto",
+        True,
         "resnet8",
     ]
-    assert calls[0]["out"] == Path("runs/digits-resnet8-seeds/seed-0")
+    assert calls[0]["outs"] == [Path("runs/digits-resnet8-seeds/seed-0")]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def raising(error):
     ],
 )
 def test_errors_say_whose_they_are(resnets, monkeypatch, process, error, rank, count, said):
-    monkeypatch.setattr(experiment, "train", raising(error))
+    monkeypatch.setattr(runs, "train", raising(error))
     process(rank, count)
     assert resnets("train", "digits") == (error.exit_code, "", said)
 

@@ -1,0 +1,149 @@
+"""`resnets export`: a network as a file for another runtime, checked before it is kept."""
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+import typer
+
+from resnets.cli.options import Json, Model, Preparation, Root, Weights, prepare
+from resnets.cli.output import print_json, say
+from resnets.errors import UsageError
+from resnets.zoo import get_spec
+
+if TYPE_CHECKING:
+    from resnets.nn import ResNet
+
+
+def export(
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, a checkpoint in any format, or a model's name with --weights.",
+            metavar="RUN",
+        ),
+    ],
+    to: Annotated[str, typer.Option(help="onnx, openvino, torch or safetensors.")] = "onnx",
+    int8: Annotated[
+        bool, typer.Option("--int8", help="In 8-bit integers, calibrated on training pictures.")
+    ] = False,
+    batch: Annotated[
+        str, typer.Option(help="How many pictures it takes at once, or dynamic.")
+    ] = "dynamic",
+    size: Annotated[
+        str | None,
+        typer.Option(
+            help="Height x width of its input such as 224x224, or dynamic; default: that of "
+            "training, and dynamic for pictures."
+        ),
+    ] = None,
+    input: Annotated[
+        str,
+        typer.Option(
+            help="normalized: float32 (N, C, H, W), prepared. pixels: uint8 (N, C, H, W), of its "
+            "size. pictures: uint8 (N, H, W, C), of any."
+        ),
+    ] = "normalized",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The file; default: model.onnx and so on, in or beside RUN."),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="A data set's name or folder: for --int8, and pictures to compare with; default: "
+            "the run's own."
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="A folder of pictures to compare with.")
+    ] = None,
+    root: Root = None,
+    model: Model = None,
+    weights: Weights = None,
+    preprocess: Preparation = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there already.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a network for ONNX Runtime, OpenVINO or torch, and prove that it computes the same.
+
+    Its batch norms are folded, and class names and preprocessing travel along. Its answers are
+    compared with the network's, in 8 bits its accuracy; where they differ by more than rounding,
+    no file is kept and the exit code is 8. What was found is said in FILE.certificate.json.
+
+    \b
+    Examples:
+      resnets export runs/photos-resnet18
+      resnets export runs/photos-resnet18 --input pictures --out photos.onnx
+      resnets export resnet20 --weights cifar10 --to openvino --int8
+    """
+    chosen: dict[str, Any] = {"to": to, "int8": int8, "input": input}
+    chosen |= {"batch": _batch(batch), "size": _size(size)}
+    from resnets.exporting import plan
+    from resnets.exporting.export import export
+
+    plan.check_words(**chosen)
+    path = out or _beside(run, plan.ENDINGS[to], int8)
+    plan.check_names(path, to, overwrite=overwrite, source=Path(run))
+    network, made = _opened(run, model, weights)
+    prepare(network, preprocess)
+    places: dict[str, Any] = {"data": data, "images": images, "root": root}
+    written = export(network, path, **chosen, **places, overwrite=overwrite, made=made, report=say)
+    if as_json:
+        print_json(written.to_dict())
+    else:
+        print("\n".join(written.sentences()))
+
+
+def _batch(word: str) -> int | Literal["dynamic"]:
+    if word == "dynamic":
+        return "dynamic"
+    if not word.isdecimal():
+        raise UsageError(f'--batch is "{word}"', hint="a number of pictures, or dynamic")
+    return int(word)
+
+
+def _size(word: str | None) -> tuple[int, int] | Literal["dynamic"] | None:
+    if word is None or word == "dynamic":
+        return cast(Literal["dynamic"] | None, word)
+    if not (match := re.fullmatch(r"(\d+)x(\d+)", word, re.ASCII)):
+        raise UsageError(f'--size is "{word}"', hint="height x width such as 224x224, or dynamic")
+    return int(match[1]), int(match[2])
+
+
+def _is_path(run: str) -> bool:
+    path = Path(run)
+    return path.exists() or bool(path.suffix) or len(path.parts) > 1
+
+
+def _beside(run: str, ending: str, int8: bool) -> Path:
+    """Return the default file: in a run folder, beside a checkpoint, or called as the model."""
+    path = Path(run)
+    stem = path / "model" if path.is_dir() else path.with_suffix("") if _is_path(run) else path
+    return stem.with_name(f"{stem.name}{'-int8' if int8 else ''}{ending}")
+
+
+def _opened(
+    run: str, model: str | None, weights: str | None
+) -> tuple["ResNet", dict[str, Any] | None]:
+    """Return the network, and how its weights came about as far as they say so."""
+    from resnets.create import create_model, restore
+    from resnets.weights.shipped import names, shipped
+
+    if weights is None:
+        if not _is_path(run):
+            known = names(get_spec(run).name)
+            raise UsageError(
+                f"{run}: a name alone has fresh weights, which are of no use elsewhere",
+                hint="give --weights"
+                + (f", such as {', '.join(known)}, which comes with the package" if known else "")
+                + ", or a run folder",
+            )
+        network, passport = restore(run, model)
+        return network, passport.made
+    if own := shipped(get_spec(run).name, weights):
+        network, passport = restore(own)
+        return network, passport.made
+    return create_model(run, weights=weights).eval(), None

@@ -1,0 +1,120 @@
+"""What an export was compared with, how, and what came of it: one JSON file beside it.
+
+Nothing in it depends on the machine but the measured differences: no paths, no times, no names.
+"""
+
+import importlib.metadata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import resnets
+from resnets.exporting.check import Comparison
+from resnets.exporting.feed import Feed
+from resnets.exporting.int8 import Quantized
+from resnets.exporting.plan import Plan
+from resnets.nn import ResNet
+from resnets.runtimes.torch_runtime import network_digest
+from resnets.transfer import digest_of
+from resnets.wording import percent
+
+SCHEMA_VERSION = 1
+_PACKAGES = {
+    "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("torch", "onnx", "onnxscript", "openvino"),
+    "torch": ("torch",),
+    "safetensors": ("torch", "safetensors"),
+}
+
+
+@dataclass(frozen=True)
+class Export:
+    """A file that was written, and how it was checked.
+
+    ``comparison`` is about the file in float32, from which one in 8 bits was made.
+    """
+
+    path: Path
+    certificate: Path
+    name: str  # the network's
+    plan: Plan
+    comparison: Comparison
+    quantized: Quantized | None
+    record: dict[str, Any]  # what the certificate says
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the certificate and where the files are, as JSON-able values."""
+        return {"path": str(self.path), "certificate": str(self.certificate), **self.record}
+
+    def sentences(self) -> list[str]:
+        """Return in words what was written and what its check has found."""
+        form = self.plan.to_dict()
+        size = form["size"] if form["size"] == "dynamic" else "{} x {}".format(*form["size"])
+        lines = [
+            f"{self.path}: {self.name} in {form['precision']}, input {form['input']}, batch "
+            f"{form['batch']}, size {size}",
+            *self._compared(),
+        ]
+        if self.quantized:
+            lines += _judged(self.quantized)
+        return [*lines, f"certificate: {self.certificate}"]
+
+    def _compared(self) -> list[str]:
+        comparison = self.comparison
+        agree, of = comparison.top1
+        whose = (
+            f"real pictures ({comparison.source})" if comparison.source else "generated pictures"
+        )
+        what = "in float32, " if self.quantized else ""
+        absolute, relative = comparison.largest()
+        resized, _ = comparison.largest(resized=True)
+        where = f" (where it resizes, by {resized:.1e})" if resized else ""
+        lines = [
+            f"{what}as the network in torch: logits differ by {absolute:.1e} at most{where}, "
+            f"{relative:.1e} of the largest; {comparison.used:.0%} of the bound; same class on "
+            f"{agree} of {of} {whose}"
+        ]
+        if not comparison.source:
+            lines.append("only generated pictures were used: real ones are given by --images DIR")
+        return lines
+
+
+def _judged(quantized: Quantized) -> list[str]:
+    test, part = quantized.test, quantized.samples.part
+    lines = [
+        f"in 8 bits: {percent(test.after / test.of, 2)} of {test.of:,} right on the {part} part of "
+        f"{quantized.samples.data}, in float32 {percent(test.before / test.of, 2)}; same class on "
+        f"{test.agree:,}"
+    ]
+    if kept := quantized.float_layers:
+        lines.append(f"in float stayed {len(kept)} of {quantized.layers} layers: {', '.join(kept)}")
+    else:
+        lines.append(f"all {quantized.layers} layers are in 8 bits")
+    return lines
+
+
+def certificate(
+    network: ResNet,
+    plan: Plan,
+    files: Sequence[Path],
+    comparison: Comparison,
+    quantized: Quantized | None,
+) -> dict[str, Any]:
+    """Return the content of a certificate for files that are written."""
+    packages = [*_PACKAGES[plan.to], *(["nncf"] if plan.int8 and plan.to == "openvino" else [])]
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        # The digest is that of architecture, weights and preprocessing.
+        "network": {
+            "name": network.spec.name,
+            "sha256": network_digest(network, Feed(network, plan).preprocess),
+        },
+        "export": {"to": plan.to, **plan.to_dict()},
+        "files": {path.name: digest_of(path) for path in files},
+        "versions": {"resnets": resnets.__version__, **versions},
+        "float32": comparison.to_dict(),
+        "int8": quantized.to_dict() if quantized else None,
+        "passed": True,
+    }

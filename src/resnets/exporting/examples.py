@@ -1,0 +1,129 @@
+"""Pictures to check an export with: real ones, wherever some are at hand, and generated ones."""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from resnets.data import NAMES, open_dataset
+from resnets.data.dataset import Dataset
+from resnets.data.images import decode
+from resnets.data.scan import pictures_in
+from resnets.errors import DataError, ResnetsError, UsageError
+from resnets.exporting.feed import Feed, Pixels, as_pictures
+from resnets.exporting.plan import Size
+
+COUNT = 32  # real pictures
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Real pictures, and in words where they are from; none where none are at hand."""
+
+    source: str = ""
+    pictures: tuple[Image.Image, ...] = ()
+
+
+def find_data(
+    feed: Feed, made: dict[str, Any], data: str | Path | None, root: Path | None, *, whole: bool
+) -> Dataset | Path | None:
+    """Return the data set that is asked for, or else the one the network was trained on.
+
+    None where that is not at hand. Opening a folder reads all of its pictures: without ``whole`` it
+    is returned as it is. Raises what `open_dataset` does when ``data`` is asked for.
+    """
+    own = made.get("data", {})
+    source = data or own.get("source")
+    if source is None:
+        return None
+    if data is None and root is None and own.get("root"):
+        root = Path(own["root"])
+    if not whole and source not in NAMES and Path(source).is_dir():
+        return Path(source)
+    try:
+        dataset = open_dataset(
+            source,
+            root=root,
+            side=feed.preprocess.resize,
+            channels=feed.channels,
+            broken=made.get("recipe", {}).get("data", {}).get("broken", "error"),
+        )
+        if dataset.train.images.shape[0] != feed.channels:
+            raise DataError(
+                f"{source}: its pictures have {dataset.train.images.shape[0]} channels, the "
+                f"network takes {feed.channels}",
+                hint="give the data that it was trained on",
+            )
+    except ResnetsError:
+        if data is not None:
+            raise
+        return None  # moved, or on another machine
+    return dataset
+
+
+def find_examples(feed: Feed, found: Dataset | Path | None) -> Examples:
+    """Return real pictures of a folder or data set; photographs or none where there is neither.
+
+    Raises DataError for a folder without any.
+    """
+    if isinstance(found, Path):
+        return _of_folder(found, feed.channels)
+    if found is not None:
+        return _of_data(found)
+    return _photographs() if feed.channels in (1, 3) else Examples()
+
+
+def generated(count: int, channels: int, size: Size) -> Pixels:
+    """Return pictures of waves, edges and noise, the same every time."""
+    random = np.random.default_rng(0)
+    height, width = size
+    y, x = np.mgrid[:height, :width]
+    shape = (count, channels, 1, 1)
+    values = random.normal(0, 20, (count, channels, height, width))
+    for _ in range(3):
+        across, down = random.uniform(-0.5, 0.5, (2, *shape))
+        values += 40 * np.sin(across * x + down * y + random.uniform(0, 6, shape))
+    edges = (x > random.uniform(0, width, shape)) ^ (y > random.uniform(0, height, shape))
+    values += 60 * edges + random.uniform(40, 140, shape)
+    return np.rint(values).clip(0, 255).astype(np.uint8)
+
+
+def _of_folder(folder: Path, channels: int) -> Examples:
+    if channels not in (1, 3):
+        raise UsageError(f"pictures have 1 or 3 channels, the network takes {channels}")
+    files = pictures_in(folder)
+    if not files:
+        raise DataError(f"{folder}: there are no pictures in it", hint="give another folder")
+    count = min(COUNT, len(files))
+    pictures = []
+    for i in range(count):
+        with suppress(DataError):  # a broken one more or less
+            pictures.append(decode(files[i * len(files) // count], channels))
+    # Its path is nobody else's affair: a certificate travels.
+    return Examples("a folder of pictures", tuple(pictures))
+
+
+def _of_data(dataset: Dataset) -> Examples:
+    part, split = list(dataset.parts.items())[-1]
+    count = min(COUNT, len(split))
+    images, _ = split.batch(torch.arange(count) * len(split) // count)
+    return Examples(f"{dataset.name}, {part} part", tuple(as_pictures(images)))
+
+
+def _photographs() -> Examples:
+    """Return pieces of the two photographs that come with scikit-learn, if it is installed."""
+    try:
+        from sklearn.datasets import load_sample_images
+    except ImportError:
+        return Examples()
+    whole = [Image.fromarray(array) for array in load_sample_images().images]
+    pieces = []
+    for number in range(COUNT):
+        left, top, side = 8 * number, 2 * number, 60 + 10 * number
+        box = (left, top, left + side, min(top + side, whole[0].height))
+        pieces.append(whole[number % len(whole)].crop(box))
+    return Examples("pieces of scikit-learn's two photographs", tuple(pieces))

@@ -1,0 +1,169 @@
+"""export(): a network as a file for another runtime, kept only when it computes the same."""
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnets.create import open_model, restore
+from resnets.data.dataset import Dataset, Split
+from resnets.errors import UsageError
+from resnets.exporting.certificate import Export, certificate
+from resnets.exporting.check import Answer, compare
+from resnets.exporting.examples import find_data, find_examples
+from resnets.exporting.feed import Feed
+from resnets.exporting.int8 import quantize
+from resnets.exporting.keeping import drafted
+from resnets.exporting.plan import (
+    Dynamic,
+    Form,
+    Plan,
+    Size,
+    Target,
+    certificate_of,
+    check_names,
+    check_words,
+    files_of,
+    plan_export,
+)
+from resnets.exporting.quantizers import OnnxQuantizer, OpenVinoQuantizer, Quantizer
+from resnets.exporting.samples import Samples, batches, choose_samples, whole_batches
+from resnets.exporting.trace import trace
+from resnets.exporting.write import import_openvino, write_program
+from resnets.files import write_json
+from resnets.nn import ResNet
+from resnets.runtimes import open_runtime
+from resnets.weights.passport import SCHEMA_VERSION
+from resnets.weights.save import save_weights
+
+
+def export(
+    model: ResNet | str | Path,
+    out: str | Path,
+    *,
+    to: Target = "onnx",
+    int8: bool = False,
+    batch: int | Dynamic = "dynamic",
+    size: Size | Dynamic | None = None,
+    input: Form = "normalized",
+    data: str | Path | None = None,
+    images: str | Path | None = None,
+    root: str | Path | None = None,
+    overwrite: bool = False,
+    made: Mapping[str, Any] | None = None,
+    report: Callable[[str], None] = lambda line: None,
+) -> Export:
+    """Write a network to ``out`` for ONNX Runtime, OpenVINO or torch, or its weights; check it.
+
+    ``input`` is what the file takes: "normalized" float32 (N, C, H, W) as ``model.preprocess``
+    makes it, "pixels" uint8 (N, C, H, W) to be normalised, or "pictures" uint8 (N, H, W, C) to be
+    resized, cropped and normalised. ``size`` is (height, width) of it; left out, that of training,
+    and any size for pictures. ``batch`` is how many it takes at once.
+
+    The file's answers are compared with the network's on pictures in ``images``, or else of
+    ``data``, of the network's own data set, or what else is at hand; and in 8 bits (``int8``) its
+    accuracy on the test part of ``data`` with that in float32. ``made`` is how the weights came
+    about, where ``model`` is a network and not a file that says so. ``report`` is told each step.
+
+    Raises ExportError when the file does not compute the same; nothing is then kept. Raises
+    UsageError, CheckpointError, DataError and ResourceError for what cannot be exported so.
+    """
+    check_words(to, input, batch, size, int8)
+    out, root = Path(out), None if root is None else Path(root)
+    if isinstance(model, ResNet):
+        network, made = model, dict(made or {})
+        check_names(out, to, overwrite=overwrite)
+    else:
+        check_names(out, to, overwrite=overwrite, source=Path(model))
+        network, passport = restore(model)
+        made = passport.made if made is None else dict(made)
+    # Its own copy: exact, on the CPU, and the caller's stays as it is.
+    network = copy.deepcopy(network).cpu().float().eval()
+    plan = plan_export(network, to=to, form=input, batch=batch, size=size, int8=int8)
+    feed = Feed(network, plan)
+    found = find_data(feed, made, data, root, whole=int8)
+    samples = None
+    if int8:
+        if not isinstance(found, Dataset):
+            raise UsageError(
+                "8-bit ranges are chosen on training pictures, and none are at hand",
+                hint="say where they are: --data DATA, or --root DIR for CIFAR",
+            )
+        samples = choose_samples(network, found, made, plan.batch)
+    examples = find_examples(feed, found if images is None else Path(images))
+    with drafted(out) as draft:
+        quantized = None
+        report(f"writing {plan.to}, comparing it with the network in torch")
+        if to == "safetensors":
+            save_weights(network, draft, made=made)
+            comparison = compare(_reloaded(draft), network, plan, examples)
+        else:
+            whole = draft.with_name(f"float32{draft.suffix}") if samples else draft
+            text = _passport(network, replace(plan, int8=False), made)
+            write_program(trace(network, plan), whole, text)
+            comparison = compare(_opened(whole), network, plan, examples)
+            if samples:
+                report(f"choosing 8-bit ranges on {len(samples.calibration):,} training pictures")
+                quantizer = _quantizer(whole, _passport(network, plan, made), samples, feed)
+                quantized = quantize(
+                    quantizer, draft, whole, samples, partial(_answers, feed), report
+                )
+        _, *files = files_of(draft)
+        record = certificate(network, plan, files, comparison, quantized)
+        write_json(certificate_of(draft), record)
+    path = certificate_of(out)
+    return Export(out, path, network.spec.name, plan, comparison, quantized, record)
+
+
+def _passport(network: ResNet, plan: Plan, made: dict[str, Any]) -> str:
+    """Return the passport of the weights, and what the file is."""
+    values = {
+        "schema_version": SCHEMA_VERSION,
+        "spec": network.spec.to_dict(),
+        "preprocess": plan.preprocess.to_dict() if plan.preprocess else None,
+        "classes": list(network.classes),
+        "made": made,
+        "export": plan.to_dict(),
+    }
+    return json.dumps(values, ensure_ascii=False)
+
+
+def _opened(path: Path) -> Answer:
+    return open_runtime(path, threads=torch.get_num_threads()).logits
+
+
+def _reloaded(path: Path) -> Answer:
+    """Return what answers by weights that are loaded again."""
+    network = open_model(path)
+
+    def answer(images: NDArray[Any]) -> NDArray[np.float32]:
+        with torch.no_grad():
+            logits: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
+        return logits
+
+    return answer
+
+
+def _quantizer(path: Path, passport: str, samples: Samples, feed: Feed) -> Quantizer:
+    """Return what makes an 8-bit file of one in float32."""
+    # nncf takes each batch's limits for one picture's.
+    if path.suffix == ".xml":
+        ones = partial(whole_batches, samples.calibration, feed, feed.plan.batch or 1)
+        return OpenVinoQuantizer(partial(import_openvino().Core().read_model, path), passport, ones)
+    import onnx
+
+    many = partial(whole_batches, samples.calibration, feed)
+    return OnnxQuantizer(onnx.load(path), passport, many, torch.get_num_threads())
+
+
+def _answers(feed: Feed, path: Path, split: Split) -> Tensor:
+    answer = _opened(path)
+    return torch.cat([torch.from_numpy(answer(images)) for images in batches(split, feed)])

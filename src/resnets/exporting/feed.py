@@ -1,0 +1,71 @@
+"""Raw pixels as an exported file takes them, and as its network does."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from resnets.data.images import decode
+from resnets.data.preprocess import identity
+from resnets.exporting.plan import Plan, Size
+from resnets.nn import ResNet
+
+Pixels = NDArray[np.uint8]  # (N, C, H, W)
+
+
+class Feed:
+    """Gives the same pictures to a file and to its network."""
+
+    def __init__(self, network: ResNet, plan: Plan) -> None:
+        self.plan, self.channels = plan, network.spec.in_channels
+        # Where nothing says how pictures are prepared, any numbers do to compare with.
+        self.preprocess = plan.preprocess or identity(self.channels, network.spec.image_size)
+
+    def to_file(self, images: Pixels) -> NDArray[Any]:
+        """Return what the file takes of pixels."""
+        if self.plan.form == "normalized":
+            return self.to_network(images).contiguous().numpy()
+        last = self.plan.form == "pictures"
+        return np.ascontiguousarray(images.transpose(0, 2, 3, 1) if last else images)
+
+    def to_network(self, images: Pixels) -> Tensor:
+        """Return what the network takes of the same pixels, prepared as it was trained."""
+        pixels, preprocess = torch.from_numpy(np.ascontiguousarray(images)), self.preprocess
+        if self.plan.form == "pictures":
+            return preprocess(pixels)
+        if pixels.shape[2:] != (preprocess.size, preprocess.size):
+            preprocess = replace(preprocess, mean=preprocess.channel_mean)
+        return preprocess.normalize(pixels)
+
+    def stored(self, images: Tensor) -> Pixels:
+        """Return pixels, as data sets store them, of the size that the file takes."""
+        if self.plan.form != "pictures":
+            return self.preprocess.fit(images).numpy()
+        if self.plan.size is None or self.plan.size == images.shape[2:]:
+            return images.numpy()
+        return self.scaled(as_pictures(images), self.plan.size)
+
+    def scaled(self, pictures: list[Image.Image], size: Size) -> Pixels:
+        """Return the pixels of pictures at a size; cropped where it is that of training."""
+        if self.plan.form != "pictures" and size == (self.preprocess.size,) * 2:
+            return self.preprocess.squares(pictures)
+        height, width = size
+        scaled = [decode(picture, self.channels).resize((width, height)) for picture in pictures]
+        planes = [np.asarray(picture).reshape(height, width, -1) for picture in scaled]
+        return np.stack(planes).transpose(0, 3, 1, 2)
+
+    def one_level_off(self, prepared: Tensor) -> Tensor:
+        """Return prepared pictures with every pixel a grey level brighter or darker, at random."""
+        signs = np.random.default_rng(0).choice([-1.0, 1.0], prepared.shape)
+        level = 1 / (255 * torch.tensor(self.preprocess.std).view(-1, 1, 1))
+        return prepared + torch.from_numpy(signs).float() * level
+
+
+def as_pictures(images: Tensor) -> list[Image.Image]:
+    """Return a batch of pixels, uint8 (N, C, H, W) with 1 or 3 channels, as pictures."""
+    arrays = images.permute(0, 2, 3, 1).numpy()
+    return [Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array) for array in arrays]

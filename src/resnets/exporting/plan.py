@@ -1,0 +1,172 @@
+"""What is asked of an export: which kind of file, what its input is, which batches it takes."""
+
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from resnets.data.preprocess import Preprocess, preprocess_of
+from resnets.errors import CheckpointError, ResourceError, UsageError
+from resnets.nn import ResNet
+from resnets.runtimes.passport import INPUTS
+
+Target = Literal["onnx", "openvino", "torch", "safetensors"]
+Form = Literal["normalized", "pixels", "pictures"]
+Size = tuple[int, int]
+Dynamic = Literal["dynamic"]
+
+ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "safetensors": ".safetensors"}
+_NEEDED = {  # OpenVINO's files are made of ONNX
+    "onnx": ("onnx", "onnxscript", "onnxruntime"),
+    "openvino": ("onnx", "onnxscript", "openvino"),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A valid export of one network."""
+
+    to: str
+    form: str
+    batch: int | None  # pictures at once; None: any number
+    size: Size | None  # height and width of the input; None: any
+    int8: bool
+    preprocess: Preprocess | None  # what makes pictures ready for it; None: nothing does
+    side: Size  # of what reaches the network, where ``size`` does not say
+
+    @property
+    def dynamic_size(self) -> bool:
+        """Whether the network itself meets pictures of several sizes."""
+        return self.size is None and self.form != "pictures"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the file's passport says of it."""
+        return {
+            "input": self.form,
+            "precision": "int8" if self.int8 else "float32",
+            "batch": "dynamic" if self.batch is None else self.batch,
+            "size": "dynamic" if self.size is None else list(self.size),
+            "folded": self.to != "safetensors",
+        }
+
+
+def plan_export(
+    network: ResNet,
+    *,
+    to: str,
+    form: str,
+    batch: int | str,
+    size: Size | str | None,
+    int8: bool,
+) -> Plan:
+    """Return the plan of an export, whose words `check_words` has seen.
+
+    Raises UsageError for sizes that cannot be meant, CheckpointError for a network without a
+    classifier, or without preprocessing where that is needed, and ResourceError where a package is
+    missing.
+    """
+    if not hasattr(network.fc, "weight"):
+        raise CheckpointError(
+            "the network has no classifier", hint="reset_classifier(num_classes) gives it one"
+        )
+    _check_packages(to, int8)
+    preprocess = network.preprocess if isinstance(network.preprocess, Preprocess) else None
+    if form != "normalized" or int8:
+        preprocess = preprocess_of(network)
+    own = preprocess.size if preprocess else network.spec.image_size
+    if size is None:
+        size = "dynamic" if form == "pictures" else (own, own)
+    fixed = None if isinstance(size, str) else size
+    if form != "pictures" and (fixed != (own, own)):
+        _check_size(network, fixed, form, preprocess)
+        preprocess = _at(fixed, preprocess) if fixed else preprocess
+    if int8 and preprocess is None:
+        raise UsageError(
+            f"nothing says how pictures become {size[0]} x {size[1]}, to choose 8-bit ranges by",
+            hint="leave --int8 or --size out, or give a square size",
+        )
+    side = (preprocess.size, preprocess.size) if preprocess else fixed or (own, own)
+    count = None if isinstance(batch, str) else batch
+    return Plan(to, form, count, fixed, int8, preprocess, side)
+
+
+def check_words(to: str, input: str, batch: int | str, size: Size | str | None, int8: bool) -> None:
+    """Raise UsageError for words and numbers that cannot be meant of any network."""
+    for word, choices, what in ((to, tuple(ENDINGS), "target"), (input, INPUTS, "input")):
+        if word not in choices:
+            raise UsageError(
+                f'no {what} is called "{word}"', hint=f"choose from {', '.join(choices)}"
+            )
+    if int8 and to not in ("onnx", "openvino"):
+        raise UsageError(f"{to} has no 8-bit form here", hint="choose --to onnx or openvino")
+    if to == "safetensors" and (input, batch, size) != ("normalized", "dynamic", None):
+        raise UsageError(
+            "safetensors holds weights, which have no input",
+            hint="leave --input, --batch and --size out, or choose another --to",
+        )
+    if batch != "dynamic" and not (isinstance(batch, int) and batch > 0):
+        raise UsageError(f"batch is {batch}", hint="a number of pictures from 1 on, or dynamic")
+    if min(size) < 1 if isinstance(size, tuple) else size not in (None, "dynamic"):
+        raise UsageError(f"size is {size}", hint="height and width in pixels, or dynamic")
+
+
+def check_names(out: Path, to: str, *, overwrite: bool, source: Path | None = None) -> None:
+    """Raise UsageError for a file of another kind, one that is there, and the weights themselves.
+
+    ``source`` is the file or folder that the network is from.
+    """
+    if out.suffix != ENDINGS[to]:
+        raise UsageError(f"{out}: a file for {to} ends in {ENDINGS[to]}", hint="rename it")
+    if source and out.resolve() in (source.resolve(), (source / "model.safetensors").resolve()):
+        raise UsageError(f"{out}: is the checkpoint itself", hint="give another --out")
+    for path in files_of(out):
+        if path.exists() and not (overwrite and path.is_file()):
+            raise UsageError(f"{path}: is there already", hint="--overwrite, or another --out")
+
+
+def files_of(out: Path) -> list[Path]:
+    """Return the files that belong to an export, the model's own last."""
+    weights = [out.with_suffix(".bin")] if out.suffix == ENDINGS["openvino"] else []
+    return [certificate_of(out), *weights, out]
+
+
+def certificate_of(out: Path) -> Path:
+    """Return where the certificate of an exported file is."""
+    return out.with_name(f"{out.name}.certificate.json")
+
+
+def _check_packages(to: str, int8: bool) -> None:
+    needed = (*_NEEDED.get(to, ()), *(["nncf"] if int8 and to == "openvino" else []))
+    missing = [name for name in needed if find_spec(name) is None]
+    if missing:
+        extras = "onnx,openvino" if to == "openvino" else to
+        raise ResourceError(
+            f"an export to {to} needs {', '.join(missing)}, which is not installed",
+            hint=f'pip install "resnets[{extras}]"',
+        )
+
+
+def _check_size(
+    network: ResNet, size: Size | None, form: str, preprocess: Preprocess | None
+) -> None:
+    least = network.feature_info.reduction()[-1]
+    if size and min(size) < least:
+        raise UsageError(
+            f"{size[0]} x {size[1]} is too small: one position of the last map stands for "
+            f"{least} x {least} pixels",
+            hint=f"give at least {least}x{least}",
+        )
+    if preprocess and form == "pixels" and len(preprocess.mean) > preprocess.channels:
+        raise UsageError(
+            f"its mean picture has {preprocess.size} x {preprocess.size} pixels, so pixels of "
+            "another size cannot be normalised",
+            hint="leave --size out, or normalise outside: --input normalized",
+        )
+
+
+def _at(size: Size, preprocess: Preprocess | None) -> Preprocess | None:
+    """Return the preprocessing for another size, in proportion; None where there is none."""
+    if preprocess is None or size[0] != size[1] or len(preprocess.mean) > preprocess.channels:
+        return None
+    resize = round(preprocess.resize * size[0] / preprocess.size)
+    return replace(preprocess, size=size[0], resize=resize)

@@ -1,0 +1,83 @@
+"""A traced program as a file: ONNX, OpenVINO or torch's own, each with its passport."""
+
+import sys
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import ExportedProgram
+
+from resnets.errors import ResourceError
+from resnets.exporting.trace import tracing
+from resnets.files import write_bytes
+from resnets.runtimes.passport import KEY
+
+OPSET = 18  # of ONNX; runtimes since 2023 have it
+
+
+def write_program(program: ExportedProgram, path: Path, passport: str) -> None:
+    """Write ``program`` to ``path`` as the ending says: .onnx, .xml with .bin, or .pt2.
+
+    Raises ResourceError when it cannot be written.
+    """
+    if path.suffix == ".pt2":
+        buffer = BytesIO()
+        torch.export.save(program, buffer, extra_files={KEY: passport})
+        write_bytes(path, buffer.getvalue())
+    elif path.suffix == ".onnx":
+        write_onnx(as_onnx(program), path, passport)
+    else:
+        onnx = path.with_suffix(".onnx")
+        write_onnx(as_onnx(program), onnx, passport)
+        # Core reads ONNX as convert_model does, which besides reports its use to the network.
+        write_openvino(import_openvino().Core().read_model(onnx), path, passport)
+        onnx.unlink()
+
+
+def as_onnx(program: ExportedProgram) -> Any:
+    """Return the program as an ONNX model, a protocol buffer."""
+    with tracing():
+        written = torch.onnx.export(
+            program,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["images"],
+            output_names=["logits"],
+            verbose=False,
+        )
+    assert written is not None
+    model = written.model_proto
+    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input):
+        del part.metadata_props[:]  # where in the network it comes from: a tenth of a small file
+    return model
+
+
+def write_onnx(model: Any, path: Path, passport: str) -> None:
+    """Write an ONNX model as one file, with the passport in its metadata."""
+    kept = {entry.key: entry.value for entry in model.metadata_props} | {KEY: passport}
+    del model.metadata_props[:]
+    for key, value in kept.items():
+        model.metadata_props.add(key=key, value=value)
+    write_bytes(path, model.SerializeToString())
+
+
+def write_openvino(model: Any, path: Path, passport: str) -> None:
+    """Write a model of OpenVINO as .xml and .bin, in the precision that it has."""
+    model.set_rt_info(passport, [KEY])
+    try:
+        import_openvino().save_model(model, path, compress_to_fp16=False)
+    except RuntimeError as error:
+        raise ResourceError(
+            f"{path}: cannot be written: {str(error).strip().splitlines()[-1]}",
+            hint="choose another folder, or free some space",
+        ) from None
+
+
+def import_openvino() -> Any:
+    """Return OpenVINO's module, kept from telling others on the network that it is used."""
+    # What is None cannot be imported, and OpenVINO and nncf do without it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino

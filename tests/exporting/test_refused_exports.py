@@ -1,0 +1,145 @@
+"""Exports that are refused, or found wrong and not kept."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from networks import NAMES, network
+
+from resnets import export
+from resnets.errors import CheckpointError, DataError, ExportError, ResourceError, UsageError
+from resnets.exporting import keeping
+from resnets.exporting import trace as tracing
+
+
+class Halved:
+    """Folding that loses half of each weight's bits, as an export to float16 would."""
+
+    def __init__(self, folded) -> None:
+        self.folded = folded
+
+    def __call__(self, model):
+        return self.folded(model).half().float()
+
+
+class OtherEpsilon(Halved):
+    """Folding with another epsilon, as Keras's is."""
+
+    def __call__(self, model):
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eps *= 100
+        copy = self.folded(model)
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.eps /= 100
+        return copy
+
+
+@pytest.mark.parametrize("wrong", [Halved, OtherEpsilon])
+def test_what_computes_something_else_is_not_kept(tmp_path, monkeypatch, wrong):
+    kept = export(network(1), tmp_path / "net.pt2", to="torch")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    monkeypatch.setattr(tracing, "folded", wrong(tracing.folded))
+    with pytest.raises(ExportError, match="the exported file is not the network") as caught:
+        export(network(), kept.path, to="torch", overwrite=True)
+    assert caught.value.exit_code == 8
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with pytest.raises(ExportError):
+        export(network(), tmp_path / "new" / "net.pt2", to="torch")
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_a_wrong_resize_is_found(tmp_path, monkeypatch):
+    """Without antialiasing: weights of the two nearest pixels only."""
+    monkeypatch.setattr(torch, "maximum", lambda first, second: second)
+    with pytest.raises(ExportError, match="pictures of 41 x 50"):
+        export(network(), tmp_path / "net.pt2", to="torch", input="pictures")
+
+
+def test_answers_that_are_no_numbers_are_not_kept(tmp_path):
+    model = network()
+    torch.nn.init.constant_(model.fc.bias, float("nan"))
+    with pytest.raises(ExportError, match="nan off"):
+        export(model, tmp_path / "net.pt2", to="torch")
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"to": "tensorrt"}, UsageError, 'no target is called "tensorrt"'),
+        ({"input": "jpegs"}, UsageError, 'no input is called "jpegs"'),
+        ({"batch": 0}, UsageError, "batch is 0"),
+        ({"size": "large"}, UsageError, "size is large"),
+        ({"size": (0, 16)}, UsageError, "size is"),
+        ({"size": (3, 16)}, UsageError, "3 x 16 is too small"),
+        ({"to": "torch", "int8": True}, UsageError, "torch has no 8-bit form"),
+        ({"to": "safetensors", "int8": True}, UsageError, "no 8-bit form"),
+        ({"to": "safetensors", "batch": 1}, UsageError, "have no input"),
+        ({"int8": True, "size": (16, 20)}, UsageError, "16 x 20"),
+        ({"int8": True}, UsageError, "chosen on training pictures"),
+        ({"data": "nowhere"}, DataError, 'no data set is called "nowhere"'),
+        ({"images": "empty"}, DataError, "there are no pictures in it"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_meant(tmp_path, monkeypatch, options, error, message):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    ending = {"torch": ".pt2", "safetensors": ".safetensors"}.get(options.get("to"), ".onnx")
+    with pytest.raises(error, match=message) as caught:
+        export(network(), f"net{ending}", **options)
+    assert caught.value.hint
+    assert os.listdir() == ["empty"]
+
+
+def test_what_is_there_is_not_overwritten(tmp_path):
+    (tmp_path / "net.bin").write_text("somebody's")
+    with pytest.raises(UsageError, match=r"net\.bin: is there already"):
+        export(network(), tmp_path / "net.xml", to="openvino")
+    with pytest.raises(UsageError, match=r"ends in \.onnx"):
+        export(network(), tmp_path / "net.pt2", to="onnx")
+    source = tmp_path / "net.safetensors"
+    export(network(), source, to="safetensors")
+    with pytest.raises(UsageError, match="is the checkpoint itself"):
+        export(source, source, to="safetensors", overwrite=True)
+
+
+def test_what_a_network_lacks(tmp_path):
+    model = network()
+    model.preprocess = None
+    with pytest.raises(CheckpointError, match="nothing says how pictures must be prepared"):
+        export(model, tmp_path / "net.pt2", to="torch", input="pixels")
+    assert export(model, tmp_path / "net.pt2", to="torch").plan.preprocess is None
+    model.reset_classifier(0)
+    with pytest.raises(CheckpointError, match="no classifier"):
+        export(model, tmp_path / "b.pt2", to="torch")
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [
+        ({}, "onnxscript"),
+        ({"to": "openvino"}, "openvino"),
+        ({"to": "openvino", "int8": True}, "nncf"),
+    ],
+)
+def test_missing_packages(tmp_path, monkeypatch, options, missing):
+    from resnets.exporting import plan
+
+    find = plan.find_spec
+    monkeypatch.setattr(plan, "find_spec", lambda name: None if name == missing else find(name))
+    with pytest.raises(ResourceError, match=f"needs {missing}") as caught:
+        export(network(), tmp_path / NAMES[options.get("to", "onnx")], **options)
+    assert 'pip install "resnets[onnx' in caught.value.hint
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keeping.shutil, "copyfileobj", full)
+    with pytest.raises(ResourceError, match="No space left"):
+        export(network(), tmp_path / "net.pt2", to="torch")
+    assert not list(tmp_path.iterdir())
