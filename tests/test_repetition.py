@@ -140,9 +140,7 @@ def test_more_seeds_are_added(mean, unreported, tmp_path):
 
 
 def test_what_is_refused_leaves_everything(mean, unreported, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        repetition, "train_side_by_side", lambda *_, **__: pytest.fail("trained")
-    )
+    monkeypatch.setattr(repetition, "train_side_by_side", lambda *_, **__: pytest.fail("trained"))
     later = tmp_path / "runs/seed-1"
     later.mkdir(parents=True)
     (later / "run.json").write_text("{}")
