@@ -77,7 +77,7 @@ def test_answers_that_are_no_numbers_are_not_kept(tmp_path):
         ({"to": "torch", "int8": True}, UsageError, "torch has no 8-bit form"),
         ({"to": "safetensors", "int8": True}, UsageError, "no 8-bit form"),
         ({"to": "safetensors", "batch": 1}, UsageError, "have no input"),
-        ({"int8": True, "size": (16, 20)}, UsageError, "16 x 20"),
+        ({"int8": True, "size": (16, 20)}, UsageError, "how pictures get this size"),
         ({"int8": True}, UsageError, "chosen on training pictures"),
         ({"data": "nowhere"}, DataError, 'no data set is called "nowhere"'),
         ({"images": "empty"}, DataError, "there are no pictures in it"),

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import resnets
+from resnets import __version__
+from resnets.data.preprocess import Preprocess, identity
 from resnets.exporting.check import Comparison
-from resnets.exporting.feed import Feed
 from resnets.exporting.int8 import Quantized
 from resnets.exporting.plan import Plan
 from resnets.nn import ResNet
@@ -104,16 +104,16 @@ def certificate(
     """Return the content of a certificate for files that are written."""
     packages = [*_PACKAGES[plan.to], *(["nncf"] if plan.int8 and plan.to == "openvino" else [])]
     versions = {name: importlib.metadata.version(name) for name in packages}
+    preprocess, spec = network.preprocess, network.spec
+    if not isinstance(preprocess, Preprocess):
+        preprocess = identity(spec.in_channels, spec.image_size)
     return {
         "schema_version": SCHEMA_VERSION,
         # The digest is that of architecture, weights and preprocessing.
-        "network": {
-            "name": network.spec.name,
-            "sha256": network_digest(network, Feed(network, plan).preprocess),
-        },
+        "network": {"name": spec.name, "sha256": network_digest(network, preprocess)},
         "export": {"to": plan.to, **plan.to_dict()},
         "files": {path.name: digest_of(path) for path in files},
-        "versions": {"resnets": resnets.__version__, **versions},
+        "versions": {"resnets": __version__, **versions},
         "float32": comparison.to_dict(),
         "int8": quantized.to_dict() if quantized else None,
         "passed": True,

@@ -30,7 +30,7 @@ FACTOR = 16.0
 UNIT = 2.0**-24  # float32 rounds by at most this, relatively
 BATCHES = (1, 3)  # where a file takes any number
 FEW = 4  # real pictures, of other sizes than the first
-_AT_ONCE = 2**20  # pixels of a batch in float64
+_AT_ONCE = 2**19  # pixels of a batch
 
 Answer = Callable[[NDArray[Any]], NDArray[np.float32]]  # a batch to its logits (N, classes)
 
@@ -140,8 +140,10 @@ def _batches(plan: Plan, feed: Feed, examples: Examples) -> Iterator[tuple[str, 
     for number, size in enumerate(_sizes(plan)):
         for count in counts:
             yield "generated", size, generated(count, feed.channels, size)
-        if real := examples.pictures[:FEW] if number else examples.pictures:
-            yield "real", size, feed.scaled(list(real), size)
+        real = list(examples.pictures[:FEW] if number else examples.pictures)
+        most = max(1, _AT_ONCE // (size[0] * size[1]))
+        for start in range(0, len(real), most):
+            yield "real", size, feed.scaled(real[start : start + most], size)
 
 
 def _sizes(plan: Plan) -> list[Size]:
@@ -196,5 +198,5 @@ def _compared(
 
 
 def _in_float64(exact: ResNet, prepared: Tensor) -> Tensor:
-    count = max(1, _AT_ONCE // prepared[0].numel())
+    count = max(1, _AT_ONCE // 2 // prepared[0].numel())
     return torch.cat([exact(part.double()) for part in torch.split(prepared, count)])

@@ -34,11 +34,6 @@ class Plan:
     preprocess: Preprocess | None  # what makes pictures ready for it; None: nothing does
     side: Size  # of what reaches the network, where ``size`` does not say
 
-    @property
-    def dynamic_size(self) -> bool:
-        """Whether the network itself meets pictures of several sizes."""
-        return self.size is None and self.form != "pictures"
-
     def to_dict(self) -> dict[str, Any]:
         """Return what the file's passport says of it."""
         return {
@@ -82,7 +77,7 @@ def plan_export(
         preprocess = _at(fixed, preprocess) if fixed else preprocess
     if int8 and preprocess is None:
         raise UsageError(
-            f"nothing says how pictures become {size[0]} x {size[1]}, to choose 8-bit ranges by",
+            "nothing says how pictures get this size, and 8-bit ranges are chosen on pictures",
             hint="leave --int8 or --size out, or give a square size",
         )
     side = (preprocess.size, preprocess.size) if preprocess else fixed or (own, own)

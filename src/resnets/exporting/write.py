@@ -48,7 +48,8 @@ def as_onnx(program: ExportedProgram) -> Any:
         )
     assert written is not None
     model = written.model_proto
-    for part in (*model.graph.node, *model.graph.value_info, *model.graph.input):
+    graph = model.graph
+    for part in (*graph.node, *graph.value_info, *graph.input, *graph.output):
         del part.metadata_props[:]  # where in the network it comes from: a tenth of a small file
     return model
 

@@ -16,7 +16,7 @@ class SameConv2d(nn.Conv2d):
         """Return (N, C, ceil(H / stride), ceil(W / stride))."""
         amounts = []
         for size, kernel, stride in zip(x.shape[:1:-1], self.kernel_size, self.stride, strict=True):
-            total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+            total = max((size - 1) // stride * stride + kernel - size, 0)
             amounts += [total // 2, total - total // 2]
         return F.conv2d(F.pad(x, amounts), self.weight, self.bias, self.stride, groups=self.groups)
 
@@ -129,7 +129,7 @@ class EfficientChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return x times its gate, (N, C, H, W)."""
         gate: Tensor = self.conv(x.mean((2, 3)).unsqueeze(1))
-        return x * gate.sigmoid().view(len(x), -1, 1, 1)
+        return x * gate.sigmoid().transpose(1, 2).unsqueeze(3)
 
 
 def attention(spec: Spec, channels: int) -> nn.Module:

@@ -1,5 +1,6 @@
 """OpenVINO: its own .xml with .bin, and exported .onnx files, computed on the CPU."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ class OpenVino(Exported):
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         """Open a file; raises ResourceError without the package, CheckpointError for a bad file."""
+        # What is None cannot be imported: OpenVINO does without it, and tells nobody of its use.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError:
