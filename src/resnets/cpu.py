@@ -1,4 +1,4 @@
-"""How a process shares the processor and its memory, settled before torch loads.
+"""How a process shares the processor and keeps its memory, settled before torch loads.
 
 The command line calls `settle` first, and a training `keep_large_blocks`. They change nothing
 that the user's own environment says, and nothing in a program that only imports the package.
@@ -11,26 +11,19 @@ from collections.abc import Iterator, MutableMapping
 from math import ceil
 from pathlib import Path
 
-# Waiting threads of GNU OpenMP look this often whether there is work before they sleep. By default
-# it is 300,000 times, some milliseconds, in which they hold a core that another process could use
-# (or the very thread they wait for): benchmarks/sharing.md.
-SPINS = 10_000
 LARGE_BLOCKS = "RESNETS_LARGE_BLOCKS"  # 0 leaves the allocator alone
 
-_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
 _ALLOCATOR = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST = 32 << 20  # bytes; glibc takes larger blocks from the system directly in any case
 
 
 def settle(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Let waiting threads sleep soon, and use the cores that are ours.
+    """Use the cores that are ours.
 
     OpenMP reads its variables when torch loads it, so this must come first. Threads are limited to
     the quota of a container (cgroup), which torch does not see.
     """
-    if not any(name in environment for name in _WAITING):
-        environment["GOMP_SPINCOUNT"] = str(SPINS)
     cores = quota()
     if cores is not None and "OMP_NUM_THREADS" not in environment:
         threads = max(1, ceil(cores))
