@@ -40,9 +40,9 @@ def exported(options: argparse.Namespace, model: str, variant: str) -> Path:
 def bare(path: Path) -> Callable[[Any], Any]:
     """Return what computes a batch with a runtime and nothing around it."""
     if path.suffix == ".xml":
-        import openvino
+        from resnets.runtimes.openvino_runtime import import_openvino
 
-        model = openvino.Core().compile_model(path, "CPU")
+        model = import_openvino().Core().compile_model(path, "CPU")
         return lambda images: model(images)[0]
     import onnxruntime
 
@@ -131,9 +131,9 @@ def export_int8(options: argparse.Namespace, model: str, variant: str) -> None:
         batches = partial(np.array_split, np.concatenate(pictures), max(1, len(few) // 8))
         quantizer = OnnxQuantizer(file, passport, batches, torch.get_num_threads())
     else:
-        import openvino
+        from resnets.runtimes.openvino_runtime import import_openvino
 
-        read = partial(openvino.Core().read_model, whole)
+        read = partial(import_openvino().Core().read_model, whole)
         passport = read().get_rt_info([KEY]).astype(str)
         quantizer = OpenVinoQuantizer(read, passport, lambda: pictures)
     quantizer.write(path, [])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
-from resnets.cli.options import Json, Model, Preparation, Root, Weights, prepare
+from resnets.cli.options import Json, Model, Preparation, Root, Weights, is_path, prepare
 from resnets.cli.output import print_json, say
 from resnets.errors import UsageError
 from resnets.zoo import get_spec
@@ -113,15 +113,10 @@ def _size(word: str | None) -> tuple[int, int] | Literal["dynamic"] | None:
     return int(match[1]), int(match[2])
 
 
-def _is_path(run: str) -> bool:
-    path = Path(run)
-    return path.exists() or bool(path.suffix) or len(path.parts) > 1
-
-
 def _beside(run: str, ending: str, int8: bool) -> Path:
     """Return the default file: in a run folder, beside a checkpoint, or called as the model."""
     path = Path(run)
-    stem = path / "model" if path.is_dir() else path.with_suffix("") if _is_path(run) else path
+    stem = path / "model" if path.is_dir() else path.with_suffix("") if is_path(run) else path
     return stem.with_name(f"{stem.name}{'-int8' if int8 else ''}{ending}")
 
 
@@ -133,7 +128,7 @@ def _opened(
     from resnets.weights.shipped import names, shipped
 
     if weights is None:
-        if not _is_path(run):
+        if not is_path(run):
             known = names(get_spec(run).name)
             raise UsageError(
                 f"{run}: a name alone has fresh weights, which are of no use elsewhere",

@@ -50,16 +50,21 @@ def prepare(network: "ResNet", preparation: str | None) -> None:
     network.preprocess = imagenet(network.spec.in_channels, network.spec.image_size)
 
 
+def is_path(word: str) -> bool:
+    """Whether a word means a file or a folder, rather than a model's name."""
+    path = Path(word)
+    return path.exists() or bool(path.suffix) or len(path.parts) > 1
+
+
 def chosen_model(model: str, weights: str | None) -> tuple["ResNet", bool]:
     """Return the model that ``--model`` and ``--weights`` mean, and whether it has learnt anything.
 
     Raises UsageError for a name that no model has, and CheckpointError for a bad file.
     """
-    path = Path(model)
-    if weights is None and (path.exists() or path.suffix or len(path.parts) > 1):
+    if weights is None and is_path(model):
         from resnets.create import open_model
 
-        return open_model(path), True
+        return open_model(model), True
     from resnets.zoo import get_spec
 
     spec = get_spec(model)  # before torch takes its seconds to load

@@ -37,10 +37,11 @@ from resnets.exporting.plan import (
 from resnets.exporting.quantizers import OnnxQuantizer, OpenVinoQuantizer, Quantizer
 from resnets.exporting.samples import Samples, batches, choose_samples, whole_batches
 from resnets.exporting.trace import trace
-from resnets.exporting.write import import_openvino, write_program
+from resnets.exporting.write import write_program
 from resnets.files import write_json
 from resnets.nn import ResNet
 from resnets.runtimes import open_runtime
+from resnets.runtimes.openvino_runtime import import_openvino
 from resnets.weights.passport import SCHEMA_VERSION
 from resnets.weights.save import save_weights
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.exporting.ranges import find_ranges
-from resnets.exporting.write import import_openvino, write_onnx, write_openvino
+from resnets.exporting.write import write_onnx, write_openvino
+from resnets.runtimes.openvino_runtime import import_openvino
 
 Batches = Callable[[], Iterable[NDArray[Any]]]
 

@@ -1,6 +1,5 @@
 """A traced program as a file: ONNX, OpenVINO or torch's own, each with its passport."""
 
-import sys
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from torch.export import ExportedProgram
 from resnets.errors import ResourceError
 from resnets.exporting.trace import tracing
 from resnets.files import write_bytes
+from resnets.runtimes.openvino_runtime import import_openvino
 from resnets.runtimes.passport import KEY
 
 OPSET = 18  # of ONNX; runtimes since 2023 have it
@@ -73,12 +73,3 @@ def write_openvino(model: Any, path: Path, passport: str) -> None:
             f"{path}: cannot be written: {str(error).strip().splitlines()[-1]}",
             hint="choose another folder, or free some space",
         ) from None
-
-
-def import_openvino() -> Any:
-    """Return OpenVINO's module, kept from telling others on the network that it is used."""
-    # What is None cannot be imported, and OpenVINO and nncf do without it.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-    import openvino
-
-    return openvino

@@ -19,10 +19,8 @@ class OpenVino(Exported):
 
     def __init__(self, path: Path, threads: int = 0) -> None:
         """Open a file; raises ResourceError without the package, CheckpointError for a bad file."""
-        # What is None cannot be imported: OpenVINO does without it, and tells nobody of its use.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError:
             raise ResourceError(
                 f"{path}: needs the package openvino", hint='pip install "resnets[openvino]"'
@@ -49,6 +47,15 @@ class OpenVino(Exported):
 
     def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         return np.asarray(self._request.infer([images], share_inputs=True)[0])
+
+
+def import_openvino() -> Any:
+    """Return OpenVINO's module, kept from telling others on the network that it is used."""
+    # What is None cannot be imported, and OpenVINO and nncf do without it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
 
 
 def _check_kind(path: Path) -> None:
