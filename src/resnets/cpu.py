@@ -1,4 +1,4 @@
-"""How a process shares the processor and keeps its memory, settled before torch loads.
+"""How many threads a process has, and how it keeps its memory, settled before torch loads.
 
 The command line calls `settle` first, and a training `keep_large_blocks`. They change nothing
 that the user's own environment says, and nothing in a program that only imports the package.

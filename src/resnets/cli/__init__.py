@@ -30,6 +30,7 @@ from resnets.cli import (
 )
 from resnets.errors import NonFiniteError, ResnetsError, Stopped
 from resnets.files import FULL
+from resnets.sharing import sharing_cores
 
 # Plain help: it starts faster than rich's and keeps the examples as they are written.
 app = typer.Typer(
@@ -80,7 +81,8 @@ def main() -> None:
     debug = "--debug" in sys.argv  # at any place, although --help shows it once
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
     try:
-        code = typer.main.get_command(app).main(arguments, "resnets", standalone_mode=False)
+        with sharing_cores():
+            code = typer.main.get_command(app).main(arguments, "resnets", standalone_mode=False)
         if code == 130:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt
         sys.exit(code)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from resnets import __version__, cpu
+from resnets import __version__, cpu, sharing
 from resnets.processes import Processes
 
 
@@ -21,6 +21,7 @@ def environment(device: torch.device, processes: Processes, precision: str) -> d
         "processor": processor(device),
         "threads": torch.get_num_threads(),
         "settings": cpu.settings(),
+        "waiting_adapts": sharing.adapts(),
         "device": device.type,
         "processes": processes.count,
         "precision": precision,
