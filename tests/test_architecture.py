@@ -16,6 +16,7 @@ ROOMS = {
     "transfer": set(),
     "device": {"errors"},
     "cpu": set(),
+    "sharing": set(),
     "spec": {"errors"},
     "zoo": {"errors", "spec"},
     "provenance": {"spec"},
@@ -38,7 +39,7 @@ ROOMS = {
     "runtimes": {"errors", "data", "nn", "create"},
     "prediction": {"errors", "files", "nn", "data", "runtimes"},
     "training": {"errors", "files", "wording", "spec", "profiling", "nn", "data", "weights"}
-    | {"evaluation", "processes", "cpu"},
+    | {"evaluation", "processes", "cpu", "sharing"},
     "features": {"errors", "files", "nn", "analysis", "data", "page"},
     "embedding": {"errors", "files", "nn", "analysis", "data", "weights", "runtimes"},
     "exporting": {"errors", "files", "wording", "transfer", "nn", "data", "weights", "create"}
@@ -65,6 +66,7 @@ ROOMS = {
 WITHOUT_TORCH = (
     "errors",
     "cpu",
+    "sharing",
     "files",
     "spec",
     "provenance",
