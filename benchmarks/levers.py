@@ -14,13 +14,14 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnets import create_model
+from resnets.cpu import keep_large_blocks
 from resnets.nn.blocks import BasicBlock
 from resnets.nn.shortcuts import Sum
 
@@ -89,6 +90,23 @@ class Recomputed(torch.autograd.Function):
         return before, gradient if shortcut is not None else None, None
 
 
+class Relu(torch.autograd.Function):
+    """ReLU that writes its gradient over the one that it is given, which nobody else may hold."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.mark_dirty(x)
+        ctx.save_for_backward(x.relu_())
+        return x
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        (y,) = ctx.saved_tensors
+        if not gradient.is_contiguous(memory_format=torch.channels_last):  # an average's: expanded
+            return torch.ops.aten.threshold_backward(gradient, y, 0)
+        return torch.ops.aten.threshold_backward.grad_input(gradient, y, 0, grad_input=gradient)
+
+
 class WeightByProduct(torch.autograd.Function):
     """A 3x3 convolution whose weight gradient is one product over all unfolded windows."""
 
@@ -115,6 +133,15 @@ class WeightByProduct(torch.autograd.Function):
 
 
 @contextmanager
+def replaced(module: type[nn.Module], forward: Callable):
+    kept = module.forward
+    module.forward = forward
+    try:
+        yield
+    finally:
+        module.forward = kept
+
+
 def tails(function: type[torch.autograd.Function]):
     """Let basic blocks compute norm, addition and activation by one function."""
 
@@ -122,15 +149,9 @@ def tails(function: type[torch.autograd.Function]):
         y = function.apply(self.conv1(x), None, self.bn1)
         return function.apply(self.conv2(y), self.downsample(x), self.bn2)
 
-    kept = BasicBlock.forward
-    BasicBlock.forward = forward
-    try:
-        yield
-    finally:
-        BasicBlock.forward = kept
+    return replaced(BasicBlock, forward)
 
 
-@contextmanager
 def weight_products():
     kept = nn.Conv2d.forward
 
@@ -138,26 +159,15 @@ def weight_products():
         fits = self.kernel_size == (3, 3) and self.groups == 1 and x.requires_grad
         return WeightByProduct.apply(x, self) if fits else kept(self, x)
 
-    nn.Conv2d.forward = forward
-    try:
-        yield
-    finally:
-        nn.Conv2d.forward = kept
+    return replaced(nn.Conv2d, forward)
 
 
-@contextmanager
 def added_in_place():
-    kept = Sum.forward
-    Sum.forward = lambda self, shortcut, residual: residual.add_(shortcut)
-    try:
-        yield
-    finally:
-        Sum.forward = kept
+    return replaced(Sum, lambda self, shortcut, residual: residual.add_(shortcut))
 
 
-@contextmanager
-def plainly():
-    yield
+def relu_gradient_in_place():
+    return replaced(nn.ReLU, lambda self, x: Relu.apply(x))
 
 
 class Variant:
@@ -166,7 +176,7 @@ class Variant:
     def __init__(
         self,
         model: nn.Module,
-        around: Callable = plainly,
+        around: Callable = nullcontext,
         parts: int = 1,
         memory_format: torch.memory_format = torch.channels_last,
         **optimizer: bool,
@@ -206,6 +216,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--only", nargs="*", default=[])
     options = parser.parse_args()
+    keep_large_blocks()  # as `resnets train` does
     torch.manual_seed(0)
     model = create_model(options.model)
     images = torch.randn(options.batch, 3, options.size, options.size)
@@ -216,6 +227,7 @@ def main() -> None:
         "plain": Variant(model),
         "NCHW": Variant(model, memory_format=torch.contiguous_format),
         "addition in place": Variant(model, added_in_place),
+        "ReLU's gradient in place": Variant(model, relu_gradient_in_place),
         "norm, addition, ReLU as one": Variant(model, lambda: tails(NormAddRelu)),
         "the same, computed again": Variant(model, lambda: tails(Recomputed)),
         "weight gradients by unfolding": Variant(model, weight_products),

@@ -17,6 +17,9 @@ import statistics
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
+
+from loop import stepper
 
 BUSY = [sys.executable, "-c", "while True: pass"]
 CONDITIONS = ("alone", "busy", "training")
@@ -25,23 +28,9 @@ SETTLING = 2.0  # seconds before the measurement
 
 def work(batch: int, waiting: str, seconds: float) -> None:
     """Print how many images a second this process trains."""
-    from contextlib import nullcontext
-
-    import torch
-    import torch.nn.functional as F
-
-    from resnets import create_model
     from resnets.sharing import sharing_cores
 
-    model = create_model("resnet20").to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, 0.9, foreach=True)
-    images = torch.randn(batch, 3, 32, 32).to(memory_format=torch.channels_last)
-    labels = torch.zeros(batch, dtype=torch.int64)
-
-    def step() -> None:
-        optimizer.zero_grad()
-        F.cross_entropy(model(images), labels).backward()
-        optimizer.step()
+    step = stepper(batch)
 
     def steps(seconds: float) -> float:
         taken, began = 0, time.monotonic()

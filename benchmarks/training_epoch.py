@@ -9,13 +9,14 @@ taken to the first row of the same round.
 
 Rows: `ours` is `resnets train` itself (recipe he2015_cifar: gather, pad, crop, flip, normalise,
 ledger, progress); `ours-synthetic` the same on one batch that stays; `ours-unsettled` without what
-commands settle before torch loads (`resnets.cpu`). `akamaster-N`, `timm-N` have N loader workers;
+commands settle (`resnets.cpu`, `resnets.sharing`). `akamaster-N`, `timm-N` have N loader workers;
 `timm-channels-last-N` is timm's own option. `keras-BACKEND-FEED-BATCH` is Keras's example: fed by
 ImageDataGenerator, as it is, or by bare arrays without augmentation.
 """
 
 import argparse
 from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,12 @@ from resnets.benchmarking.workers import Window
 def ours(
     window: Window, options: argparse.Namespace, *, synthetic: bool = False, settled: bool = True
 ) -> None:
-    if settled:
-        from resnets.cpu import settle
+    from resnets import cpu
+    from resnets.sharing import sharing_cores
 
-        settle()  # as the command line does, before torch loads
+    if settled:  # as the command line does, before torch loads
+        cpu.settle()
+        cpu.keep_large_blocks()
     from tempfile import TemporaryDirectory
 
     import resnets
@@ -53,7 +56,7 @@ def ours(
         Feed.batches = still  # type: ignore[assignment, method-assign]
     steps = options.warm_up + options.batches + 1
     settings = ["batch_size=128", f"schedule.iterations={steps}"]
-    with TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder, sharing_cores() if settled else nullcontext():
         out = Path(folder) / "run"
         resnets.train(
             "cifar10",

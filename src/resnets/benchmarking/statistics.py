@@ -46,12 +46,14 @@ def interval(values: Sequence[float]) -> tuple[float, float] | None:
 
 
 def unrest(yardsticks: Iterable[Sequence[float]]) -> float:
-    """Return by how much the same work differed within a round: range over median, typically.
+    """Return by how much the same work differed within a round, typically.
 
-    ``yardsticks`` holds, for each round, the rates of the work that is repeated in it.
+    ``yardsticks`` holds, for each round, the rates of the work that is repeated in it. Their
+    quartiles lie so far apart, relative to their median: a range would grow with the cases of a
+    round.
     """
-    ranges = [(max(rates) - min(rates)) / statistics.median(rates) for rates in yardsticks]
-    return statistics.median(ranges)
+    found = [spread(rates) for rates in yardsticks]
+    return statistics.median((each.high - each.low) / each.median for each in found)
 
 
 def margin(unrest: float, taken: float | None) -> float:
