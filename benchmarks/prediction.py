@@ -7,8 +7,8 @@ and the most memory they have had. `bare` is the shortest script with PIL, NumPy
 the others are `resnets predict` with an exported file, or with weights and torch.
 
 `folder-MODEL` is `resnets predict FOLDER --out TABLE.csv` with an exported .onnx, less the time of
-the same command with one picture; `folder-MODEL-bare` is the runtime alone on the same file, over
-the same pictures, decoded and prepared beforehand, in batches of the same size.
+the same command with one batch of its pictures; `folder-MODEL-bare` is the runtime alone on the
+same file, over the same pictures, decoded and prepared beforehand, in batches of the same size.
 
 The order is reversed every round; ratios are taken to the first row of a table.
 """
@@ -121,14 +121,14 @@ def cold(options: argparse.Namespace, picture: Path) -> dict[str, Command]:
 def folder_rate(options: argparse.Namespace, model: str) -> float:
     """Return how many pictures a second the command gets through once it runs."""
     folder, onnx = files.photographs(options), exported(options, model, "onnxruntime")
-    one = next(folder.rglob("*.jpg"))
+    few = sorted(folder.rglob("*.jpg"))[:BATCH]
     with TemporaryDirectory() as out:
         table = Path(out) / "table.csv"
         whole = predicting(onnx, folder, "--out", table).seconds()
-        start = predicting(onnx, one, "--out", table, "--overwrite").seconds()
+        start = predicting(onnx, *few, "--out", table, "--overwrite").seconds()
     if whole <= start:
         raise ResourceError("the start took longer than the whole: give more --pictures")
-    return (options.pictures - 1) / (whole - start)
+    return (options.pictures - BATCH) / (whole - start)
 
 
 ROWS = {f"folder-{model}-bare": Row("own", partial(bare_folder, model=model)) for model in FOLDERS}

@@ -33,6 +33,8 @@ class OnnxRuntime(Exported):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised, and said once
         options.intra_op_num_threads = threads
+        if pictures is not None:  # they are decoded meanwhile, by threads that want the cores
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         if pictures is not None and pictures < FEW:
             level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             options.graph_optimization_level = level
