@@ -5,7 +5,8 @@ usage: python benchmarks/blocks.py [--batch 128] [--rounds 14] [--steps 5]
 Each variant is a process that trains resnet20 on one synthetic batch; all are ready at once and
 take turns of STEPS steps, the order reversed every round, so that a slow minute of the machine is
 everybody's. `default` is glibc as it is, `kept` what `resnets train` does
-(`resnets.cpu.keep_large_blocks`), `kept, huge` glibc's own tunables for that and for huge pages.
+(`resnets.cpu.keep_large_blocks`), `kept, huge` glibc's own tunables for that and for huge pages,
+`kept, torch's huge` torch's own way to them.
 A ratio is to `default` in the same round, its median and quartiles over the rounds; faults are
 pages taken from the system in a step.
 """
@@ -27,13 +28,14 @@ VARIANTS = {
     "default": {},
     "kept": {},
     "kept, huge": {"GLIBC_TUNABLES": ":".join(f"glibc.malloc.{word}" for word in TUNABLES)},
+    "kept, torch's huge": {"THP_MEM_ALLOC_ENABLE": "1"},
 }
 
 
 def work(variant: str, batch: int, steps: int) -> None:
     """Take steps whenever a line comes in; answer with images a second and page faults."""
-    if variant == "kept":
-        keep_large_blocks()
+    if variant != "default":
+        keep_large_blocks()  # nothing more where glibc's tunables are set
     step = stepper(batch)
     for _ in range(3):
         step()
@@ -83,7 +85,7 @@ def main() -> None:
         ratios = [a / b for a, b in zip(mine, rates["default"], strict=True)]
         low, median, high = statistics.quantiles(ratios, n=4)
         print(
-            f"{name:12s} {statistics.median(mine):6.0f} img/s   ratio {median:.2f} "
+            f"{name:18s} {statistics.median(mine):6.0f} img/s   ratio {median:.2f} "
             f"({low:.2f} to {high:.2f})   faults a step {statistics.median(faults[name]):.0f}"
         )
 
