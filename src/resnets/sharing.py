@@ -2,8 +2,8 @@
 
 A thread that waits for the others looks for work for some milliseconds before it sleeps. Alone that
 is fastest; beside another job it takes the time of the very thread that it waits for. No length is
-good at both (benchmarks/README.md), so it is chosen while the program runs: GNU's OpenMP looks for
-a hundredth of the time when there are more of its threads than processors, as its manual says under
+good at both (benchmarks/README.md), so it is chosen while the program runs: GNU's OpenMP looks only
+100 times when there are more of its threads than processors, as its manual says under
 GOMP_SPINCOUNT. Idle threads bring that about, and their end ends it. What is computed, and by how
 many threads, stays the same.
 """
@@ -63,7 +63,8 @@ class _Watcher(Thread):
             delay, at = delayed(), time.monotonic()
             share = (delay - before) / (at - since)
             if idle is None and share > SHARED:
-                idle = IdleThreads()
+                library = gnu_openmp()  # torch, which brings it, may still be loading
+                idle = IdleThreads(library) if library else None
             elif idle is not None and share < ALONE:
                 idle.end()
                 idle = None
@@ -89,18 +90,16 @@ def delayed() -> float:
 class IdleThreads:
     """As many sleeping OpenMP threads as there are processors, until ``end`` is called."""
 
-    def __init__(self) -> None:
-        self._end = Event()
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library, self._end = library, Event()
         self._thread = Thread(target=self._hold, name=IDLE, daemon=True)
         self._thread.start()
 
     def _hold(self) -> None:
-        library = gnu_openmp()
-        if library is not None:
-            # A parallel region in which every thread asks for its number; they stay until this
-            # thread, which began them, ends.
-            task = ctypes.cast(library.omp_get_thread_num, ctypes.c_void_p)
-            library.GOMP_parallel(task, None, library.omp_get_num_procs(), 0)
+        # A parallel region in which every thread asks for its number; they stay until this thread,
+        # which began them, ends.
+        task = ctypes.cast(self._library.omp_get_thread_num, ctypes.c_void_p)
+        self._library.GOMP_parallel(task, None, self._library.omp_get_num_procs(), 0)
         self._end.wait()
 
     def end(self) -> None:
