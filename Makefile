@@ -75,8 +75,8 @@ cifar: $(INSTALLED)  ## 1,200 iterations of the paper's recipe on CIFAR-10, unde
 		--set schedule.iterations=1200 --out runs/cifar --overwrite
 
 WHAT ?= fast shape
-reproduce: $(INSTALLED)  ## the results that two CPU cores can repeat, hours; goes on where it stopped
-	$(BIN)/python results/reproduce.py $(WHAT)
+reproduce: $(INSTALLED)  ## repeat the results that two CPU cores can, hours; goes on where it stopped
+	$(BIN)/python results/reproduce.py --again $(WHAT)
 
 gpu-table:  ## He et al. 2015, Table 6, and Keras's rows on a CUDA GPU, nine minutes at a time
 	PYTHONPATH=src $(PYTHON) results/reproduce.py gpu --minutes 9 --device cuda

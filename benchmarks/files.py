@@ -37,12 +37,17 @@ def exported(options: argparse.Namespace, model: str, variant: str) -> Path:
     return Path(options.files, model, precision, f"model.{ENDING[variant.partition('-')[0]]}")
 
 
-def bare(path: Path) -> Callable[[Any], Any]:
-    """Return what computes a batch with a runtime and nothing around it."""
+def bare(path: Path, own_choice: bool = False) -> Callable[[Any], Any]:
+    """Return what computes a batch with a runtime and nothing around it.
+
+    With ``own_choice`` in the precision that the runtime chooses.
+    """
     if path.suffix == ".xml":
         from resnets.runtimes.openvino_runtime import import_openvino
 
-        model = import_openvino().Core().compile_model(path, "CPU")
+        # As ours computes; by itself it takes bfloat16 where the processor has it.
+        precision = {} if own_choice else {"INFERENCE_PRECISION_HINT": "f32"}
+        model = import_openvino().Core().compile_model(path, "CPU", precision)
         return lambda images: model(images)[0]
     import onnxruntime
 

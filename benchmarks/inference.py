@@ -6,7 +6,8 @@ Every row is a process of its own, fresh in every round, in the environment that
 reference` for torchvision); the order is reversed every round, and ratios are taken to a table's
 first row. A row is MODEL-BATCH-VARIANT: `torchvision` (for resnet20 the plainly written net),
 `eager`, `channels-last`, `onnxruntime` and `openvino` (the exported file through
-`resnets.runtimes`), `...-bare` (the same file by the runtime alone), `...-int8`.
+`resnets.runtimes`), `...-bare` (the same file by the runtime alone), `...-own-choice` (by it in
+the precision that it chooses for this processor), `...-int8`.
 
 Files are exported once, into --files where that is given; see files.py for what they hold.
 """
@@ -28,11 +29,12 @@ JOBS = {"resnet50": (224, (1, 16)), "resnet18": (224, (1, 16)), "resnet20": (32,
 VARIANTS = (
     *("torchvision", "eager", "channels-last", "onnxruntime-bare", "onnxruntime"),
     *("openvino-bare", "openvino", "onnxruntime-int8-bare", "onnxruntime-int8"),
-    *("openvino-int8-bare", "openvino-int8"),
+    *("openvino-int8-bare", "openvino-int8", "openvino-own-choice"),
 )
 
 
 RUNTIMES = ("onnxruntime", "openvino")
+ALONE = ("-bare", "-own-choice")
 
 
 def repeat(window: Window, options: argparse.Namespace, call: Callable[[], Any], n: int) -> None:
@@ -92,7 +94,8 @@ def file_row(
 def bare_row(
     window: Window, options: argparse.Namespace, *, model: str, variant: str, batch: int
 ) -> None:
-    call, images = files.bare(exported(options, model, variant)), noise(batch, JOBS[model][0])
+    path, images = exported(options, model, variant), noise(batch, JOBS[model][0])
+    call = files.bare(path, own_choice=variant.endswith("-own-choice"))
     repeat(window, options, lambda: call(images), batch)
 
 
@@ -100,7 +103,7 @@ def row(model: str, batch: int, variant: str) -> Row:
     if variant in ("torchvision", "eager", "channels-last"):
         serve, here = torch_row, variant != "torchvision" or model == "resnet20"
     else:
-        serve, here = bare_row if variant.endswith("-bare") else file_row, True
+        serve, here = bare_row if variant.endswith(ALONE) else file_row, True
     work = partial(serve, model=model, variant=variant, batch=batch)
     return Row("own" if here else "reference", work)
 
@@ -136,7 +139,11 @@ def main() -> None:
                 if not names:
                     continue
                 variants = {name.removeprefix(f"{model}-{batch}-") for name in names}
-                runtimes = {v.removesuffix("-bare") for v in variants if v.startswith(RUNTIMES)}
+                runtimes = {
+                    v.removesuffix("-bare").removesuffix("-own-choice")
+                    for v in variants
+                    if v.startswith(RUNTIMES)
+                }
                 files.export(options, model, sorted(runtimes))
                 cases = {n: rows.case(n, ROWS[n], options, words, seen) for n in names}
                 title = f"{model}, batch {batch}, {size}x{size}, {options.rounds} rounds"

@@ -9,7 +9,8 @@ taken to the first row of the same round.
 
 Rows: `ours` is `resnets train` itself (recipe he2015_cifar: gather, pad, crop, flip, normalise,
 ledger, progress); `ours-synthetic` the same on one batch that stays; `ours-unsettled` without what
-commands settle (`resnets.cpu`, `resnets.sharing`). `akamaster-N`, `timm-N` have N loader workers;
+commands settle (`resnets.cpu`, `resnets.sharing`), `ours-bfloat16` with `--set precision=bfloat16`,
+for processors that have such arithmetic. `akamaster-N`, `timm-N` have N loader workers;
 `timm-channels-last-N` is timm's own option. `keras-BACKEND-FEED-BATCH` is Keras's example: fed by
 ImageDataGenerator, as it is, or by bare arrays without augmentation.
 """
@@ -28,7 +29,12 @@ from resnets.benchmarking.workers import Window
 
 
 def ours(
-    window: Window, options: argparse.Namespace, *, synthetic: bool = False, settled: bool = True
+    window: Window,
+    options: argparse.Namespace,
+    *,
+    synthetic: bool = False,
+    settled: bool = True,
+    precision: str = "float32",
 ) -> None:
     from resnets import cpu
     from resnets.sharing import sharing_cores
@@ -55,7 +61,7 @@ def ours(
     if synthetic:
         Feed.batches = still  # type: ignore[assignment, method-assign]
     steps = options.warm_up + options.batches + 1
-    settings = ["batch_size=128", f"schedule.iterations={steps}"]
+    settings = ["batch_size=128", f"schedule.iterations={steps}", f"precision={precision}"]
     with TemporaryDirectory() as folder, sharing_cores() if settled else nullcontext():
         out = Path(folder) / "run"
         resnets.train(
@@ -94,6 +100,7 @@ ROWS = {
     "ours": Row("own", ours),
     "ours-synthetic": Row("own", partial(ours, synthetic=True)),
     "ours-unsettled": Row("own", partial(ours, settled=False)),
+    "ours-bfloat16": Row("own", partial(ours, precision="bfloat16")),
     **{f"akamaster-{n}": Row("reference", partial(akamaster, workers=n)) for n in (0, 2, 4)},
     **{f"timm-{n}": Row("reference", partial(timm, workers=n)) for n in (0, 1, 2)},
     **{

@@ -1,12 +1,14 @@
 """Run the experiments that results/ holds, resumably, and keep of each run what is text.
 
-usage: python results/reproduce.py GROUP... [--minutes 9] [--runs DIR] [--device auto] [--list]
+usage: python results/reproduce.py GROUP... [--again] [--minutes 9] [--runs DIR] [--device auto]
+       [--list]
 
 A group is a name below (fast, shape, table6, keras, ...), or a name inside one. Each experiment is
 `resnets train ... --seeds N --resume auto`: what is finished is left alone, what was stopped goes
 on. With --minutes the work stops in time, saves, and exits with 75; the same command goes on.
-Data are looked for in $RESNETS_DATA. Without a group only the tables of results/README.md are
-rewritten.
+Data are looked for in $RESNETS_DATA. What is in results/ already is passed over; with --again it is
+trained once more, into a folder of its own, and what is found is printed beside what is kept. Without
+a group only the tables of results/README.md are rewritten.
 """
 
 import argparse
@@ -121,6 +123,17 @@ def keep(trial: Trial, runs: Path) -> None:
     shutil.copy(source / "seeds.json", target)  # last: it says that the experiment is there
 
 
+def compare(trial: Trial, runs: Path) -> None:
+    """Print the test accuracy of a repetition, and the one in results/ where there is one."""
+    words = []
+    for folder, where in ((runs, "here"), (RESULTS, "in results")):
+        if (path := folder / trial.name / "seeds.json").exists():
+            found = json.loads(path.read_text())
+            spread = f" ± {100 * found['sd']:.2f}" if found["n"] > 1 else ""
+            words.append(f"{100 * found['mean']:.2f}{spread} % {where}")
+    print(f"{trial.name}: {', '.join(words)}", flush=True)
+
+
 def table(trials: list[Trial]) -> Iterator[str]:
     """Yield the rows of a group: what is measured, and what is not."""
     titles = "model", "recipe", "seeds", "test error, mean ± sd (best)", "published"
@@ -162,8 +175,9 @@ def main() -> int:
     """Run what the words name, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*")
+    parser.add_argument("--again", action="store_true")
     parser.add_argument("--minutes", type=float, default=float("inf"))
-    parser.add_argument("--runs", type=Path, default=Path("runs/results"))
+    parser.add_argument("--runs", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
@@ -176,17 +190,21 @@ def main() -> int:
     if options.list or not set(options.what) <= set(known):
         print("\n".join(known))
         return 0 if options.list else 2
+    runs = options.runs or Path("runs/again" if options.again else "runs/results")
     deadline = time.monotonic() + 60 * options.minutes
     for trial in dict.fromkeys(trial for what in options.what for trial in known[what]):
-        if (RESULTS / trial.name / "seeds.json").exists():
-            print(f"{trial.name}: in {os.path.relpath(RESULTS / trial.name)} already")
+        if (RESULTS / trial.name / "seeds.json").exists() and not options.again:
+            print(f"{trial.name}: in {os.path.relpath(RESULTS / trial.name)} already (--again)")
             continue
         if time.monotonic() > deadline:
             return STOPPED
-        code = run(trial, options.runs, options.device, deadline)
+        code = run(trial, runs, options.device, deadline)
         if code:
             return code
-        keep(trial, options.runs)
+        if options.again:
+            compare(trial, runs)
+            continue
+        keep(trial, runs)
         write_tables()
     write_tables()
     print("all is there")

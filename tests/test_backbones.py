@@ -112,3 +112,13 @@ def test_a_backbones_own_file_comes_back(tmp_path):
     assert first.layer2[0].conv1.weight.equal(whole.layer2[0].conv1.weight)
     assert report.skipped["fc.weight"] == "the backbone has no such part"
     assert report.share == 1
+
+
+def test_weights_that_come_with_the_package():
+    """As create_model has them, its classifier left out."""
+    backbone = resnets.create_backbone("resnet20", weights="cifar10")
+    model = resnets.create_model("resnet20", weights="cifar10").eval()
+    x = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(backbone.eval()(x)[list(backbone.levels)[-1]], model.forward_features(x))
+    assert backbone.preprocess == model.preprocess

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from resnets.create import create_model, open_weights, published
+from resnets.create import create_model, find_weights, open_weights
 from resnets.data.preprocess import identity
 from resnets.nn import Backbone
 from resnets.nn.freezing import FreezeBatchNorm
@@ -47,12 +47,12 @@ def create_backbone(
     }
     with torch.device("meta"):
         spec = create_model(model, **options).spec  # checks the options; nothing is drawn
-    entry = published(spec.name, weights)
+    source, entry = find_weights(spec.name, weights)
     if entry:
         spec = replace(spec, **entry.changes)
     backbone = Backbone(spec, **settings)
     backbone.preprocess = identity(spec.in_channels, spec.image_size)
-    if weights is not None:
+    if source is not None:
         backbone.preprocess = None  # unless the checkpoint says
-        load_checkpoint(backbone, open_weights(weights, spec, entry), head="drop")
+        load_checkpoint(backbone, open_weights(source, spec, entry), head="drop")
     return backbone

@@ -46,32 +46,37 @@ def create_model(
                 f'create_model: unknown option "{option}"',
                 hint=f"did you mean {close}?" if close else f"options are {', '.join(names)}",
             )
-    own = shipped(spec.name, weights) if isinstance(weights, str) else None
-    entry = published(spec.name, weights) if own is None else None
+    source, entry = find_weights(spec.name, weights)
     if entry:
         spec = replace(spec, num_classes=len(entry.classes), **entry.changes)
     network = ResNet(replace(spec, **options))
     network.preprocess = identity(network.spec.in_channels, network.spec.image_size)
-    if weights is not None:
+    if source is not None:
         network.preprocess = None  # unless the checkpoint says
         other_classes = network.spec.num_classes != spec.num_classes
-        dropped = (other_classes and (entry or own)) or (entry and not entry.head)
-        checkpoint = open_weights(own or weights, network.spec, entry)
+        named = entry or source is not weights
+        dropped = (other_classes and named) or (entry and not entry.head)
+        checkpoint = open_weights(source, network.spec, entry)
         load_checkpoint(network, checkpoint, head=head or ("drop" if dropped else "error"))
     return network
 
 
-def published(model: str, weights: Source | None) -> catalog.Entry | None:
-    """Return the published weights that are meant; None for a file or a state dict.
+def find_weights(model: str, weights: Source | None) -> tuple[Source | None, catalog.Entry | None]:
+    """Return the file or state dict that is meant, and the published weights if those are.
 
-    Raises UsageError for a name that no weights of the model have.
+    The name of weights that come with the package becomes their file. Raises UsageError for a name
+    that no weights of the model have.
     """
-    if not isinstance(weights, str) or Path(weights).exists():
-        return None
+    if not isinstance(weights, str):
+        return weights, None
+    if own := shipped(model, weights):
+        return own, None
     provider, _, rest = weights.partition(".")
     known = {entry.name.partition(".")[0] for entry in catalog.entries()}
     is_name = provider in known or not (rest or "/" in weights)
-    return catalog.find(model, weights) if is_name else None
+    if Path(weights).exists() or not is_name:
+        return weights, None
+    return weights, catalog.find(model, weights)
 
 
 def open_weights(weights: Source, spec: Spec, entry: catalog.Entry | None) -> Checkpoint:

@@ -70,6 +70,19 @@ def test_features_of_a_name_are_those_of_fresh_weights(resnets, pictures, tmp_pa
     assert pages[0] == pages[1]
 
 
+@pytest.mark.parametrize("command", ["features", "embed"])
+def test_without_a_model_the_package_has_one(resnets, pictures, tmp_path, command):
+    what = pictures / "0.png" if command == "features" else pictures
+    out = tmp_path / ("page.html" if command == "features" else "t.npz")
+    code, _, err = resnets(command, what, "--out", out)
+    assert (code, out.exists()) == (0, True)
+    assert err == (
+        "resnet20 for cifar10, which comes with the package; name a run folder for your own\n"
+    )
+    if command == "features":
+        assert "the package&#39;s own" in out.read_text("utf-8")
+
+
 def test_embed(resnets, weights, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = resnets("embed", "photos", "--model", weights, "--normalize")
@@ -117,7 +130,7 @@ def interrupt(*_):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["features", "photos/0.png"], 2, "--model"),
+        (["features", "photos/0.png", "--weights", "net.safetensors"], 2, "of which model?"),
         (["features", "photos/0.png", "--model", "resnet5O"], 2, 'no model is called "resnet5O"'),
         (["features", "photos/0.png", "--model", "runs/x"], 4, "runs/x: no such file or "),
         (["features", "photos/0.png", "--model", "resnet8", "--top", "0"], 2, "top"),

@@ -157,7 +157,8 @@ def environment_line(report: Mapping[str, Any]) -> str:
     seen = report["environment"]
     names = ("resnets", "torch", *OTHERS, "python")
     versions = ", ".join(f"{name} {seen[name]}" for name in names if name in seen)
-    where = f"{seen['processor']}, {plural(seen['threads'], 'thread')}"
+    kind = " ".join(filter(None, (seen["processor"], seen["instructions"])))
+    where = f"{kind}, {plural(seen['threads'], 'thread')}"
     return f"{moment(report['started'])}; {where}; {versions}"
 
 

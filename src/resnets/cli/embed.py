@@ -21,7 +21,7 @@ from resnets.wording import plural
 
 def embed(
     folder: Annotated[Path, typer.Argument(help="A folder of pictures.", metavar="DIR")],
-    model: Source,
+    model: Source = None,
     weights: Weights = None,
     preprocess: Preparation = None,
     out: Annotated[Path, typer.Option(help="The table: .npz or .parquet.")] = Path(

@@ -10,7 +10,7 @@ from resnets.cli.options import Preparation, Source, Weights, chosen_model, prep
 
 def features(
     image: Annotated[Path, typer.Argument(help="A picture.")],
-    model: Source,
+    model: Source = None,
     weights: Weights = None,
     preprocess: Preparation = None,
     top: Annotated[int, typer.Option(help="How many classes to look for.", min=1)] = 3,
@@ -23,6 +23,7 @@ def features(
 
     \b
     Examples:
+      resnets features truck.jpg
       resnets features holiday.jpg --model runs/photos-resnet18
       resnets features holiday.jpg --model resnet50 --weights resnet50.safetensors --top 5
     """
@@ -30,5 +31,5 @@ def features(
     prepare(network, preprocess)
     from resnets.features import write_features
 
-    source = weights or model
+    source = weights or model or "the package's own"
     print(write_features(network, image, out, top=top, learnt=learnt, source=source))

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from resnets.cli.output import say
 from resnets.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +27,12 @@ Dialect = Annotated[
 ]
 Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a training run.")]
 Source = Annotated[
-    str, typer.Option("--model", help="A run folder, a checkpoint, or a model's name.")
+    str | None,
+    typer.Option(
+        "--model",
+        help="A run folder, a checkpoint, or a model's name; default: the resnet20 for CIFAR-10's "
+        "ten classes that comes with the package.",
+    ),
 ]
 Weights = Annotated[
     str | None, typer.Option(help="Weights for a model that is given by name.", metavar="FILE")
@@ -56,11 +62,26 @@ def is_path(word: str) -> bool:
     return path.exists() or bool(path.suffix) or len(path.parts) > 1
 
 
-def chosen_model(model: str, weights: str | None) -> tuple["ResNet", bool]:
+def default_model() -> Path:
+    """Return the weights that are meant where no model is named, and say so."""
+    from resnets.weights.shipped import DEFAULT, shipped
+
+    model, weights = DEFAULT
+    say(f"{model} for {weights}, which comes with the package; name a run folder for your own")
+    path = shipped(model, weights)
+    assert path is not None
+    return path
+
+
+def chosen_model(model: str | None, weights: str | None) -> tuple["ResNet", bool]:
     """Return the model that ``--model`` and ``--weights`` mean, and whether it has learnt anything.
 
     Raises UsageError for a name that no model has, and CheckpointError for a bad file.
     """
+    if model is None:
+        if weights is not None:
+            raise UsageError("--weights: of which model?", hint="give its name as --model")
+        model = str(default_model())
     if weights is None and is_path(model):
         from resnets.create import open_model
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnets.cli.options import Json, Model, Preparation, prepare
+from resnets.cli.options import Json, Model, Preparation, default_model, prepare
 from resnets.cli.output import Progress, print_json, say
 from resnets.errors import UsageError
 from resnets.wording import plural
@@ -140,15 +140,9 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
 
 def _divided(words: list[str]) -> tuple[Path, list[str]]:
     """Return the model's path and the pictures: all words where the first is of pictures itself."""
-    from resnets.weights.shipped import DEFAULT, shipped
-
     first, *rest = words
     if _is_of_pictures(Path(first)):
-        model, weights = DEFAULT
-        say(f"{model} for {weights}, which comes with the package; a run folder may come first")
-        path = shipped(model, weights)
-        assert path is not None
-        return path, words
+        return default_model(), words
     if not rest:
         raise UsageError(f"there is no picture to look at with {first}", hint="name one after it")
     return Path(first), rest
