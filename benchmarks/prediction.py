@@ -121,14 +121,14 @@ def cold(options: argparse.Namespace, picture: Path) -> dict[str, Command]:
 def folder_rate(options: argparse.Namespace, model: str) -> float:
     """Return how many pictures a second the command gets through once it runs."""
     folder, onnx = files.photographs(options), exported(options, model, "onnxruntime")
-    few = sorted(folder.rglob("*.jpg"))[:BATCH]
+    every = sorted(folder.rglob("*.jpg"))[: options.pictures]
     with TemporaryDirectory() as out:
         table = Path(out) / "table.csv"
-        whole = predicting(onnx, folder, "--out", table).seconds()
-        start = predicting(onnx, *few, "--out", table, "--overwrite").seconds()
+        whole = predicting(onnx, *every, "--out", table).seconds()
+        start = predicting(onnx, *every[:BATCH], "--out", table, "--overwrite").seconds()
     if whole <= start:
         raise ResourceError("the start took longer than the whole: give more --pictures")
-    return (options.pictures - BATCH) / (whole - start)
+    return (len(every) - BATCH) / (whole - start)
 
 
 ROWS = {f"folder-{model}-bare": Row("own", partial(bare_folder, model=model)) for model in FOLDERS}

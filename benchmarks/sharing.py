@@ -45,7 +45,8 @@ def work(batch: int, waiting: str, seconds: float) -> None:
     with sharing_cores() if waiting == "adapts" else nullcontext():
         steps(SETTLING)
         print(steps(seconds), flush=True)
-        sys.stdin.readline()  # so that a second training goes on for as long as the first
+        while True:  # until it is killed, so that a second training has company to its end
+            step()
 
 
 def start(options: argparse.Namespace, batch: int, waiting: str) -> subprocess.Popen:

@@ -127,4 +127,5 @@ def test_a_run_says_what_it_was_settled_with(tmp_path):
         record = json.loads((out / "run.json").read_text())["environment"]
         assert record["settings"].get("GOMP_SPINCOUNT") == own.get("GOMP_SPINCOUNT")
         assert record["waiting_adapts"] == (not own and sys.platform == "linux")
+        assert record["large_blocks_kept"] == (sys.platform == "linux")
         command.append("--overwrite")

@@ -62,11 +62,13 @@ def work():
         hashlib.sha256(bytes(2**22)).digest()  # does not hold the interpreter's lock
 
 threads = [threading.Thread(target=work) for _ in range(2)]
-before, began = delayed(), time.monotonic()
+began = time.monotonic()
 for thread in threads:
     thread.start()
 time.sleep(0.4)
-print(json.dumps((delayed() - before) / (time.monotonic() - began)))
+found = delayed()
+waited = sum(found[thread.native_id] for thread in threads)
+print(json.dumps(waited / (time.monotonic() - began)))
 """
 
 
@@ -124,3 +126,70 @@ def test_what_the_user_has_set_stays():
     with sharing_cores({}):
         assert adapts()
     assert not adapts()
+
+
+WITH_SCIKIT = f"""
+import torch, sklearn.utils._openmp_helpers
+assert open("/proc/self/maps").read().count("libgomp") > 1
+{WAITING}
+"""
+
+
+def test_the_threads_are_those_of_torch_whatever_else_brings_an_openmp():
+    before, during, _ = python(WITH_SCIKIT)
+    assert during < before / 2
+
+
+REFUSED = """
+import ctypes, json, threading, torch
+from resnets.sharing import IdleThreads, gnu_openmp
+
+class Refusing(threading.Thread):
+    def start(self):
+        raise RuntimeError("can't start new thread")
+
+torch.set_num_threads(2)
+torch.zeros(2**20).relu()
+from resnets import sharing
+sharing.Thread = Refusing
+try:
+    IdleThreads(gnu_openmp())
+except RuntimeError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def test_threads_that_may_not_be_started_are_an_error_and_not_the_end():
+    """libgomp would end the process, and a training with it, unsaved."""
+    assert python(REFUSED) == "can't start new thread"
+
+
+SHORT = """
+import hashlib, json, os, threading, time
+from resnets.sharing import IDLE, sharing_cores
+
+os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
+import torch
+torch.set_num_threads(2)
+
+def work(seconds):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        hashlib.sha256(bytes(2**20)).digest()
+
+seen = []
+with sharing_cores({}):
+    end = time.monotonic() + 6
+    while time.monotonic() < end:  # threads that come and go, two at any time
+        threads = [threading.Thread(target=work, args=[0.3]) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seen.append(any(thread.name == IDLE for thread in threading.enumerate()))
+print(json.dumps(seen[-8:]))
+"""
+
+
+def test_threads_that_end_do_not_hide_what_the_others_waited():
+    assert all(python(SHORT))

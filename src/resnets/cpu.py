@@ -13,6 +13,8 @@ from pathlib import Path
 
 LARGE_BLOCKS = "RESNETS_LARGE_BLOCKS"  # 0 leaves the allocator alone
 
+large_blocks_kept = False  # whether `keep_large_blocks` has had its way
+
 _ALLOCATOR = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST = 32 << 20  # bytes; glibc takes larger blocks from the system directly in any case
@@ -45,8 +47,10 @@ def keep_large_blocks(environment: MutableMapping[str, str] = os.environ) -> boo
     library = ctypes.CDLL(None)
     if not hasattr(library, "gnu_get_libc_version"):
         return False
+    global large_blocks_kept
     kept = library.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
-    return bool(kept and library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    large_blocks_kept = bool(kept and library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+    return large_blocks_kept
 
 
 def settings(environment: MutableMapping[str, str] = os.environ) -> dict[str, str]:

@@ -312,7 +312,7 @@ class Experiment:
             state,
             network,
             self.feed,
-            self.dataset.validation,
+            self.dataset.validation and self.dataset.validation.to(machine.device),
             self.recipe,
             self.folder,
             self.progress,

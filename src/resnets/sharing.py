@@ -10,6 +10,7 @@ many threads, stays the same.
 
 import ctypes
 import os
+import re
 import sys
 import threading
 import time
@@ -30,7 +31,7 @@ def sharing_cores(environment: Mapping[str, str] = os.environ) -> Iterator[None]
     """Let waiting threads sleep for as long as the cores are shared.
 
     It does nothing where the user's own variables say how threads wait, on systems other than
-    Linux, and without GNU's OpenMP.
+    Linux, where torch has another OpenMP than GNU's, and where no more threads may be started.
     """
     if not sys.platform.startswith("linux") or any(name in environment for name in _WAITING):
         yield
@@ -44,8 +45,9 @@ def sharing_cores(environment: Mapping[str, str] = os.environ) -> Iterator[None]
 
 
 def adapts() -> bool:
-    """Return whether waiting adapts now in this process."""
-    return any(isinstance(thread, _Watcher) for thread in threading.enumerate())
+    """Return whether waiting adapts now in this process, which has loaded torch."""
+    watched = any(isinstance(thread, _Watcher) for thread in threading.enumerate())
+    return watched and gnu_openmp() is not None
 
 
 class _Watcher(Thread):
@@ -57,14 +59,17 @@ class _Watcher(Thread):
 
     def run(self) -> None:
         idle = None
-        delay, at = delayed(), time.monotonic()
+        delays, at = delayed(), time.monotonic()
         while not self._end.wait(PERIOD):
-            before, since = delay, at
-            delay, at = delayed(), time.monotonic()
-            share = (delay - before) / (at - since)
+            before, since = delays, at
+            delays, at = delayed(), time.monotonic()
+            share = sum(delays[i] - before.get(i, 0) for i in delays) / (at - since)
             if idle is None and share > SHARED:
                 library = gnu_openmp()  # torch, which brings it, may still be loading
-                idle = IdleThreads(library) if library else None
+                try:
+                    idle = IdleThreads(library) if library else None
+                except RuntimeError:  # as many threads may not be started here
+                    return
             elif idle is not None and share < ALONE:
                 idle.end()
                 idle = None
@@ -76,22 +81,26 @@ class _Watcher(Thread):
         self.join()
 
 
-def delayed() -> float:
-    """Return for how many seconds threads of this process were ready and no core was there."""
-    total = 0
+def delayed() -> dict[int, float]:
+    """Return for how many seconds each thread, by its id, was ready and no core was there."""
+    found = {}
     for path in Path("/proc/self/task").glob("*/schedstat"):
         try:
-            total += int(path.read_text().split()[1])  # nanoseconds
+            found[int(path.parent.name)] = int(path.read_text().split()[1]) / 1e9
         except (OSError, IndexError, ValueError):  # a thread that has ended
             continue
-    return total / 1e9
+    return found
 
 
 class IdleThreads:
-    """As many sleeping OpenMP threads as there are processors, until ``end`` is called."""
+    """As many sleeping OpenMP threads as there are processors, until ``end`` is called.
+
+    Raises RuntimeError where so many threads may not be started.
+    """
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library, self._end = library, Event()
+        _start_and_end(library.omp_get_num_procs())
         self._thread = Thread(target=self._hold, name=IDLE, daemon=True)
         self._thread.start()
 
@@ -108,14 +117,40 @@ class IdleThreads:
         self._thread.join()
 
 
-def gnu_openmp() -> ctypes.CDLL | None:
-    """Return the libgomp that is loaded, such as torch's own; None without one."""
+def _start_and_end(count: int) -> None:
+    """Have ``count`` threads for a moment: OpenMP, when it cannot start one, ends the process."""
+    end = Event()
+    threads = []
     try:
-        lines = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+        for _ in range(count):
+            threads.append(Thread(target=end.wait, daemon=True))
+            threads[-1].start()
+    finally:
+        end.set()
+
+
+def gnu_openmp() -> ctypes.CDLL | None:
+    """Return the library through which torch's OpenMP is reached, if that is GNU's; else None.
+
+    scikit-learn, for one, brings a libgomp of its own, whose threads are others.
+    """
+    try:
+        maps = _maps()
     except OSError:
         return None
-    for line in lines:
-        path = line.partition("/")[2]
-        if "libgomp" in path:
-            return ctypes.CDLL(f"/{path}")
-    return None
+    torch = next((path for _, _, path in maps if "/libtorch_cpu." in path), None)
+    if torch is None:
+        return None
+    library = ctypes.CDLL(torch)  # its symbols, and those of what it needs
+    if not hasattr(library, "GOMP_parallel"):
+        return None
+    address = ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0
+    homes = [path for start, stop, path in maps if start <= address < stop]
+    return library if homes and "libgomp" in homes[0] else None
+
+
+def _maps() -> list[tuple[int, int, str]]:
+    """Return which files are loaded where: addresses from and to, path."""
+    text = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    found = re.findall(r"^(\w+)-(\w+) [^/\n]*(/.*)$", text, re.MULTILINE)
+    return [(int(start, 16), int(stop, 16), path) for start, stop, path in found]

@@ -61,7 +61,8 @@ def _own(proc: Path, root: int) -> int:
     children: dict[int, list[int]] = defaultdict(list)
     for path in proc.glob("[0-9]*/stat"):
         try:
-            words = path.read_text().rpartition(")")[2].split()  # a name may hold anything
+            text = path.read_text(errors="replace")
+            words = text.rpartition(")")[2].split()  # a name may hold anything
         except OSError:  # it has ended since it was listed
             continue
         number = int(path.parent.name)

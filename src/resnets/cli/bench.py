@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from resnets import cpu
 from resnets.cli.options import Json
 from resnets.cli.output import print_json, print_table, say
 from resnets.errors import UsageError
@@ -58,6 +59,7 @@ def bench(
       resnets bench
       resnets bench resnet18 --inference --batch-size 1 --batch-size 16 --out bench.json
     """
+    cpu.keep_large_blocks()  # as a training does
     specs = [get_spec(name) for name in models or ("resnet20", "resnet50")]
     if out is not None and out.suffix != ".json":
         raise UsageError(f"{out}: results are JSON", hint="give a name that ends in .json")

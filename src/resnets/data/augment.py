@@ -58,7 +58,8 @@ class Augment:
         With a ``size`` of its own a batch shows the same crops, scaled to that size.
         """
         size = size or self.size
-        fill = torch.tensor(self.fill, dtype=torch.uint8, device=images.device)
+        # Value by value: a tensor's copy to a device would wait for what it computes.
+        fill = torch.stack([images.new_full((), value) for value in self.fill])
         images = self._crop(images, ids, epoch, size, fill)
         if self.lighting:
             normals = [counter.normal(self.seed, f"lighting {i}", epoch, ids) for i in range(3)]

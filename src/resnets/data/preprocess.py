@@ -6,7 +6,7 @@ Pictures become NumPy's arrays without torch, which is imported only where tenso
 from array import array
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,6 +18,7 @@ from resnets.data.images import INTERPOLATION, decode, pixels, square
 from resnets.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:  # so that prediction by another runtime does without torch
+    import torch
     from torch import Tensor
 
     from resnets.data.dataset import Split
@@ -110,7 +111,7 @@ class Preprocess:
 
     def normalize(self, images: "Tensor") -> "Tensor":
         """Return float32 of uint8 (N, C, size, size), already cropped."""
-        mean, scale = (constant.to(images.device) for constant in self._tensors)
+        mean, scale = _constants_on(self, images.device)
         return images.float().sub_(mean).mul_(scale)
 
     def _pixels(self, image: Image.Image) -> NDArray[np.uint8]:
@@ -129,13 +130,6 @@ class Preprocess:
         with np.errstate(all="ignore"):  # numbers that no float32 holds are infinite
             mean = mean.reshape(1, self.channels, side, side).astype(np.float32)
             return mean, (1 / std).reshape(1, self.channels, 1, 1).astype(np.float32)
-
-    @cached_property
-    def _tensors(self) -> "tuple[Tensor, Tensor]":
-        import torch
-
-        mean, scale = map(torch.from_numpy, self._constants)
-        return mean.contiguous(memory_format=torch.channels_last), scale
 
     @property
     def channel_mean(self) -> tuple[float, ...]:
@@ -226,6 +220,15 @@ def measure(split: "Split", size: int, kind: str) -> Preprocess:
     std = variance.clamp(min=0).sqrt()
     std = torch.where(std > 0, std, torch.ones_like(std))
     return Preprocess(channels, side, size, _rounded(mean), _rounded(std))
+
+
+@lru_cache(maxsize=8)
+def _constants_on(preprocess: Preprocess, device: "torch.device") -> "tuple[Tensor, Tensor]":
+    """Return the mean and 1 / std on a device, where a copy would wait for what it computes."""
+    import torch
+
+    mean, scale = (torch.from_numpy(value).to(device) for value in preprocess._constants)
+    return mean.contiguous(memory_format=torch.channels_last), scale
 
 
 def _decoded(image: Picture, channels: int) -> Image.Image:

@@ -1,5 +1,6 @@
 """The training step of a CUDA device, recorded once and replayed: the host only says go."""
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -114,7 +115,9 @@ class _Recording:
             return
         if self._calls < _WARM_UP or not self._inputs[0].is_cuda:
             self._calls += 1
-            self._compute(*self._inputs)
+            with warnings.catch_warnings():  # that it may be recorded, as it will be
+                warnings.filterwarnings("ignore", "This instance was constructed with capturable")
+                self._compute(*self._inputs)
             return
         self._graph = torch.cuda.CUDAGraph()
         stream = torch.cuda.current_stream()  # where the steps before have been

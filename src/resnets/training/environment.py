@@ -27,6 +27,7 @@ def environment(device: torch.device, processes: Processes, precision: str) -> d
         "instructions": instructions(),
         "threads": torch.get_num_threads(),
         "settings": cpu.settings(),
+        "large_blocks_kept": cpu.large_blocks_kept,
         "waiting_adapts": sharing.adapts(),
         "device": device.type,
         "processes": processes.count,

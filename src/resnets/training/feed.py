@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
 
 import torch
 from torch import Tensor
 
 from resnets.data.augment import Augment
-from resnets.data.dataset import Dataset, Split
+from resnets.data.dataset import Dataset, MemoryImages, Split
 from resnets.data.mixing import Mix
 from resnets.data.order import batch_bounds, epoch_order
 from resnets.data.preprocess import Preprocess
 from resnets.training.recipe import Recipe
+
+_AHEAD = 2**27  # bytes of pictures, at most, that are augmented before their steps
 
 
 @dataclass(frozen=True)
@@ -50,24 +54,28 @@ class Feed:
         if not self.mix.active:
             return Batch(images, labels, labels)
         ids = self.split.ids[index]
-        others = self.mix.partners(ids, len(self.split), epoch)
-        mixed, targets = self.mix(images, labels, *self._prepared(others, epoch, size), ids, epoch)
+        others = self._prepared(self.mix.partners(ids, len(self.split), epoch), epoch, size)
+        mixed, targets = self.mix(images, labels, *others, ids.to(self.device), epoch)
         return Batch(mixed, targets, labels)
 
     def batches(
         self, indices: Sequence[Tensor], epoch: int, sizes: Sequence[int]
     ) -> Iterator[Batch]:
         """Yield `batch` of each of ``indices`` at its size; a GPU makes many of them at once."""
+        if not indices:
+            return
+        lengths = [len(index) for index in indices]
+        ends = [0, *accumulate(lengths)]
+        # All positions at once: each copy to a device waits for what it computes.
+        order = torch.cat([*indices]).to(self.split.ids.device)
         start = 0
         while start < len(indices):
             stop = start + 1
             while stop < min(len(indices), start + self._ahead) and sizes[stop] == sizes[start]:
                 stop += 1
-            some = indices[start:stop]
-            made = self.batch(torch.cat([*some]), epoch, sizes[start])
-            lengths = [len(index) for index in some]
+            made = self.batch(order[ends[start] : ends[stop]], epoch, sizes[start])
             parts = (
-                t.split(lengths)  # type: ignore[no-untyped-call]
+                t.split(lengths[start:stop])  # type: ignore[no-untyped-call]
                 for t in (made.images, made.targets, made.labels)
             )
             yield from (Batch(*part) for part in zip(*parts, strict=True))
@@ -76,8 +84,10 @@ class Feed:
     @property
     def _ahead(self) -> int:
         """How many batches are made at once: launching a kernel costs a GPU more than running it,
-        and a CPU has its caches."""
-        return 32 if self.device.type == "cuda" else 1
+        a CPU has its caches, and pictures of a folder are decoded first."""
+        if self.device.type != "cuda" or not isinstance(self.split.images, MemoryImages):
+            return 1
+        return max(1, min(32, _AHEAD // (self.batch_size * prod(self.split.images.shape))))
 
     def _prepared(self, index: Tensor, epoch: int, size: int | None) -> tuple[Tensor, Tensor]:
         images, labels = (part.to(self.device) for part in self.split.batch(index))

@@ -72,11 +72,15 @@ def opening_lines(
     where = f"{environment['threads']} threads" if on_cpu else "one GPU"
     if processes > 1:
         where = f"{processes} processes, {where} each"
+    precision, known = environment["precision"], environment["instructions"]
+    how = "channels-last" + (f", {precision}" if precision != "float32" else "")
+    if on_cpu and precision == "bfloat16" and known and "bf16" not in known:
+        how += " (which this processor emulates, many times slower than float32)"
     return [
         f"{source}: {len(dataset.classes)} classes, {', '.join(parts)}",
         f"{spec.name}: {spec.variant}",
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
-        f"{cost.image_size}x{cost.image_size}; {where}, channels-last",
+        f"{cost.image_size}x{cost.image_size}; {where}, {how}",
     ]
 
 
