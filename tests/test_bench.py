@@ -97,7 +97,9 @@ def proc(folder, cores, processes):
     for number, parent, ticks in processes:
         (folder / str(number)).mkdir()
         fields = ["R", parent, *[0] * 9, *ticks]
-        (folder / str(number) / "stat").write_text(f"{number} (a) b) " + " ".join(map(str, fields)))
+        # A name may hold anything, also a part of a letter.
+        words = f"{number} (a) \udce2\udc82 b) " + " ".join(map(str, fields))
+        (folder / str(number) / "stat").write_bytes(os.fsencode(words))
     return folder
 
 
@@ -341,6 +343,17 @@ def test_what_cannot_be_meant(resnets):
     code, _, err = resnets("bench", "resnet20", "--out", "bench.csv")
     assert code == 2
     assert err == "error: bench.csv: results are JSON\n hint: give a name that ends in .json\n"
+
+
+def test_when_nothing_can_be_measured_it_fails(resnets, monkeypatch):
+    def fails(_):
+        raise torch.OutOfMemoryError("no memory")
+
+    monkeypatch.setattr(comparison, "ours", fails)
+    code, out, err = resnets("bench", "resnet8", "--inference", "--no-peers", "--rounds", "1")
+    assert code == 7
+    assert "memory" in out
+    assert "error: nothing could be measured\n" in err
 
 
 def test_help_is_light():

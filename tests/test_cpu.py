@@ -9,6 +9,7 @@ import pytest
 
 from resnets import cpu
 from resnets.cpu import keep_large_blocks, quota, settings, settle
+from resnets.training import environment
 
 OWN = "0::/outer/inner\n"
 OWN_V1 = "4:cpu,cpuacct:/outer\n3:memory:/outer\n"
@@ -114,6 +115,29 @@ def test_large_blocks_are_kept_but_where_the_user_says_otherwise():
 )
 def test_large_blocks_have_an_off_switch(environment, kept):
     assert keep_large_blocks(environment) == kept
+
+
+@pytest.mark.parametrize(
+    ("precision", "flags", "said"),
+    [
+        ("bfloat16", "fpu avx2 avx512f avx512_bf16", "channels-last, bfloat16\n"),
+        ("bfloat16", "fpu avx2", "bfloat16 (which this processor emulates, many times slower"),
+        ("bfloat16", "", "channels-last, bfloat16\n"),  # nobody knows
+        ("float32", "fpu avx2", "channels-last\n"),
+    ],
+)
+def test_a_run_says_when_its_precision_is_emulated(
+    tmp_path, resnets, monkeypatch, precision, flags, said
+):
+    info = {"flags": flags, "model name": "a processor"}
+    monkeypatch.setattr(environment, "_cpuinfo", lambda name: info.get(name, ""))
+    words = ["train", "digits", "--model", "resnet8", "--out", tmp_path / "run"]
+    words += ["--set", f"precision={precision}", "--set", "schedule.iterations=1"]
+    code, _, err = resnets(*words, "--set", "schedule.epochs=null", "--device", "cpu")
+    assert code == 0
+    assert said in err
+    record = json.loads((tmp_path / "run/run.json").read_text())["environment"]
+    assert record["instructions"] == flags.removeprefix("fpu ")
 
 
 def test_a_run_says_what_it_was_settled_with(tmp_path):

@@ -8,7 +8,7 @@ import typer
 from resnets import cpu
 from resnets.cli.options import Json
 from resnets.cli.output import print_json, print_table, say
-from resnets.errors import UsageError
+from resnets.errors import ResourceError, UsageError
 from resnets.files import write_json
 from resnets.zoo import get_spec
 
@@ -92,3 +92,5 @@ def bench(
         print_json(report)
     else:
         print(comparison.environment_line(report))
+    if not any(result["cases"] for result in results):
+        raise ResourceError("nothing could be measured", hint="the table says why")
