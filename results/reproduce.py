@@ -3,7 +3,7 @@
 usage: python results/reproduce.py GROUP... [--again] [--minutes 9] [--runs DIR] [--device auto]
        [--list]
 
-A group is a name below (fast, shape, table6, keras, ...), or a name inside one. Each experiment is
+A group is a name below (fast, bfloat16, shape, table6, ...), or a name inside one. Each experiment is
 `resnets train ... --seeds N --resume auto`: what is finished is left alone, what was stopped goes
 on. With --minutes the work stops in time, saves, and exits with 75; the same command goes on.
 Data are looked for in $RESNETS_DATA. What is in results/ already is passed over; with --again it
@@ -71,6 +71,7 @@ def by_the_book(recipe: str, seeds: int, *models: str) -> list[Trial]:
 
 GROUPS = {
     "fast": [Trial("resnet20", "fast_cifar", 1)],
+    "bfloat16": [Trial("resnet20", "fast_cifar", 1, ("precision=bfloat16",), "-bfloat16")],
     "depth": small_steps("resnet20", "plain20", "resnet56", "plain56", "resnet56_v2"),
     "options": short("resnet20", "resnet20_b", "resnet20_c", "resnet20_v2"),
     "large_steps": short("plain20", "resnet56", "plain56"),
