@@ -39,6 +39,12 @@ class CheckpointError(ResnetsError):
     exit_code = 4
 
 
+class ExportError(ResnetsError):
+    """An exported file that does not compute what its network does; it is not kept."""
+
+    exit_code = 5
+
+
 class NonFiniteError(ResnetsError):
     """A loss that is NaN or infinite; raised before the optimizer step."""
 
@@ -49,12 +55,6 @@ class ResourceError(ResnetsError):
     """No space, no permission, no memory, or an optional package that is not installed."""
 
     exit_code = 7
-
-
-class ExportError(ResnetsError):
-    """An exported file that does not compute what its network does; it is not kept."""
-
-    exit_code = 8
 
 
 class Stopped(ResnetsError):

@@ -84,6 +84,37 @@ def test_a_name_with_weights_that_come_along(resnets, tmp_path, monkeypatch):
     assert "give --weights, such as cifar10, which comes with the package" in err
 
 
+def test_weights_are_not_overwritten(resnets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = create_model("resnet8")
+    save_weights(model, "resnet8.safetensors")
+    before = Path("resnet8.safetensors").read_bytes()
+    words = ["--weights", "resnet8.safetensors", "--to", "safetensors", "--overwrite"]
+    code, out, err = resnets("export", "resnet8", *words)
+    assert (code, out) == (2, "")
+    assert "resnet8.safetensors: is the checkpoint itself" in err
+    assert Path("resnet8.safetensors").read_bytes() == before
+    save_weights(model, "net.bin")
+    code, _, err = resnets("export", "net.bin", "--to", "openvino", "--overwrite")
+    assert code == 2
+    assert "net.bin: is the checkpoint itself" in err
+
+
+def test_a_picture_of_another_size_is_broken(resnets, run_folder):
+    """It has a row that says so, those after it are answered, and the exit code is 3."""
+    words = ["--to", "torch", "--input", "pictures", "--size", "20x30", "--out", "net.pt2"]
+    assert resnets("export", run_folder, *words)[0] == 0
+    Path("trees").mkdir()
+    coloured(0, 0).save("trees/0.png")
+    coloured(0, 1).resize((30, 20)).save("trees/1.png")
+    code, _, err = resnets("predict", "net.pt2", "trees", "--out", "table.jsonl")
+    assert code == 3
+    assert "trees/0.png: is 40 x 40 (height x width), the model takes 20 x 30 only" in err
+    first, second = map(json.loads, Path("table.jsonl").read_text().splitlines())
+    assert first["error"].startswith("trees/0.png: is 40 x 40")
+    assert len(second["predictions"]) == 2
+
+
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
@@ -119,6 +150,6 @@ def test_a_failed_check_has_its_exit_code(resnets, run_folder, monkeypatch):
 
     monkeypatch.setattr(check, "FACTOR", 1e-6)
     code, out, err = resnets("export", run_folder, "--to", "torch")
-    assert (code, out) == (8, "")
+    assert (code, out) == (5, "")
     assert "error: the exported file is not the network" in err
     assert not (run_folder / "model.pt2").exists()

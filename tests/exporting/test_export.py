@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,8 @@ from networks import NAMES, TARGETS, close, in_float64, network
 from safetensors import safe_open
 
 from conftest import coloured, scramble
-from resnets import create_model, export, open_model
-from resnets.errors import UsageError
+from resnets import create_model, export, open_model, predict
+from resnets.errors import DataError, UsageError
 from resnets.exporting import check
 from resnets.exporting.plan import files_of
 from resnets.runtimes import open_runtime
@@ -95,6 +96,52 @@ def test_one_batch_and_one_size(tmp_path):
     square = export(model, tmp_path / "square.pt2", to="torch", size=(32, 32))
     prepared = open_runtime(square.path).preprocess
     assert (prepared.resize, prepared.size) == (36, 32)  # in proportion
+
+
+def test_pixels_of_a_size_that_is_not_square(tmp_path):
+    """Nothing says how pictures get it, and yet the file normalises as the network does."""
+    model = network()
+    written = export(model, tmp_path / "net.pt2", to="torch", input="pixels", size=(24, 32))
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 32), np.uint8)
+    expected = in_float64(model, model.preprocess.normalize(torch.from_numpy(pixels)))
+    assert close(open_runtime(written.path).logits(pixels), expected)
+
+
+def test_pictures_of_one_size(tmp_path):
+    """Others are broken, and those after them are answered."""
+    model = network()
+    path = tmp_path / "net.pt2"
+    export(model, path, to="torch", input="pictures", size=(24, 32))
+    names = [tmp_path / f"{name}.png" for name in ("wide", "high", "wide again")]
+    for name, side in zip(names, ((32, 24), (24, 32), (32, 24)), strict=True):
+        coloured(0, 0).resize(side).save(name)
+    first, broken, last = predict(path, names)
+    assert first.probabilities == last.probabilities
+    assert isinstance(broken.error, DataError)
+    assert str(broken.error).startswith(
+        f"{names[1]}: is 32 x 24 (height x width), the model takes 24 x 32 only\n hint: "
+    )
+    runtime = open_runtime(path)
+    with pytest.raises(DataError, match="the picture: is 40 x 40"):
+        runtime.prepare(coloured(0, 0))
+    assert runtime.prepare(coloured(0, 0).resize((32, 24))).shape == (1, 24, 32, 3)
+
+
+def test_versions_are_those_of_modules(tmp_path, monkeypatch):
+    """The distribution may be onnxruntime-gpu, onnx-weekly or something else."""
+    import onnxruntime
+
+    find = metadata.version
+
+    def version(name: str) -> str:
+        if name.startswith("onnx"):
+            raise metadata.PackageNotFoundError(name)
+        return find(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    versions = export(network(), tmp_path / "net.onnx").record["versions"]
+    assert versions["onnxruntime"] == onnxruntime.__version__
+    assert set(versions) == {"resnets", "torch", "onnx", "onnxscript", "onnxruntime"}
 
 
 def test_files_that_travel(exported):

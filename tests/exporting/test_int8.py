@@ -110,7 +110,7 @@ def test_a_file_that_nothing_helps_is_not_kept(samples, tmp_path):
     fake = Hopeless({"a": 0, "b": 0})
     with pytest.raises(ExportError, match="of its 2,000 answers are right") as caught:
         quantize(fake, tmp_path / "n", tmp_path / "whole", samples, fake.answers, lambda line: None)
-    assert caught.value.exit_code == 8
+    assert caught.value.exit_code == 5
 
 
 def test_the_test_part_has_the_last_word(samples, tmp_path):

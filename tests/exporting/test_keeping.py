@@ -1,6 +1,8 @@
 """Whatever happens and when: a model under its name is whole, with its own certificate."""
 
+import errno
 import os
+import shutil
 import signal
 import sys
 import warnings
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from resnets.errors import UsageError
+from resnets.errors import ResourceError, UsageError
 from resnets.exporting.keeping import drafted
 from resnets.exporting.plan import certificate_of, files_of
 
@@ -46,40 +48,96 @@ def killed_at(moment: int, out: Path, generation: str) -> bool:
     return os.WIFSIGNALED(status)
 
 
-def is_sound(out: Path) -> bool:
-    """Whether there is no model, or a whole one: all its files of one generation."""
-    return not out.exists() or len({path.read_text() for path in files_of(out)}) == 1
+def generation(out: Path) -> str:
+    """What all files of the export hold; nothing where there is no model under its name."""
+    if not out.exists():
+        return ""
+    (found,) = {path.read_text() for path in files_of(out)}
+    return found
+
+
+def fail(out: Path, error: BaseException) -> None:
+    """Begin an export that the next step finds wrong."""
+    with drafted(out) as draft:
+        draft.write_text("half")
+        raise error
 
 
 @pytest.mark.parametrize("name", ["net.onnx", "net.xml"])
 @pytest.mark.parametrize("replaced", [False, True])
 def test_killed_at_every_moment(tmp_path, name, replaced):
-    moment, killed, out = 0, True, tmp_path / name
+    """Once there is a model no kill loses it: what is not under its name yet is with the next."""
+    moment, killed, ends = 0, True, set()
     while killed:
+        out = tmp_path / str(moment) / name
+        out.parent.mkdir()
         if replaced:
             write(out, "old")
-        else:
-            for path in files_of(out):
-                path.unlink(missing_ok=True)
         killed = killed_at(moment, out, "new")
-        assert is_sound(out), moment
+        assert generation(out) in ("", "old", "new"), moment
+        with pytest.raises(UsageError):
+            fail(out, UsageError("no"))
+        ends.add(generation(out))
+        named = set(files_of(out)) if out.exists() else set()
+        assert set(out.parent.iterdir()) == named  # what the killed left is gone
         moment += 1
     assert moment > 8
-    assert {path.read_text() for path in files_of(out)} == {"new"}
-    assert set(tmp_path.iterdir()) == set(files_of(out))  # what the killed left is gone
+    assert generation(out) == "new"
+    assert ends == {"old" if replaced else "", "new"}
+
+
+@pytest.mark.parametrize(
+    ("name", "room"), [("net.onnx", 0), ("net.onnx", 1), ("net.xml", 1), ("net.xml", 2)]
+)
+def test_a_full_disk_leaves_what_was_there(tmp_path, monkeypatch, name, room):
+    """There is room for some of the files, and not for the next."""
+    out, copy, written = tmp_path / name, shutil.copyfileobj, []
+    write(out, "old")
+
+    def copied(source, file) -> None:
+        if len(written) == room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written.append(copy(source, file))
+
+    monkeypatch.setattr(shutil, "copyfileobj", copied)
+    with pytest.raises(ResourceError, match="No space left"):
+        write(out, "new")
+    assert len(written) == room
+    assert generation(out) == "old"
+    assert set(tmp_path.iterdir()) == set(files_of(out))
+
+
+def test_links_are_written_through(tmp_path):
+    out, folder = tmp_path / "net.xml", tmp_path / "files"
+    folder.mkdir()
+    for path in files_of(out):
+        (folder / path.name).write_text("old")
+        path.symlink_to(Path("files", path.name))
+    write(out, "new")
+    assert all(path.is_symlink() for path in files_of(out))
+    assert generation(folder / out.name) == "new"
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_one_export_at_a_time(tmp_path):
+    out = tmp_path / "net.onnx"
+    with drafted(out) as draft:
+        with pytest.raises(ResourceError, match=r"net\.onnx: another process is writing it"):
+            write(out, "second")
+        write(tmp_path / "other.onnx", "other")
+        for path in files_of(draft):
+            path.write_text("first")
+    assert generation(out) == "first"
+    write(out, "third")
+    assert generation(out) == "third"
+    assert len(list(tmp_path.iterdir())) == 4
 
 
 @pytest.mark.parametrize("error", [UsageError("no"), KeyboardInterrupt()])
 def test_an_error_keeps_nothing(tmp_path, error):
     out = tmp_path / "net.onnx"
-
-    def fail() -> None:
-        with drafted(out) as draft:
-            draft.write_text("half")
-            raise error
-
     with pytest.raises(type(error)):
-        fail()
+        fail(out, error)
     assert not list(tmp_path.iterdir())
 
 

@@ -1,13 +1,14 @@
 """Exports that are refused, or found wrong and not kept."""
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 import torch
 from networks import NAMES, network
 
-from resnets import export
+from resnets import export, save_weights
 from resnets.errors import CheckpointError, DataError, ExportError, ResourceError, UsageError
 from resnets.exporting import keeping
 from resnets.exporting import trace as tracing
@@ -44,7 +45,7 @@ def test_what_computes_something_else_is_not_kept(tmp_path, monkeypatch, wrong):
     monkeypatch.setattr(tracing, "folded", wrong(tracing.folded))
     with pytest.raises(ExportError, match="the exported file is not the network") as caught:
         export(network(), kept.path, to="torch", overwrite=True)
-    assert caught.value.exit_code == 8
+    assert caught.value.exit_code == 5
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
     with pytest.raises(ExportError):
         export(network(), tmp_path / "new" / "net.pt2", to="torch")
@@ -104,6 +105,38 @@ def test_what_is_there_is_not_overwritten(tmp_path):
     export(network(), source, to="safetensors")
     with pytest.raises(UsageError, match="is the checkpoint itself"):
         export(source, source, to="safetensors", overwrite=True)
+
+
+@pytest.mark.parametrize("name", ["net.bin", "hf/pytorch_model.bin", "hf/model.safetensors"])
+def test_the_checkpoint_is_never_overwritten(tmp_path, name):
+    """Also where it would be the weights beside an .xml, or is given by its folder or a link."""
+    path = tmp_path / name
+    save_weights(network(), path)
+    before = path.read_bytes()
+    to = "openvino" if path.suffix == ".bin" else "safetensors"
+    out = path.with_suffix(".xml") if path.suffix == ".bin" else path
+    (tmp_path / "link").symlink_to(path)
+    folders = [path.parent] if path.parent != tmp_path else []
+    for source in (path, tmp_path / "link", *folders):
+        with pytest.raises(UsageError, match=rf"{path.name}: is the checkpoint itself"):
+            export(source, out, to=to, overwrite=True)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [{}, {"a.heic": b"\0\0\0\x18ftypheic", "b.png": b"\x89PNG"}])
+def test_pictures_that_are_none(tmp_path, content):
+    """Where they were asked for that is an error; else others do, which the certificate names."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    for asked in ("images", "data"):
+        with pytest.raises(DataError, match=f"{folder}: .*no picture"):
+            export(network(), tmp_path / "net.pt2", to="torch", **{asked: folder})
+    own = {"data": {"source": str(folder)}}
+    written = export(network(), tmp_path / "net.pt2", to="torch", made=own)
+    assert written.comparison.source != "a folder of pictures"
+    assert (written.comparison.source == "") is (find_spec("sklearn") is None)
 
 
 def test_what_a_network_lacks(tmp_path):

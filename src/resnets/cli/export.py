@@ -71,7 +71,7 @@ def export(
 
     Its batch norms are folded, and class names and preprocessing travel along. Its answers are
     compared with the network's, in 8 bits its accuracy; where they differ by more than rounding,
-    no file is kept and the exit code is 8. What was found is said in FILE.certificate.json.
+    no file is kept and the exit code is 5. What was found is said in FILE.certificate.json.
 
     \b
     Examples:
@@ -86,7 +86,7 @@ def export(
 
     plan.check_words(**chosen)
     path = out or _beside(run, plan.ENDINGS[to], int8)
-    plan.check_names(path, to, overwrite=overwrite, source=Path(run))
+    plan.check_names(path, to, overwrite=overwrite, source=Path(weights or run))
     network, made = _opened(run, model, weights)
     prepare(network, preprocess)
     places: dict[str, Any] = {"data": data, "images": images, "root": root}

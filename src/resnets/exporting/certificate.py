@@ -3,9 +3,9 @@
 Nothing in it depends on the machine but the measured differences: no paths, no times, no names.
 """
 
-import importlib.metadata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,10 @@ def certificate(
 ) -> dict[str, Any]:
     """Return the content of a certificate for files that are written."""
     packages = [*_PACKAGES[plan.to], *(["nncf"] if plan.int8 and plan.to == "openvino" else [])]
-    versions = {name: importlib.metadata.version(name) for name in packages}
+    # The module says it whatever it was installed as: onnxruntime may be onnxruntime-gpu.
+    versions = {
+        name: str(getattr(import_module(name), "__version__", "unknown")) for name in packages
+    }
     preprocess, spec = network.preprocess, network.spec
     if not isinstance(preprocess, Preprocess):
         preprocess = identity(spec.in_channels, spec.image_size)

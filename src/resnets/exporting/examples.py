@@ -11,7 +11,7 @@ from PIL import Image
 
 from resnets.data import NAMES, open_dataset
 from resnets.data.dataset import Dataset
-from resnets.data.images import decode
+from resnets.data.images import decode, printable
 from resnets.data.scan import pictures_in
 from resnets.errors import DataError, ResnetsError, UsageError
 from resnets.exporting.feed import Feed, Pixels, as_pictures
@@ -65,14 +65,18 @@ def find_data(
     return dataset
 
 
-def find_examples(feed: Feed, found: Dataset | Path | None) -> Examples:
+def find_examples(feed: Feed, found: Dataset | Path | None, *, asked: bool) -> Examples:
     """Return real pictures of a folder or data set; photographs or none where there is neither.
 
-    Raises DataError for a folder without any.
+    Raises DataError for a folder that is ``asked`` for and without any that can be read.
     """
     if isinstance(found, Path):
-        return _of_folder(found, feed.channels)
-    if found is not None:
+        try:
+            return _of_folder(found, feed.channels)
+        except ResnetsError:
+            if asked:
+                raise
+    elif found is not None:
         return _of_data(found)
     return _photographs() if feed.channels in (1, 3) else Examples()
 
@@ -96,13 +100,16 @@ def _of_folder(folder: Path, channels: int) -> Examples:
     if channels not in (1, 3):
         raise UsageError(f"pictures have 1 or 3 channels, the network takes {channels}")
     files = pictures_in(folder)
-    if not files:
-        raise DataError(f"{folder}: there are no pictures in it", hint="give another folder")
     count = min(COUNT, len(files))
     pictures = []
     for i in range(count):
         with suppress(DataError):  # a broken one more or less
             pictures.append(decode(files[i * len(files) // count], channels))
+    if not pictures:
+        raise DataError(
+            f"{printable(folder)}: no picture in it can be read, of {count} tried",
+            hint="resnets predict DIR says what is wrong with each",
+        )
     # Its path is nobody else's affair: a certificate travels.
     return Examples("a folder of pictures", tuple(pictures))
 

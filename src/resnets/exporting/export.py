@@ -99,7 +99,8 @@ def export(
                 hint="say where they are: --data DATA, or --root DIR for CIFAR",
             )
         samples = choose_samples(network, found, made, plan.batch)
-    examples = find_examples(feed, found if images is None else Path(images))
+    asked = images is not None or data is not None
+    examples = find_examples(feed, found if images is None else Path(images), asked=asked)
     with drafted(out) as draft:
         quantized = None
         report(f"writing {plan.to}, comparing it with the network in torch")

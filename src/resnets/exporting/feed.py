@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnets.data.images import decode
-from resnets.data.preprocess import identity
+from resnets.data.preprocess import Preprocess, identity
 from resnets.exporting.plan import Plan, Size
 from resnets.nn import ResNet
 
@@ -22,8 +22,11 @@ class Feed:
 
     def __init__(self, network: ResNet, plan: Plan) -> None:
         self.plan, self.channels = plan, network.spec.in_channels
-        # Where nothing says how pictures are prepared, any numbers do to compare with.
-        self.preprocess = plan.preprocess or identity(self.channels, network.spec.image_size)
+        # The plan has none for a size that nothing makes of pictures; what normalises is the same.
+        own = network.preprocess
+        if not isinstance(own, Preprocess):  # then any numbers do to compare with
+            own = identity(self.channels, network.spec.image_size)
+        self.preprocess = plan.preprocess or own
 
     def to_file(self, images: Pixels) -> NDArray[Any]:
         """Return what the file takes of pixels."""

@@ -1,37 +1,113 @@
 """Exported files, which take their names when they are whole and checked, and not before."""
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from resnets.errors import ResourceError
 from resnets.exporting.plan import files_of
-from resnets.files import writing
+from resnets.files import draft, writing
 
 
 @contextmanager
 def drafted(out: Path) -> Iterator[Path]:
     """Yield ``out``'s name in a hidden folder beside it; what is there at the end is kept.
 
-    All files of the export move, the model's own last, so that wherever it is, it is whole and its
-    certificate is beside it. After an error nothing moves; a folder that a killed process left is
-    removed by the next. Raises ResourceError when files cannot be written.
+    All files of the export are written to where they belong, under hidden names, before the first
+    takes its own; the model's does so last, so that wherever it is, it is whole and its certificate
+    is beside it. After an error earlier files are as they were. What a killed process left is
+    removed by the next, or kept where nothing was missing but names. A symbolic link is written
+    through. Raises ResourceError when files cannot be written, and while another process exports to
+    ``out``.
     """
     folder = out.with_name(f".{out.name}.export")
-    shutil.rmtree(folder, ignore_errors=True)
+    with _alone(out):
+        _finish(out)
+        shutil.rmtree(folder, ignore_errors=True)
+        with _reporting(out):
+            folder.mkdir()
+        try:
+            yield folder / out.name
+            for path in files_of(out):
+                checked = folder / path.name
+                size = checked.stat().st_size
+                with checked.open("rb") as source, writing(_whole(path), size=size) as file:
+                    shutil.copyfileobj(source, file)
+        finally:
+            _finish(out)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _finish(out: Path) -> None:
+    """Let an export's whole files take their names, or remove them where some are missing."""
+    *others, model = files_of(out)
+    with _reporting(out):
+        if not _whole(model).exists():  # which is the last to be written, and the last to move
+            for path in map(_whole, files_of(out)):
+                path.unlink(missing_ok=True)
+                draft(path).unlink(missing_ok=True)
+            return
+        _target(model).unlink(missing_ok=True)  # lest it have, for a moment, another's weights
+        for path in (*others, model):
+            with suppress(FileNotFoundError):  # it moved before a stop
+                _whole(path).replace(_target(path))
+
+
+def _target(path: Path) -> Path:
+    """Return where a file of this name is to be."""
+    return path.resolve() if path.is_symlink() else path
+
+
+def _whole(path: Path) -> Path:
+    """Return the hidden name, on the same disk, of what is written and has to be renamed only."""
+    target = _target(path)
+    return target.with_name(f".{target.name}.whole")
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other processes from exporting to ``out``, on systems that have such locks."""
+    with _reporting(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    path = out.with_name(f".{out.name}.lock")
+    with _reporting(out):
+        lock = path.open("ab")
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise _in_use(out) from None
+        except OSError:
+            pass  # this file system has none
+        # One that has just finished has removed the file, and another may have made a new one.
+        if not (path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat())):
+            raise _in_use(out)
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                path.unlink()
+
+
+@contextmanager
+def _reporting(out: Path) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True)
+        yield
     except OSError as error:
         raise ResourceError(
             f"{out}: cannot be written: {error.strerror or error}", hint="choose another --out"
         ) from None
-    try:
-        yield folder / out.name
-        out.unlink(missing_ok=True)  # lest it have, for a moment, another's weights
-        for path in files_of(out):
-            draft = folder / path.name
-            with draft.open("rb") as source, writing(path, size=draft.stat().st_size) as file:
-                shutil.copyfileobj(source, file)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _in_use(out: Path) -> ResourceError:
+    return ResourceError(
+        f"{out}: another process is writing it", hint="wait for it, or give another --out"
+    )

@@ -1,5 +1,6 @@
 """What is asked of an export: which kind of file, what its input is, which batches it takes."""
 
+import os
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,6 +17,7 @@ Size = tuple[int, int]
 Dynamic = Literal["dynamic"]
 
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "safetensors": ".safetensors"}
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder, as weights.reader has them
 _NEEDED = {  # OpenVINO's files are made of ONNX
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
@@ -112,11 +114,18 @@ def check_names(out: Path, to: str, *, overwrite: bool, source: Path | None = No
     """
     if out.suffix != ENDINGS[to]:
         raise UsageError(f"{out}: a file for {to} ends in {ENDINGS[to]}", hint="rename it")
-    if source and out.resolve() in (source.resolve(), (source / "model.safetensors").resolve()):
-        raise UsageError(f"{out}: is the checkpoint itself", hint="give another --out")
+    own = [source, *(source / name for name in _WEIGHTS)] if source else []
     for path in files_of(out):
+        if any(_is_same(path, file) for file in own):
+            raise UsageError(f"{path}: is the checkpoint itself", hint="give another --out")
         if path.exists() and not (overwrite and path.is_file()):
             raise UsageError(f"{path}: is there already", hint="--overwrite, or another --out")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    """Whether two names, be they links or in other letters' case, are of one file."""
+    # Not Path.exists, which fails where a folder may not be entered.
+    return os.path.exists(path) and os.path.exists(other) and path.samefile(other)
 
 
 def files_of(out: Path) -> list[Path]:

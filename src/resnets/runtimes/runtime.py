@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnets.data.images import decode, pixels
+from resnets.data.images import PictureError, decode, pixels, printable
 from resnets.data.preprocess import Picture, Preprocess, preprocess_of
 from resnets.errors import CheckpointError, ResnetsError, ResourceError
 from resnets.runtimes.passport import Passport
@@ -70,6 +70,21 @@ class Exported(Runtime):
         self.path, self.version = path, version
         self.classes, self.preprocess = passport.classes, passport.preprocess
         self.input, self.spec, self.batch = passport.input, passport.spec, passport.batch
+        self.size = passport.size
+
+    def prepare(self, picture: Picture) -> NDArray[Any]:
+        """Return a picture as the model takes it; raises PictureError for one of another size."""
+        images = super().prepare(picture)
+        found, wanted = images.shape[1:3], self.size
+        if self.input == "pictures" and wanted and found != wanted:
+            name = "the picture" if isinstance(picture, Image.Image) else printable(picture)
+            raise PictureError(
+                name,
+                f"is {found[0]} x {found[1]} (height x width), the model takes {wanted[0]} x "
+                f"{wanted[1]} only",
+                hint="scale it first, or export the model with --size dynamic",
+            )
+        return images
 
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Return the logits (N, classes); a file for batches of one size gets that size."""
