@@ -116,7 +116,7 @@ def test_parquet(model, pictures, tmp_path, monkeypatch):
     assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[64]"
     assert parquet.ParquetFile(tmp_path / "t.parquet").num_row_groups == 3
     first = (tmp_path / "t.parquet").read_bytes()
-    embed_folder(model, pictures, tmp_path / "t.parquet")
+    embed_folder(model, pictures, tmp_path / "t.parquet", overwrite=True)
     assert (tmp_path / "t.parquet").read_bytes() == first
 
 
@@ -153,11 +153,11 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(model, pictures, tmp_path, suff
     for count in counts:
         model.preprocess = stopped_at(model, count)
         with pytest.raises(Stop):
-            embed_folder(model, pictures, out, batch_size=32)
+            embed_folder(model, pictures, out, batch_size=32, overwrite=True)
         model.preprocess = genuine
         done += count // 4 * 4
         assert out.read_text() == "an earlier table"
-    table = embed_folder(model, pictures, out)
+    table = embed_folder(model, pictures, out, overwrite=True)
     assert table.resumed == done
     assert out.read_bytes() == whole.read_bytes()
     lists = [path.with_name(f"{path.name}.broken.json") for path in (whole, out)]
@@ -181,7 +181,7 @@ def test_a_stop_while_the_table_is_put_together(model, pictures, tmp_path, monke
         patch.setattr(f"resnets.embedding.folder.{place}", stop)
         with pytest.raises(Stop):
             embed_folder(model, pictures, tmp_path / "out.npz")
-    model.preprocess = stopped_at(model, 0)  # nothing is read again
+    model.preprocess = stopped_at(model, 1)  # nothing but the broken one is read again
     assert embed_folder(model, pictures, tmp_path / "out.npz").resumed == 21
     assert (tmp_path / "out.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
 
@@ -307,6 +307,52 @@ def test_overwrite_keeps_what_fits(model, pictures, begun):
     assert embed_folder(model, pictures, begun, overwrite=True).resumed == 8
 
 
+@pytest.mark.parametrize("now", ["whole", "broken otherwise"])
+def test_a_broken_picture_is_looked_at_again(model, pictures, tmp_path, now):
+    """A share that was away, or a permission: neither size nor time of the file shows it."""
+    path = pictures / "a" / "é 02.png"
+    content, status = path.read_bytes(), path.stat()
+
+    def write(content):
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    write(b"\0" * len(content))
+    genuine, model.preprocess = model.preprocess, stopped_at(model, 8)
+    with pytest.raises(Stop):
+        embed_folder(model, pictures, tmp_path / "out.npz")
+    model.preprocess = genuine
+    write(content if now == "whole" else b"%PDF".ljust(len(content)))
+    whole = embed_folder(model, pictures, tmp_path / "whole.npz")
+    table = embed_folder(model, pictures, tmp_path / "out.npz")
+    assert table.resumed == 4  # not the chunk it is in
+    assert table.broken == whole.broken
+    assert len(table.broken) == (0 if now == "whole" else 1)
+    assert table.path.read_bytes() == whole.path.read_bytes()
+
+
+def test_a_file_of_somebody_else_is_not_replaced(model, pictures, tmp_path):
+    out = tmp_path / "mine.npz"
+    out.write_text("mine")
+    genuine, model.preprocess = model.preprocess, stopped_at(model, 0)  # nothing is read
+    with pytest.raises(UsageError, match=r"mine\.npz: is there already") as caught:
+        embed_folder(model, pictures, out)
+    assert "--overwrite" in caught.value.hint
+    assert out.read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "mine.npz"}
+    model.preprocess = genuine
+    assert embed_folder(model, pictures, out, overwrite=True).pictures == 20
+
+
+def test_a_file_that_came_after_a_stop_is_not_replaced(model, pictures, begun):
+    begun.write_text("mine")
+    with pytest.raises(UsageError, match=r"out\.npz: is there already"):
+        embed_folder(model, pictures, begun)
+    assert begun.read_text() == "mine"
+    begun.unlink()
+    assert embed_folder(model, pictures, begun).resumed == 8
+
+
 def test_damaged_remains_are_made_again(model, pictures, begun):
     embed_folder(model, pictures, begun.with_name("whole.npz"))
     (partial,) = begun.parent.glob(".out.npz.partial")
@@ -343,7 +389,7 @@ def test_broken_pictures(model, pictures, tmp_path):
     ]
     (pictures / "a" / "text.jpg").unlink()
     (pictures / "b" / "link.png").unlink()
-    assert embed_folder(model, pictures, tmp_path / "t.npz").broken_list is None
+    assert embed_folder(model, pictures, tmp_path / "t.npz", overwrite=True).broken_list is None
     assert not table.broken_list.exists()
 
 

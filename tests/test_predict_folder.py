@@ -36,7 +36,7 @@ SUFFIXES = [".csv", ".jsonl", ".parquet"]
 def onnx(tmp_path_factory):
     torch.manual_seed(0)
     network = scramble(create_model("resnet8", image_size=16)).eval()
-    network.classes = tuple(f"class {i}, or so" for i in range(10))
+    network.classes = ("猫 😀", "two\nlines", *(f"class {i}, or so" for i in range(2, 10)))
     return export(network, tmp_path_factory.mktemp("onnx") / "model.onnx")
 
 
@@ -122,6 +122,8 @@ def test_what_pictures_are_meant(photos, tmp_path, monkeypatch):
         "x.png",
         "https://x.org/a.png",
     ]
+    names = pictures(["photos/b"])
+    assert pictures(names) is names
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no pictures"):
         pictures(["empty"])
@@ -135,6 +137,50 @@ def test_strange_names(onnx, photos, tmp_path):
         predict_table(onnx, photos / "b", tmp_path / f"t{suffix}")
         paths = [record["path"] for record in read(tmp_path / f"t{suffix}")]
         assert f'{photos}/b/new\\nline, "so" \\udcff.png' in paths
+    for suffix in SUFFIXES:
+        table = predict_table(onnx, ["https://x.org/\udcff.png"], tmp_path / f"address{suffix}")
+        assert read(table.path) == [
+            {
+                "path": "https://x.org/\\udcff.png",
+                "error": "https://x.org/\\udcff.png: addresses are not fetched",
+            }
+        ]
+
+
+def test_names_that_no_file_system_takes(onnx, photos, tmp_path, resnets):
+    name, good = f"{photos}/{300 * 'x'}.png", photos / "a" / "é 00.png"
+    error = f"{name}: cannot be read: {os.strerror(errno.ENAMETOOLONG)}"
+    table = predict_table(onnx, [name, good], tmp_path / "t.csv")
+    assert (table.pictures, table.broken) == (2, 1)
+    assert read(table.path)[0] == {"path": name, "error": error}
+    code, out, err = resnets("predict", onnx, name, good)
+    assert (code, len(out.splitlines())) == (3, 1)
+    assert err == f"error: {error}\n hint: check that it is there and yours\n"
+    code, out, err = resnets("predict", name, good)  # with the model that comes along
+    assert (code, len(out.splitlines()), error in err) == (3, 1, True)
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_names_that_the_output_cannot_encode(onnx, photos, words):
+    path = photos / "猫.png"
+    shutil.copy(photos / "a" / "é 00.png", path)
+    words = ["-m", "resnets", "predict", onnx, path, "--top", 10, *words]
+    run = subprocess.run(
+        [sys.executable, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert run.returncode == 0, run.stderr
+    if "--json" in words:
+        (answer,) = json.loads(run.stdout)
+        assert answer["path"] == str(path)
+        assert {"猫 😀", "two\nlines"} < {row["class"] for row in answer["predictions"]}
+    else:
+        (line,) = run.stdout.splitlines()
+        assert line.startswith(f"{photos}/\\u732b.png   ")
+        assert "   \\u732b \\U0001f600 " in line
+        assert "   two\\nlines " in line
 
 
 KILLED = """
@@ -225,10 +271,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(
     assert {path.name for path in tmp_path.iterdir()} == {"photos", out.name, whole.name}
 
 
-@pytest.fixture
-def begun(onnx, photos, tmp_path):
-    """A table that was stopped after eight of its pictures."""
-
+def stop_after_eight(onnx, photos, out):
     class Stop(Exception):
         pass
 
@@ -237,9 +280,15 @@ def begun(onnx, photos, tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        predict_table(onnx, photos, tmp_path / "out.csv", batch_size=4, on_progress=stop)
-    assert (tmp_path / ".out.csv.partial").exists()
-    return tmp_path / "out.csv"
+        predict_table(onnx, photos, out, batch_size=4, on_progress=stop)
+    assert out.with_name(f".{out.name}.partial").exists()
+    return out
+
+
+@pytest.fixture
+def begun(onnx, photos, tmp_path):
+    """A table that was stopped after eight of its pictures."""
+    return stop_after_eight(onnx, photos, tmp_path / "out.csv")
 
 
 def test_remains_are_used_up_to_the_last_whole_batch(onnx, photos, begun):
@@ -261,10 +310,54 @@ def test_remains_are_used_up_to_the_last_whole_batch(onnx, photos, begun):
     ]
     for number, (content, resumed) in enumerate(damages):
         partial.write_bytes(b"".join(content))
+        begun.unlink(missing_ok=True)
         table = predict_table(onnx, photos, begun, batch_size=4)
         assert table.resumed == resumed, number
         assert begun.read_bytes() == whole.read_bytes()
         assert not partial.exists()
+
+
+@pytest.mark.parametrize("now", ["whole", "broken otherwise"])
+def test_a_broken_picture_is_looked_at_again(onnx, photos, tmp_path, now):
+    """A share that was away, or a permission: neither size nor time of the file shows it."""
+    path = photos / "a" / "é 08.png"
+    content, status = path.read_bytes(), path.stat()
+
+    def write(content):
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    write(b"\0" * len(content))
+    out = stop_after_eight(onnx, photos, tmp_path / "out.csv")
+    write(content if now == "whole" else b"%PDF".ljust(len(content)))
+    predict_table(onnx, photos, tmp_path / "whole.csv", batch_size=4)
+    table = predict_table(onnx, photos, out, batch_size=4)
+    assert table.resumed == 4  # not the batch it is in
+    assert table.broken == (2 if now == "whole" else 3)
+    assert out.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_file_of_somebody_else_is_not_replaced(onnx, photos, tmp_path):
+    out = tmp_path / "labels.csv"
+    out.write_text("path,label\n")
+    with pytest.raises(UsageError, match=r"labels\.csv: is there already") as caught:
+        predict_table(tmp_path / "nothing.onnx", photos, out)  # not even the model is opened
+    assert "--overwrite" in caught.value.hint
+    assert out.read_text() == "path,label\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "labels.csv"}
+    predict_table(onnx, photos, out, overwrite=True)
+    assert len(read(out)) == 22
+    with pytest.raises(UsageError, match="is there already"):  # whole, and no longer anybody's
+        predict_table(onnx, photos, out)
+
+
+def test_a_file_that_came_after_a_stop_is_not_replaced(onnx, photos, begun):
+    begun.write_text("path,label\n")
+    with pytest.raises(UsageError, match=r"out\.csv: is there already"):
+        predict_table(onnx, photos, begun, batch_size=4)
+    assert begun.read_text() == "path,label\n"
+    begun.unlink()
+    assert predict_table(onnx, photos, begun, batch_size=4).resumed == 8
 
 
 def another_picture(photos):
@@ -327,6 +420,7 @@ def test_a_changed_network_is_noticed(photos, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         predict_table(network, photos, tmp_path / "out.csv", on_progress=stop)
     assert predict_table(network, photos, tmp_path / "out.csv").resumed == 8
+    (tmp_path / "out.csv").unlink()
     with pytest.raises(KeyboardInterrupt):
         predict_table(network, photos, tmp_path / "out.csv", on_progress=stop)
     with torch.no_grad():
@@ -492,7 +586,11 @@ def test_the_command(onnx, photos, tmp_path, resnets):
     assert "a/é 02 \\udcff.png" in lines
     (photos / "a" / "text.jpg").unlink()
     (photos / "b" / "link.png").unlink()
-    code, said, _ = resnets("predict", onnx, photos, "--out", out, "--json", "--batch-size", 64)
+    words = ["predict", onnx, photos, "--out", out, "--json", "--batch-size", 64]
+    code, said, err = resnets(*words)
+    assert (code, said) == (2, "")
+    assert err == f"error: {out}: is there already\n hint: --overwrite, or another --out\n"
+    code, said, _ = resnets(*words, "--overwrite")
     assert code == 0
     assert json.loads(said) == {"path": str(out), "pictures": 20, "broken": 0, "resumed": 0}
 

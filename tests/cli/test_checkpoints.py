@@ -30,6 +30,30 @@ def test_inspect(resnets, file, tmp_path):
     assert (code, "there is no such folder" in err) == (3, True)
 
 
+def test_inspect_of_several(resnets, file, tmp_path):
+    page, other = tmp_path / "page.pth", tmp_path / "other.safetensors"
+    page.write_text("<!DOCTYPE html><html>404</html>")
+    other.write_bytes(file.read_bytes())
+    code, out, err = resnets("inspect", file, page, other, tmp_path / "nowhere.pth")
+    assert code == 4
+    first, second = out.split("\n\n")
+    assert first.splitlines()[0] == str(file)
+    assert second.splitlines()[0] == str(other)
+    assert first.splitlines()[1:] == second.splitlines()[1:]
+    assert "made for    resnet8" in first
+    assert [line[:6] for line in err.splitlines()] == ["error:", " hint:"] * 2
+    assert "HTML page" in err
+    code, out, _ = resnets("inspect", file, page, other, "--json")
+    assert code == 4
+    whole, broken, _ = shown = json.loads(out)
+    assert [about["file"] for about in shown] == [str(file), str(page), str(other)]
+    assert whole == json.loads(resnets("inspect", file, "--json")[1])
+    assert set(broken) == {"file", "error"}
+    assert resnets("inspect", file, other)[0] == 0
+    code, _, err = resnets("inspect", file, other, "--images", tmp_path / "nowhere")
+    assert (code, err.count("there is no such folder")) == (3, 1)
+
+
 def test_verify_names_the_damaged_tensor(resnets, file):
     code, out, _ = resnets("verify", file)
     assert (code, "each with its SHA-256" in out) == (0, True)
@@ -65,6 +89,36 @@ def test_convert(resnets, file, tmp_path):
     assert (code, "option A's or none" in err) == (4, True)
     assert resnets("convert", tmp_path / "bare.pth", out, "--model", "resnet8")[0] == 0
     assert resnets("diff", file, out)[1].startswith("44 tensors are the same bit for bit, 0 differ")
+
+
+def test_convert_says_for_programs_what_it_did(resnets, file, tmp_path):
+    state = create_model("resnet8", weights=file, head="keep").state_dict()
+    projector = {f"projector.{i}.weight": torch.zeros(4, 4) for i in range(7)}
+    torch.save({**state, **projector}, tmp_path / "bare.pth")
+    out = tmp_path / "out.safetensors"
+    words = ["convert", tmp_path / "bare.pth", out, "--model", "resnet8"]
+    code, said, notes = resnets(*words, "--json")
+    assert code == 0
+    told = json.loads(said)
+    assert told.pop("notes")
+    assert told == {
+        "out": str(out),
+        "model": "resnet8",
+        "dialect": "native",
+        "tensors": 44,
+        "classifier": True,
+        "left_behind": list(projector),
+    }
+    code, said, err = resnets(*words)
+    assert (code, said) == (0, f"{out}: resnet8, 44 tensors, as native has them\n")
+    assert err == notes
+
+
+def test_convert_refuses_an_ending_that_promises_another_format(resnets, file, tmp_path):
+    code, out, err = resnets("convert", tmp_path / "nothing.pth", tmp_path / "out.pth")
+    assert (code, out) == (2, "")
+    assert "out.pth: our own files are safetensors" in err
+    assert list(tmp_path.iterdir()) == [file]
 
 
 def test_diff(resnets, file, tmp_path):

@@ -14,6 +14,14 @@ import torch
 
 from conftest import coloured
 from resnets import __version__
+from resnets.errors import (
+    CheckpointError,
+    DataError,
+    NonFiniteError,
+    ResourceError,
+    Stopped,
+    UsageError,
+)
 
 QUICK = ["--set", "schedule.epochs=2", "--set", "batch_size=8", "--set", "data.image_size=16"]
 
@@ -58,6 +66,16 @@ def test_help_is_light_and_has_examples():
         examples = result.stdout.partition("Examples:\n")[2].splitlines()[:2]
         assert all(line.strip().startswith("resnets ") for line in examples)
         assert len(examples) == 2
+
+
+def test_help_lists_the_exit_codes(resnets):
+    _, out, _ = resnets("--help")
+    listed = " ".join(out.partition("Exit codes: ")[2].split())
+    kinds = (UsageError, DataError, CheckpointError, NonFiniteError, ResourceError, Stopped)
+    assert {0, 1, 5, 130, *(kind.exit_code for kind in kinds)} == {
+        int(entry.split()[0]) for entry in listed.split(", ")
+    }
+    assert listed.endswith("130 Ctrl-C.")
 
 
 def test_models(resnets):

@@ -101,6 +101,10 @@ def test_embed(resnets, weights, pictures, tmp_path, monkeypatch):
         "broken_list": None,
     }
     assert not list(tmp_path.glob(".*"))
+    code, out, err = resnets("embed", pictures, "--model", "nothing.pth", "--out", "t.npz")
+    assert (code, out) == (2, "")  # before the model is opened
+    assert err == "error: t.npz: is there already\n hint: --overwrite, or another --out\n"
+    assert resnets("embed", pictures, "--model", weights, "--out", "t.npz", "--overwrite")[0] == 0
 
 
 def test_embed_goes_on_past_a_broken_picture(resnets, weights, pictures, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import pytest
 import torch
@@ -213,13 +214,27 @@ def test_preprocessing_and_classes_travel(tmp_path):
     assert four.preprocess(torch.zeros(1, 4, 32, 32, dtype=torch.uint8)).shape == (1, 4, 32, 32)
 
 
-@pytest.mark.parametrize("dialect", ["native", "torchvision", "detectron2", "mmlab", "huggingface"])
-@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+@pytest.mark.parametrize(
+    ("dialect", "suffix"),
+    [
+        ("native", ""),
+        ("native", ".safetensors"),
+        *product(("torchvision", "detectron2", "mmlab", "huggingface"), (".pth", ".safetensors")),
+    ],
+)
 def test_files_in_every_dialect_come_back(tmp_path, dialect, suffix):
     model = create_model("resnet18", num_classes=5)
     save_weights(model, tmp_path / f"weights{suffix}", dialect=dialect)
     again = create_model("resnet18", num_classes=5, weights=tmp_path / f"weights{suffix}")
     assert same(again, model)
+
+
+@pytest.mark.parametrize("name", ["out.pth", "out.bin", "model-v1.5"])
+def test_our_own_files_do_not_look_like_others(tmp_path, name):
+    with pytest.raises(UsageError, match="our own files are safetensors") as caught:
+        save_weights(create_model("resnet8"), tmp_path / name)
+    assert "dialect" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_net_that_a_dialect_cannot_hold_is_refused_with_the_reason(tmp_path):

@@ -28,13 +28,19 @@ from resnets.cli import (
     train,
     verify,
 )
+from resnets.cli.output import escape_what_streams_lack
 from resnets.errors import NonFiniteError, ResnetsError, Stopped
 from resnets.files import FULL
 from resnets.sharing import sharing_cores
 
+_EXIT_CODES = """
+Exit codes: 0 done, 1 a bug, 2 usage, 3 data, 4 checkpoint, 5 an export that failed its check,
+6 not finite, 7 resources, 75 stopped and resumable, 130 Ctrl-C.
+"""
 # Plain help: it starts faster than rich's and keeps the examples as they are written.
 app = typer.Typer(
     name="resnets",
+    epilog=_EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -77,6 +83,7 @@ def resnets(
 
 def main() -> None:
     """Run the command line and exit: 0 well, otherwise the error's own code."""
+    escape_what_streams_lack()
     cpu.settle()
     debug = "--debug" in sys.argv  # at any place, although --help shows it once
     arguments = [word for word in sys.argv[1:] if word != "--debug"]

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Container, Dialect, Ema, Model
-from resnets.cli.output import say
+from resnets.cli.options import Container, Dialect, Ema, Json, Model
+from resnets.cli.output import print_json, say
 from resnets.errors import UsageError
 from resnets.zoo import get_spec
 
@@ -22,6 +22,7 @@ def convert(
     container: Container = None,
     dialect: Dialect = None,
     ema: Ema = False,
+    as_json: Json = False,
 ) -> None:
     """Write a checkpoint under somebody else's names, after a strict load into our network.
 
@@ -36,14 +37,11 @@ def convert(
     """
     if out.resolve() == source.resolve():
         raise UsageError(f"{out}: is the checkpoint itself", hint="give another OUT")
-    if to == "native" and out.suffix not in ("", ".safetensors"):
-        raise UsageError(
-            f"{out}: our own files are safetensors", hint="let OUT end so, or say --to torchvision"
-        )
     from resnets.create import from_checkpoint
     from resnets.weights.checkpoint import open_checkpoint
-    from resnets.weights.save import save_weights
+    from resnets.weights.save import check_ending, save_weights
 
+    check_ending(out, to)
     spec = get_spec(model) if model else None
     checkpoint = open_checkpoint(source, container=container, dialect=dialect, ema=ema, spec=spec)
     network, report = from_checkpoint(checkpoint, spec)
@@ -53,5 +51,18 @@ def convert(
         say(f"note: left behind: {', '.join(report.unexpected[:5])}")
     head = "fc.weight" in report.loaded
     save_weights(network, out, dialect=to, made=checkpoint.made, head=head)
+    if as_json:
+        print_json(
+            {
+                "out": str(out),
+                "model": network.spec.name,
+                "dialect": to,
+                "tensors": len(report.loaded),
+                "classifier": head,
+                "notes": list(report.notes),
+                "left_behind": list(report.unexpected),
+            }
+        )
+        return
     kept = "" if head else ", without a classifier"
     print(f"{out}: {network.spec.name}, {len(report.loaded)} tensors, as {to} has them{kept}")

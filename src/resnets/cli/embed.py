@@ -32,15 +32,19 @@ def embed(
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1, max=128)] = 32,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew what was begun differently.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a table, and begin anew what was begun differently."
+        ),
     ] = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
     """Write what the classifier reads of every picture, its embedding, to a table with the paths.
 
-    It may be stopped at any time: the same command goes on where it was. Pictures that cannot be
-    read are reported, listed beside the table and left out; the exit code is then 3.
+    It may be stopped at any time: the same command goes on where it was. A table that is there
+    already is replaced with --overwrite only. Pictures that cannot be read are reported, listed
+    beside the table and left out; the exit code is then 3.
 
     \b
     Examples:
@@ -49,7 +53,7 @@ def embed(
     """
     from resnets.embedding import check_table, embed_folder
 
-    check_table(out)
+    check_table(out, overwrite=overwrite)
     network, learnt = chosen_model(model, weights)
     if not learnt:
         raise UsageError(

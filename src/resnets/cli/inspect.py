@@ -1,18 +1,23 @@
 """`resnets inspect`: what a checkpoint is, whose, and which network it holds."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from resnets.cli.options import Container, Dialect, Ema, Json, Model
-from resnets.cli.output import print_json, print_table
+from resnets.cli.output import print_json, print_table, say
+from resnets.errors import ResnetsError
 from resnets.wording import percent
 from resnets.zoo import get_spec
 
 
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A checkpoint, in any format, or a run folder.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Checkpoints, in any format, or run folders.", metavar="FILE..."),
+    ],
     images: Annotated[
         Path | None,
         typer.Option(help="Pictures like those it was trained on: compares v1 with v1.5."),
@@ -23,31 +28,70 @@ def inspect(
     ema: Ema = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a checkpoint holds, without running anything in it.
+    """Say what checkpoints hold, without running anything in them.
 
     v1 and v1.5 weights have the same names and shapes. With --images both variants answer on the
     pictures. The one that the weights were trained as is surer of its answers, and its batch norms
-    meet the means that they have stored.
+    meet the means that they have stored. One that cannot be read does not hide the others; the exit
+    code is then that of the first.
 
     \b
     Examples:
       resnets inspect checkpoint.pth.tar
       resnets inspect resnet50.pth --images photos/
+      resnets inspect *.safetensors --json
     """
-    from resnets.weights.checkpoint import open_checkpoint
-
     spec = get_spec(model) if model else None
-    checkpoint = open_checkpoint(file, container=container, dialect=dialect, ema=ema, spec=spec)
-    about = checkpoint.to_dict()
+    pictures = None
     if images is not None:
         from resnets.data.scan import pictures_in
+
+        pictures = pictures_in(images)
+    look = partial(
+        _look, pictures=pictures, container=container, dialect=dialect, ema=ema, spec=spec
+    )
+    if len(files) == 1:
+        about = look(files[0])
+        print_json(about) if as_json else _print(about)
+        return
+    told, code = [], 0
+    for file in files:
+        try:
+            told.append(look(file))
+        except ResnetsError as error:
+            say(f"error: {error}")
+            told.append({"file": str(file), "error": error.message})
+            code = code or error.exit_code
+    if as_json:
+        print_json(told)
+    else:
+        _print_each([about for about in told if "error" not in about])
+    if code:
+        raise typer.Exit(code)
+
+
+def _look(file: Path, *, pictures: list[Path] | None, **known: Any) -> dict[str, Any]:
+    """Return what a checkpoint holds, and how its variants take pictures, where there are any."""
+    from resnets.weights.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(file, **known)
+    about = checkpoint.to_dict()
+    if pictures is not None:
         from resnets.variants import compare_variants
 
-        found = compare_variants(checkpoint, pictures_in(images))
-        about["variants"] = [vars(fit) for fit in found]
-    if as_json:
-        print_json(about)
-        return
+        about["variants"] = [vars(fit) for fit in compare_variants(checkpoint, pictures)]
+    return about
+
+
+def _print_each(told: list[dict[str, Any]]) -> None:
+    for number, about in enumerate(told):
+        if number:
+            print()
+        print(about.pop("file"))
+        _print(about)
+
+
+def _print(about: dict[str, Any]) -> None:
     variants = about.pop("variants", [])
     for name, value in about.items():
         if value not in (None, "", [], {}):

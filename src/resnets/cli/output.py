@@ -1,5 +1,6 @@
 """How commands print: tables for people, JSON for programs."""
 
+import io
 import json
 import sys
 import time
@@ -11,9 +12,19 @@ from resnets.errors import DataError
 SECONDS = 30.0  # between lines of progress where there is no terminal
 
 
+def escape_what_streams_lack() -> None:
+    """Let stdout and stderr escape the characters that they cannot encode, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what stands in for it may take anything
+            # On Windows a pipe has the code page of old programs, whatever reads it.
+            pipe = sys.platform == "win32" and not stream.isatty()
+            stream.reconfigure(encoding="utf-8" if pipe else None, errors="backslashreplace")
+
+
 def print_json(value: Any) -> None:
-    """Print ``value`` as indented JSON."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    """Print ``value`` as indented JSON, in ASCII where the stream does not take all characters."""
+    unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    print(json.dumps(value, indent=1, ensure_ascii=not unicode))
 
 
 def print_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

@@ -1,5 +1,6 @@
 """`resnets predict`: pictures in, labelled probabilities out."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -47,14 +48,18 @@ def predict(
         int, typer.Option(help="Threads to compute with; 0: the runtime's own choice.", min=0)
     ] = 0,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin anew what was begun differently.")
+        bool,
+        typer.Option(
+            "--overwrite", help="Replace a table, and begin anew what was begun differently."
+        ),
     ] = False,
     as_json: Json = False,
 ) -> None:
     """Say what is in pictures: the most probable classes of each.
 
     A picture that cannot be read is reported and the others go on; the exit code is then 3. A table
-    may be stopped at any time: the same command goes on where it was.
+    may be stopped at any time: the same command goes on where it was. A file that is there already
+    is replaced with --overwrite only.
 
     \b
     Examples:
@@ -67,7 +72,7 @@ def predict(
     from resnets.prediction import check_table, pictures, predict, predict_table
 
     if out is not None:
-        check_table(out)
+        check_table(out, overwrite=overwrite)
     names = pictures(images)
     answering = _opened(path, model, preprocess, runtime, threads, len(names))
     if out is None:
@@ -131,7 +136,7 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
             say(f"error: {prediction.error.message}\n hint: {prediction.error.hint}")
         elif not as_json:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
-            answers = "   ".join(f"{name} {100 * p:.1f} %" for name, p in pairs)
+            answers = "   ".join(f"{printable(name)} {100 * p:.1f} %" for name, p in pairs)
             print(f"{printable(prediction.path)}   {answers}", flush=True)
     if as_json:
         print_json(records)
@@ -151,6 +156,6 @@ def _divided(words: list[str]) -> tuple[Path, list[str]]:
 def _is_of_pictures(path: Path) -> bool:
     from resnets.data.scan import EXTENSIONS
 
-    if path.is_dir():
-        return not any((path / name).exists() for name in _MODELS)
+    if os.path.isdir(path):  # which Path asks too, but raises where it is not allowed to look
+        return not any(os.path.exists(path / name) for name in _MODELS)
     return path.suffix.lower() in EXTENSIONS

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -50,6 +51,10 @@ class Chunks:
                 hint="to begin anew: --overwrite; to keep it for later: another --out",
             )
         return cls(folder)
+
+    def has(self, starts: Iterable[int]) -> bool:
+        """Whether all chunks that begin with these pictures are there."""
+        return all(self._path(start).exists() for start in starts)
 
     def read(self, start: int) -> Chunk | None:
         """Return the chunk that begins with a picture; None when it is not there, or not whole."""

@@ -16,7 +16,7 @@ from resnets.data.images import PictureError, printable
 from resnets.data.preprocess import preprocess_of
 from resnets.data.scan import pictures_digest, pictures_in
 from resnets.embedding.chunks import Chunk, Chunks
-from resnets.embedding.table import check_table, write_table
+from resnets.embedding.table import check_free, check_table, partial_of, write_table
 from resnets.errors import NonFiniteError
 from resnets.files import write_json
 from resnets.nn import ResNet
@@ -65,16 +65,17 @@ def embed_folder(
     ``out`` ends in .npz or .parquet. In memory are the paths, a batch, and some thousand rows; what
     is done lies in a hidden folder beside ``out`` until the table is whole. After a stop of any
     kind the same call goes on and ends with the same bytes. Pictures that cannot be read have no
-    row; they are listed in OUT.broken.json.
+    row; they are listed in OUT.broken.json, and a call that goes on looks at them again.
 
     ``on_progress`` is called with how many pictures of how many are done, ``on_broken`` with the
-    error of each broken picture when it is met. Raises UsageError for another ending, and when what
-    was stopped had another model, other pictures or other options, unless ``overwrite`` lets it
-    begin anew; DataError for a folder without pictures; CheckpointError for a model without
-    preprocessing; NonFiniteError for embeddings that are NaN or infinite; ResourceError.
+    error of each broken picture when it is met. Raises UsageError for another ending, and, unless
+    ``overwrite`` gives up what is there, for a file that this job has not written and when what was
+    stopped had another model, other pictures or other options; DataError for a folder without
+    pictures; CheckpointError for a model without preprocessing; NonFiniteError for embeddings that
+    are NaN or infinite; ResourceError.
     """
     folder, out = Path(folder), Path(out)
-    check_table(out)
+    check_table(out, overwrite=overwrite)
     embedder = _Embedder(model, _root(folder), normalize, batch_size, on_broken)
     names = [file.relative_to(embedder.root).as_posix() for file in pictures_in(folder)]
     job = {
@@ -84,15 +85,17 @@ def embed_folder(
         "batch size": batch_size,  # on both of these the last bits of a result may depend
         "device": embedder.device.type,
     }
-    chunks = Chunks.open(out.with_name(f".{out.name}.partial"), job, overwrite=overwrite)
+    chunks = Chunks.open(partial_of(out), job, overwrite=overwrite)
+    starts = range(0, len(names), CHUNK)
+    # A stop after the table is written, and before the chunks are removed, leaves both.
+    check_free(out, overwrite=overwrite or chunks.has(starts))
 
     broken: dict[int, str] = {}
     resumed = 0
-    starts = range(0, len(names), CHUNK)
     for start in starts:
         some = names[start : start + CHUNK]
         chunk = chunks.read(start)
-        if chunk is None:
+        if chunk is None or embedder.is_mended(some, chunk):
             chunk = embedder.chunk(some)
             chunks.write(start, chunk)
         else:
@@ -139,6 +142,14 @@ class _Embedder:
                 if good := [answer for answer in read if isinstance(answer, Tensor)]:
                     parts.append(self._embed(torch.cat(good)))
         return Chunk(torch.cat(parts), broken)
+
+    def is_mended(self, names: Sequence[str], chunk: Chunk) -> bool:
+        """Whether a picture of a chunk is no longer broken as the chunk says."""
+        for row, reason in chunk.broken.items():
+            answer = self._read(names[row])
+            if isinstance(answer, Tensor) or answer.reason != reason:
+                return True
+        return False
 
     def _read(self, name: str) -> Tensor | PictureError:
         try:

@@ -23,8 +23,17 @@ NAMES = 4096  # in a piece of the array of paths
 ROW_GROUP = 8 << 20  # bytes of embeddings
 
 
-def check_table(out: Path) -> None:
-    """Raise UsageError for a table of another kind, ResourceError when a package is missing."""
+def partial_of(out: Path) -> Path:
+    """Return where what is done of a table lies until the table is whole."""
+    return out.with_name(f".{out.name}.partial")
+
+
+def check_table(out: Path, *, overwrite: bool = False) -> None:
+    """Raise UsageError for a table of another kind, ResourceError when a package is missing.
+
+    Without ``overwrite`` a file that is there is a UsageError too, unless something was stopped:
+    then only what is done can tell whose the file is.
+    """
     if out.suffix not in (".npz", ".parquet"):
         raise UsageError(
             f"{out}: a table of embeddings ends in .npz or .parquet",
@@ -35,6 +44,13 @@ def check_table(out: Path) -> None:
             f"{out}: Parquet needs pyarrow, which is not installed",
             hint='pip install "resnets[parquet]", or let the table end in .npz',
         )
+    check_free(out, overwrite=overwrite or partial_of(out).exists())
+
+
+def check_free(out: Path, *, overwrite: bool) -> None:
+    """Raise UsageError for a file that is there, unless ``overwrite`` gives it up."""
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out}: is there already", hint="--overwrite, or another --out")
 
 
 def write_table(out: Path, paths: Sequence[str], channels: int, parts: Iterable[Tensor]) -> None:

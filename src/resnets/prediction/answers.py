@@ -88,12 +88,7 @@ def batches(
         batch_size = 1  # each has a size of its own
 
     def read(path: str | Path) -> tuple[str, NDArray[Any] | DataError]:
-        try:
-            if "://" in str(path):
-                raise DataError(f"{path}: addresses are not fetched", hint="give a file")
-            return str(path), runtime.prepare(path)
-        except DataError as error:
-            return str(path), error
+        return str(path), prepared(runtime, path)
 
     coming = iter(images)
     pool = ThreadPoolExecutor(_WORKERS)
@@ -106,6 +101,16 @@ def batches(
             yield _predictions(runtime, batch, top)
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def prepared(runtime: Runtime, path: str | Path) -> NDArray[Any] | DataError:
+    """Return a picture in the form that a model takes, or why it cannot be read."""
+    try:
+        if "://" in str(path):
+            raise DataError(f"{printable(path)}: addresses are not fetched", hint="give a file")
+        return runtime.prepare(path)
+    except DataError as error:
+        return error
 
 
 def _predictions(

@@ -1,15 +1,16 @@
 """From pictures to a table of predictions, in constant memory, going on after a stop."""
 
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnets.data.scan import pictures_digest, pictures_in
 from resnets.errors import DataError
-from resnets.prediction.answers import batches, resolved
+from resnets.prediction.answers import Prediction, batches, prepared, resolved
 from resnets.prediction.journal import Journal
-from resnets.prediction.table import check_table, write_table
+from resnets.prediction.table import check_free, check_table, partial_of, write_table
 from resnets.runtimes import Runtime
 
 if TYPE_CHECKING:
@@ -46,15 +47,16 @@ def predict_table(
     ``model`` is what `predict` takes; ``out`` ends in .csv, .jsonl or .parquet. In memory are the
     paths and three batches; what is done lies in a hidden file beside ``out`` until the table is
     whole. After a stop of any kind the same call goes on and ends with the same bytes. A picture
-    that cannot be read has a row that says why.
+    that cannot be read has a row that says why; a call that goes on looks at it again.
 
     ``on_progress`` is called with how many pictures of how many are done, ``on_broken`` with the
     error of each broken picture when it is met. Raises what `predict` raises; UsageError for
-    another ending, and when what was stopped had another model, other pictures or other options,
-    unless ``overwrite`` lets it begin anew; DataError for a folder without pictures; ResourceError.
+    another ending, and, unless ``overwrite`` gives up what is there, for a file that this job has
+    not written and when what was stopped had another model, other pictures or other options;
+    DataError for a folder without pictures; ResourceError.
     """
     out = Path(out)
-    check_table(out)
+    check_table(out, overwrite=overwrite)
     names = pictures([images] if isinstance(images, str | Path) else images)
     runtime = resolved(model, len(names))
     top = min(top, len(runtime.labels))
@@ -65,10 +67,15 @@ def predict_table(
         "batch size": batch_size,  # on both of these the last bits of a result may depend
         "runtime": f"{runtime.name} {runtime.version}",
     }
-    partial = out.with_name(f".{out.name}.partial")
-    journal = Journal.open(partial, job, names, batch_size, overwrite=overwrite)
+    journal = Journal.open(partial_of(out), job, names, batch_size, overwrite=overwrite)
     done = journal.done
     try:
+        # A stop after the table is written, and before the journal is removed, leaves both.
+        check_free(out, overwrite=overwrite or done == len(names))
+        mended = _first_mended(journal, runtime, names)
+        if mended is not None:  # and its batch, on which the last bits of the others may depend
+            journal.keep(mended // batch_size * batch_size)
+        done = journal.done
         for batch in batches(runtime, names[done:], top, batch_size):
             journal.add(prediction.to_dict() for prediction in batch)
             for prediction in batch:
@@ -85,17 +92,35 @@ def predict_table(
     return Predicted(out, len(names), broken, journal.done)
 
 
-def pictures(images: Iterable[str | Path]) -> list[str]:
+class Pictures(list[str]):
+    """Names of pictures, none of folders."""
+
+
+def pictures(images: Iterable[str | Path]) -> Pictures:
     """Return the names of pictures, in place of folders those of the pictures in and below them.
 
-    Raises DataError for a folder without pictures.
+    What it has returned before it returns as it is. Raises DataError for a folder without pictures.
     """
-    names: list[str] = []
+    if isinstance(images, Pictures):
+        return images
+    names = Pictures()
     for image in images:
         folder = Path(image)
-        if folder.is_dir():
+        if os.path.isdir(folder):  # Path.is_dir() raises for names that no file system takes
             root = folder.resolve()
             names += [str(folder / file.relative_to(root)) for file in pictures_in(folder)]
         else:
             names.append(str(image))
     return names
+
+
+def _first_mended(journal: Journal, runtime: Runtime, names: Sequence[str]) -> int | None:
+    """Return the place of the first picture that is no longer broken as its record says."""
+    for place, record in enumerate(journal.records()):
+        if "error" in record:
+            found = prepared(runtime, names[place])
+            if not isinstance(found, DataError):
+                return place
+            if Prediction(names[place], error=found).to_dict() != record:
+                return place
+    return None

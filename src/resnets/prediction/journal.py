@@ -19,7 +19,7 @@ class Journal:
 
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self._file = path, file
-        self.done = 0  # pictures, when it was opened
+        self.done = 0  # pictures that an earlier call has done
 
     @classmethod
     def open(
@@ -62,6 +62,13 @@ class Journal:
         """Yield all records."""
         with self.path.open("rb") as file:
             yield from map(json.loads, islice(file, 1, None))
+
+    def keep(self, done: int) -> None:
+        """Forget the records of all pictures but the first ``done``."""
+        with self.path.open("rb") as file:
+            end = sum(map(len, islice(file, 1 + done)))
+        self._file.truncate(end)
+        self.done = done
 
     def close(self) -> None:
         """Let other processes write the file."""

@@ -21,8 +21,17 @@ Record = dict[str, Any]
 ROWS = 4096  # of a group in Parquet
 
 
-def check_table(out: Path) -> None:
-    """Raise UsageError for a table of another kind, ResourceError when it cannot be written."""
+def partial_of(out: Path) -> Path:
+    """Return where what is done of a table lies until the table is whole."""
+    return out.with_name(f".{out.name}.partial")
+
+
+def check_table(out: Path, *, overwrite: bool = False) -> None:
+    """Raise UsageError for a table of another kind, ResourceError when it cannot be written.
+
+    Without ``overwrite`` a file that is there is a UsageError too, unless something was stopped:
+    then only what is done can tell whose the file is.
+    """
     if out.suffix.lower() not in _WRITERS:
         raise UsageError(
             f"{out}: a table of predictions ends in .csv, .jsonl or .parquet",
@@ -35,6 +44,13 @@ def check_table(out: Path) -> None:
         )
     if out.exists() and not out.is_file():
         raise ResourceError(f"{out}: is no ordinary file", hint="give the name of a file")
+    check_free(out, overwrite=overwrite or partial_of(out).exists())
+
+
+def check_free(out: Path, *, overwrite: bool) -> None:
+    """Raise UsageError for a file that is there, unless ``overwrite`` gives it up."""
+    if out.exists() and not overwrite:
+        raise UsageError(f"{out}: is there already", hint="--overwrite, or another --out")
 
 
 def write_table(out: Path, records: Iterable[Record], top: int) -> None:

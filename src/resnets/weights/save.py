@@ -12,6 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from resnets.data.preprocess import Preprocess
+from resnets.errors import UsageError
 from resnets.files import write_bytes, write_json
 from resnets.nn import ResNet
 from resnets.weights import passport
@@ -39,9 +40,10 @@ def save_weights(
     HDF5 for Keras. ``head=False`` leaves the classifier out.
 
     Raises CheckpointError, with the reason, for a net that the dialect cannot hold, UsageError for
-    an unknown dialect, and ResourceError.
+    an unknown dialect and what `check_ending` says, and ResourceError.
     """
     path, state = Path(path), model.state_dict()
+    check_ending(path, dialect)
     if not head:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
     if dialect == NATIVE:
@@ -72,6 +74,15 @@ def save_weights(
         buffer = io.BytesIO()
         torch.save(OrderedDict(tensors), buffer)
         write_bytes(path, buffer.getvalue())
+
+
+def check_ending(path: Path, dialect: str) -> None:
+    """Raise UsageError for a file of ours whose ending promises another format."""
+    if dialect == NATIVE and path.suffix not in ("", ".safetensors"):
+        raise UsageError(
+            f"{path}: our own files are safetensors",
+            hint="let it end so, or choose a dialect such as torchvision",
+        )
 
 
 def _safetensors(tensors: dict[str, Tensor]) -> bytes:
