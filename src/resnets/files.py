@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resnets.errors import ResourceError
+from resnets.errors import ResourceError, UsageError
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how systems say that there is no space left
 _REMEDIES = {
@@ -25,6 +25,17 @@ _REMEDIES = {
 def draft(path: Path) -> Path:
     """Return the file that is written first and then takes the name of ``path``."""
     return path.with_name(f".{path.name}.tmp")
+
+
+def partial_of(path: Path) -> Path:
+    """Return where what is done of a file lies, over many calls, until the file is whole."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise UsageError for a file that is there, unless ``overwrite`` gives it up."""
+    if path.exists() and not overwrite:
+        raise UsageError(f"{path}: is there already", hint="--overwrite, or another --out")
 
 
 @contextmanager

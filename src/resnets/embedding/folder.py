@@ -16,9 +16,9 @@ from resnets.data.images import PictureError, printable
 from resnets.data.preprocess import preprocess_of
 from resnets.data.scan import pictures_digest, pictures_in
 from resnets.embedding.chunks import Chunk, Chunks
-from resnets.embedding.table import check_free, check_table, partial_of, write_table
+from resnets.embedding.table import check_table, write_table
 from resnets.errors import NonFiniteError
-from resnets.files import write_json
+from resnets.files import check_free, partial_of, write_json
 from resnets.nn import ResNet
 from resnets.runtimes.torch_runtime import network_digest
 

@@ -17,15 +17,10 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from resnets.errors import ResourceError, UsageError
-from resnets.files import writing
+from resnets.files import check_free, partial_of, writing
 
 NAMES = 4096  # in a piece of the array of paths
 ROW_GROUP = 8 << 20  # bytes of embeddings
-
-
-def partial_of(out: Path) -> Path:
-    """Return where what is done of a table lies until the table is whole."""
-    return out.with_name(f".{out.name}.partial")
 
 
 def check_table(out: Path, *, overwrite: bool = False) -> None:
@@ -45,12 +40,6 @@ def check_table(out: Path, *, overwrite: bool = False) -> None:
             hint='pip install "resnets[parquet]", or let the table end in .npz',
         )
     check_free(out, overwrite=overwrite or partial_of(out).exists())
-
-
-def check_free(out: Path, *, overwrite: bool) -> None:
-    """Raise UsageError for a file that is there, unless ``overwrite`` gives it up."""
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out}: is there already", hint="--overwrite, or another --out")
 
 
 def write_table(out: Path, paths: Sequence[str], channels: int, parts: Iterable[Tensor]) -> None:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from resnets.data.scan import pictures_digest, pictures_in
 from resnets.errors import DataError
+from resnets.files import check_free, partial_of
 from resnets.prediction.answers import Prediction, batches, prepared, resolved
 from resnets.prediction.journal import Journal
-from resnets.prediction.table import check_free, check_table, partial_of, write_table
+from resnets.prediction.table import check_table, write_table
 from resnets.runtimes import Runtime
 
 if TYPE_CHECKING:

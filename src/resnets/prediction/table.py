@@ -15,15 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resnets.errors import ResourceError, UsageError
-from resnets.files import writing
+from resnets.files import check_free, partial_of, writing
 
 Record = dict[str, Any]
 ROWS = 4096  # of a group in Parquet
-
-
-def partial_of(out: Path) -> Path:
-    """Return where what is done of a table lies until the table is whole."""
-    return out.with_name(f".{out.name}.partial")
 
 
 def check_table(out: Path, *, overwrite: bool = False) -> None:
@@ -45,12 +40,6 @@ def check_table(out: Path, *, overwrite: bool = False) -> None:
     if out.exists() and not out.is_file():
         raise ResourceError(f"{out}: is no ordinary file", hint="give the name of a file")
     check_free(out, overwrite=overwrite or partial_of(out).exists())
-
-
-def check_free(out: Path, *, overwrite: bool) -> None:
-    """Raise UsageError for a file that is there, unless ``overwrite`` gives it up."""
-    if out.exists() and not overwrite:
-        raise UsageError(f"{out}: is there already", hint="--overwrite, or another --out")
 
 
 def write_table(out: Path, records: Iterable[Record], top: int) -> None:
