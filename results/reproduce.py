@@ -4,8 +4,8 @@ usage: python results/reproduce.py GROUP... [--again] [--minutes 9] [--runs DIR]
        [--list]
 
 A group is a name below (fast, bfloat16, shape, table6, ...), or a name inside one. Each experiment
-is `resnets train ... --seeds N --resume auto`: what is finished is left alone, what was stopped goes
-on. With --minutes the work stops in time, saves, and exits with 75; the same command goes on.
+is `resnets train ... --seeds N --resume auto`: what is finished is left alone, what was stopped
+goes on. With --minutes the work stops in time, saves, and exits with 75; the same command goes on.
 Data are looked for in $RESNETS_DATA. What is in results/ already is passed over; with --again it
 is trained once more, into a folder of its own, and what is found is printed beside what is kept.
 Without a group only the tables of results/README.md are rewritten.

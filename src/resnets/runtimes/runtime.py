@@ -3,6 +3,7 @@
 import hashlib
 import re
 from abc import ABC, abstractmethod
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,7 +34,7 @@ class Runtime(ABC):
     input: str
     spec: dict[str, Any]
 
-    @property
+    @cached_property
     def labels(self) -> tuple[str, ...]:
         """The names of the classes, or their numbers."""
         return self.classes or tuple(str(i) for i in range(self.spec["num_classes"]))
@@ -116,7 +117,8 @@ class Exported(Runtime):
 
     def _filled(self, images: NDArray[Any], size: int) -> NDArray[np.float32]:
         """Return the logits of at most ``size`` pictures, which others fill up."""
-        filled = np.concatenate([images, *[images[-1:]] * (size - len(images))])
+        missing = size - len(images)
+        filled = np.concatenate([images, *[images[-1:]] * missing]) if missing else images
         try:
             return self._run(np.ascontiguousarray(filled))[: len(images)]
         except Exception as error:  # each runtime has kinds of its own
