@@ -16,8 +16,8 @@ class Normalised(nn.Module):
     def __init__(self, network: ResNet) -> None:
         super().__init__()
         self.network = network
-        for name, constant in zip(("mean", "scale"), network.preprocess._tensors, strict=True):
-            self.register_buffer(name, constant.clone())
+        for name, constant in zip(("mean", "scale"), network.preprocess._constants, strict=True):
+            self.register_buffer(name, torch.tensor(constant))
 
     def forward(self, images):
         return self.network((images.float() - self.mean) * self.scale)

@@ -111,7 +111,9 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 def test_the_checkpoint_is_never_overwritten(tmp_path, name):
     """Also where it would be the weights beside an .xml, or is given by its folder or a link."""
     path = tmp_path / name
-    save_weights(network(), path)
+    save_weights(network(), tmp_path / "own.safetensors")
+    path.parent.mkdir(exist_ok=True)
+    (tmp_path / "own.safetensors").rename(path)
     before = path.read_bytes()
     to = "openvino" if path.suffix == ".bin" else "safetensors"
     out = path.with_suffix(".xml") if path.suffix == ".bin" else path

@@ -117,8 +117,7 @@ class Exported(Runtime):
 
     def _filled(self, images: NDArray[Any], size: int) -> NDArray[np.float32]:
         """Return the logits of at most ``size`` pictures, which others fill up."""
-        missing = size - len(images)
-        filled = np.concatenate([images, *[images[-1:]] * missing]) if missing else images
+        filled = np.concatenate([images, *[images[-1:]] * (size - len(images))])
         try:
             return self._run(np.ascontiguousarray(filled))[: len(images)]
         except Exception as error:  # each runtime has kinds of its own
