@@ -11,10 +11,15 @@ rounds, and how far its first step's gradients are from float64, beside the plai
 
 import argparse
 import copy
+import ctypes
+import shutil
 import statistics
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -88,6 +93,72 @@ class Recomputed(torch.autograd.Function):
         for parameter, found in ((norm.weight, weight), (norm.bias, bias)):
             parameter.grad = found if parameter.grad is None else parameter.grad + found
         return before, gradient if shortcut is not None else None, None
+
+
+def compiled() -> ctypes.CDLL | None:
+    """Return norm.c's functions, in torch's own OpenMP threads; None without a C compiler."""
+    flags = "-O3 -march=native -fno-math-errno -fno-trapping-math -fno-signed-zeros -fopenmp"
+    compiler = shutil.which("cc")
+    if compiler is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        command = [compiler, *flags.split(), "-shared", "-fPIC", "-o", f"{folder}/norm.so"]
+        subprocess.run([*command, Path(__file__).with_name("norm.c")], check=True)
+        return ctypes.CDLL(f"{folder}/norm.so")
+
+
+NORM = compiled()
+
+
+class CompiledNormAddRelu(torch.autograd.Function):
+    """relu(batch norm(x) + shortcut) by norm.c: two passes forward, two backward."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, shortcut: Tensor | None, norm: nn.BatchNorm2d) -> Tensor:
+        norm.num_batches_tracked.add_(1)
+        channels = x.shape[1]
+        rows = x.numel() // channels
+        first = x.permute(0, 2, 3, 1).reshape(-1, channels)[0].double()
+        sums = torch.zeros(2, channels, dtype=torch.float64)
+        NORM.norm_sums(_at(x), rows, channels, _at(sums))
+        mean, square = sums / rows
+        variance = square - mean * mean
+        mean += first
+        norm.running_mean.lerp_(mean.float(), norm.momentum)
+        norm.running_var.lerp_((variance * (rows / (rows - 1))).float(), norm.momentum)
+        scale = (variance + norm.eps).rsqrt()
+        factor = scale * norm.weight
+        offset = (norm.bias - mean * factor).float()
+        factor = factor.float()
+        y = torch.empty_like(x)
+        NORM.norm_apply(_at(x), _at(shortcut), _at(factor), _at(offset), _at(y), rows, channels)
+        ctx.norm, ctx.adds = norm, shortcut is not None
+        ctx.save_for_backward(x, mean, scale, y)
+        return y
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor):
+        x, mean, scale, y = ctx.saved_tensors
+        norm, channels, rows = ctx.norm, x.shape[1], x.numel() // x.shape[1]
+        gradient = gradient.contiguous(memory_format=torch.channels_last)
+        sums = torch.zeros(2, channels, dtype=torch.float64)
+        middle = mean.float()
+        NORM.norm_gradient_sums(*map(_at, (gradient, y, x, middle)), rows, channels, _at(sums))
+        bias, weight = sums[0], sums[1] * scale
+        a = scale * norm.weight
+        b = -a * scale * weight / rows
+        d = -a * bias / rows - b * mean
+        before = torch.empty_like(x)
+        other = torch.empty_like(x) if ctx.adds else None
+        factors = a.float(), b.float(), d.float()
+        NORM.norm_gradient(*map(_at, (gradient, y, x, *factors, before, other)), rows, channels)
+        for parameter, found in ((norm.weight, weight.float()), (norm.bias, bias.float())):
+            parameter.grad = found if parameter.grad is None else parameter.grad + found
+        return before, other, None
+
+
+def _at(tensor: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
 
 
 class Relu(torch.autograd.Function):
@@ -230,12 +301,15 @@ def main() -> None:
         "ReLU's gradient in place": Variant(model, relu_gradient_in_place),
         "norm, addition, ReLU as one": Variant(model, lambda: tails(NormAddRelu)),
         "the same, computed again": Variant(model, lambda: tails(Recomputed)),
+        "the same as one, compiled": Variant(model, lambda: tails(CompiledNormAddRelu)),
         "weight gradients by unfolding": Variant(model, weight_products),
         "two micro-batches": Variant(model, parts=2),
         "four micro-batches": Variant(model, parts=4),
         "optimizer fused": Variant(model, fused=True),
         "optimizer one by one": Variant(model, foreach=False),
     }
+    if NORM is None:
+        del variants["the same as one, compiled"]
     if options.only:
         variants = {n: v for n, v in variants.items() if n in ("plain", *options.only)}
     far = {name: distance(v.gradients(images, labels), exact) for name, v in variants.items()}

@@ -15,7 +15,16 @@ from torch.nn.parallel import DistributedDataParallel
 
 from launching import launch
 from resnets.errors import ResourceError
-from resnets.processes import ALONE, PeerLost, Processes, join, launched, lost_peer, restarts
+from resnets.processes import (
+    ALONE,
+    PeerLost,
+    Processes,
+    join,
+    launched,
+    lost_peer,
+    program,
+    restarts,
+)
 
 CPU = torch.device("cpu")
 several = pytest.mark.parametrize("count", [2, 3])
@@ -191,6 +200,23 @@ def test_processes_can_meet_again():
 def test_lost_peers_are_told_from_other_errors(message, lost):
     assert lost_peer(RuntimeError(message)) == lost
     assert not lost_peer(ValueError(message))
+
+
+@pytest.mark.parametrize(
+    ("world", "words"),
+    [
+        (None, "resnets"),
+        ("2", "torchrun --standalone --nproc-per-node 2 -m resnets"),
+        ("4", "torchrun ... -m resnets"),  # on two machines
+    ],
+)
+def test_the_program_is_what_goes_on_as_it_began(monkeypatch, world, words):
+    around = {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "::1", "LOCAL_WORLD_SIZE": "2"}
+    for name, value in around.items() if world else ():
+        monkeypatch.setenv(name, value)
+    if world:
+        monkeypatch.setenv("WORLD_SIZE", world)
+    assert program() == words
 
 
 def test_each_process_needs_a_gpu_of_its_own(monkeypatch):

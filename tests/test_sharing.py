@@ -140,6 +140,12 @@ def test_the_threads_are_those_of_torch_whatever_else_brings_an_openmp():
     assert during < before / 2
 
 
+def test_a_torch_that_was_replaced_on_the_disk_is_none(monkeypatch):
+    maps = "7f0000000000-7f0000001000 r-xp 0 08:01 7 /nowhere/libtorch_cpu.so (deleted)\n"
+    monkeypatch.setattr(sharing.Path, "read_text", lambda *_, **__: maps)
+    assert sharing.gnu_openmp() is None
+
+
 REFUSED = """
 import ctypes, json, threading, torch
 from resnets.sharing import IdleThreads, gnu_openmp

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and by one process at a time."""
 
 import errno
 import hashlib
@@ -10,11 +10,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from resnets.errors import ResourceError, UsageError
 
+FOLDER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a folder, the first that is there
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how systems say that there is no space left
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
@@ -36,6 +38,34 @@ def check_free(path: Path, *, overwrite: bool) -> None:
     """Raise UsageError for a file that is there, unless ``overwrite`` gives it up."""
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: is there already", hint="--overwrite, or another --out")
+
+
+def try_lock(file: IO[bytes]) -> bool:
+    """Keep other processes out of an open file until it is closed; False when one keeps it.
+
+    Systems and file systems that have no locks (flock) go without.
+    """
+    if sys.platform == "win32":
+        return True
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+    return True
+
+
+def unlock(file: IO[bytes]) -> None:
+    """End a lock; closing alone would leave it to processes that were forked meanwhile."""
+    if sys.platform != "win32":
+        import fcntl
+
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 @contextmanager

@@ -153,6 +153,16 @@ def launch() -> str:
     return f"{platform.node()}:{os.getppid()}" if name == "none" else name
 
 
+def program() -> str:
+    """Return how this program was called: by its name, or by ``torchrun``, in as many processes."""
+    if not launched():
+        return "resnets"
+    count = os.environ.get("LOCAL_WORLD_SIZE")
+    here = count == os.environ["WORLD_SIZE"]
+    how = f"--standalone --nproc-per-node {count}" if here else "..."  # not known from here
+    return f"torchrun {how} -m resnets"
+
+
 @contextmanager
 def join(device: torch.device, *, timeout: float = 600) -> Iterator[Processes]:
     """Meet the other processes of ``torchrun`` for the length of the context; else yield ALONE.

@@ -12,7 +12,7 @@ from resnets.errors import Stopped, UsageError
 from resnets.experiment import Run
 from resnets.files import write_json
 from resnets.papers.tables import Published, published
-from resnets.processes import restarts
+from resnets.processes import program, restarts
 from resnets.report import write_report
 from resnets.runs import default_out, train_side_by_side
 from resnets.spec import Spec
@@ -227,9 +227,10 @@ def _command(first: RunFolder, seeds: int, out: Path) -> str:
     """Return the command that trains these seeds into ``out``; recipe.yaml has every setting."""
     record = first.read()
     data = record["data"]
-    words = ["resnets", "train", data["source"], "--model", record["model"]["name"]]
+    words = ["train", data["source"], "--model", record["model"]["name"]]
     words += ["--recipe", str(first.recipe), "--seeds", str(seeds), "--out", str(out)]
-    return shlex.join(words + (["--root", data["root"]] if data["root"] else []))
+    words += ["--root", data["root"]] if data["root"] else []
+    return f"{program()} {shlex.join(words)}"
 
 
 def _summarise(

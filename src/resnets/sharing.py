@@ -136,12 +136,10 @@ def gnu_openmp() -> ctypes.CDLL | None:
     """
     try:
         maps = _maps()
-    except OSError:
+        torch = next(path for _, _, path in maps if "/libtorch_cpu." in path)
+        library = ctypes.CDLL(torch)  # its symbols, and those of what it needs
+    except (OSError, StopIteration):  # not loaded yet, or replaced on the disk since
         return None
-    torch = next((path for _, _, path in maps if "/libtorch_cpu." in path), None)
-    if torch is None:
-        return None
-    library = ctypes.CDLL(torch)  # its symbols, and those of what it needs
     if not hasattr(library, "GOMP_parallel"):
         return None
     address = ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0

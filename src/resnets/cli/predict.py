@@ -10,6 +10,7 @@ import typer
 from resnets.cli.options import Json, Model, Preparation, default_model, prepare
 from resnets.cli.output import Progress, print_json, say
 from resnets.errors import UsageError
+from resnets.files import FOLDER_WEIGHTS
 from resnets.wording import plural
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from resnets.runtimes import Runtime
 
 # What a folder holds that is a model rather than pictures.
-_MODELS = ("run.json", "model.safetensors", "pytorch_model.bin")
 
 
 def predict(
@@ -157,5 +157,5 @@ def _is_of_pictures(path: Path) -> bool:
     from resnets.data.scan import EXTENSIONS
 
     if os.path.isdir(path):  # which Path asks too, but raises where it is not allowed to look
-        return not any(os.path.exists(path / name) for name in _MODELS)
+        return not any(os.path.exists(path / name) for name in ("run.json", *FOLDER_WEIGHTS))
     return path.suffix.lower() in EXTENSIONS

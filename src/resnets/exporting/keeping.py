@@ -2,14 +2,13 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from resnets.errors import ResourceError
 from resnets.exporting.plan import files_of
-from resnets.files import draft, writing
+from resnets.files import draft, try_lock, writing
 
 
 @contextmanager
@@ -69,27 +68,20 @@ def _whole(path: Path) -> Path:
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Keep other processes from exporting to ``out``, on systems that have such locks."""
+    """Keep other processes from exporting to ``out``."""
     with _reporting(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
-
     path = out.with_name(f".{out.name}.lock")
     with _reporting(out):
-        lock = path.open("ab")
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise _in_use(out) from None
-        except OSError:
-            pass  # this file system has none
+        file = path.open("ab")
+    with file:
+        with _reporting(out):
+            free = try_lock(file)
         # One that has just finished has removed the file, and another may have made a new one.
-        if not (path.exists() and os.path.samestat(os.fstat(lock.fileno()), path.stat())):
-            raise _in_use(out)
+        if not (free and path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
+            raise ResourceError(
+                f"{out}: another process is writing it", hint="wait for it, or give another --out"
+            )
         try:
             yield
         finally:
@@ -105,9 +97,3 @@ def _reporting(out: Path) -> Iterator[None]:
         raise ResourceError(
             f"{out}: cannot be written: {error.strerror or error}", hint="choose another --out"
         ) from None
-
-
-def _in_use(out: Path) -> ResourceError:
-    return ResourceError(
-        f"{out}: another process is writing it", hint="wait for it, or give another --out"
-    )

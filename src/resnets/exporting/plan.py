@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.errors import CheckpointError, ResourceError, UsageError
+from resnets.files import FOLDER_WEIGHTS
 from resnets.nn import ResNet
 from resnets.runtimes.passport import INPUTS
 
@@ -17,7 +18,6 @@ Size = tuple[int, int]
 Dynamic = Literal["dynamic"]
 
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "safetensors": ".safetensors"}
-_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of a folder, as weights.reader has them
 _NEEDED = {  # OpenVINO's files are made of ONNX
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
@@ -114,7 +114,7 @@ def check_names(out: Path, to: str, *, overwrite: bool, source: Path | None = No
     """
     if out.suffix != ENDINGS[to]:
         raise UsageError(f"{out}: a file for {to} ends in {ENDINGS[to]}", hint="rename it")
-    own = [source, *(source / name for name in _WEIGHTS)] if source else []
+    own = [source, *(source / name for name in FOLDER_WEIGHTS)] if source else []
     for path in files_of(out):
         if any(_is_same(path, file) for file in own):
             raise UsageError(f"{path}: is the checkpoint itself", hint="give another --out")

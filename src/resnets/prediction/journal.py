@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Self
 
 from resnets.data.images import printable
 from resnets.errors import ResourceError, UsageError
-from resnets.files import FULL
+from resnets.files import FULL, try_lock
 from resnets.prediction.table import Record, line
 
 
@@ -43,7 +43,10 @@ class Journal:
         except OSError as error:
             raise _unwritable(path, error) from error
         try:
-            journal._lock()
+            if not try_lock(journal._file):
+                raise ResourceError(
+                    f"{path}: another process is writing it", hint="wait for it, or stop it"
+                )
             journal._go_on(job, names, batch_size, overwrite)
         except BaseException:
             journal.close()
@@ -81,21 +84,6 @@ class Journal:
             self.close()
         self.path.unlink(missing_ok=True)
         self.close()
-
-    def _lock(self) -> None:
-        """Keep other processes out until the file is closed, on systems that have such locks."""
-        if sys.platform == "win32":
-            return
-        import fcntl
-
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ResourceError(
-                f"{self.path}: another process is writing it", hint="wait for it, or stop it"
-            ) from None
-        except OSError:
-            pass  # this file system has none
 
     def _go_on(
         self, job: dict[str, Any], names: Sequence[str], batch_size: int, overwrite: bool

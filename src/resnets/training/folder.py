@@ -1,6 +1,5 @@
 """The run folder: the only interface between training and everything after it."""
 
-import errno
 import json
 import os
 import platform
@@ -16,14 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.files import draft, write_json, write_text
-
-if sys.platform != "win32":
-    import fcntl
+from resnets.files import FOLDER_WEIGHTS, draft, try_lock, unlock, write_json, write_text
+from resnets.processes import program
 
 _LOCK = ".lock"
 _STATE = re.compile(r"step-(\d{8,})\.safetensors")
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 
 
 class RunFolder:
@@ -38,7 +34,7 @@ class RunFolder:
         self.ledger = path / "ledger.jsonl"
         self.mistakes = path / "mistakes.json"
         self.nonfinite = path / "nonfinite.json"
-        self.weights = path / "model.safetensors"
+        self.weights = path / FOLDER_WEIGHTS[0]
         self.tensorboard = path / "tensorboard"
         self.drawing = path / "architecture.svg"
         self.report = path / "report.html"
@@ -48,7 +44,7 @@ class RunFolder:
     @property
     def how_to_go_on(self) -> str:
         """What to say to someone whose run has stopped."""
-        return f"go on with: resnets train --resume {shlex.quote(str(self.path))}"
+        return f"go on with: {program()} train --resume {shlex.quote(str(self.path))}"
 
     @property
     def has_results(self) -> bool:
@@ -108,7 +104,7 @@ class RunFolder:
 
         Meanwhile the file .lock says who it is: {"pid", "host", "since"}. A second lock inside the
         first, of the same RunFolder, changes nothing. Systems and file systems that have no locks
-        (flock) go without.
+        go without.
 
         Raises ResourceError when another process holds the lock, and when the folder is not there
         or cannot be written.
@@ -125,22 +121,18 @@ class RunFolder:
             self._locked = False
             # The empty file stays: another process may have opened it already, and would lock a
             # file that has no name while the next one makes and locks a new one.
-            with file, suppress(OSError):
-                file.truncate(0)
-                fcntl.flock(file, fcntl.LOCK_UN)  # closing would leave it to forked processes
+            with file:
+                with suppress(OSError):
+                    file.truncate(0)
+                unlock(file)
 
     def _take_lock(self) -> FileIO:
         # Python closes it in programs that are started meanwhile (PEP 446).
         file = (self.path / _LOCK).open("a+b", buffering=0)
         try:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not try_lock(file):
                 file.seek(0)
-                raise self._in_use(file.read()) from None
-            except OSError as error:
-                if error.errno not in _WITHOUT_LOCKS:
-                    raise
+                raise self._in_use(file.read())
             file.truncate(0)
             since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             holder = {"pid": os.getpid(), "host": platform.node(), "since": since}

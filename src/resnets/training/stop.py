@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first two
+SIGNALS = tuple(each for each in signal.Signals if each.name in _NAMES)
 
 
 class StopRequest(AbstractContextManager["StopRequest"]):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.errors import CheckpointError, ResourceError
+from resnets.files import FOLDER_WEIGHTS
 from resnets.weights.content import Content
 from resnets.weights.formats.archive import open_archive
 from resnets.weights.formats.disguise import undisguise
@@ -30,7 +31,6 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 # The start of a pickle: of protocols 2 to 5, then of 0 and 1.
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\((dp|lp|i\w|c\w)|\}(q|\.)|\](q|\.)|\(\}|\(\]|c[\w.]+\n")
-_FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = {".pt", ".pth", ".th", ".bin", ".tar", ".pkl", ".safetensors", ".npz", ".h5", ".keras"}
 _LARGEST_CONFIG = 4 * 1024**2
 _EXPORTED = ("archive_format", "serialized_exported_program.json")
@@ -92,7 +92,7 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 
 def _read_folder(folder: Path) -> Content:
-    for name in _FOLDER_FILES:
+    for name in FOLDER_WEIGHTS:
         file = folder / name
         if file.exists():
             content = _read_file(file)
@@ -100,7 +100,7 @@ def _read_folder(folder: Path) -> Content:
             return content if config is None else dataclasses.replace(content, config=config)
     others = sorted(file.name for file in folder.iterdir() if file.suffix in _SUFFIXES)
     raise CheckpointError(
-        f"there is no {' or '.join(_FOLDER_FILES)} in it",
+        f"there is no {' or '.join(FOLDER_WEIGHTS)} in it",
         hint=f"give one of its files: {', '.join(others[:5])}"
         if others
         else "a run writes it when it finishes; go on with `resnets train --resume`",
