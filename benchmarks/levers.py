@@ -116,22 +116,13 @@ class CompiledNormAddRelu(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x: Tensor, shortcut: Tensor | None, norm: nn.BatchNorm2d) -> Tensor:
         norm.num_batches_tracked.add_(1)
-        channels = x.shape[1]
-        rows = x.numel() // channels
-        first = x.permute(0, 2, 3, 1).reshape(-1, channels)[0].double()
-        sums = torch.zeros(2, channels, dtype=torch.float64)
-        NORM.norm_sums(_at(x), rows, channels, _at(sums))
-        mean, square = sums / rows
-        variance = square - mean * mean
-        mean += first
-        norm.running_mean.lerp_(mean.float(), norm.momentum)
-        norm.running_var.lerp_((variance * (rows / (rows - 1))).float(), norm.momentum)
-        scale = (variance + norm.eps).rsqrt()
-        factor = scale * norm.weight
-        offset = (norm.bias - mean * factor).float()
-        factor = factor.float()
-        y = torch.empty_like(x)
-        NORM.norm_apply(_at(x), _at(shortcut), _at(factor), _at(offset), _at(y), rows, channels)
+        memory = norm.running_mean, norm.running_var
+        y, (mean, scale) = torch.empty_like(x), x.new_empty(2, x.shape[1])
+        NORM.norm_forward(
+            *_at(x, shortcut, norm.weight, norm.bias, *memory, y, mean, scale),
+            *map(ctypes.c_double, (norm.momentum, norm.eps)),
+            *map(ctypes.c_long, (x.numel() // x.shape[1], x.shape[1])),
+        )
         ctx.norm, ctx.adds = norm, shortcut is not None
         ctx.save_for_backward(x, mean, scale, y)
         return y
@@ -139,26 +130,20 @@ class CompiledNormAddRelu(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         x, mean, scale, y = ctx.saved_tensors
-        norm, channels, rows = ctx.norm, x.shape[1], x.numel() // x.shape[1]
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        sums = torch.zeros(2, channels, dtype=torch.float64)
-        middle = mean.float()
-        NORM.norm_gradient_sums(*map(_at, (gradient, y, x, middle)), rows, channels, _at(sums))
-        bias, weight = sums[0], sums[1] * scale
-        a = scale * norm.weight
-        b = -a * scale * weight / rows
-        d = -a * bias / rows - b * mean
-        before = torch.empty_like(x)
-        other = torch.empty_like(x) if ctx.adds else None
-        factors = a.float(), b.float(), d.float()
-        NORM.norm_gradient(*map(_at, (gradient, y, x, *factors, before, other)), rows, channels)
-        for parameter, found in ((norm.weight, weight.float()), (norm.bias, bias.float())):
+        before, other = torch.empty_like(x), torch.empty_like(x) if ctx.adds else None
+        norm, (weight, bias) = ctx.norm, x.new_empty(2, x.shape[1])
+        NORM.norm_backward(
+            *_at(gradient, y, x, norm.weight, mean, scale, before, other, weight, bias),
+            *map(ctypes.c_long, (x.numel() // x.shape[1], x.shape[1])),
+        )
+        for parameter, found in ((norm.weight, weight), (norm.bias, bias)):
             parameter.grad = found if parameter.grad is None else parameter.grad + found
         return before, other, None
 
 
-def _at(tensor: Tensor | None) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr() if tensor is not None else None)
+def _at(*tensors: Tensor | None) -> list[ctypes.c_void_p]:
+    return [ctypes.c_void_p(t.data_ptr() if t is not None else None) for t in tensors]
 
 
 class Relu(torch.autograd.Function):
