@@ -1,6 +1,7 @@
 """How numbers are put into words."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:
@@ -62,6 +63,15 @@ def plural(number: float, noun: str) -> str:
         if number < 1e4
         else (f"{number:,.0f} {noun}s")
     )
+
+
+def fact(value: Any) -> str:
+    """Write a value of a record: yes and no, and settings as a shell has them."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={setting}" for name, setting in value.items()) or "none"
+    return str(value)
 
 
 def moment(text: str) -> str:

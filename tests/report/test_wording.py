@@ -54,3 +54,11 @@ def test_plural() -> None:
 def test_moment() -> None:
     assert wording.moment("2026-11-22T18:00:00+01:00") == "2026-11-22 17:00 UTC"
     assert wording.moment("yesterday") == "yesterday"
+
+
+def test_facts_read_as_words():
+    settings = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "passive"}
+    assert wording.fact(True) == "yes"
+    assert wording.fact(settings) == "OMP_NUM_THREADS=2 OMP_WAIT_POLICY=passive"
+    assert wording.fact({}) == "none"
+    assert wording.fact(2) == "2"

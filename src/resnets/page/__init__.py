@@ -20,6 +20,7 @@ def environment(room: str) -> Environment:
     for function in (
         wording.count,
         wording.duration,
+        wording.fact,
         wording.moment,
         wording.percent,
         wording.plural,
