@@ -93,6 +93,7 @@ bench-training: $(INSTALLED) $(REFERENCE)/installed $(PEERS)/installed  ## whole
 
 bench-inference: $(INSTALLED) $(REFERENCE)/installed  ## answers a second, first answers, memory
 	$(BIN)/python benchmarks/inference.py --files runs/exports
+	$(BIN)/python benchmarks/bare.py --files runs/exports
 	$(BIN)/python benchmarks/prediction.py --files runs/exports
 
 bench-gpu:  ## epochs a second on a CUDA GPU beside an eager loop with a loader, ten minutes

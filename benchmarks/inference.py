@@ -6,8 +6,8 @@ Every row is a process of its own, fresh in every round, in the environment that
 reference` for torchvision); the order is reversed every round, and ratios are taken to a table's
 first row. A row is MODEL-BATCH-VARIANT: `torchvision` (for resnet20 the plainly written net),
 `eager`, `channels-last`, `onnxruntime` and `openvino` (the exported file through
-`resnets.runtimes`), `...-bare` (the same file by the runtime alone), `...-own-choice` (by it in
-the precision that it chooses for this processor), `...-int8`.
+`resnets.runtimes`), `...-own-choice` (by the runtime alone in the precision that it chooses for
+this processor), `...-int8`.
 
 Files are exported once, into --files where that is given; see files.py for what they hold.
 """
@@ -27,14 +27,11 @@ from resnets.benchmarking.workers import Window
 
 JOBS = {"resnet50": (224, (1, 16)), "resnet18": (224, (1, 16)), "resnet20": (32, (1, 128))}
 VARIANTS = (
-    *("torchvision", "eager", "channels-last", "onnxruntime-bare", "onnxruntime"),
-    *("openvino-bare", "openvino", "onnxruntime-int8-bare", "onnxruntime-int8"),
-    *("openvino-int8-bare", "openvino-int8", "openvino-own-choice"),
+    *("torchvision", "eager", "channels-last", "onnxruntime", "openvino"),
+    *("onnxruntime-int8", "openvino-int8", "openvino-own-choice"),
 )
-
-
 RUNTIMES = ("onnxruntime", "openvino")
-ALONE = ("-bare", "-own-choice")
+OWN_CHOICE = "-own-choice"
 
 
 def repeat(window: Window, options: argparse.Namespace, call: Callable[[], Any], n: int) -> None:
@@ -91,11 +88,11 @@ def file_row(
     repeat(window, options, lambda: runtime.logits(images), batch)
 
 
-def bare_row(
+def own_choice_row(
     window: Window, options: argparse.Namespace, *, model: str, variant: str, batch: int
 ) -> None:
     path, images = exported(options, model, variant), noise(batch, JOBS[model][0])
-    call = files.bare(path, own_choice=variant.endswith("-own-choice"))
+    call = files.bare(path, own_choice=True)
     repeat(window, options, lambda: call(images), batch)
 
 
@@ -103,7 +100,7 @@ def row(model: str, batch: int, variant: str) -> Row:
     if variant in ("torchvision", "eager", "channels-last"):
         serve, here = torch_row, variant != "torchvision" or model == "resnet20"
     else:
-        serve, here = bare_row if variant.endswith(ALONE) else file_row, True
+        serve, here = own_choice_row if variant.endswith(OWN_CHOICE) else file_row, True
     work = partial(serve, model=model, variant=variant, batch=batch)
     return Row("own" if here else "reference", work)
 
@@ -139,17 +136,11 @@ def main() -> None:
                 if not names:
                     continue
                 variants = {name.removeprefix(f"{model}-{batch}-") for name in names}
-                runtimes = {
-                    v.removesuffix("-bare").removesuffix("-own-choice")
-                    for v in variants
-                    if v.startswith(RUNTIMES)
-                }
+                runtimes = {v.removesuffix(OWN_CHOICE) for v in variants if v.startswith(RUNTIMES)}
                 files.export(options, model, sorted(runtimes))
                 cases = {n: rows.case(n, ROWS[n], options, words, seen) for n in names}
                 title = f"{model}, batch {batch}, {size}x{size}, {options.rounds} rounds"
                 result = rows.table(title, cases, options.rounds)
-                for name in names:
-                    rows.beside(result, name, f"{name}-bare")
                 results.append(result)
     rows.finish(results, options, started, seen)
 

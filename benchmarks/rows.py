@@ -105,18 +105,6 @@ def table(title: str, cases: Mapping[str, Callable[[], Any]], rounds: int) -> di
     return result
 
 
-def beside(result: Mapping[str, Any], name: str, other: str) -> None:
-    """Print what one row is to another of the same table, if both were measured."""
-    from resnets.benchmarking.statistics import paired_ratios, spread, verdict
-
-    rates = {case["name"]: case["rates"] for case in result["cases"]}
-    if name in rates and other in rates:
-        ratios = paired_ratios(rates[name], rates[other])
-        found, words = spread(ratios), verdict(ratios, result["machine"]["margin"])
-        between = f"{found.low:.3f} to {found.high:.3f}"
-        print(f"{name} / {other}: {found.median:.3f} ({between}), {words}")
-
-
 def finish(
     results: list[dict[str, Any]],
     options: argparse.Namespace,

@@ -80,6 +80,15 @@ def test_every_runtime_computes_the_network(files, network, suffix, name, option
         np.testing.assert_allclose(found, exact(network, noise(count)), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("suffix", "name"), READERS)
+def test_later_batches_leave_answers_alone(files, suffix, name):
+    runtime = open_runtime(files[suffix], name)
+    first = runtime.logits(noise(2))
+    kept = first.copy()
+    runtime.logits(-noise(2))
+    np.testing.assert_array_equal(first, kept)
+
+
 def test_a_checkpoint_is_computed_by_torch(network, tmp_path):
     from resnets import save_weights
 

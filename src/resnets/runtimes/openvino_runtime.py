@@ -46,7 +46,8 @@ class OpenVino(Exported):
         super().__init__(path, passport, openvino.__version__)
 
     def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        return np.asarray(self._request.infer([images], share_inputs=True)[0])
+        answers = self._request.infer(images, share_inputs=True, share_outputs=True)
+        return np.array(answers[0])  # the next batch is written over what is shared
 
 
 def import_openvino() -> Any:

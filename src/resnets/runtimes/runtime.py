@@ -90,12 +90,9 @@ class Exported(Runtime):
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Return the logits (N, classes); a file for batches of one size gets that size."""
         size = self.batch or len(images)
-        found = np.concatenate(
-            [
-                self._filled(images[start : start + size], size)
-                for start in range(0, len(images), size)
-            ]
-        )
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        logits = [self._filled(part, size) for part in parts]
+        found = logits[0] if len(logits) == 1 else np.concatenate(logits)
         if found.shape[1:] != (len(self.labels),):
             raise CheckpointError(
                 f"{self.path}: its output is {found.shape}, its classes are {len(self.labels)}"
@@ -117,7 +114,8 @@ class Exported(Runtime):
 
     def _filled(self, images: NDArray[Any], size: int) -> NDArray[np.float32]:
         """Return the logits of at most ``size`` pictures, which others fill up."""
-        filled = np.concatenate([images, *[images[-1:]] * (size - len(images))])
+        missing = size - len(images)
+        filled = np.concatenate([images, *[images[-1:]] * missing]) if missing else images
         try:
             return self._run(np.ascontiguousarray(filled))[: len(images)]
         except Exception as error:  # each runtime has kinds of its own
