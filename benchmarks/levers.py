@@ -31,6 +31,12 @@ from resnets.nn.blocks import BasicBlock
 from resnets.nn.shortcuts import Sum
 
 
+def keep(norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> None:
+    """Give a norm its gradients, which these functions do not return."""
+    for parameter, found in ((norm.weight, weight), (norm.bias, bias)):
+        parameter.grad = found if parameter.grad is None else parameter.grad + found
+
+
 class NormAddRelu(torch.autograd.Function):
     """relu(batch norm(x) + shortcut), written over the norm's own output, forward and backward."""
 
@@ -57,8 +63,7 @@ class NormAddRelu(torch.autograd.Function):
         before, weight, bias = torch.ops.aten.native_batch_norm_backward(
             gradient, x, norm.weight, *memory, mean, scale, True, norm.eps, [True, True, True]
         )
-        for parameter, found in ((norm.weight, weight), (norm.bias, bias)):
-            parameter.grad = found if parameter.grad is None else parameter.grad + found
+        keep(norm, weight, bias)
         return before, gradient if ctx.adds else None, None
 
 
@@ -90,8 +95,7 @@ class Recomputed(torch.autograd.Function):
         before, weight, bias = torch.ops.aten.native_batch_norm_backward(
             gradient, x, norm.weight, *memory, mean, scale, True, norm.eps, [True, True, True]
         )
-        for parameter, found in ((norm.weight, weight), (norm.bias, bias)):
-            parameter.grad = found if parameter.grad is None else parameter.grad + found
+        keep(norm, weight, bias)
         return before, gradient if shortcut is not None else None, None
 
 
@@ -137,8 +141,7 @@ class CompiledNormAddRelu(torch.autograd.Function):
             *_at(gradient, y, x, norm.weight, mean, scale, before, other, weight, bias),
             *map(ctypes.c_long, (x.numel() // x.shape[1], x.shape[1])),
         )
-        for parameter, found in ((norm.weight, weight), (norm.bias, bias)):
-            parameter.grad = found if parameter.grad is None else parameter.grad + found
+        keep(norm, weight, bias)
         return before, other, None
 
 

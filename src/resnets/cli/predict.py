@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from resnets.prediction import Prediction
     from resnets.runtimes import Runtime
 
-# What a folder holds that is a model rather than pictures.
-
 
 def predict(
     words: Annotated[
@@ -157,5 +155,6 @@ def _is_of_pictures(path: Path) -> bool:
     from resnets.data.scan import EXTENSIONS
 
     if os.path.isdir(path):  # which Path asks too, but raises where it is not allowed to look
-        return not any(os.path.exists(path / name) for name in ("run.json", *FOLDER_WEIGHTS))
+        of_a_model = ("run.json", *FOLDER_WEIGHTS)
+        return not any(os.path.exists(path / name) for name in of_a_model)
     return path.suffix.lower() in EXTENSIONS

@@ -40,10 +40,11 @@ class Journal:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             journal = cls(path, path.open("ab"))
+            free = try_lock(journal._file)
         except OSError as error:
             raise _unwritable(path, error) from error
         try:
-            if not try_lock(journal._file):
+            if not free:
                 raise ResourceError(
                     f"{path}: another process is writing it", hint="wait for it, or stop it"
                 )
