@@ -89,6 +89,14 @@ def test_later_batches_leave_answers_alone(files, suffix, name):
     np.testing.assert_array_equal(first, kept)
 
 
+@pytest.mark.parametrize(("suffix", "name"), READERS)
+def test_pictures_that_may_only_be_read(files, network, suffix, name):
+    images = noise(2)
+    images.flags.writeable = False
+    found = open_runtime(files[suffix], name).logits(images)
+    np.testing.assert_allclose(found, exact(network, noise(2)), rtol=1e-5, atol=1e-5)
+
+
 def test_a_checkpoint_is_computed_by_torch(network, tmp_path):
     from resnets import save_weights
 
