@@ -4,7 +4,8 @@ usage: .venv-reference/bin/python benchmarks/startup.py [--rounds 10]     (after
 
 Every figure is of a process of its own, by turns, the order reversed every round. "whole" is the
 process from start to end; "less python" is that less the round's bare interpreter. "build" is only
-the call that makes resnet50 with fresh weights, timed inside the process. Ratios are medians of the
+the call that makes resnet50 with fresh weights, timed inside the process, after a collection of
+garbage, which would otherwise fall into one call and not into the other. Ratios are medians of the
 rounds' ratios, resnets over torchvision. torchvision's process first declares the operators that it
 needs on a CPU-only torch.
 """
@@ -18,7 +19,10 @@ import time
 from importlib import import_module
 from pathlib import Path
 
-TIMED = "import time; began = time.perf_counter(); {}; print(time.perf_counter() - began)"
+TIMED = (
+    "import gc, time; gc.collect(); "
+    "began = time.perf_counter(); {}; print(time.perf_counter() - began)"
+)
 
 
 def commands(operators: list[str]) -> dict[str, list[str]]:
