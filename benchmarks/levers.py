@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -37,16 +38,33 @@ def keep(norm: nn.BatchNorm2d, weight: Tensor, bias: Tensor) -> None:
         parameter.grad = found if parameter.grad is None else parameter.grad + found
 
 
+def normalise(norm: nn.BatchNorm2d, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return x normalised, and what `before_norm` needs: the means, 1 / the deviations."""
+    norm.num_batches_tracked.add_(1)
+    memory = norm.running_mean, norm.running_var
+    return torch.native_batch_norm(
+        x, norm.weight, norm.bias, *memory, True, norm.momentum, norm.eps
+    )
+
+
+def before_norm(
+    norm: nn.BatchNorm2d, gradient: Tensor, x: Tensor, mean: Tensor, scale: Tensor
+) -> Tensor:
+    """Return the gradient of x, and keep the norm's own."""
+    memory = norm.running_mean, norm.running_var
+    before, weight, bias = torch.ops.aten.native_batch_norm_backward(
+        gradient, x, norm.weight, *memory, mean, scale, True, norm.eps, [True, True, True]
+    )
+    keep(norm, weight, bias)
+    return before
+
+
 class NormAddRelu(torch.autograd.Function):
     """relu(batch norm(x) + shortcut), written over the norm's own output, forward and backward."""
 
     @staticmethod
     def forward(ctx, x: Tensor, shortcut: Tensor | None, norm: nn.BatchNorm2d) -> Tensor:
-        norm.num_batches_tracked.add_(1)
-        memory = norm.running_mean, norm.running_var
-        y, mean, scale = torch.native_batch_norm(
-            x, norm.weight, norm.bias, *memory, True, norm.momentum, norm.eps
-        )
+        y, mean, scale = normalise(norm, x)
         if shortcut is not None:
             y.add_(shortcut)
         y.relu_()
@@ -57,13 +75,8 @@ class NormAddRelu(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient: Tensor):
         x, mean, scale, y = ctx.saved_tensors
-        norm = ctx.norm
         gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
-        memory = norm.running_mean, norm.running_var
-        before, weight, bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, x, norm.weight, *memory, mean, scale, True, norm.eps, [True, True, True]
-        )
-        keep(norm, weight, bias)
+        before = before_norm(ctx.norm, gradient, x, mean, scale)
         return before, gradient if ctx.adds else None, None
 
 
@@ -72,11 +85,7 @@ class Recomputed(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, shortcut: Tensor | None, norm: nn.BatchNorm2d) -> Tensor:
-        norm.num_batches_tracked.add_(1)
-        memory = norm.running_mean, norm.running_var
-        y, mean, scale = torch.native_batch_norm(
-            x, norm.weight, norm.bias, *memory, True, norm.momentum, norm.eps
-        )
+        y, mean, scale = normalise(norm, x)
         ctx.norm = norm
         ctx.save_for_backward(x, mean, scale, shortcut)
         return (y if shortcut is None else y.add_(shortcut)).relu_()
@@ -91,14 +100,11 @@ class Recomputed(torch.autograd.Function):
         if shortcut is not None:
             y.add_(shortcut)
         gradient = torch.ops.aten.threshold_backward(gradient, y, 0)
-        memory = norm.running_mean, norm.running_var
-        before, weight, bias = torch.ops.aten.native_batch_norm_backward(
-            gradient, x, norm.weight, *memory, mean, scale, True, norm.eps, [True, True, True]
-        )
-        keep(norm, weight, bias)
+        before = before_norm(norm, gradient, x, mean, scale)
         return before, gradient if shortcut is not None else None, None
 
 
+@cache
 def compiled() -> ctypes.CDLL | None:
     """Return norm.c's functions, in torch's own OpenMP threads; None without a C compiler."""
     flags = "-O3 -march=native -fno-math-errno -fno-trapping-math -fno-signed-zeros -fopenmp"
@@ -111,9 +117,6 @@ def compiled() -> ctypes.CDLL | None:
         return ctypes.CDLL(f"{folder}/norm.so")
 
 
-NORM = compiled()
-
-
 class CompiledNormAddRelu(torch.autograd.Function):
     """relu(batch norm(x) + shortcut) by norm.c: two passes forward, two backward."""
 
@@ -122,7 +125,7 @@ class CompiledNormAddRelu(torch.autograd.Function):
         norm.num_batches_tracked.add_(1)
         memory = norm.running_mean, norm.running_var
         y, (mean, scale) = torch.empty_like(x), x.new_empty(2, x.shape[1])
-        NORM.norm_forward(
+        compiled().norm_forward(
             *_at(x, shortcut, norm.weight, norm.bias, *memory, y, mean, scale),
             *map(ctypes.c_double, (norm.momentum, norm.eps)),
             *map(ctypes.c_long, (x.numel() // x.shape[1], x.shape[1])),
@@ -137,7 +140,7 @@ class CompiledNormAddRelu(torch.autograd.Function):
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         before, other = torch.empty_like(x), torch.empty_like(x) if ctx.adds else None
         norm, (weight, bias) = ctx.norm, x.new_empty(2, x.shape[1])
-        NORM.norm_backward(
+        compiled().norm_backward(
             *_at(gradient, y, x, norm.weight, mean, scale, before, other, weight, bias),
             *map(ctypes.c_long, (x.numel() // x.shape[1], x.shape[1])),
         )
@@ -296,10 +299,10 @@ def main() -> None:
         "optimizer fused": Variant(model, fused=True),
         "optimizer one by one": Variant(model, foreach=False),
     }
-    if NORM is None:
-        del variants["the same as one, compiled"]
     if options.only:
         variants = {n: v for n, v in variants.items() if n in ("plain", *options.only)}
+    if "the same as one, compiled" in variants and compiled() is None:
+        del variants["the same as one, compiled"]
     far = {name: distance(v.gradients(images, labels), exact) for name, v in variants.items()}
     inputs = {
         name: images.contiguous(memory_format=variant.memory_format)

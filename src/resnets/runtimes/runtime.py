@@ -117,8 +117,7 @@ class Exported(Runtime):
         missing = size - len(images)
         filled = np.concatenate([images, *[images[-1:]] * missing]) if missing else images
         try:
-            # Torch does not read what it may not write, such as a PIL image's own pixels.
-            return self._run(np.require(filled, requirements=("C", "W")))[: len(images)]
+            return self._run(np.ascontiguousarray(filled))[: len(images)]
         except Exception as error:  # each runtime has kinds of its own
             raise self._failed(error) from error
 

@@ -60,8 +60,10 @@ class Program(Exported):
         super().__init__(path, passport, torch.__version__)
 
     def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        # Torch takes nothing that it may not write, such as a PIL image's own pixels.
+        batch = torch.from_numpy(np.require(images, requirements="W"))
         with torch.no_grad():
-            found: NDArray[np.float32] = self._module(torch.from_numpy(images)).numpy()
+            found: NDArray[np.float32] = self._module(batch).numpy()
         return found
 
 
