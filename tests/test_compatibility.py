@@ -1,0 +1,101 @@
+"""Files that earlier versions wrote, one of each kind, open and mean what they meant."""
+
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from resnets.auditing import audit
+from resnets.create import open_model
+from resnets.embedding import embed_folder
+from resnets.files import partial_of
+from resnets.prediction import predict_table
+from resnets.report import write_report
+from resnets.runs import train
+
+KEPT = Path(__file__).parent / "compatibility" / "schema-1"
+CHANGED = 1_700_000_000  # when the pictures were, which tells them from others
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch):
+    """A copy of the files to work in."""
+    shutil.copytree(KEPT, tmp_path / "kept")
+    monkeypatch.chdir(tmp_path / "kept")
+    for picture in Path("pictures").rglob("*.png"):
+        os.utime(picture, (CHANGED, CHANGED))
+    return tmp_path / "kept"
+
+
+def lines(path):
+    return [json.loads(line) for line in Path(path).read_text("utf-8").splitlines()]
+
+
+def test_runs_report_and_audit(kept):
+    for run in ("finished", "seeds"):
+        found = audit(run)
+        assert found.ok, found.differences
+    page = write_report([Path("finished")]).read_text("utf-8")
+    assert "resnet8" in page
+    assert "basil/2.png" in page
+    assert "basil/broken.png" in page
+    compared = write_report([Path("seeds/seed-0"), Path("seeds/seed-1")], Path("both.html"))
+    assert "2 seeds" in compared.read_text("utf-8")
+
+
+def test_a_stopped_run_goes_on(kept, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # it takes seconds to load
+    before = lines("stopped/metrics.jsonl")
+    run = train("pictures", resume="stopped", quiet=True)
+    after = lines("stopped/metrics.jsonl")
+    assert after[: len(before)] == before
+    assert after[-1]["step"] == 6
+    assert run.results["validation"]["samples"] == 3
+    found = audit("stopped")
+    assert found.ok, found.differences
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["finished", "weights.safetensors", "exported.onnx", "exported.xml", "exported.pt2"],
+)
+def test_models_answer_as_they_did(kept, model):
+    predict_table(model, "pictures", "again.jsonl", top=2)
+    for now, then in zip(lines("again.jsonl"), lines("predictions.jsonl"), strict=True):
+        assert now.keys() == then.keys()
+        assert now["path"] == then["path"]
+        assert now.get("error") == then.get("error")
+        for one, other in zip(now.get("predictions", ()), then.get("predictions", ()), strict=True):
+            assert one["class"] == other["class"]
+            assert one["probability"] == pytest.approx(other["probability"], abs=2e-5)
+
+
+def test_weights_say_what_they_are(kept):
+    for path in ("finished", "weights.safetensors"):
+        model = open_model(path)
+        assert model.spec.widths == (2, 4, 4)
+        assert model.classes == ("apple", "basil", "ceramic")
+        assert model.preprocess.size == 8
+
+
+def test_tables_that_were_begun_go_on(kept):
+    model = open_model("weights.safetensors")
+    journal = partial_of(Path("begun.csv"))
+    job, *done = lines(journal)
+    job["runtime"] = (
+        f"torch {torch.__version__}"  # the results of another may differ in the last digit
+    )
+    journal.write_text("".join(json.dumps(line) + "\n" for line in (job, *done)), "utf-8")
+    assert predict_table(model, "pictures", "begun.csv", top=2).resumed == 8
+    assert Path("begun.csv").read_text("utf-8") == Path("predictions.csv").read_text("utf-8")
+
+    assert embed_folder(model, "pictures", "begun.npz").resumed == 16
+    with np.load("begun.npz") as now, np.load("embeddings.npz") as then:
+        assert now["paths"].tolist() == then["paths"].tolist()
+        np.testing.assert_allclose(now["embeddings"], then["embeddings"], rtol=1e-5, atol=1e-6)
+    assert not list(kept.glob(".begun*"))
