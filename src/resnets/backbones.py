@@ -51,7 +51,7 @@ def create_backbone(
     if entry:
         spec = replace(spec, **entry.changes)
     backbone = Backbone(spec, **settings)
-    backbone.preprocess = identity(spec.in_channels, spec.image_size)
+    backbone.preprocess = identity(spec.in_channels, spec.image_size, assumed=True)
     if source is not None:
         backbone.preprocess = None  # unless the checkpoint says
         load_checkpoint(backbone, open_weights(source, spec, entry), head="drop")

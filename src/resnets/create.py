@@ -50,7 +50,7 @@ def create_model(
     if entry:
         spec = replace(spec, num_classes=len(entry.classes), **entry.changes)
     network = ResNet(replace(spec, **options))
-    network.preprocess = identity(network.spec.in_channels, network.spec.image_size)
+    network.preprocess = identity(network.spec.in_channels, network.spec.image_size, assumed=True)
     if source is not None:
         network.preprocess = None  # unless the checkpoint says
         other_classes = network.spec.num_classes != spec.num_classes

@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from resnets.create import restore
-from resnets.data.preprocess import Preprocess
+from resnets.data.preprocess import known
 from resnets.errors import CheckpointError, ResnetsError, ResourceError
 from resnets.files import write_json
 from resnets.nn import ResNet
@@ -117,7 +117,8 @@ class HubResNet(
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """Write config.json and the weights with their passport. Raises ResourceError."""
-        preprocess = self.preprocess.to_dict() if isinstance(self.preprocess, Preprocess) else None
+        prepared = known(self.preprocess)
+        preprocess = prepared.to_dict() if prepared else None
         classes = list(self.classes)
         values = {"spec": self.spec.to_dict(), "preprocess": preprocess, "classes": classes}
         travel = passport.Passport(self.spec, preprocess, classes, self.made)

@@ -370,3 +370,12 @@ def test_tied_parameters_go_into_foreign_safetensors(tmp_path):
     model.layer1[1].conv1.weight = model.layer1[0].conv1.weight
     save_weights(model, tmp_path / "tied.safetensors", dialect="torchvision")
     assert same(create_model("resnet18", weights=tmp_path / "tied.safetensors"), model)
+
+
+def test_what_a_fresh_network_assumes_is_not_written_down(tmp_path):
+    model = create_model("resnet8")
+    save_weights(model, tmp_path / "own.safetensors")
+    assert open_model(tmp_path / "own.safetensors").preprocess is None
+    model.preprocess = replace(model.preprocess, std=(0.5, 0.5, 0.5))  # somebody's word
+    save_weights(model, tmp_path / "own.safetensors")
+    assert open_model(tmp_path / "own.safetensors").preprocess == model.preprocess

@@ -5,7 +5,7 @@ Pictures become NumPy's arrays without torch, which is imported only where tenso
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -41,6 +41,9 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bilinear"  # of the scaling; or "bicubic"
+    # What nobody said, such as a fresh network's: it never travels with weights. What is changed
+    # with `dataclasses.replace` is somebody's word.
+    assumed: bool = field(default=False, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.interpolation not in INTERPOLATION:
@@ -138,7 +141,7 @@ class Preprocess:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "assumed"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
@@ -157,16 +160,30 @@ class Preprocess:
 def preprocess_of(model: Any) -> Preprocess:
     """Return a model's preprocessing. Raises CheckpointError where nothing says what it is."""
     if not isinstance(model.preprocess, Preprocess):
-        raise CheckpointError(
-            "nothing says how pictures must be prepared for this model",
-            hint="set model.preprocess; --preprocess imagenet stands for the usual constants",
-        )
+        raise unknown_preparation()
     return model.preprocess
 
 
-def identity(channels: int, size: int) -> Preprocess:
+def unknown_preparation() -> CheckpointError:
+    """Return the error for pictures that nobody said how to prepare."""
+    return CheckpointError(
+        "nothing says how pictures must be prepared for this model",
+        hint="set model.preprocess; --preprocess imagenet stands for the usual constants",
+    )
+
+
+def identity(channels: int, size: int, *, assumed: bool = False) -> Preprocess:
     """Return the preprocessing of a model that has seen no data: crop, and pixels to 0..1."""
-    return Preprocess(channels, stored_side(size), size, (0.0,) * channels, (1.0,) * channels)
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    preprocess = Preprocess(channels, stored_side(size), size, zeros, ones)
+    object.__setattr__(preprocess, "assumed", assumed)
+    return preprocess
+
+
+def known(preprocess: Any) -> Preprocess | None:
+    """Return a model's preprocessing as far as somebody has said what it is, else None."""
+    is_known = isinstance(preprocess, Preprocess) and not preprocess.assumed
+    return preprocess if is_known else None
 
 
 def imagenet(channels: int, size: int) -> Preprocess:

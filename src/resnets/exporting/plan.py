@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from resnets.data.preprocess import Preprocess, preprocess_of
+from resnets.data.preprocess import Preprocess, known, unknown_preparation
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.files import FOLDER_WEIGHTS
 from resnets.nn import ResNet
@@ -67,9 +67,9 @@ def plan_export(
             "the network has no classifier", hint="reset_classifier(num_classes) gives it one"
         )
     _check_packages(to, int8)
-    preprocess = network.preprocess if isinstance(network.preprocess, Preprocess) else None
-    if form != "normalized" or int8:
-        preprocess = preprocess_of(network)
+    preprocess = known(network.preprocess)
+    if preprocess is None and (form != "normalized" or int8):
+        raise unknown_preparation()
     own = preprocess.size if preprocess else network.spec.image_size
     if size is None:
         size = "dynamic" if form == "pictures" else (own, own)

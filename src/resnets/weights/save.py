@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from resnets.data.preprocess import Preprocess
+from resnets.data.preprocess import known
 from resnets.errors import UsageError
 from resnets.files import write_bytes, write_json
 from resnets.nn import ResNet
@@ -47,8 +47,8 @@ def save_weights(
     if not head:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
     if dialect == NATIVE:
-        preprocess = model.preprocess
-        fields = preprocess.to_dict() if isinstance(preprocess, Preprocess) else None
+        preprocess = known(model.preprocess)
+        fields = preprocess.to_dict() if preprocess else None
         travel = passport.Passport(model.spec, fields, list(model.classes), made or {})
         passport.save(path, state, travel)
         return
