@@ -33,7 +33,7 @@ ROOMS = {
     "backbones": {"spec", "nn", "data", "create", "weights"},
     "plugs": {"errors", "spec", "zoo", "nn", "backbones"},
     "processes": {"errors"},
-    "evaluation": {"errors", "data", "create", "device", "processes"},
+    "evaluation": {"errors", "wording", "data", "create", "device", "processes"},
     "variants": {"errors", "nn", "data", "create", "prediction", "weights"},
     "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
     "runtimes": {"errors", "data", "nn", "create"},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 from dataclasses import replace
@@ -236,16 +237,20 @@ def test_the_table(mean, unreported, tmp_path, monkeypatch, resnets):
     code, out, _ = resnets(*words)
     assert code == 0
     title, _, *rows, verdict = out.splitlines()
+    rows, cautions = rows[:4], rows[4:]
     assert title.startswith("resnet20 on cifar10 by he2015_cifar, 3 seeds, ")
     assert title.endswith(", 20 pictures of the test part")
     assert [" ".join(row.split()) for row in rows] == [
-        "median 15.00 % 85.00 %",
+        "median 15.00 % 85.00 % 95 % interval 64.0 to 94.8 % for one run",
         "mean ± sd 15.00 % ± 5.00 85.00 % ± 5.00",
         "best 10.00 % 90.00 %",
         "published 8.75 % 91.25 % He et al. 2015, Table 6 (test)",
     ]
+    one_answer = r"the model answers (top|bottom) for 20 of 20 pictures"  # after a single step
+    assert all(re.fullmatch(f"seed [012]: {one_answer}", line) for line in cautions)
+    assert len(cautions) == 3
     assert verdict == (
-        "not a reproduction of He et al. 2015, Table 6: 1 iterations, not 64,000; "
+        "not a reproduction of He et al. 2015, Table 6: 1 iteration, not 64,000; "
         "data.holdout 10, not 5000; optimizer.lr 0.05, not 0.1"
     )
     (row,) = json.loads((tmp_path / "runs/seeds.json").read_text())["published"]
@@ -285,7 +290,7 @@ def test_a_reproduction_is_one_and_nothing_else_is(mean, unreported, tmp_path, m
     mean(name="cifar10")
     assert differences() == []
     assert differences(replace(PAPER, iterations=6)) == ["5 iterations, not 6"]
-    assert differences(replace(PAPER, iterations=None, epochs=2)) == ["1 epochs, not 2"]
+    assert differences(replace(PAPER, iterations=None, epochs=2)) == ["1 epoch, not 2"]
     assert differences(replace(PAPER, iterations=None, epochs=1)) == []
     assert differences(replace(PAPER, batch=16)) == ["batches of 8, not 16"]
     assert differences(replace(PAPER, protocol="median of 2")) == []

@@ -146,14 +146,15 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 def _recipe(run: _Evidence) -> Iterator[str]:
     record, recipe = run.record, run.recipe
-    yield f"{recipe.name}, seed {recipe.seed}, on {run.images:,} images of {run.data['name']}"
+    images = f"{plural(run.images, 'image')} of {run.data['name']}"
+    yield f"{recipe.name}, seed {recipe.seed}, on {images}"
     yield from _unequal("recipe", record["recipe"], recipe.name)
     yield from _unequal("seed", record["seed"], recipe.seed)
 
 
 def _samples(run: _Evidence) -> Iterator[str]:
     whole = sum(run.steps_of(epoch) == run.batches for epoch in range(len(run.ledger)))
-    found = f"{plural(whole, 'epoch')}, {run.images:,} images each, every one exactly once"
+    found = f"{plural(whole, 'epoch')}, {plural(run.images, 'image')} each, every one exactly once"
     if len(run.ledger) > whole:
         found += f"; then {run.ledger[-1]['samples']:,} of them"
     yield found if run.ledger else f"no epoch is finished: the run is {run.status}"
@@ -243,7 +244,8 @@ def _weights(run: _Evidence) -> Iterator[str]:
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.name}: missing or damaged: {error}") from None
     carried = passport.verified(path, tensors, metadata)
-    yield f"{len(tensors)} tensors, each with its SHA-256; recipe, data and results are the run's"
+    count = plural(len(tensors), "tensor")
+    yield f"{count}, each with its SHA-256; recipe, data and results are the run's"
     made = carried.made
     if Recipe.model_validate_json(json.dumps(made["recipe"])) != run.recipe:
         yield "its recipe is not recipe.yaml"
@@ -266,9 +268,9 @@ def _test(run: _Evidence) -> Iterator[str]:
         if results.get("test"):
             yield f"there are results on the test part, although the run is {run.status}"
     elif run.data["test"]:
-        yield f"{run.data['test']:,} images, each counted once, in the last evaluation only"
+        yield f"{plural(run.data['test'], 'image')}, each counted once, in the last evaluation only"
     else:
-        yield f"there is none; {run.data['validation']:,} images held out"
+        yield f"there is none; {plural(run.data['validation'], 'image')} held out"
     early = [line["step"] for line in run.metrics if any("test" in key for key in line)]
     if early:
         yield f"metrics.jsonl has results on the test part, first after step {early[0]:,}"

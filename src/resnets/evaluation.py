@@ -17,6 +17,7 @@ from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.device import choose_device
 from resnets.errors import DataError, NonFiniteError
 from resnets.processes import ALONE, Processes
+from resnets.wording import plural
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def evaluate(
     _, losses, predicted, confidence, top5 = table[table[:, 0].argsort()].unbind(1)
     loss = fsum(losses.tolist())
     if not isfinite(loss):
-        raise NonFiniteError(f"the loss on {len(split):,} samples is {loss}")
+        raise NonFiniteError(f"the loss on {plural(len(split), 'sample')} is {loss}")
     return Evaluation(
         labels=split.labels.cpu(),
         predicted=predicted.long(),

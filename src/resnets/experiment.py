@@ -47,6 +47,7 @@ class Run:
 
     path: Path
     results: dict[str, Any]
+    classes: tuple[str, ...] = ()
     stop_requested: bool = False  # by a signal that came when there was nothing left to stop
 
     @property
@@ -77,7 +78,7 @@ def finished(folder: RunFolder, record: dict[str, Any], processes: Processes) ->
     yield from ()
     if processes.is_first and not folder.report.exists():
         write_report([folder.path])
-    return Run(folder.path, record["results"])
+    return Run(folder.path, record["results"], tuple(record["data"]["classes"]))
 
 
 class Experiment:
@@ -276,7 +277,7 @@ class Experiment:
                     self._close(state, record)
             if first:
                 write_report([self.folder.path])
-        return Run(self.folder.path, record["results"], stop.requested)
+        return Run(self.folder.path, record["results"], self.dataset.classes, stop.requested)
 
     def _alone(self) -> AbstractContextManager[None]:
         """Keep other runs out of the folder."""

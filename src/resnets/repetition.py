@@ -261,9 +261,9 @@ def _apart(row: Published, record: dict[str, Any], recipe: Recipe, runs: int) ->
     """Say why runs by ``recipe`` are no reproduction of a published number."""
     data, progress = record["data"], record["progress"]
     if row.iterations and progress["steps"] != row.iterations:
-        yield f"{progress['steps']:,} iterations, not {row.iterations:,}"
+        yield f"{plural(progress['steps'], 'iteration')}, not {row.iterations:,}"
     if row.epochs and progress["epochs"] != row.epochs:
-        yield f"{progress['epochs']:,g} epochs, not {row.epochs:,}"
+        yield f"{plural(progress['epochs'], 'epoch')}, not {row.epochs:,}"
     if row.batch and recipe.batch_size != row.batch:
         yield f"batches of {recipe.batch_size}, not {row.batch}"
     if row.dataset != "imagenet":

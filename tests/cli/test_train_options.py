@@ -35,7 +35,7 @@ def asked(monkeypatch) -> list[dict]:
 def test_options_reach_the_run(resnets, asked):
     words = ["digits", "--compile", "--save-every", "2.5", "--device", "cpu", "--set", "seed=3"]
     code, out, _ = resnets("train", *words)
-    assert (code, out) == (0, "test accuracy 0.7500 (20 pictures)\n")
+    assert (code, out) == (0, "test accuracy 0.7500 (20 pictures; 95 % interval 53.1 to 88.8 %)\n")
     assert resnets("train", "digits")[0] == 0
     assert [asked[0][key] for key in ("data", "compile", "save_minutes", "device", "settings")] == [
         "digits",
@@ -45,6 +45,21 @@ def test_options_reach_the_run(resnets, asked):
         ["seed=3"],
     ]
     assert [asked[1][key] for key in ("compile", "save_minutes")] == [False, 10]
+
+
+def test_an_accuracy_comes_with_what_it_is_worth(resnets, monkeypatch):
+    """One answer to nearly everything; the names of the classes are a stranger's."""
+    scores = {"samples": 36, "loss": 2.0, "accuracy": 11 / 36, "confusion": [[11, 1], [24, 0]]}
+    found = experiment.Run(Path("runs/it"), RESULTS | {"test": scores}, ("dog", "b\x1b[2J"))
+    monkeypatch.setattr(runs, "train", lambda *_, **__: found)
+    cautions = [
+        "this is no better than always answering b\\x1b[2J (66.7 %)",
+        "the model answers dog for 35 of 36 pictures",
+    ]
+    _, out, _ = resnets("train", "digits")
+    figure = "test accuracy 0.3056 (36 pictures; 95 % interval 18.0 to 46.9 %)"
+    assert out.splitlines() == [figure, *(f"  {line}" for line in cautions)]
+    assert json.loads(resnets("train", "digits", "--json")[1])["cautions"] == {"test": cautions}
 
 
 def test_options_reach_every_seed(resnets, monkeypatch):

@@ -8,6 +8,7 @@ import typer
 from resnets.cli.options import Container, Dialect, Ema, Json, Model
 from resnets.cli.output import print_json, say
 from resnets.errors import UsageError
+from resnets.wording import plural
 from resnets.zoo import get_spec
 
 
@@ -65,4 +66,5 @@ def convert(
         )
         return
     kept = "" if head else ", without a classifier"
-    print(f"{out}: {network.spec.name}, {len(report.loaded)} tensors, as {to} has them{kept}")
+    count = plural(len(report.loaded), "tensor")
+    print(f"{out}: {network.spec.name}, {count}, as {to} has them{kept}")

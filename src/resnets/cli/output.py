@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from resnets.errors import DataError
+from resnets.wording import plural
 
 SECONDS = 30.0  # between lines of progress where there is no terminal
 
@@ -61,7 +62,7 @@ class Progress:
 
     def show(self, done: int, total: int) -> None:
         """Say how many pictures are done."""
-        line = f"{done:,} of {total:,} pictures"
+        line = f"{done:,} of {plural(total, 'picture')}"
         if self.terminal:
             print(f"\r{line}", end="", file=sys.stderr, flush=True)
         elif time.monotonic() - self.last > SECONDS:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from resnets.experiment import Run
     from resnets.repetition import Comparison, Repetition
 
+PARTS = {"test": "test", "validation": "held-out"}
 NO_ACCURACY = "no accuracy: the data have neither a held-out nor a test part"
 
 
@@ -124,15 +125,30 @@ def train(
 
 def _print_run(run: "Run", as_json: bool) -> None:
     if as_json:
-        print_json({"run": str(run.path), "results": run.results})
+        cautions = {part: _sentences(run, part)[1:] for part in PARTS if run.results[part]}
+        print_json({"run": str(run.path), "results": run.results, "cautions": cautions})
         return
-    for part, name in (("test", "test accuracy"), ("validation", "held-out accuracy")):
-        if scores := run.results[part]:
-            print(f"{name} {scores['accuracy']:.4f} ({scores['samples']:,} pictures)")
+    for part, name in PARTS.items():
+        if run.results[part]:
+            figure, *beside = _sentences(run, part)
+            print(f"{name} {figure}")
+            for caution in beside:
+                print(f"  {caution}")
     if not (run.results["test"] or run.results["validation"]):
         say(NO_ACCURACY)
     folder = shlex.quote(str(run.path))
     say(f"look at {run.report}; use it with: resnets predict {folder} PICTURE...")
+
+
+def _sentences(run: "Run", part: str) -> list[str]:
+    """Say what came of a run on a part of the data, and what is to be held against it."""
+    from resnets.data.images import printable
+    from resnets.report.verdict import accuracy_sentences
+
+    scores, classes = run.results[part], [printable(name) for name in run.classes]
+    return accuracy_sentences(
+        scores["accuracy"], scores["samples"], scores.get("confusion", ()), classes
+    )
 
 
 def _print_seeds(found: "Repetition", as_json: bool) -> None:
@@ -142,14 +158,17 @@ def _print_seeds(found: "Repetition", as_json: bool) -> None:
     count = plural(len(found.runs), "seed")
     took = duration(60 * found.minutes)
     title = f"{found.model} on {found.data} by {found.recipe}, {count}, {took}"
-    if found.part is None:
+    if found.part is None or found.median is None:
         say(f"{title}: {NO_ACCURACY}")
         return
+    from resnets.report.verdict import interval_text
+
     samples = found.runs[0].results[found.part]["samples"]
     where = "test part" if found.part == "test" else "held-out part, as there is no test part"
-    print(f"{title}, {samples:,} pictures of the {where}")
+    print(f"{title}, {plural(samples, 'picture')} of the {where}")
+    chance = f"{interval_text(found.median, samples)} for one run"
     rows: list[tuple[str, ...]] = [
-        ("median", *_both(found.median), ""),
+        ("median", *_both(found.median), chance),
         ("mean", *_both(found.mean), ""),
     ]
     if found.sd is not None:
@@ -164,6 +183,9 @@ def _print_seeds(found: "Repetition", as_json: bool) -> None:
             ("published", f"{row.error_percent:.2f} %", accuracy, f"{row.source} ({notes})")
         )
     print_table(("", "error", "accuracy", ""), rows)
+    for seed, run in zip(found.seeds, found.runs, strict=True):
+        for caution in _sentences(run, found.part)[1:]:
+            print(f"seed {seed}: {caution}")
     for comparison in found.comparisons:
         print(_verdict(comparison))
     if not found.comparisons:

@@ -21,6 +21,7 @@ from resnets.data.cifar import CIFAR10_CLASSES, data_root
 from resnets.data.images import decode, pixels, printable
 from resnets.errors import DataError, ResourceError, UsageError
 from resnets.transfer import MissingPackageError, Report, TransferError, digest_of, download
+from resnets.wording import plural
 
 
 class Source(Protocol):
@@ -195,7 +196,7 @@ def get(
             f"{printable(root)}: cannot be written: {error.strerror or error}",
             hint="free some space or choose another folder with --root",
         ) from error
-    report(f"{printable(target)}: {len(release.files)} files, each verified by SHA-256")
+    report(f"{printable(target)}: {plural(len(release.files), 'file')}, each verified by SHA-256")
     return target
 
 

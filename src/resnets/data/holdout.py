@@ -8,6 +8,7 @@ from torch import Tensor
 from resnets.data import counter
 from resnets.data.dataset import Dataset, Split
 from resnets.errors import DataError
+from resnets.wording import plural
 
 
 def divide(dataset: Dataset, amount: float | int, seed: int) -> Dataset:
@@ -33,8 +34,8 @@ def hold_out(split: Split, amount: float | int, seed: int) -> tuple[Split, Split
         members = torch.nonzero(split.labels == label).flatten()
         if len(members) and share >= len(members):
             raise DataError(
-                f"holding out {count} of {len(split)} samples leaves nothing to train on of class "
-                f"number {label} (counted from 0), which has {len(members)}",
+                f"holding out {count:,} of {plural(len(split), 'sample')} leaves nothing to train "
+                f"on of class number {label} (counted from 0), which has {len(members)}",
                 hint="lower data.holdout or add pictures",
             )
         chosen[members[torch.argsort(rank[members], stable=True)[:share]]] = True

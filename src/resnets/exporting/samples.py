@@ -13,6 +13,7 @@ from resnets.data.holdout import divide
 from resnets.errors import DataError, UsageError
 from resnets.exporting.feed import Feed
 from resnets.nn import ResNet
+from resnets.wording import plural
 
 CALIBRATION = 512  # training pictures to choose 8-bit ranges by
 SEARCH = 2048  # other training pictures, to decide by which layers stay in float
@@ -72,8 +73,8 @@ def choose_samples(
     calibration = train.subset(order[:first])
     if batch and batch > len(calibration):
         raise UsageError(
-            f"a batch of {batch:,} is more than the {len(calibration):,} pictures that 8-bit "
-            "ranges are chosen on",
+            f"a batch of {batch:,} is more than the {plural(len(calibration), 'picture')} that "
+            "8-bit ranges are chosen on",
             hint="give a smaller --batch",
         )
     return Samples(dataset.name, dataset.fingerprint, calibration, search, test, part)

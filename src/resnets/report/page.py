@@ -18,6 +18,7 @@ from resnets.report import comparison, plots
 from resnets.report.runs import Mistake, RunRecord, read_run
 from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence
+from resnets.report.verdict import accuracy_cautions
 
 SHOWN_CLASSES = 20  # the rest folds away
 
@@ -67,6 +68,7 @@ def _run_page(run: RunRecord) -> str:
             run=run,
             best=best,
             interval=interval(best.accuracy, samples) if best and samples else None,
+            cautions=_cautions(run),
             comparisons=comparisons(run),
             curves=plots.curves(run.epochs),
             confusion=plots.confusion_matrix(confusion, run.data.classes),
@@ -75,6 +77,14 @@ def _run_page(run: RunRecord) -> str:
             confusions=_confusions(confusion, run.data.classes),
         )
     )
+
+
+def _cautions(run: RunRecord) -> list[str]:
+    """Return what is to be held against the accuracy that the page opens with."""
+    best = headline(run)
+    if best is None:
+        return []
+    return accuracy_cautions(best.accuracy, best.score.confusion, run.data.classes)
 
 
 def _confusions(
@@ -117,7 +127,14 @@ def _comparison_page(runs: list[RunRecord]) -> str:
             plots=plots.overlay([(n, r.epochs) for n, r in zip(names, runs, strict=True)]),
             differences=comparison.differences(runs),
             repeated=comparison.repeated(runs),
-            cautions=comparison.cautions(runs),
+            cautions=[
+                *comparison.cautions(runs),
+                *(
+                    f"{n}: {line}."
+                    for n, r in zip(names, runs, strict=True)
+                    for line in _cautions(r)
+                ),
+            ],
         )
     )
 

@@ -9,6 +9,7 @@ from resnets.data.dataset import Dataset
 from resnets.profiling import Profile
 from resnets.spec import Spec
 from resnets.training.recipe import Recipe
+from resnets.wording import plural
 
 SCHEMA_VERSION = 1
 
@@ -69,7 +70,7 @@ def opening_lines(
     if dataset.skipped:
         parts.append(f"{len(dataset.skipped)} left out, listed in {listed}")
     on_cpu, processes = environment["device"] == "cpu", environment["processes"]
-    where = f"{environment['threads']} threads" if on_cpu else "one GPU"
+    where = plural(environment["threads"], "thread") if on_cpu else "one GPU"
     if processes > 1:
         where = f"{processes} processes, {where} each"
     precision, known = environment["precision"], environment["instructions"]

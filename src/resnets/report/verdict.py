@@ -1,0 +1,78 @@
+"""What an accuracy is worth: how far chance goes, and what would have come of learning nothing."""
+
+from collections.abc import Sequence
+
+from resnets.report.score import class_names, interval
+from resnets.wording import percent, plural
+
+ALMOST_ALL = 0.9  # of the pictures, and of those of other classes, that get one and the same answer
+
+
+def accuracy_sentences(
+    accuracy: float,
+    samples: int,
+    confusion: Sequence[Sequence[int]] = (),
+    classes: Sequence[str] = (),
+) -> list[str]:
+    """Say how high an accuracy is, how sure that is, and what is to be held against it.
+
+    The first is such as "accuracy 0.3056 (36 pictures; 95 % interval 18.0 to 46.9 %)"; the
+    `accuracy_cautions` follow.
+    """
+    basis = f"{plural(samples, 'picture')}; {interval_text(accuracy, samples)}"
+    return [f"accuracy {accuracy:.4f} ({basis})", *accuracy_cautions(accuracy, confusion, classes)]
+
+
+def interval_text(accuracy: float, samples: int) -> str:
+    """Write the 95 % interval of an accuracy (Wilson's), in percent."""
+    low, high = interval(accuracy, samples)
+    return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
+
+
+def accuracy_cautions(
+    accuracy: float, confusion: Sequence[Sequence[int]], classes: Sequence[str] = ()
+) -> list[str]:
+    """Say where a model is no better than one that always gives the same answer, or is one.
+
+    ``confusion[i][j]`` counts the samples of class i that were taken for class j, ``accuracy`` is
+    the fraction that was right. Without a matrix nothing is known, and nothing said.
+    """
+    labels = [sum(row) for row in confusion]
+    total = sum(labels)
+    if not total:
+        return []
+    names = class_names(classes, len(confusion))
+    if max(labels) == total:
+        only = names[labels.index(total)]
+        return [f"only {only} is measured: which others are taken for it is not known"]
+    constant = _constant(accuracy, labels, names)
+    return [line for line in (constant, _single_answer(confusion, labels, names)) if line]
+
+
+def _constant(accuracy: float, labels: Sequence[int], names: Sequence[str]) -> str:
+    """Compare with the largest class as the answer to everything."""
+    total, largest = sum(labels), max(labels)
+    several = labels.count(largest) > 1
+    answer = f"{'one class, such as ' if several else ''}{names[labels.index(largest)]}"
+    if round(accuracy * total) <= largest:
+        return f"this is no better than always answering {answer} ({percent(largest / total)})"
+    if interval(accuracy, total)[0] <= largest / total:
+        return (
+            f"with so few pictures this may be chance: always answering {answer} gives "
+            f"{percent(largest / total)}, which is within the interval"
+        )
+    return ""
+
+
+def _single_answer(
+    confusion: Sequence[Sequence[int]], labels: Sequence[int], names: Sequence[str]
+) -> str:
+    """Say that nearly everything is taken for one class, also what is of another."""
+    total = sum(labels)
+    answers = [sum(column) for column in zip(*confusion, strict=True)]
+    most = max(answers)
+    answer = answers.index(most)
+    wrong, others = most - confusion[answer][answer], total - labels[answer]
+    if most >= ALMOST_ALL * total and wrong >= ALMOST_ALL * others:
+        return f"the model answers {names[answer]} for {most:,} of {plural(total, 'picture')}"
+    return ""
