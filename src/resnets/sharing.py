@@ -14,7 +14,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -26,17 +26,34 @@ SHARED, ALONE = 0.2, 0.05  # of the time, threads ready to run for which there w
 _WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 
 
+def delayed() -> dict[int, float]:
+    """Return for how many seconds each thread, by its id, was ready and no core was there."""
+    found = {}
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        try:
+            found[int(path.parent.name)] = int(path.read_text().split()[1]) / 1e9
+        except (OSError, IndexError, ValueError):  # a thread that has ended
+            continue
+    return found
+
+
 @contextmanager
-def sharing_cores(environment: Mapping[str, str] = os.environ) -> Iterator[None]:
+def sharing_cores(
+    environment: Mapping[str, str] = os.environ,
+    *,
+    delays: Callable[[], dict[int, float]] = delayed,
+    period: float = PERIOD,
+) -> Iterator[None]:
     """Let waiting threads sleep for as long as the cores are shared.
 
-    It does nothing where the user's own variables say how threads wait, on systems other than
-    Linux, where torch has another OpenMP than GNU's, and where no more threads may be started.
+    That is asked of ``delays`` every ``period`` seconds. It does nothing where the user's own
+    variables say how threads wait, on systems other than Linux, where torch has another OpenMP than
+    GNU's, and where no more threads may be started.
     """
     if not sys.platform.startswith("linux") or any(name in environment for name in _WAITING):
         yield
         return
-    watcher = _Watcher()
+    watcher = _Watcher(delays, period)
     watcher.start()
     try:
         yield
@@ -53,16 +70,16 @@ def adapts() -> bool:
 class _Watcher(Thread):
     """Looks again and again whether threads had to wait for a core."""
 
-    def __init__(self) -> None:
+    def __init__(self, delays: Callable[[], dict[int, float]], period: float) -> None:
         super().__init__(name="sharing", daemon=True)
-        self._end = Event()
+        self._delays, self._period, self._end = delays, period, Event()
 
     def run(self) -> None:
         idle = None
-        delays, at = delayed(), time.monotonic()
-        while not self._end.wait(PERIOD):
+        delays, at = self._delays(), time.monotonic()
+        while not self._end.wait(self._period):
             before, since = delays, at
-            delays, at = delayed(), time.monotonic()
+            delays, at = self._delays(), time.monotonic()
             share = sum(delays[i] - before.get(i, 0) for i in delays) / (at - since)
             if idle is None and share > SHARED:
                 library = gnu_openmp()  # torch, which brings it, may still be loading
@@ -79,17 +96,6 @@ class _Watcher(Thread):
     def end(self) -> None:
         self._end.set()
         self.join()
-
-
-def delayed() -> dict[int, float]:
-    """Return for how many seconds each thread, by its id, was ready and no core was there."""
-    found = {}
-    for path in Path("/proc/self/task").glob("*/schedstat"):
-        try:
-            found[int(path.parent.name)] = int(path.read_text().split()[1]) / 1e9
-        except (OSError, IndexError, ValueError):  # a thread that has ended
-            continue
-    return found
 
 
 class IdleThreads:
