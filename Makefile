@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all torchrun zoo reference check lint types format table catalog cifar reproduce \
+.PHONY: demo test test-all test-quiet torchrun zoo zoo-sample reference check lint types format table catalog cifar reproduce \
 	gpu-table bench-training bench-inference bench-gpu clean
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -28,18 +28,27 @@ RUNTIMES := tests/exporting tests/cli/test_export_command.py tests/test_export_p
 	tests/test_runtimes.py tests/test_predict_folder.py tests/test_golden_pictures.py \
 	tests/test_bench.py
 
-test: $(INSTALLED)  ## the default test suite, a file at a time on each of two cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(addprefix --ignore=,$(RUNTIMES))
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(RUNTIMES)
+# A file at a time on each of two cores, in the order of their names: the last are short.
+IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
-test-all: $(INSTALLED)  ## the slow tests too
+test: $(INSTALLED)  ## the default test suite, on two cores
+	$(BIN)/python -m pytest $(IN_TWO) --durations=25 $(addprefix --ignore=,$(RUNTIMES))
+	$(BIN)/python -m pytest $(IN_TWO) --durations=25 $(RUNTIMES)
+
+test-all: $(INSTALLED)  ## the slow tests too, and the quiet ones
 	$(BIN)/python -m pytest -m ""
+
+test-quiet: $(INSTALLED)  ## tests that compare times, for a machine that does little else
+	$(BIN)/python -m pytest -m quiet
 
 torchrun: $(INSTALLED)  ## workers killed and signalled under a real torchrun
 	$(BIN)/python -m pytest -m slow tests/training/test_distributed.py -k torchrun
 
 zoo: $(INSTALLED)  ## every model: runs, copies, compiles, exports; a quarter of an hour
-	$(BIN)/python -m pytest -m "" tests/nn/test_every_model.py
+	$(BIN)/python -m pytest -n 2 -v -m zoo
+
+zoo-sample: $(INSTALLED)  ## the same for some models of each family, others every day
+	$(BIN)/python -m pytest -n 2 -v -m zoo --models-of $(shell date +%F)
 
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)

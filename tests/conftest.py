@@ -4,21 +4,52 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
+from every_model import of_the_day
 from resnets import cli
 from resnets.data.dataset import Dataset, MemoryImages, whole
 from resnets.data.preprocess import Preprocess
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
-settings.register_profile("shared machine", deadline=None, derandomize=True)
+settings.register_profile(
+    "shared machine",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("shared machine")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--models-of",
+        type=date.fromisoformat,
+        metavar="DATE",
+        help="run tests of the whole zoo on a few models of each family, which change by the day",
+    )
+
+
+def pytest_report_header(config):
+    day = config.getoption("models_of")
+    return f"models of {day}: {', '.join(of_the_day(day))}" if day else None
+
+
+def pytest_collection_modifyitems(config, items):
+    day = config.getoption("models_of")
+    if day:
+        chosen = of_the_day(day)
+        zoo = [item for item in items if item.get_closest_marker("zoo")]
+        others = {item for item in zoo if item.callspec.params["name"] not in chosen}
+        config.hook.pytest_deselected(items=list(others))
+        items[:] = [item for item in items if item not in others]
 
 
 def coloured(label: int, number: int, side: int = 40) -> Image.Image:

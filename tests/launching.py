@@ -1,5 +1,7 @@
 """Start several processes as ``torchrun`` does, each within `join`, and collect what they return.
 
+None joins before all are there, so that they meet soon, however busy the machine is.
+
 They are forks of one clean process that has imported torch already, so that a launch is cheap.
 """
 
@@ -13,7 +15,7 @@ from torch.distributed import TCPStore
 
 from resnets.processes import join
 
-SECONDS = 60  # for whoever waits: a test that hangs fails
+SECONDS = 600  # for whoever waits: a test that hangs fails
 _starter = get_context("forkserver")
 # DistributedDataParallel imports torch._dynamo.
 _starter.set_forkserver_preload(["pytest", "resnets.evaluation", "torch._dynamo"])
@@ -26,11 +28,11 @@ def launch(count: int, function, *args, timeout: float = SECONDS) -> list:
     shared = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port)}
     shared |= {"WORLD_SIZE": str(count), "TORCHELASTIC_USE_AGENT_STORE": "True"}
     shared |= {"TORCHELASTIC_RESTART_COUNT": "0"}
-    receivers, workers = [], []
+    receivers, workers, there = [], [], _starter.Barrier(count)
     for rank in range(count):
         receiver, sender = _starter.Pipe(duplex=False)
         own = shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-        worker = _starter.Process(target=_work, args=(sender, own, timeout, function, args))
+        worker = _starter.Process(target=_work, args=(sender, there, own, timeout, function, args))
         worker.start()
         sender.close()
         receivers.append(receiver)
@@ -58,9 +60,10 @@ def _received(receiver: connection.Connection):
     return result
 
 
-def _work(sender, environment, timeout, function, args) -> None:
+def _work(sender, there, environment, timeout, function, args) -> None:
     os.environ |= environment
     torch.set_num_threads(1)
+    there.wait(SECONDS)
     text = ""
     try:
         with join(torch.device("cpu"), timeout=timeout) as processes:

@@ -8,6 +8,7 @@ from typing import get_args
 import pytest
 import torch
 
+from every_model import each_model
 from resnets.drawing import draw
 from resnets.nn import ResNet
 from resnets.nn.layers import DropPath
@@ -163,7 +164,7 @@ def test_known_nets():
     assert {"3×3 conv, 32, /2", "3×3 conv, 64"} <= set(words(draw("resnet50d")))
 
 
-@pytest.mark.parametrize("name", [name for name, spec in ZOO.items() if spec.depth <= 60])
+@pytest.mark.parametrize("name", each_model())
 def test_every_net_draws(name):
     """Sound XML whose boxes and texts stay on the page, with nothing from outside."""
     svg = draw(name)

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from PIL import Image
 
 from conftest import coloured, scramble
+from every_model import each_model
 from resnets import ResNet, create_model
 from resnets.errors import CheckpointError, DataError, NonFiniteError
 from resnets.features import grad_cam, stage_maps, write_features
@@ -152,7 +153,7 @@ def test_grad_cam_of_a_class_that_reads_one_channel(model, images):
     assert not cams[:, 2].any()
 
 
-@pytest.mark.parametrize("name", [n for n in ZOO if ZOO[n].depth <= 60])
+@pytest.mark.parametrize("name", each_model())
 def test_every_model_on_meta(name):
     with torch.device("meta"):
         model = ResNet(ZOO[name])

@@ -2,14 +2,18 @@
 
 import csv
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+import resnets
+from every_model import each_model
 from resnets.nn import ResNet
-from resnets.profiling import profile
 from resnets.zoo import ZOO
+
+profile = cache(resnets.profile)  # many tests look at the same nets
 
 ROWS = list(
     csv.DictReader((Path(__file__).parent / "reference/counts.csv").read_text().splitlines())
@@ -129,7 +133,7 @@ def test_v1_and_v1_5_cost_the_same_parameters_and_other_macs(depth):
     assert paper.macs < usual.macs
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", each_model())
 def test_the_depth_in_the_name_is_the_number_of_weighted_layers(name):
     """On the main path; Zagoruyko & Komodakis count three projections and not the classifier."""
     with torch.device("meta"):

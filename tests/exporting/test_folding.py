@@ -5,20 +5,12 @@ import torch
 from torch import nn
 
 from conftest import scramble
+from every_model import each_model
 from resnets import create_model
 from resnets.exporting.folding import folded
 from resnets.nn.blocks import Block
 from resnets.nn.layers import FrozenBatchNorm2d
-from resnets.zoo import ZOO
 
-# Every block, order, stem, shortcut and attention; the rest is `slow`.
-QUICK = [
-    *("resnet18", "resnet50", "resnet50_v1", "resnet18_v2", "timm_resnet18_v2", "plain18"),
-    *("resnet18_a", "resnet18_c", "resnet18d", "resnet50t", "se_resnet18", "eca_resnet50d"),
-    *("resnext50_32x4d", "resnet20", "resnet20_b", "resnet20_c", "resnet20_v2", "resnet20_b_v2"),
-    *("plain20", "resnet164", "keras_resnet20_v1", "keras_resnet20_v2"),
-    *("keras_applications_resnet50", "keras_applications_resnet50_v2"),
-]
 VARIANTS = [
     {"activation_order": "bn_after_addition"},
     {"activation_order": "relu_before_addition"},
@@ -48,9 +40,7 @@ def check(name: str, **options) -> nn.Module:
     return copy
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in ZOO]
-)
+@pytest.mark.parametrize("name", each_model())
 def test_computes_the_same_and_leaves_no_norm_behind_a_convolution(name):
     copy = check(name)
     kept = [name for name, module in copy.named_modules() if isinstance(module, NORMS)]

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from conftest import scramble
+from every_model import each_model
 from resnets import Backbone, ResNet, create_backbone, get_spec, profile
 from resnets.errors import SpecError, UsageError
 from resnets.zoo import ZOO
@@ -33,9 +34,7 @@ def fill(backbone, model):
     return backbone.eval()
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (ZOO[n].depth > 60)) for n in ZOO]
-)
+@pytest.mark.parametrize("name", each_model())
 def test_levels_of_every_model(name):
     """Names, channels, strides and receptive fields, against the maps and the profile."""
     spec = ZOO[name]

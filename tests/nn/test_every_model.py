@@ -1,23 +1,31 @@
 """Every entry of the zoo, whole: two sizes, forward and backward, deepcopy, compile, export."""
 
 import copy
+from datetime import date, timedelta
 
 import pytest
 import torch
 
+from every_model import DAYS, each_model, families, of_the_day
 from resnets import ResNet
 from resnets.zoo import ZOO
 
-# Ten that together hold every block, order, stem, shortcut and attention; the rest is `slow`.
-QUICK = [
-    *("resnet18", "resnet50", "resnet50_v2", "resnet20", "resnet20_v2", "plain20"),
-    *("resnet50t", "eca_resnet50d", "keras_resnet20_v2", "keras_applications_resnet50_v2"),
+
+def test_every_model_has_its_day_and_every_family_each_day():
+    days = [of_the_day(date(2026, 12, 24) + timedelta(day)) for day in range(DAYS)]
+    assert {name for models in days for name in models} == set(ZOO)
+    assert all(set(family) & set(models) for family in families().values() for models in days)
+    assert max(map(len, days)) < len(ZOO) / 5
+
+
+# They hold every block, shortcut and attention, and three kinds of stem; each takes seconds.
+SEVEN = [
+    *("resnet18", "resnet20", "resnet20_v2", "plain20", "eca_resnet50d"),
+    *("keras_resnet20_v2", "keras_applications_resnet50_v2"),
 ]
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in ZOO]
-)
+@pytest.mark.parametrize("name", each_model(SEVEN))
 def test_runs_copies_compiles_and_exports(name):
     torch.manual_seed(0)
     torch._dynamo.reset()  # it counts the graphs of one forward() over all models

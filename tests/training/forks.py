@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 
 from torch.distributed import TCPStore
 
-SECONDS = 60  # for whoever waits: a test that hangs fails
+SECONDS = 600  # for whoever waits: a test that hangs fails
 
 
 def forked(function, *args):

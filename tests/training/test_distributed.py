@@ -252,7 +252,7 @@ def torchrun(out: Path, *options: str, resume: bool = False) -> subprocess.Popen
 
 
 def wait_for_a_state(out: Path) -> None:
-    for _ in range(600):
+    for _ in range(6000):
         if len(RunFolder(out).states()) > 1:
             return
         time.sleep(0.1)
@@ -266,7 +266,7 @@ def workers(process: subprocess.Popen) -> list[int]:
 
 def ended(process: subprocess.Popen, out: Path) -> int:
     try:
-        return process.wait(120)
+        return process.wait(1200)
     except subprocess.TimeoutExpired:
         process.kill()
         raise TimeoutError((out.parent / f"{out.name}.log").read_text()) from None

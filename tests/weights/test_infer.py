@@ -5,12 +5,11 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from every_model import each_model
 from resnets import ResNet, get_spec
 from resnets.spec import Spec
 from resnets.weights.infer import UNSEEN, looks_like
 from resnets.zoo import ZOO
-
-DEEP = [name for name, spec in ZOO.items() if sum(spec.depths) > 60]
 
 
 def state(spec: Spec) -> dict[str, torch.Tensor]:
@@ -27,10 +26,7 @@ def unseen(spec: Spec) -> dict[str, object]:
     return {name: getattr(spec, name) for name in (*UNSEEN, "shortcut")}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [*(n for n in ZOO if n not in DEEP), *(pytest.param(n, marks=pytest.mark.slow) for n in DEEP)],
-)
+@pytest.mark.parametrize("name", each_model())
 def test_every_net_of_the_zoo(name):
     spec, tensors = ZOO[name], state(ZOO[name])
     guess = looks_like(tensors)

@@ -17,6 +17,7 @@ import tarfile
 import time
 import zipfile
 from collections import OrderedDict
+from contextlib import suppress
 
 import numpy
 import pytest
@@ -599,10 +600,8 @@ REPEATS = {
 def test_a_small_file_cannot_make_much_of_itself(tmp_path, peak_memory, name):
     path = tmp_path / "model.pkl"
     path.write_bytes(GROWTHS[name])
-    start = time.process_time()
     with peak_memory(below=max(200 * MIB, 4 * path.stat().st_size)):
         assert len(refusal(path).message) < 500
-    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize(
@@ -626,9 +625,18 @@ def test_a_large_file_cannot_grow_fourfold(tmp_path, peak_memory, start, filling
 def test_what_is_repeated_is_read_once(tmp_path, peak_memory, name):
     path = tmp_path / "model.pkl"
     path.write_bytes(REPEATS[name])
-    start = time.process_time()
     with peak_memory(below=200 * MIB):
         assert read(path).tree
+
+
+@pytest.mark.quiet
+@pytest.mark.parametrize("name", [*GROWTHS, *REPEATS])
+def test_a_small_file_takes_little_time(tmp_path, name):
+    path = tmp_path / "model.pkl"
+    path.write_bytes((GROWTHS | REPEATS)[name])
+    start = time.process_time()
+    with suppress(CheckpointError):
+        read(path)
     assert time.process_time() - start < 10
 
 
