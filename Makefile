@@ -7,8 +7,8 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all test-quiet torchrun zoo zoo-sample reference check lint types format table catalog cifar reproduce \
-	gpu-table bench-training bench-inference bench-gpu clean
+.PHONY: demo test test-all test-quiet torchrun zoo zoo-sample reference check lint types format \
+	table catalog cifar reproduce gpu-table bench-training bench-inference bench-gpu clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -44,11 +44,16 @@ test-quiet: $(INSTALLED)  ## tests that compare times, for a machine that does l
 torchrun: $(INSTALLED)  ## workers killed and signalled under a real torchrun
 	$(BIN)/python -m pytest -m slow tests/training/test_distributed.py -k torchrun
 
+ZOO := -n 2 --dist worksteal -v -m zoo
+TODAY := $(shell date +%F)
+
 zoo: $(INSTALLED)  ## every model: runs, copies, compiles, exports; a quarter of an hour
-	$(BIN)/python -m pytest -n 2 -v -m zoo
+	$(BIN)/python -m pytest $(ZOO) $(addprefix --ignore=,$(RUNTIMES))
+	$(BIN)/python -m pytest $(ZOO) tests/exporting
 
 zoo-sample: $(INSTALLED)  ## the same for some models of each family, others every day
-	$(BIN)/python -m pytest -n 2 -v -m zoo --models-of $(shell date +%F)
+	$(BIN)/python -m pytest $(ZOO) --models-of $(TODAY) $(addprefix --ignore=,$(RUNTIMES))
+	$(BIN)/python -m pytest $(ZOO) --models-of $(TODAY) tests/exporting
 
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)
@@ -78,10 +83,11 @@ table: $(INSTALLED)  ## rewrite the golden counts and the README's model table
 catalog: $(REFERENCE)/installed  ## rewrite the published weights from torchvision's, timm's and Keras's own data
 	cd reference && ../$(REFERENCE)/bin/python ../docs/make_catalog.py --write
 
+ITERATIONS ?= 1200
 cifar: $(INSTALLED)  ## 1,200 iterations of the paper's recipe on CIFAR-10, under ten minutes
 	$(BIN)/resnets data get cifar10
 	$(BIN)/resnets train cifar10 --model resnet20 --recipe he2015_cifar \
-		--set schedule.iterations=1200 --out runs/cifar --overwrite
+		--set schedule.iterations=$(ITERATIONS) --out runs/cifar --overwrite
 
 WHAT ?= fast shape
 reproduce: $(INSTALLED)  ## repeat the results that two CPU cores can, hours; goes on where it stopped

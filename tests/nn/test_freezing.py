@@ -9,8 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from launching import launch
 from resnets import Backbone, create_backbone, get_spec
 from resnets.nn.freezing import FixedBatchNorm2d
+from resnets.processes import Processes
 
 SPEC = get_spec("resnet14")  # three stages of two blocks
 
@@ -322,24 +324,18 @@ def test_states_travel_between_frozen_and_not():
         assert torch.equal(a, b)
 
 
-def worker(rank: int, file: str, folder: str) -> None:
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{file}", rank=rank, world_size=2
-    )
+def train_together(processes: Processes) -> tuple[dict, dict]:
     model = backbone(frozen_stages=1, gradient_checkpointing=True)
     before = snapshot(model)
     # Without find_unused_parameters: what gets no gradient must not be waited for.
     parallel = nn.parallel.DistributedDataParallel(model)
-    torch.manual_seed(rank)
+    torch.manual_seed(processes.rank)
     train(parallel)
-    torch.save((before, snapshot(model)), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    return before, snapshot(model)
 
 
-def test_two_processes(tmp_path):
-    torch.multiprocessing.spawn(worker, (str(tmp_path / "meeting"), str(tmp_path)), nprocs=2)
-    results = [torch.load(tmp_path / f"{rank}.pt") for rank in range(2)]
+def test_two_processes():
+    results = launch(2, train_together)
     for before, after in results:
         assert changed(before, after) == {key for key in before if stage_of(key) > 1}
     parameters = {key for key in results[0][1] if not key.endswith(("mean", "var"))}
