@@ -58,11 +58,11 @@ zoo-sample: $(INSTALLED)  ## the same for some models of each family, others eve
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/pip install --quiet -c constraints.txt -c reference/constraints.txt \
-		-e . pytest torchvision timm keras
+		-e . pytest pytest-xdist torchvision timm keras
 	touch $@
 
 reference: $(REFERENCE)/installed  ## same weights, same output as torchvision, timm and Keras
-	cd reference && ../$(REFERENCE)/bin/python -m pytest
+	cd reference && ../$(REFERENCE)/bin/python -m pytest -n 2 --dist worksteal
 
 check: lint types test  ## what CI runs
 

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 os.environ["KERAS_BACKEND"] = "torch"
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 OPERATORS = [
     *("roi_align", "_roi_align_backward", "ps_roi_align", "_ps_roi_align_backward", "roi_pool"),
