@@ -33,13 +33,16 @@ ROOMS = {
     "backbones": {"spec", "nn", "data", "create", "weights"},
     "plugs": {"errors", "spec", "zoo", "nn", "backbones"},
     "processes": {"errors"},
-    "evaluation": {"errors", "wording", "data", "create", "device", "processes"},
+    "scores": set(),
+    "evaluation": {"errors", "wording", "data", "processes", "scores"},
+    "assessment": {"errors", "wording", "nn", "data", "device", "runtimes", "prediction"}
+    | {"scores", "evaluation"},
     "variants": {"errors", "nn", "data", "create", "prediction", "weights"},
     "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
     "runtimes": {"errors", "data", "nn", "create"},
     "prediction": {"errors", "files", "nn", "data", "runtimes"},
     "training": {"errors", "files", "wording", "spec", "profiling", "nn", "data", "weights"}
-    | {"evaluation", "processes", "cpu", "sharing"},
+    | {"scores", "evaluation", "processes", "cpu", "sharing"},
     "features": {"errors", "files", "nn", "analysis", "data", "page"},
     "embedding": {"errors", "files", "nn", "analysis", "data", "weights", "runtimes"},
     "exporting": {"errors", "files", "wording", "transfer", "nn", "data", "weights", "create"}
@@ -82,6 +85,9 @@ WITHOUT_TORCH = (
     "data/images",
     "data/preprocess",
     "data/scan",
+    "data/labelled",
+    "scores",
+    "assessment",
     "prediction",
     "runtimes/__init__",
     "runtimes/passport",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from resnets.assessment import evaluate as evaluate
     from resnets.auditing import audit as audit
     from resnets.backbones import create_backbone as create_backbone
     from resnets.create import create_model as create_model
@@ -38,6 +39,7 @@ _HOME = {
     "audit": "auditing",
     "create_backbone": "backbones",
     "create_model": "create",
+    "evaluate": "assessment",
     "export": "exporting.export",
     "get_spec": "zoo",
     "list_models": "zoo",

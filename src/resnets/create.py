@@ -3,7 +3,7 @@
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, UsageError, nearest
@@ -20,11 +20,22 @@ from resnets.weights.shipped import shipped
 from resnets.zoo import get_spec
 
 
+class Reading(TypedDict, total=False):
+    """What cannot be told from a checkpoint's file, as `load_weights` takes it."""
+
+    container: str | None
+    dialect: str | None
+    ema: bool
+
+
 def create_model(
     model: str | Spec,
     *,
     weights: Source | None = None,
     head: Head | None = None,
+    container: str | None = None,
+    dialect: str | None = None,
+    ema: bool = False,
     **options: Any,
 ) -> ResNet:
     """Return the network of a name or spec, its weights fresh, from a file, or published ones.
@@ -34,8 +45,9 @@ def create_model(
     published weights such as "torchvision.IMAGENET1K_V2", which are fetched, verified and kept;
     resnet20's "cifar10" come with the package.
     ``head`` is what `load_weights` does when the classifier does not fit: "error", but "drop" for
-    published weights when ``num_classes`` is given. Raises UsageError for an unknown name or
-    option, CheckpointError for weights that do not fit, and ResourceError when they cannot be had.
+    published weights when ``num_classes`` is given. ``container``, ``dialect`` and ``ema`` are
+    what they are there. Raises UsageError for an unknown name or option, CheckpointError for
+    weights that do not fit, and ResourceError when they cannot be had.
     """
     spec = get_spec(model) if isinstance(model, str) else model
     names = [f.name for f in fields(Spec)]
@@ -56,8 +68,11 @@ def create_model(
         other_classes = network.spec.num_classes != spec.num_classes
         named = entry or source is not weights
         dropped = (other_classes and named) or (entry and not entry.head)
-        checkpoint = open_weights(source, network.spec, entry)
+        reading = Reading(container=container, dialect=dialect, ema=ema)
+        checkpoint = open_weights(source, network.spec, entry, **reading)
         load_checkpoint(network, checkpoint, head=head or ("drop" if dropped else "error"))
+        if head == "optional" and "fc.weight" not in checkpoint.tensors:
+            network.reset_classifier(0)
     return network
 
 
@@ -79,38 +94,60 @@ def find_weights(model: str, weights: Source | None) -> tuple[Source | None, cat
     return weights, catalog.find(model, weights)
 
 
-def open_weights(weights: Source, spec: Spec, entry: catalog.Entry | None) -> Checkpoint:
+def open_weights(
+    weights: Source, spec: Spec, entry: catalog.Entry | None, **reading: Unpack[Reading]
+) -> Checkpoint:
     """Return the checkpoint of a file or state dict, or of published weights, which are fetched."""
     source = fetch(entry, report=_say) if entry else weights
-    return open_checkpoint(source, spec=spec, entry=entry)
+    return open_checkpoint(source, spec=spec, entry=entry, **reading)
 
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def open_model(path: str | Path, model: str | Spec | None = None) -> ResNet:
+def open_model(
+    path: str | Path, model: str | Spec | None = None, **reading: Unpack[Reading]
+) -> ResNet:
     """Return the model that a run folder or weights file holds, in evaluation mode.
 
-    ``model`` says which network it is where the file does not. Raises CheckpointError when there is
-    none, it is damaged, has no classifier, or nothing says which network it is.
+    ``model`` says which network it is where the file does not; ``container``, ``dialect`` and
+    ``ema`` are what they are for `load_weights`. Raises CheckpointError when there is none, it is
+    damaged, has no classifier, or nothing says which network it is.
     """
-    return restore(path, model)[0]
+    return restore(path, model, **reading)[0]
 
 
-def restore(path: str | Path, model: str | Spec | None = None) -> tuple[ResNet, Passport]:
-    """Return the model that ``open_model`` returns, and its passport."""
+def restore(
+    path: str | Path,
+    model: str | Spec | None = None,
+    *,
+    needs_classifier: bool = True,
+    **reading: Unpack[Reading],
+) -> tuple[ResNet, Passport]:
+    """Return the model that ``open_model`` returns, and its passport.
+
+    Where it needs no classifier and the file has none, the model has none either.
+    """
     spec = get_spec(model) if isinstance(model, str) else model
-    checkpoint = open_checkpoint(path, spec=spec)
-    if "fc.weight" not in checkpoint.tensors:
-        name = checkpoint.made_for
-        raise CheckpointError(
-            f"{path}: it has no classifier ({checkpoint.guess.words})",
-            hint=f'create_model("{name}", num_classes=..., weights=..., head="drop") gives it one',
-        )
+    checkpoint = open_checkpoint(path, spec=spec, **reading)
+    has_classifier = "fc.weight" in checkpoint.tensors
+    if needs_classifier and not has_classifier:
+        raise no_classifier(path, checkpoint)
     network, _ = from_checkpoint(checkpoint, spec)
+    if not has_classifier:
+        network.reset_classifier(0)
     made = checkpoint.passport or Passport(network.spec, checkpoint.preprocess)
     return network, made
+
+
+def no_classifier(path: str | Path, checkpoint: Checkpoint) -> CheckpointError:
+    """Return the error for a checkpoint without a classifier where one is needed."""
+    return CheckpointError(
+        f"{path}: it has no classifier ({checkpoint.guess.words})",
+        hint=f'create_model("{checkpoint.made_for}", num_classes=..., weights=..., head="drop") '
+        "gives it one",
+    )
 
 
 def from_checkpoint(

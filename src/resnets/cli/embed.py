@@ -6,13 +6,16 @@ from typing import Annotated
 import typer
 
 from resnets.cli.options import (
+    Container,
     Device,
+    Dialect,
+    Ema,
     Json,
+    Known,
     Preparation,
     Source,
     Weights,
     chosen_model,
-    prepare,
 )
 from resnets.cli.output import Progress, print_json, say
 from resnets.errors import UsageError
@@ -23,6 +26,9 @@ def embed(
     folder: Annotated[Path, typer.Argument(help="A folder of pictures.", metavar="DIR")],
     model: Source = None,
     weights: Weights = None,
+    container: Container = None,
+    dialect: Dialect = None,
+    ema: Ema = False,
     preprocess: Preparation = None,
     out: Annotated[Path, typer.Option(help="The table: .npz or .parquet.")] = Path(
         "embeddings.npz"
@@ -54,13 +60,13 @@ def embed(
     from resnets.embedding import check_table, embed_folder
 
     check_table(out, overwrite=overwrite)
-    network, learnt = chosen_model(model, weights)
+    known = Known(None, weights, container, dialect, ema, preprocess)
+    network, learnt = chosen_model(model, known)
     if not learnt:
         raise UsageError(
             f"{model}: a name alone has fresh weights, whose embeddings mean nothing",
             hint="give --weights, or a run folder as --model",
         )
-    prepare(network, preprocess)
     from resnets.device import choose_device
 
     progress = Progress()

@@ -1,40 +1,113 @@
-"""`resnets evaluate`: a trained model on any labelled data."""
+"""`resnets evaluate`: any model on any labelled pictures."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.cli.options import Device, Json, Root
-from resnets.cli.output import print_json
+from resnets.cli.options import (
+    Container,
+    Device,
+    Dialect,
+    Ema,
+    Json,
+    Known,
+    Model,
+    Preparation,
+    Root,
+    Weights,
+    open_answering,
+)
+from resnets.cli.output import Progress, print_json
+from resnets.wording import plural
+
+if TYPE_CHECKING:
+    from resnets.assessment import Assessment
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run folder or its model.safetensors.")],
-    data: Annotated[str, typer.Argument(help="A data set's name or a folder of pictures.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="A run folder, a checkpoint in any format, an exported file (.onnx, .xml, .pt2), "
+            "or a model's name with --weights.",
+            metavar="MODEL",
+        ),
+    ],
+    data: Annotated[
+        str, typer.Argument(help="A data set's name, or a folder with a folder for each class.")
+    ],
     split: Annotated[
         str | None,
         typer.Option(help="train, validation or test; default: test, else validation, else all."),
     ] = None,
+    model: Model = None,
+    weights: Weights = None,
+    container: Container = None,
+    dialect: Dialect = None,
+    ema: Ema = False,
+    preprocess: Preparation = None,
+    runtime: Annotated[
+        str,
+        typer.Option(
+            help="Who computes: auto, onnxruntime, openvino or torch. For an exported .onnx or "
+            ".xml and a folder torch is not needed, nor loaded."
+        ),
+    ] = "auto",
+    threads: Annotated[
+        int, typer.Option(help="Threads to compute with; 0: the runtime's own choice.", min=0)
+    ] = 0,
     root: Root = None,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure a trained model: loss, accuracy and top-5 accuracy, each picture counted once.
+    """Measure a model on labelled pictures: accuracy, top-5 accuracy and loss, each counted once.
+
+    Labels are the names of folders. Where nothing names a model's classes, folders that are numbers
+    are its outputs, and as many classes as outputs are taken in their order, which is then said.
+    Classes that the model does not have, or that have no pictures, and pictures that cannot be read
+    are left out, said and counted.
 
     \b
     Examples:
-      resnets evaluate runs/demo digits
       resnets evaluate runs/photos-resnet18 more-photos/ --json
+      resnets evaluate model.onnx test-photos/
+      resnets evaluate resnet20.pth cifar10 --preprocess "mean=0.49,0.48,0.45 std=0.2,0.2,0.2"
     """
-    from resnets.evaluation import evaluate_run
+    known = Known(model, weights, container, dialect, ema, preprocess)
+    answering = open_answering(run, known, runtime, threads)
+    from resnets.assessment import evaluate
 
-    part, scores = evaluate_run(run, data, split=split, root=root, device=device)
-    if as_json:
-        print_json({"split": part, **scores.to_dict()})
-        return
-    values = scores.to_dict()
-    print(
-        f"{part}: {values['samples']:,} pictures, accuracy {values['accuracy']:.4f}, "
-        f"top-5 {values['top5_accuracy']:.4f}, loss {values['loss']:.4f}"
+    progress = Progress()
+    found = evaluate(
+        answering, data, split=split, root=root, device=device, on_progress=progress.show
     )
+    progress.clear()
+    if as_json:
+        print_json(found.to_dict() | _worth(found))
+    else:
+        _print(found)
+
+
+def _worth(found: "Assessment") -> dict[str, Any]:
+    """Return how sure the accuracy is, and what is to be held against it."""
+    from resnets.report.score import interval
+    from resnets.report.verdict import accuracy_cautions
+
+    return {
+        "interval": list(interval(found.accuracy, len(found.labels))),
+        "cautions": accuracy_cautions(found.accuracy, found.confusion, found.names),
+    }
+
+
+def _print(found: "Assessment") -> None:
+    from resnets.data.images import printable
+    from resnets.report.verdict import interval_text
+
+    values, count = found.to_dict(), len(found.labels)
+    top5 = f", top-5 {values['top5_accuracy']:.4f}" if found.classes > 5 else ""
+    print(
+        f"{found.part}: {plural(count, 'picture')}, accuracy {found.accuracy:.4f} "
+        f"({interval_text(found.accuracy, count)}){top5}, loss {found.loss:.4f}"
+    )
+    for line in (*map(printable, _worth(found)["cautions"]), *found.sentences()):
+        print(f"  {line}")

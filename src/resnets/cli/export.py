@@ -2,17 +2,26 @@
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from resnets.cli.options import Json, Model, Preparation, Root, Weights, is_path, prepare
+from resnets.cli.options import (
+    Container,
+    Dialect,
+    Ema,
+    Json,
+    Known,
+    Model,
+    Preparation,
+    Root,
+    Weights,
+    is_path,
+    open_network,
+)
 from resnets.cli.output import print_json, say
 from resnets.errors import UsageError
 from resnets.zoo import get_spec
-
-if TYPE_CHECKING:
-    from resnets.nn import ResNet
 
 
 def export(
@@ -61,6 +70,9 @@ def export(
     root: Root = None,
     model: Model = None,
     weights: Weights = None,
+    container: Container = None,
+    dialect: Dialect = None,
+    ema: Ema = False,
     preprocess: Preparation = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there already.")
@@ -79,6 +91,8 @@ def export(
       resnets export runs/photos-resnet18 --input pictures --out photos.onnx
       resnets export resnet20 --weights cifar10 --to openvino --int8
     """
+    if weights is None and not is_path(run):
+        get_spec(run)  # a name that no model has
     chosen: dict[str, Any] = {"to": to, "int8": int8, "input": input}
     chosen |= {"batch": _batch(batch), "size": _size(size)}
     from resnets.exporting import plan
@@ -87,8 +101,8 @@ def export(
     plan.check_words(**chosen)
     path = out or _beside(run, plan.ENDINGS[to], int8)
     plan.check_names(path, to, overwrite=overwrite, source=Path(weights or run))
-    network, made = _opened(run, model, weights)
-    prepare(network, preprocess)
+    known = Known(model, weights, container, dialect, ema, preprocess)
+    network, made = open_network(run, known)
     places: dict[str, Any] = {"data": data, "images": images, "root": root}
     written = export(network, path, **chosen, **places, overwrite=overwrite, made=made, report=say)
     if as_json:
@@ -118,27 +132,3 @@ def _beside(run: str, ending: str, int8: bool) -> Path:
     path = Path(run)
     stem = path / "model" if path.is_dir() else path.with_suffix("") if is_path(run) else path
     return stem.with_name(f"{stem.name}{'-int8' if int8 else ''}{ending}")
-
-
-def _opened(
-    run: str, model: str | None, weights: str | None
-) -> tuple["ResNet", dict[str, Any] | None]:
-    """Return the network, and how its weights came about as far as they say so."""
-    from resnets.create import create_model, restore
-    from resnets.weights.shipped import names, shipped
-
-    if weights is None:
-        if not is_path(run):
-            known = names(get_spec(run).name)
-            raise UsageError(
-                f"{run}: a name alone has fresh weights, which are of no use elsewhere",
-                hint="give --weights"
-                + (f", such as {', '.join(known)}, which comes with the package" if known else "")
-                + ", or a run folder",
-            )
-        network, passport = restore(run, model)
-        return network, passport.made
-    if own := shipped(get_spec(run).name, weights):
-        network, passport = restore(own)
-        return network, passport.made
-    return create_model(run, weights=weights).eval(), None

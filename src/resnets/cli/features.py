@@ -5,13 +5,25 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Preparation, Source, Weights, chosen_model, prepare
+from resnets.cli.options import (
+    Container,
+    Dialect,
+    Ema,
+    Known,
+    Preparation,
+    Source,
+    Weights,
+    chosen_model,
+)
 
 
 def features(
     image: Annotated[Path, typer.Argument(help="A picture.")],
     model: Source = None,
     weights: Weights = None,
+    container: Container = None,
+    dialect: Dialect = None,
+    ema: Ema = False,
     preprocess: Preparation = None,
     top: Annotated[int, typer.Option(help="How many classes to look for.", min=1)] = 3,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("features.html"),
@@ -27,8 +39,8 @@ def features(
       resnets features holiday.jpg --model runs/photos-resnet18
       resnets features holiday.jpg --model resnet50 --weights resnet50.safetensors --top 5
     """
-    network, learnt = chosen_model(model, weights)
-    prepare(network, preprocess)
+    known = Known(None, weights, container, dialect, ema, preprocess)
+    network, learnt = chosen_model(model, known)
     from resnets.features import write_features
 
     source = weights or model or "the package's own"

@@ -1,15 +1,20 @@
 """Options that several commands share."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnets.cli.output import say
 from resnets.errors import UsageError
+from resnets.zoo import get_spec
 
 if TYPE_CHECKING:
+    from resnets.create import Reading
     from resnets.nn import ResNet
+    from resnets.runtimes import Runtime
+    from resnets.weights.fit import Head
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Root = Annotated[
@@ -40,26 +45,116 @@ Weights = Annotated[
 Preparation = Annotated[
     str | None,
     typer.Option(
-        "--preprocess", help="imagenet: prepare pictures so, where the checkpoint does not say how."
+        "--preprocess",
+        help="How pictures are prepared, where the checkpoint does not say: imagenet, or "
+        '"mean=0.49,0.48,0.45 std=0.25,0.24,0.26", of pixels from 0 to 1.',
     ),
 ]
 
 
-def prepare(network: "ResNet", preparation: str | None) -> None:
-    """Give a network the preprocessing that ``--preprocess`` names. Raises UsageError."""
-    if preparation is None:
-        return
-    if preparation != "imagenet":
-        raise UsageError(f'no preprocessing is called "{preparation}"', hint="there is: imagenet")
-    from resnets.data.preprocess import imagenet
+@dataclass(frozen=True)
+class Known:
+    """What a person says of a checkpoint, for what its file does not say."""
 
-    network.preprocess = imagenet(network.spec.in_channels, network.spec.image_size)
+    model: str | None = None  # the network's name
+    weights: str | None = None  # of a network that is given by name
+    container: str | None = None
+    dialect: str | None = None
+    ema: bool = False
+    preprocess: str | None = None
+
+    @property
+    def reading(self) -> "Reading":
+        """What `load_weights` is told."""
+        return {"container": self.container, "dialect": self.dialect, "ema": self.ema}
+
+    @property
+    def options(self) -> list[str]:
+        """The options that were given."""
+        return [f"--{name}" for name, value in vars(self).items() if value]
+
+
+def prepare(network: "ResNet", preparation: str | None) -> None:
+    """Give a network the preprocessing that ``--preprocess`` says. Raises UsageError."""
+    if preparation is not None:
+        from resnets.cli.preparation import preprocessing
+
+        spec = network.spec
+        network.preprocess = preprocessing(preparation, spec.in_channels, spec.image_size)
+
+
+def open_network(
+    word: str, known: Known, *, needs_classifier: bool = True
+) -> tuple["ResNet", dict[str, Any]]:
+    """Return the network in a run folder or checkpoint, or of a name with ``--weights``.
+
+    With it comes how its weights came about, as far as the file says. Raises UsageError for a name
+    alone, and CheckpointError for a bad file.
+    """
+    if known.weights is None and not is_path(word) and is_name(word):
+        from resnets.weights.shipped import names
+
+        ours = names(get_spec(word).name)
+        raise UsageError(
+            f"{word}: a name alone has fresh weights, which are of no use elsewhere",
+            hint="give --weights"
+            + (f", such as {', '.join(ours)}, which comes with the package" if ours else "")
+            + ", or a run folder",
+        )
+    if known.weights is not None:
+        get_spec(word)  # before torch takes its seconds to load
+    from resnets.create import create_model, restore
+    from resnets.weights.shipped import shipped
+
+    if known.weights is None:
+        network, passport = restore(
+            word, known.model, needs_classifier=needs_classifier, **known.reading
+        )
+        made = passport.made
+    elif own := shipped(get_spec(word).name, known.weights):
+        network, passport = restore(own)
+        made = passport.made
+    else:
+        head: Head = "error" if needs_classifier else "optional"
+        network = create_model(word, weights=known.weights, head=head, **known.reading).eval()
+        made = {}
+    prepare(network, known.preprocess)
+    return network, made
+
+
+def open_answering(
+    path: str, known: Known, runtime: str = "auto", threads: int = 0, count: int | None = None
+) -> "Runtime":
+    """Return what computes an exported file, or a network, ready for so many pictures."""
+    from resnets.runtimes import choose, is_export, open_runtime
+
+    choose(Path(path), runtime)  # before torch takes its seconds to load
+    if not is_export(Path(path)):
+        network, made = open_network(path, known)
+        from resnets.runtimes.torch_runtime import Network
+
+        return Network(network, threads, made)
+    if known.options:
+        raise UsageError(
+            f"{path}: an exported file says itself what it holds and how pictures are prepared",
+            hint=f"leave out {' and '.join(known.options)}",
+        )
+    return open_runtime(path, runtime, threads=threads, pictures=count)
 
 
 def is_path(word: str) -> bool:
     """Whether a word means a file or a folder, rather than a model's name."""
     path = Path(word)
     return path.exists() or bool(path.suffix) or len(path.parts) > 1
+
+
+def is_name(word: str) -> bool:
+    """Whether a word is the name of a model."""
+    try:
+        get_spec(word)
+    except UsageError:
+        return False
+    return True
 
 
 def default_model() -> Path:
@@ -73,21 +168,18 @@ def default_model() -> Path:
     return path
 
 
-def chosen_model(model: str | None, weights: str | None) -> tuple["ResNet", bool]:
+def chosen_model(model: str | None, known: Known) -> tuple["ResNet", bool]:
     """Return the model that ``--model`` and ``--weights`` mean, and whether it has learnt anything.
 
-    Raises UsageError for a name that no model has, and CheckpointError for a bad file.
+    It has no classifier where its file has none. Raises UsageError for a name that no model has,
+    and CheckpointError for a bad file.
     """
     if model is None:
-        if weights is not None:
+        if known.weights is not None:
             raise UsageError("--weights: of which model?", hint="give its name as --model")
         model = str(default_model())
-    if weights is None and is_path(model):
-        from resnets.create import open_model
-
-        return open_model(model), True
-    from resnets.zoo import get_spec
-
+    if known.weights is not None or is_path(model):
+        return open_network(model, known, needs_classifier=False)[0], True
     spec = get_spec(model)  # before torch takes its seconds to load
     import torch
 
@@ -95,4 +187,6 @@ def chosen_model(model: str | None, weights: str | None) -> tuple["ResNet", bool
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # fresh weights are the same every time
-        return create_model(spec, weights=weights).eval(), weights is not None
+        network = create_model(spec).eval()
+    prepare(network, known.preprocess)
+    return network, False

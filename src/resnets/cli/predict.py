@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnets.cli.options import Json, Model, Preparation, default_model, prepare
+from resnets.cli.options import (
+    Container,
+    Dialect,
+    Ema,
+    Json,
+    Known,
+    Model,
+    Preparation,
+    Weights,
+    default_model,
+    open_answering,
+)
 from resnets.cli.output import Progress, print_json, say
 from resnets.errors import UsageError
 from resnets.files import FOLDER_WEIGHTS
@@ -15,7 +26,6 @@ from resnets.wording import plural
 
 if TYPE_CHECKING:
     from resnets.prediction import Prediction
-    from resnets.runtimes import Runtime
 
 
 def predict(
@@ -29,6 +39,10 @@ def predict(
         ),
     ],
     model: Model = None,
+    weights: Weights = None,
+    container: Container = None,
+    dialect: Dialect = None,
+    ema: Ema = False,
     preprocess: Preparation = None,
     top: Annotated[int, typer.Option(help="How many classes to print.", min=1)] = 3,
     runtime: Annotated[
@@ -72,7 +86,8 @@ def predict(
     if out is not None:
         check_table(out, overwrite=overwrite)
     names = pictures(images)
-    answering = _opened(path, model, preprocess, runtime, threads, len(names))
+    known = Known(model, weights, container, dialect, ema, preprocess)
+    answering = open_answering(str(path), known, runtime, threads, len(names))
     if out is None:
         broken = _print(predict(answering, names, top=top, batch_size=batch_size), as_json)
     else:
@@ -97,28 +112,6 @@ def predict(
         broken = table.broken > 0
     if broken:
         raise typer.Exit(3)
-
-
-def _opened(
-    path: Path, model: str | None, preprocess: str | None, runtime: str, threads: int, count: int
-) -> "Runtime":
-    """Return the model that the options mean, ready for so many pictures."""
-    from resnets.runtimes import choose, is_export, open_runtime
-
-    choose(path, runtime)  # before torch takes its seconds to load
-    if not is_export(path):
-        from resnets.create import open_model
-        from resnets.runtimes.torch_runtime import Network
-
-        network = open_model(path, model)
-        prepare(network, preprocess)
-        return Network(network, threads)
-    if model or preprocess:
-        raise UsageError(
-            f"{path}: an exported file says itself what it holds and how pictures are prepared",
-            hint="leave out --model and --preprocess",
-        )
-    return open_runtime(path, runtime, threads=threads, pictures=count)
 
 
 def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:

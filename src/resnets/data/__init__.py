@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the data sets, and torch with them, are imported when one i
 
 NAMES = ("digits", "cifar10", "cifar100")
 
-__all__ = ["NAMES", "open_dataset"]
+__all__ = ["NAMES", "folder_of", "open_dataset"]
 
 
 def open_dataset(
@@ -44,11 +44,19 @@ def open_dataset(
         from resnets.data.cifar import open_cifar
 
         return open_cifar(data, root)
+    from resnets.data.folder import open_folder
+
+    return open_folder(folder_of(data), side=side, channels=channels, broken=broken)
+
+
+def folder_of(data: str | Path) -> Path:
+    """Return the folder that is meant by what is no name of a data set.
+
+    Raises DataError for a word that is neither.
+    """
     separators = {os.sep, os.altsep or os.sep}
     if isinstance(data, Path) or separators & set(data) or Path(data).exists():
-        from resnets.data.folder import open_folder
-
-        return open_folder(Path(data), side=side, channels=channels, broken=broken)
+        return Path(data)
     close = nearest(data, list(NAMES))
     raise DataError(
         f'no data set is called "{data}", and no folder is',

@@ -68,7 +68,7 @@ def scan(path: Path) -> Tree:
     a folder in no known layout, a class without pictures, or a class that train does not have.
     """
     try:
-        return _Scan(path).tree()
+        return Walk(path).tree()
     except OSError as error:
         where = printable(error.filename or path)
         raise DataError(
@@ -84,7 +84,7 @@ def pictures_in(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"{printable(path)}: there is no such folder", hint="give pictures")
     whole = path.resolve()
-    found = [path] if path.is_file() else sorted(_Scan(whole.parent).pictures(whole))
+    found = [path] if path.is_file() else sorted(Walk(whole.parent).pictures(whole))
     if not found:
         raise DataError(f"{printable(path)}: there are no pictures in it", hint="give pictures")
     return found
@@ -104,19 +104,24 @@ def pictures_digest(root: Path, names: Iterable[str]) -> str:
 
 
 @dataclass
-class _Scan:
+class Walk:
     """One walk through a data folder."""
 
     root: Path
     ignored: list[str] = field(default_factory=list)
 
-    def tree(self) -> Tree:
+    def check(self) -> None:
+        """Raise DataError where there is no such folder."""
         if not self.root.exists():
             raise DataError(f"{printable(self.root)}: there is no such folder", hint=EXPECTED)
         if not self.root.is_dir():
             raise DataError(
                 f"{printable(self.root)}: is a file, not a folder of pictures", hint=EXPECTED
             )
+
+    def tree(self) -> Tree:
+        """Return what `scan` returns."""
+        self.check()
         found = {split: self.classes(folder) for split, folder in self.splits().items()}
         classes = sorted(found["train"])
         for split, folders in found.items():
@@ -178,14 +183,12 @@ class _Scan:
         loose = []
         for entry in self.visible(folder):
             if not os.path.isdir(entry):
-                if _is_sample(entry):
+                if is_sample(entry):
                     loose.append(entry)
                 else:
                     self.ignored.append(printable(self.relative(entry)))
                 continue
-            # Bytes that are not UTF-8 are written out, so that the name can go into any file.
-            name = unicodedata.normalize("NFC", entry.name)
-            name = name.encode("utf-8", "backslashreplace").decode()
+            name = class_name(entry)
             if name in result:
                 raise self.fault(
                     f"two folders have the same name {printable(name)}, in two Unicode forms",
@@ -233,7 +236,7 @@ class _Scan:
             for entry in entries:
                 if os.path.isdir(entry):
                     waiting.append(entry)
-                elif _is_sample(entry):
+                elif is_sample(entry):
                     found.append(entry)
                 else:
                     self.ignored.append(printable(self.relative(entry)))
@@ -250,6 +253,7 @@ class _Scan:
         return result
 
     def relative(self, path: Path) -> str:
+        """Return a path in the data folder, POSIX, NFC."""
         return unicodedata.normalize("NFC", path.relative_to(self.root).as_posix())
 
     def fault(self, what: str, *, hint: str) -> DataError:
@@ -258,6 +262,15 @@ class _Scan:
         listed = ", ".join(printable(name) for name in names[:8]) or "nothing"
         more = f" and {len(names) - 8} more" if len(names) > 8 else ""
         return DataError(f"{printable(self.root)}: {what} (found: {listed}{more})", hint=hint)
+
+
+def class_name(folder: Path) -> str:
+    """Return the name of the class whose pictures are in a folder, NFC.
+
+    Bytes that are not UTF-8 are written out, so that it can go into any file.
+    """
+    name = unicodedata.normalize("NFC", folder.name)
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def check_not_empty(root: Path, tree: Tree, samples: Iterable[Sample]) -> None:
@@ -276,7 +289,8 @@ def check_not_empty(root: Path, tree: Tree, samples: Iterable[Sample]) -> None:
             raise DataError(f"{printable(root)}: {split} has no pictures", hint="remove the folder")
 
 
-def _is_sample(path: Path) -> bool:
+def is_sample(path: Path) -> bool:
+    """Whether a file is meant as a picture, by its name or its content."""
     if path.suffix.lower() in EXTENSIONS or not os.path.exists(path):  # a link to nothing is broken
         return True
     return path.is_file() and is_picture(path)  # a pipe would wait for ever

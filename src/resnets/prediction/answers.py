@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from resnets.data.images import printable
 from resnets.data.preprocess import preprocess_of
@@ -84,38 +85,51 @@ def batches(
     runtime: Runtime, images: Iterable[str | Path], top: int, batch_size: int
 ) -> Iterator[list[Prediction]]:
     """Yield the predictions of each ``batch_size`` pictures, in order."""
+    for batch in read_batches(runtime, images, batch_size):
+        yield _predictions(runtime, batch, top)
+
+
+Read = tuple[str, NDArray[Any] | DataError]  # a picture's name, and what is read of it
+
+
+def read_batches(
+    runtime: Runtime, images: Iterable[str | Path | Image], batch_size: int
+) -> Iterator[list[Read]]:
+    """Yield each ``batch_size`` pictures, in order, as the model takes them.
+
+    They are decoded in threads. In memory are three batches at most: the next two are decoded while
+    one is used.
+    """
     if runtime.input == "pictures":
         batch_size = 1  # each has a size of its own
 
-    def read(path: str | Path) -> tuple[str, NDArray[Any] | DataError]:
-        return str(path), prepared(runtime, path)
+    def read(image: str | Path | Image) -> Read:
+        return str(image), prepared(runtime, image)
 
     coming = iter(images)
     pool = ThreadPoolExecutor(_WORKERS)
-    reading: deque[Future[tuple[str, NDArray[Any] | DataError]]] = deque()
+    reading: deque[Future[Read]] = deque()
     try:
-        reading.extend(pool.submit(read, path) for path in islice(coming, 2 * batch_size))
+        reading.extend(pool.submit(read, image) for image in islice(coming, 2 * batch_size))
         while reading:
             batch = [reading.popleft().result() for _ in range(min(batch_size, len(reading)))]
-            reading.extend(pool.submit(read, path) for path in islice(coming, batch_size))
-            yield _predictions(runtime, batch, top)
+            reading.extend(pool.submit(read, image) for image in islice(coming, batch_size))
+            yield batch
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def prepared(runtime: Runtime, path: str | Path) -> NDArray[Any] | DataError:
+def prepared(runtime: Runtime, path: str | Path | Image) -> NDArray[Any] | DataError:
     """Return a picture in the form that a model takes, or why it cannot be read."""
     try:
-        if "://" in str(path):
+        if not isinstance(path, Image) and "://" in str(path):
             raise DataError(f"{printable(path)}: addresses are not fetched", hint="give a file")
         return runtime.prepare(path)
     except DataError as error:
         return error
 
 
-def _predictions(
-    runtime: Runtime, batch: list[tuple[str, NDArray[Any] | DataError]], top: int
-) -> list[Prediction]:
+def _predictions(runtime: Runtime, batch: list[Read], top: int) -> list[Prediction]:
     good = [answer for _, answer in batch if not isinstance(answer, DataError)]
     rows: Iterator[NDArray[np.float64]] = iter(())
     if good:

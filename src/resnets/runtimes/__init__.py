@@ -65,9 +65,10 @@ def open_runtime(
 
     if is_export(path):
         return Program(path, threads)
-    from resnets.create import open_model
+    from resnets.create import restore
 
-    return Network(open_model(path), threads)
+    network, passport = restore(path)
+    return Network(network, threads, passport.made)
 
 
 def _threads() -> int:

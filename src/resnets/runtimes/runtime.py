@@ -33,6 +33,7 @@ class Runtime(ABC):
     preprocess: Preprocess | None
     input: str
     spec: dict[str, Any]
+    made: dict[str, Any]  # how its weights came about, as far as the file says
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -71,7 +72,7 @@ class Exported(Runtime):
         self.path, self.version = path, version
         self.classes, self.preprocess = passport.classes, passport.preprocess
         self.input, self.spec, self.batch = passport.input, passport.spec, passport.batch
-        self.size = passport.size
+        self.size, self.made = passport.size, passport.made
 
     def prepare(self, picture: Picture) -> NDArray[Any]:
         """Return a picture as the model takes it; raises PictureError for one of another size."""

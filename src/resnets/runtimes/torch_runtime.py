@@ -22,8 +22,11 @@ class Network(Runtime):
 
     name = "torch"
 
-    def __init__(self, network: ResNet, threads: int = 0) -> None:
+    def __init__(
+        self, network: ResNet, threads: int = 0, made: dict[str, Any] | None = None
+    ) -> None:
         _use(threads)
+        self.made = made or {}
         self.network, self.version = network.eval(), torch.__version__
         self.classes, self.input = network.classes or (), "normalized"
         self.preprocess, self.spec = preprocess_of(network), network.spec.to_dict()

@@ -7,10 +7,11 @@ import torch
 from resnets.data.dataset import Dataset, Split
 from resnets.data.preprocess import preprocess_of
 from resnets.data.samples import data_url
-from resnets.evaluation import Evaluation, evaluate
+from resnets.evaluation import evaluate
 from resnets.files import write_json
 from resnets.nn import ResNet
 from resnets.processes import Processes
+from resnets.scores import Evaluation
 from resnets.training.feed import Feed
 from resnets.training.folder import RunFolder
 from resnets.training.state import RunState

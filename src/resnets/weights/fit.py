@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError, UsageError
 
-Head = Literal["error", "drop", "keep"]
+Head = Literal["error", "drop", "keep", "optional"]
 InChannels = Literal["sum", "mean", "repeat", "slice", "random"]
 HEAD = ("fc.weight", "fc.bias")
 STEMS = ("conv1.weight", "conv1.0.weight")  # the convolution that reads the picture
@@ -42,7 +42,8 @@ def fit(
 ) -> Fit:
     """Choose and adapt ``found`` for a network whose state dict is ``wanted``; neither is changed.
 
-    ``head="drop"`` leaves the file's classifier out. ``in_channels`` says how the first
+    ``head="drop"`` leaves the file's classifier out, "optional" does where it has none.
+    ``in_channels`` says how the first
     convolution's weights are spread over another number of input channels; by default "sum" onto
     one channel and "repeat" otherwise. Raises UsageError for a policy that does not exist or does
     not apply.
@@ -51,6 +52,8 @@ def fit(
         if policy is not None and policy not in get_args(kind):
             choices = ", ".join(map(str, get_args(kind)))
             raise UsageError(f"{name} is {policy!r}", hint=f"choose from {choices}")
+    if head == "optional" and HEAD[0] not in found:
+        head = "drop"
     result = Fit()
     for key, target in wanted.items():
         if key in HEAD and head == "drop":

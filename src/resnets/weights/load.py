@@ -48,12 +48,12 @@ def load_weights(
 
     ``model`` is a ResNet or a Backbone, also one that DataParallel or torch.compile wraps; what a
     backbone has not built is skipped. ``head``: "error" when the classifier does not fit, "drop" to
-    leave the file's out, "keep" to give the model the file's. ``in_channels``: how the first
-    convolution is spread over another number of channels, "sum", "mean", "repeat", "slice" or
-    "random". ``dialect`` and ``container`` say what cannot be told from the file; ``ema`` prefers
-    averaged weights. ``check_variant=False`` loads weights that are known to be made for another
-    function of the same shapes, such as v1.5 into v1. Where the file knows them,
-    ``model.preprocess`` and ``model.classes`` are set.
+    leave the file's out, "keep" to give the model the file's, "optional" to go without where the
+    file has none. ``in_channels``: how the first convolution is spread over another number of
+    channels, "sum", "mean", "repeat", "slice" or "random". ``dialect`` and ``container`` say what
+    cannot be told from the file; ``ema`` prefers averaged weights. ``check_variant=False`` loads
+    weights that are known to be made for another function of the same shapes, such as v1.5 into v1.
+    Where the file knows them, ``model.preprocess`` and ``model.classes`` are set.
 
     All of it happens or nothing: raises LoadError, a CheckpointError with the report, when
     anything of the backbone is missing or does not fit, CheckpointError for a file that is

@@ -1,0 +1,48 @@
+"""What a model answered on labelled pictures, each counted once, and the metrics that follow."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model answered on each sample of a split, and the metrics that follow."""
+
+    labels: NDArray[np.int64]  # (N,)
+    predicted: NDArray[np.int64]  # (N,)
+    confidence: NDArray[np.float32]  # (N,), the probability of the predicted class
+    loss: float  # mean cross-entropy
+    top5: int  # samples whose class is among the five most probable
+    classes: int
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of samples whose most probable class is right."""
+        return int((self.predicted == self.labels).sum()) / len(self.labels)
+
+    @property
+    def confusion(self) -> list[list[int]]:
+        """Samples of true class i (row) predicted as j (column)."""
+        cells = np.bincount(self.labels * self.classes + self.predicted, minlength=self.classes**2)
+        matrix: list[list[int]] = cells.reshape(self.classes, self.classes).tolist()
+        return matrix
+
+    def mistakes(self, count: int) -> list[int]:
+        """Return the positions of the most confident wrong answers, worst first."""
+        wrong = np.flatnonzero(self.predicted != self.labels)
+        order = np.argsort(-self.confidence[wrong], kind="stable")
+        positions: list[int] = wrong[order[:count]].tolist()
+        return positions
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the metrics as JSON-able values."""
+        return {
+            "samples": len(self.labels),
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "top5_accuracy": self.top5 / len(self.labels),
+            "confusion": self.confusion,
+        }
