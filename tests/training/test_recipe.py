@@ -81,7 +81,7 @@ def test_bad_settings_end_in_one_line(setting, message):
 def test_unknown_names_say_what_is_near():
     with pytest.raises(UsageError) as caught:
         load_recipe("he2015_cifar", ["optimzer.lr=1"])
-    assert caught.value.hint == "did you mean optimizer?"
+    assert caught.value.hint == "did you mean --set optimizer.lr=1?"
     with pytest.raises(UsageError, match="no recipe is called") as caught:
         load_recipe("he2015")
     assert "he2015_cifar" in caught.value.hint

@@ -28,6 +28,7 @@ from resnets.cli import (
     train,
     verify,
 )
+from resnets.cli.hints import explain_usage
 from resnets.cli.output import escape_what_streams_lack
 from resnets.errors import NonFiniteError, ResnetsError, Stopped
 from resnets.files import FULL
@@ -102,7 +103,7 @@ def main() -> None:
             sys.exit(2)
         if debug:
             traceback.print_exc()
-        message, hint, code = _explain(error)
+        message, hint, code = _explain(error, arguments)
         _print_error(error, message, hint)
         sys.exit(code)
 
@@ -127,12 +128,12 @@ def _print_error(error: BaseException, message: str, hint: str) -> None:
         print(f" hint: {hint}", file=sys.stderr)
 
 
-def _explain(error: BaseException) -> tuple[str, str, int]:
+def _explain(error: BaseException, arguments: list[str]) -> tuple[str, str, int]:
     """Return what an error says: message, hint, exit code."""
     if isinstance(error, ResnetsError):
         return error.message, error.hint, error.exit_code
     if isinstance(error, TyperException):
-        return error.format_message(), "`resnets --help` lists what there is", 2
+        return *explain_usage(error, arguments), 2
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return "interrupted", "", 130
     kind = type(error).__name__

@@ -1,5 +1,6 @@
 """`resnets train`: from data to a run folder."""
 
+import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -72,18 +73,26 @@ def train(
     save_every: Annotated[
         float, typer.Option(help="Minutes between states within an epoch.", metavar="MINUTES")
     ] = 10,
+    show_settings: Annotated[
+        bool, typer.Option("--settings", help="Only list what --set can change, and its values.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a model and leave weights, metrics and a report in a run folder.
 
-    Ctrl-C saves and says how to go on. The test part is looked at once, at the end.
+    Ctrl-C saves and says how to go on. The test part is looked at once, at the end. Epochs, rate,
+    size of pictures and all else are settings of the recipe: --settings lists them, --set changes.
 
     \b
     Examples:
       resnets train photos/ --model resnet18
+      resnets train photos/ --set schedule.epochs=60 --set data.image_size=64
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --set schedule.iterations=1200
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --seeds 5 --resume auto
     """
+    if show_settings:
+        _print_settings(recipe or "default", settings or [], as_json)
+        return
     if parallel_seeds != 1 and seeds is None:
         raise UsageError("--parallel-seeds is for several seeds", hint="add --seeds, such as 5")
     if not save_every > 0:
@@ -121,6 +130,20 @@ def train(
         found = repetition.train_seeds(data, seeds, parallel=parallel_seeds, **options)
         if repetition.is_first():
             _print_seeds(found, as_json)
+
+
+def _print_settings(recipe: str, changes: list[str], as_json: bool) -> None:
+    from resnets.training.recipe import load_recipe
+    from resnets.training.settings import list_settings
+
+    found = list_settings(load_recipe(recipe, changes))
+    if as_json:
+        print_json([vars(setting) for setting in found])
+        return
+    print_table(
+        ("setting", "value", "default", ""),
+        [(s.key, json.dumps(s.value), json.dumps(s.default), s.description) for s in found],
+    )
 
 
 def _print_run(run: "Run", as_json: bool) -> None:

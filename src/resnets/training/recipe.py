@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
-from resnets.errors import UsageError, nearest
+from resnets.errors import UsageError
 from resnets.training import strict_yaml
+from resnets.training.naming import assignment, find_setting
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
@@ -130,7 +132,9 @@ class OptimizerRecipe(_Section):
     lr: float = Field(0.1, gt=0, description="peak learning rate")
     matrix_lr: float = Field(0.05, gt=0, description="that of muon's orthogonal matrices")
     momentum: Fraction = Field(0.9, description="of sgd; the first beta of adam")
-    nesterov: bool = False
+    nesterov: bool = Field(
+        False, description="look a step of the momentum ahead (Sutskever et al. 2013); of sgd"
+    )
     momentum_form: Literal["torch", "caffe"] = Field(
         "torch",
         description="caffe: v <- momentum v + lr gradient; w <- w - v, which differs where the "
@@ -162,9 +166,13 @@ class OptimizerRecipe(_Section):
 class ScheduleRecipe(_Section):
     """How long, and how the learning rate moves; positions are fractions of the whole run."""
 
-    epochs: int | None = Field(None, ge=1)
+    epochs: int | None = Field(None, ge=1, description="passes over the training part")
     iterations: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
-    shape: Literal["steps", "cosine", "linear"] = "steps"
+    shape: Literal["steps", "cosine", "linear"] = Field(
+        "steps",
+        description="how the rate falls after the warm-up: by factor at each milestone, or to 0 "
+        "at the end of the run along half a cosine or a line",
+    )
     warmup: Fraction = Field(0.0, description="part of the run in which the rate rises from 0")
     warmup_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="what the rate is multiplied by throughout the warm-up, instead of rising"
@@ -185,7 +193,7 @@ class ScheduleRecipe(_Section):
         description="what the rate is multiplied by when the held-out loss has not fallen for "
         "plateau_patience epochs, on top of the shape",
     )
-    plateau_patience: int = Field(5, ge=1)
+    plateau_patience: int = Field(5, ge=1, description="epochs that the plateau waits")
     plateau_floor: float = Field(0.0, ge=0, description="the plateau lowers no rate below this")
 
     @model_validator(mode="after")
@@ -206,11 +214,17 @@ class ScheduleRecipe(_Section):
 class Recipe(_Section):
     """A training recipe; ``source`` says where its values come from."""
 
-    name: str = Field(pattern=r"^[\w.-]+$")
-    source: str = ""
+    name: str = Field(
+        pattern=r"^[\w.-]+$", description="of the recipe; a part of the run folder's name"
+    )
+    source: str = Field("", description="where its values come from, for readers")
     batch_size: int = Field(128, ge=1, description="samples of one step, over all processes")
-    seed: Seed = 0
-    label_smoothing: Fraction = 0.0
+    seed: Seed = Field(
+        0, description="of the weights, the order of the samples and what augmentation draws"
+    )
+    label_smoothing: Fraction = Field(
+        0.0, description="share of a label that is spread over all classes (Szegedy et al. 2016)"
+    )
     ema: Fraction = Field(
         0.0,
         description="decay per step of an exponential moving average of the weights, which is "
@@ -257,6 +271,49 @@ class Recipe(_Section):
         return strict_yaml.dump(self.model_dump(mode="json"))
 
 
+def setting_fields() -> dict[str, FieldInfo]:
+    """Return every setting under its path, such as ``optimizer.lr``, in the order of `flat`."""
+    found: dict[str, FieldInfo] = {}
+    for name, field in Recipe.model_fields.items():
+        section = field.annotation
+        if isinstance(section, type) and issubclass(section, BaseModel):
+            found |= {f"{name}.{key}": inner for key, inner in section.model_fields.items()}
+        else:
+            found[name] = field
+    return found
+
+
+def how_to_set(
+    name: str,
+    value: str = "",
+    recipe: str | Path | Recipe = "default",
+    *,
+    mistyped: bool = True,
+) -> str:
+    """Return the ``--set key=value`` that is meant by a name that is no key; empty when none is.
+
+    A value that the key cannot have gives way to the recipe's, or to an example. ``mistyped`` lets
+    the name be one that is near.
+    """
+    key = find_setting(name, list(setting_fields()), mistyped=mistyped)
+    if not key:
+        return ""
+    current = load_recipe(recipe).flat()[key]
+    now = current if isinstance(current, str) else json.dumps(current)
+    for text in (value, now, _EXAMPLES.get(key, "")):
+        try:
+            if text not in ("", "null"):
+                load_recipe(recipe, [f"{key}={text}"])
+                return assignment(key, text)
+        except UsageError:
+            continue
+    return assignment(key, "null")
+
+
+# Values that stand for those that most recipes leave to the data.
+_EXAMPLES = {"data.image_size": "64", "schedule.iterations": "1000", "optimizer.clip": "1"}
+
+
 def list_recipes() -> list[str]:
     """Return the names of the recipes inside the package."""
     folder = resources.files("resnets") / "recipes"
@@ -275,7 +332,7 @@ def load_recipe(recipe: str | Path | Recipe, settings: Sequence[str] = ()) -> Re
     if not isinstance(values, dict):
         raise UsageError(f"{source}: a recipe is a mapping of keys to values")
     for setting in settings:
-        _override(values, setting)
+        _override(values, setting, recipe)
     try:
         # As JSON: types stay strict, and lists become tuples.
         return Recipe.model_validate_json(json.dumps(values))
@@ -301,15 +358,21 @@ def _read(recipe: str | Path) -> str:
     return (resources.files("resnets") / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
 
 
-def _override(values: dict[str, Any], setting: str) -> None:
+def _override(values: dict[str, Any], setting: str, recipe: str | Path | Recipe) -> None:
     """Apply one ``section.key=value`` to the values of a recipe."""
     path, equals, text = setting.partition("=")
-    *sections, key = path.strip().split(".")
+    path = path.strip()
+    *sections, key = path.split(".")
     if not equals or not key:
         raise UsageError(
             f'setting "{setting}" is not of the form key=value',
-            hint="for example --set optimizer.lr=0.05",
+            hint=f"for example {how_to_set(path) or '--set optimizer.lr=0.05'}",
         )
+    known = setting_fields()
+    if path not in known and path not in Recipe.model_fields:
+        if sections and sections[0] in known:
+            raise UsageError(f'setting "{setting}": {sections[0]} is a value, not a section')
+        raise _unknown(str(recipe), path, how_to_set(path, text, recipe))
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
@@ -335,14 +398,17 @@ def _explain(source: str, error: ValidationError) -> UsageError:
         section = inner
     where = ".".join(path[:depth])
     if first["type"] == "extra_forbidden":
-        close = nearest(path[-1], known)
-        return UsageError(
-            f'recipe {source}: unknown key "{where}"',
-            hint=f"did you mean {close}?" if close else f"known here: {', '.join(known)}",
-        )
+        return _unknown(source, where, find_setting(where, list(setting_fields())))
     message = first["msg"].removeprefix("Value error, ")
     given = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
     return UsageError(
         f"recipe {source}: {where or 'recipe'}: {message}{given}",
         hint="`--set key=value` and the recipe's own file are where values come from",
+    )
+
+
+def _unknown(source: str, key: str, close: str) -> UsageError:
+    return UsageError(
+        f'recipe {source}: unknown key "{key}"',
+        hint=f"did you mean {close}?" if close else "`resnets train --settings` lists all of them",
     )

@@ -1,0 +1,70 @@
+"""What to say to someone who typed an option or a command that there is not."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+from itertools import pairwise
+from typing import Any
+
+# What other tools have an option for, and `train` has under another name, or not at all.
+_OTHERWISE = {
+    "did you mean --out?": "output output_dir outdir project save_dir logdir run_dir exp",
+    "did you mean --model?": "arch architecture network net backbone",
+    "did you mean --recipe?": "config cfg configuration",
+    "did you mean --device?": "gpu gpus cuda accelerator no_cuda",
+    "nothing is to be set: pictures are read once, by as many threads as there are processors": (
+        "workers num_workers nworkers jobs j dataloader_num_workers"
+    ),
+    "training starts from fresh weights; `resnets embed --help` says how to use trained ones": (
+        "weights pretrained checkpoint finetune fine_tune transfer start_from init_from"
+    ),
+    "runs do not end early; --set selection=best keeps the weights of the best epoch": (
+        "patience early_stopping early_stop es_patience"
+    ),
+}
+
+
+def explain_usage(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
+    """Return message and hint for what the command line's parser refuses."""
+    if type(error).__name__ != "NoSuchOption":  # typer does not export it
+        return error.format_message(), _help(error.ctx, arguments)
+    option, context = error.option_name, error.ctx
+    hint = ""
+    if context.command.name == "train":
+        hint = _training_hint(option, _value(option, arguments))
+    known = [name for parameter in context.command.params for name in parameter.opts]
+    if close := get_close_matches(option, known, 2, 0.7):
+        hint = hint or f"did you mean {' or '.join(close)}?"
+    if not hint and context.command.name == "train":
+        from resnets.training.recipe import how_to_set
+
+        hint = how_to_set(option, _value(option, arguments))
+    return error.message, hint or _help(context, arguments)
+
+
+def _training_hint(option: str, value: str) -> str:
+    """Say how `train` is told what an option of another tool says."""
+    from resnets.training.recipe import how_to_set
+
+    name = option.lstrip("-").replace("-", "_").lower()
+    for hint, names in _OTHERWISE.items():
+        if name in names.split():
+            return hint
+    return how_to_set(option, value, mistyped=False)
+
+
+def _value(option: str, arguments: Sequence[str]) -> str:
+    """Return the value that was given to an option; empty when there is none."""
+    words = [*arguments, ""]
+    for word, following in pairwise(words):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else following
+    return ""
+
+
+def _help(context: Any, arguments: Sequence[str]) -> str:
+    """Name the command that says what there is."""
+    if context is None:  # an option without its value
+        return f"`resnets {arguments[0]} --help` says what it takes"
+    what = "the commands" if hasattr(context.command, "commands") else "its arguments and options"
+    return f"`{context.command_path} --help` lists {what}"

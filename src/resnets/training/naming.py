@@ -1,0 +1,68 @@
+"""What a setting is called: here, in other tools, and by those who mistype it."""
+
+import shlex
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+# What other tools and papers call a setting; case, and hyphens for underscores, do not matter.
+_NAMES = {
+    "schedule.epochs": "epoch n_epochs num_epochs max_epochs nb_epochs num_train_epochs",
+    "schedule.iterations": "steps max_steps num_steps iters max_iter max_iters n_iter",
+    "schedule.warmup": "warmup_epochs warmup_ratio warmup_fraction lr_warmup_epochs warm_up",
+    "schedule.warmup_steps": "warmup_iters num_warmup_steps",
+    "schedule.shape": "scheduler lr_scheduler lr_scheduler_type sched lr_schedule cos_lr schedule",
+    "schedule.milestones": "lr_steps decay_epochs lr_milestones",
+    "schedule.factor": "gamma lr_gamma decay_rate",
+    "schedule.plateau_patience": "patience_epochs",
+    "optimizer.lr": "learning_rate learningrate rate base_lr lr0 max_lr init_lr initial_lr lr_max "
+    "learning_rate_init eta",
+    "optimizer.kind": "optimizer opt optim",
+    "optimizer.momentum": "beta1 beta_1",
+    "optimizer.second_momentum": "beta2 beta_2",
+    "optimizer.epsilon": "eps opt_eps adam_epsilon",
+    "optimizer.weight_decay": "wd decay_weight l2 l2_regularization weightdecay",
+    "optimizer.clip": "clip_grad grad_clip clip_norm max_grad_norm gradient_clip_val",
+    "optimizer.accumulate": "grad_accum accum gradient_accumulation_steps grad_accum_steps "
+    "accumulate_grad_batches accumulation_steps",
+    "batch_size": "batch bs b batchsize train_batch_size per_device_train_batch_size",
+    "seed": "random_seed manual_seed random_state",
+    "label_smoothing": "smoothing label_smoothing_factor",
+    "ema": "model_ema ema_decay model_ema_decay",
+    "precision": "amp fp16 bf16 half mixed_precision dtype",
+    "data.image_size": "imagesize imgsz img_size img input_size size resolution crop crop_size "
+    "train_crop_size image_resolution",
+    "data.holdout": "val_split validation_split valid_pct val val_size test_size",
+    "data.normalize": "normalization normalise mean_std",
+    "augment.mirror": "flip hflip fliplr horizontal_flip random_flip",
+    "augment.mixup": "mixup_alpha",
+    "augment.cutmix": "cutmix_alpha",
+    "augment.cutout": "random_erase random_erasing erasing reprob",
+    "augment.area": "random_resized_crop rrc",
+    "augment.padding": "pad",
+}
+_OTHERS = {name: key for key, names in _NAMES.items() for name in names.split()}
+
+
+def find_setting(name: str, keys: Sequence[str], *, mistyped: bool = True) -> str:
+    """Return the one of ``keys`` that is meant by a name such as "--epochs"; empty when none is.
+
+    ``keys`` are paths such as ``schedule.epochs``; ``mistyped`` lets the name be one that is near.
+    """
+    name = name.strip().lstrip("-").replace("-", "_").lower()
+    if name in keys:
+        return name
+    last = name.rpartition(".")[2]
+    lasts = {key.rpartition(".")[2]: key for key in reversed(keys)}
+    if last in _OTHERS or last in lasts:
+        return _OTHERS.get(last) or lasts[last]
+    if not mistyped:
+        return ""
+    if close := get_close_matches(name, keys, 1, 0.8):
+        return close[0]
+    close = get_close_matches(last, [*lasts, *(n for n in _OTHERS if len(n) > 3)], 1, 0.75)
+    return (lasts.get(close[0]) or _OTHERS[close[0]]) if close else ""
+
+
+def assignment(key: str, value: str) -> str:
+    """Return ``--set key=value`` as a shell takes it."""
+    return f"--set {shlex.quote(f'{key}={value}')}"

@@ -1,0 +1,127 @@
+"""Settings are found: listed whole, and under the names that other tools have for them."""
+
+import json
+import shlex
+
+import pytest
+
+from resnets.errors import UsageError
+from resnets.training.recipe import list_recipes, load_recipe, setting_fields
+from resnets.training.settings import list_settings
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_setting_is_listed_with_what_it_does(name):
+    recipe = load_recipe(name)
+    found = list_settings(recipe)
+    assert {setting.key: setting.value for setting in found} == recipe.flat()
+    assert [setting.key for setting in found if len(setting.description) < 10] == []
+
+
+def test_the_command_lists_them(resnets):
+    words = ["train", "--settings", "--recipe", "he2015_cifar", "--set", "optimizer.lr=0.02"]
+    code, out, _ = resnets(*words, "--json")
+    listed = {each["key"]: each for each in json.loads(out)}
+    assert (code, set(listed)) == (0, set(setting_fields()))
+    lr = listed["optimizer.lr"]
+    assert (lr["value"], lr["default"], "learning rate" in lr["description"]) == (0.02, 0.1, True)
+    table = resnets(*words)[1].splitlines()
+    assert len(table) == 1 + len(listed)
+    assert any(line.split()[:3] == ["optimizer.lr", "0.02", "0.1"] for line in table)
+
+
+OPTIONS = {
+    "--epochs 5": "schedule.epochs=5",
+    "--num-train-epochs=5": "schedule.epochs=5",
+    "--lr 0.01": "optimizer.lr=0.01",
+    "--learning-rate 1e-2": "optimizer.lr=1e-2",
+    "--lr fast": "optimizer.lr=0.1",
+    "--batch-size 16": "batch_size=16",
+    "--bs 16": "batch_size=16",
+    "--image-size 64": "data.image_size=64",
+    "--imgsz 64": "data.image_size=64",
+    "--size 64x64": "data.image_size=64",
+    "--seed 3": "seed=3",
+    "--weight-decay 1e-4": "optimizer.weight_decay=1e-4",
+    "--wd 1e-4": "optimizer.weight_decay=1e-4",
+    "--warmup 0.2": "schedule.warmup=0.2",
+    "--warmup-epochs 5": "schedule.warmup=0.1",
+    "--label-smoothing 0.1": "label_smoothing=0.1",
+    "--mixup 0.2": "augment.mixup=0.2",
+    "--momentum": "optimizer.momentum=0.9",
+    "--momentun 0.8": "optimizer.momentum=0.8",
+    "--precision bfloat16": "precision=bfloat16",
+    "--fp16": "precision=float32",
+    "--optimizer adam": "optimizer.kind=sgd",  # which the recipe's nesterov excludes
+}
+
+
+@pytest.mark.parametrize(("typed", "meant"), OPTIONS.items())
+def test_options_of_other_tools_lead_to_the_setting(resnets, typed, meant):
+    option, *_ = typed.replace("=", " ").split()
+    code, _, err = resnets("train", "digits", *typed.split())
+    assert (code, err) == (2, f"error: No such option: {option}\n hint: --set {meant}\n")
+    load_recipe("default", shlex.split(meant))  # what the hint says can be said
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("train digits --weights a.pth", "training starts from fresh weights; `resnets embed"),
+        ("train digits --pretrained", "training starts from fresh weights; `resnets embed"),
+        ("train digits --workers 4", "nothing is to be set"),
+        ("train digits --output runs/x", "did you mean --out?"),
+        ("train digits --modl resnet20", "did you mean --model?"),
+        ("train digits --zebra", "`resnets train --help` lists its arguments and options"),
+        ("show resnet18 --memry", "did you mean --memory?"),
+        ("predict --jsn a.png", "did you mean --json?"),
+        ("data check photos --jsn", "did you mean --json?"),
+        ("evaluate --zebra", "`resnets evaluate --help` lists its arguments and options"),
+        ("trian digits", "`resnets --help` lists the commands"),
+        ("data chek", "`resnets data --help` lists the commands"),
+        ("draw", "`resnets draw --help` lists its arguments and options"),
+        ("train digits --seeds", "`resnets train --help` says what it takes"),
+    ],
+)
+def test_hints_are_about_the_command_that_was_typed(resnets, words, hint):
+    code, _, err = resnets(*words.split())
+    assert code == 2
+    assert err.splitlines()[1].startswith(f" hint: {hint}")
+    assert f"`resnets {words}`" not in err
+
+
+@pytest.mark.parametrize(
+    ("setting", "meant"),
+    [
+        ("epochs=5", "schedule.epochs=5"),
+        ("image_size=64", "data.image_size=64"),
+        ("data.imgsz=64", "data.image_size=64"),
+        ("optimizer.learning_rate=0.1", "optimizer.lr=0.1"),
+        ("lr=0.1", "optimizer.lr=0.1"),
+        ("data.lr=0.1", "optimizer.lr=0.1"),
+        ("optimzer.lr=0.1", "optimizer.lr=0.1"),
+        ("Batch-Size=8", "batch_size=8"),
+        ("schedule.batch_size=8", "batch_size=8"),
+        ("schedule.epoch=0", "schedule.epochs=30"),
+        ("size=huge", "data.image_size=64"),
+        ("area=[0.5, 1]", "'augment.area=[0.5, 1]'"),
+    ],
+)
+def test_keys_are_found_in_every_section(setting, meant):
+    with pytest.raises(UsageError) as caught:
+        load_recipe("default", [setting])
+    assert caught.value.message.endswith(f'unknown key "{setting.partition("=")[0]}"')
+    if setting.startswith("area"):  # which excludes the default's padding
+        meant = "augment.area=null"
+    assert caught.value.hint == f"did you mean --set {meant}?"
+    load_recipe("default", [shlex.split(meant)[0]])
+
+
+def test_what_is_like_nothing_leads_to_the_list(tmp_path):
+    with pytest.raises(UsageError) as caught:
+        load_recipe("default", ["zebra=1"])
+    assert "resnets train --settings" in caught.value.hint
+    (tmp_path / "a.yaml").write_text("name: a\nlr: 0.1\nschedule: {epochs: 1}\n")
+    with pytest.raises(UsageError) as caught:
+        load_recipe(tmp_path / "a.yaml")
+    assert caught.value.hint == "did you mean optimizer.lr?"
