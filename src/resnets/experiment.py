@@ -13,6 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from resnets.create import create_model
 from resnets.data import NAMES, open_dataset
+from resnets.data.framing import Frame
 from resnets.data.holdout import divide
 from resnets.data.preprocess import measure, stored_side
 from resnets.drawing import draw
@@ -112,8 +113,9 @@ class Experiment:
         dataset = open_dataset(
             data,
             root=Path(root) if root is not None else None,
-            side=_side(recipe, spec),
             broken=recipe.data.broken,
+            frame=_frame(recipe, spec),
+            scale=recipe.data.range or "measured",
         )
         if recipe.augment.mirror == "auto":
             augment = recipe.augment.model_copy(update={"mirror": dataset.mirror})
@@ -128,7 +130,14 @@ class Experiment:
         )
         self.cost = profile(self.spec)
         check(recipe, self.dataset, self.cost, self.processes.count)
-        self.preprocess = measure(self.dataset.train, size, recipe.data.normalize)
+        depth = dataset.depth.scale if dataset.depth else recipe.data.range
+        self.preprocess = measure(
+            self.dataset.train,
+            size,
+            recipe.data.normalize,
+            fit=recipe.data.fit,
+            range=depth if isinstance(depth, tuple) else None,
+        )
         self.feed = build_feed(self.dataset, recipe, self.preprocess, machine.device)
 
     def start(self, *, overwrite: bool) -> Running:
@@ -377,7 +386,10 @@ class Experiment:
             )
 
 
-def _side(recipe: Recipe, spec: Spec) -> int:
-    """Return the side at which pictures of a folder are kept, enough for every crop."""
-    side = stored_side(recipe.data.image_size or spec.image_size)
-    return max(side, recipe.augment.scale[1]) if recipe.augment.scale else side
+def _frame(recipe: Recipe, spec: Spec) -> Frame:
+    """Return how pictures of a folder are kept: of a side that is enough for every crop."""
+    size = recipe.data.image_size or spec.image_size
+    if recipe.data.fit != "crop":
+        return Frame(size, size, recipe.data.fit)
+    side = stored_side(size)
+    return Frame(max(side, recipe.augment.scale[1]) if recipe.augment.scale else side, size)

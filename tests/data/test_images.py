@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from conftest import resize_crop
+from resnets.data.framing import Frame
 from resnets.data.images import (
     PictureTooLargeError,
     decode,
     is_picture,
     pixels,
-    square,
 )
 from resnets.errors import DataError, UsageError
 
@@ -142,17 +142,38 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
-    ("values", "expected"),
+    ("values", "scale", "expected"),
     [
-        (np.array([[0, 1000, 65535]], np.int32), [0, 4, 255]),  # 16 bits in 32
-        (np.array([[-100, 0, 100]], np.int32), [0, 128, 255]),  # its own range
-        (np.array([[0, 0.2, 1]], np.float32), [0, 51, 255]),  # 0..1
-        (np.array([[0, 200, 1000]], np.float32), [0, 51, 255]),  # its own range
+        (np.array([[0, 1000, 65535]], np.int32), "container", [0, 4, 255]),  # 16 bits in 32
+        (np.array([[0, 0.2, 1]], np.float32), "container", [0, 51, 255]),  # 0..1
+        (np.array([[0, 1000, 5000]], np.uint16), (0, 4095), [0, 62, 255]),  # what is beyond: white
+        (np.array([[-100, 0, 100]], np.int32), (-50, 50), [0, 128, 255]),
+        (np.array([[0, 200, 1000]], np.float32), (0, 2000), [0, 26, 128]),
+        # As earlier versions did: the picture's own range.
+        (np.array([[-100, 0, 100]], np.int32), "own", [0, 128, 255]),
+        (np.array([[0, 200, 1000]], np.float32), "own", [0, 51, 255]),
+        (np.array([[0, 1000, 65535]], np.uint16), "own", [0, 4, 255]),
     ],
 )
-def test_wide_pixels_are_scaled_by_range(tmp_path, values, expected):
+def test_wide_pixels_are_scaled_by_a_range(tmp_path, values, scale, expected):
     path = saved(Image.fromarray(values), tmp_path / "x.tif")
-    assert pixels(decode(path, 1))[0, :, 0].tolist() == expected
+    assert pixels(decode(path, 1, scale))[0, :, 0].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.array([[-1, 100]], np.int32),
+        np.array([[0, 70_000]], np.int32),
+        np.array([[0, 1.001]], np.float32),
+        np.array([[-0.5, 0.5]], np.float32),
+    ],
+)
+def test_nothing_is_scaled_by_its_own_values(tmp_path, values):
+    path = saved(Image.fromarray(values), tmp_path / "x.tif")
+    with pytest.raises(DataError, match=r"x\.tif: its values go from .* nothing says") as caught:
+        decode(path, 1)
+    assert "data.range" in caught.value.hint
 
 
 def test_not_a_number_is_refused(tmp_path):
@@ -252,7 +273,7 @@ def test_a_picture_of_the_right_size_is_not_resampled(height, width):
     image = noise(height, width)
     top, left = round((height - 64) / 2), round((width - 64) / 2)
     expected = np.asarray(image)[top : top + 64, left : left + 64]
-    assert np.array_equal(pixels(square(image, 64)), expected)
+    assert np.array_equal(pixels(Frame(64, 56)(image)), expected)
 
 
 @pytest.mark.parametrize(("height", "width"), [(300, 400), (517, 300), (40, 30)])
@@ -268,7 +289,7 @@ def test_resize_crop_is_a_resize_and_one_crop(height, width):
 
 def test_stored_squares_give_the_same_crop():
     image = noise(100, 150)
-    stored = Image.fromarray(pixels(square(image, 64)))
+    stored = Image.fromarray(pixels(Frame(64, 56)(image)))
     assert np.array_equal(resize_crop(stored, 64, 56), resize_crop(image, 64, 56))
 
 

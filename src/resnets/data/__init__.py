@@ -1,19 +1,21 @@
 """From files to batches: a name or a folder of pictures becomes a ``Dataset``.
 
 Rooms: ``dataset`` (what every data set looks like), ``digits``, ``cifar``, ``folder`` with ``scan``
-and ``check`` (the data sets), ``download`` (fetching them), ``images`` (how a picture becomes
-pixels), ``order``, ``augment`` with ``windows``, ``mixing`` and ``preprocess`` (from data set to
-batch).
+and ``check`` (the data sets), ``download`` (fetching them), ``images`` with ``streams`` and
+``depth`` (how a picture becomes pixels), ``framing`` (which square of it is seen), ``order``,
+``augment`` with ``windows``, ``mixing`` and ``preprocess`` (from data set to batch).
 """
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from resnets.errors import DataError, nearest
 
 if TYPE_CHECKING:  # the data sets, and torch with them, are imported when one is opened
     from resnets.data.dataset import Dataset
+    from resnets.data.depth import Scale
+    from resnets.data.framing import Frame
 
 NAMES = ("digits", "cifar10", "cifar100")
 
@@ -27,14 +29,18 @@ def open_dataset(
     side: int = 256,
     channels: int = 3,
     broken: str = "error",
+    frame: "Frame | None" = None,
+    scale: "Scale | Literal['measured']" = "measured",
 ) -> "Dataset":
     """Open a data set by name (digits, cifar10, cifar100) or a folder of pictures by path.
 
     A name comes before a folder of the same name; ``./digits`` and ``Path("digits")`` mean the
-    folder. ``root`` is where CIFAR's files are. The pictures of a folder become ``side`` x ``side``
-    with ``channels``; ``broken`` ("error" or "skip") says what happens to those that cannot be
-    read. Named data sets have their own size. Raises DataError when there is no such data or it is
-    unsound.
+    folder. ``root`` is where CIFAR's files are. The pictures of a folder become ``side`` x
+    ``side``, or what ``frame`` makes of them, with ``channels``; ``scale`` says which values of
+    more than 8 bits become black and white, or has it measured over the training part; ``broken``
+    ("error", "skip" or "read") says what happens to those that cannot be read. A model's own are
+    ``preprocess.frame`` and ``preprocess.scale``. Named data sets have their own size. Raises
+    DataError when there is no such data or it is unsound.
     """
     if data == "digits":
         from resnets.data.digits import open_digits
@@ -46,7 +52,9 @@ def open_dataset(
         return open_cifar(data, root)
     from resnets.data.folder import open_folder
 
-    return open_folder(folder_of(data), side=side, channels=channels, broken=broken)
+    return open_folder(
+        folder_of(data), side=side, channels=channels, broken=broken, frame=frame, scale=scale
+    )
 
 
 def folder_of(data: str | Path) -> Path:

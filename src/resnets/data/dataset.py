@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from resnets.data.depth import Depth
 from resnets.errors import DataError, UsageError
 
 
@@ -114,6 +115,7 @@ class Dataset:
     fingerprint: str  # SHA-256 over what the samples are; equal fingerprints, equal data
     mirror: bool  # a picture flipped left to right keeps its class (false for digits)
     skipped: Sequence[Skipped] = field(default=())
+    depth: Depth | None = None  # of the pictures of more than 8 bits, where there are any
 
     @property
     def parts(self) -> dict[str, Split]:

@@ -4,13 +4,19 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
+from typing import Literal
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from resnets.data.dataset import Dataset, ImageSource, MemoryImages, Skipped, Split, whole
-from resnets.data.images import PictureError, decode, pixels, printable, square
+from resnets.data.depth import Depth, Extent, Range, RangeError, Scale, together
+from resnets.data.framing import Frame
+from resnets.data.images import Decoded, PictureError, pixels, printable, read_picture
 from resnets.data.scan import Sample, check_not_empty, scan
 from resnets.errors import DataError, UsageError
 from resnets.wording import plural
@@ -19,13 +25,11 @@ _WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the in
 
 
 class FolderImages:
-    """Pictures decoded when they are asked for, ``side`` x ``side``, several at once."""
+    """Pictures decoded when they are asked for, several at once, as ``store`` has them."""
 
-    def __init__(
-        self, paths: Iterable[Path], side: int, channels: int, names: Sequence[str] = ()
-    ) -> None:
-        self.paths, self.names = tuple(paths), names
-        self.shape = (channels, side, side)
+    def __init__(self, paths: Iterable[Path], store: "Store", names: Sequence[str] = ()) -> None:
+        self.paths, self.store, self.names = tuple(paths), store, names
+        self.shape = (store.channels, store.frame.side, store.frame.side)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -39,12 +43,36 @@ class FolderImages:
         batch = torch.empty((len(ids), side, side, channels), dtype=torch.uint8)
 
         def read(row: int, index: int) -> None:
-            batch[row] = _pixels(self.paths[index], side, channels)
+            batch[row] = self.store(self.paths[index])
 
         with ThreadPoolExecutor(min(_WORKERS, max(1, len(ids)))) as pool:
             for _ in pool.map(read, range(len(ids)), ids.tolist()):
                 pass
         return batch.permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True)
+class Store:
+    """How the pictures of a folder become pixels."""
+
+    frame: Frame
+    channels: int
+    scale: Scale = "container"
+    truncated: bool = False  # pictures that have lost their end are shown as far as they go
+
+    def __call__(self, path: Path) -> Tensor:
+        """Return the pixels of a picture, uint8 (H, W, C). Raises PictureError."""
+        return self.square(self.read(path).picture(self.channels, self.scale))
+
+    def read(self, path: Path, *, all_bits: bool = False) -> Decoded:
+        """Return a picture before its values become 8 bits. Raises PictureError."""
+        all_bits = all_bits or isinstance(self.scale, tuple)
+        return read_picture(path, all_bits=all_bits, truncated=self.truncated)
+
+    def square(self, picture: Image.Image) -> Tensor:
+        """Return the pixels of a picture of 8 bits, uint8 (H, W, C)."""
+        # A copy, since torch warns of the read-only memory that Pillow lends.
+        return torch.from_numpy(pixels(self.frame(picture)).copy())
 
 
 def open_folder(
@@ -54,29 +82,48 @@ def open_folder(
     channels: int = 3,
     broken: str = "error",
     memory: int | None = None,
+    frame: Frame | None = None,
+    scale: Scale | Literal["measured"] = "measured",
 ) -> Dataset:
-    """Open a folder of pictures as uint8 (channels, side, side).
+    """Open a folder of pictures as uint8 (channels, side, side), or as ``frame`` makes them.
 
     Every picture is decoded once, here. They stay in memory when they fit into ``memory`` bytes
     (half of what is available), and are decoded again batch by batch otherwise: the same pixels.
+    ``scale`` says which values of more than 8 bits become black and white; "measured" reads the
+    pictures that have them a second time, when it is known what those of the training part span.
     The fingerprint covers the relative paths, sizes and classes of the samples. Raises DataError
     for a folder in no known layout and for broken pictures; with ``broken`` "skip" these are left
-    out and listed, as long as they are at most 1 % of all (or a single one).
+    out and listed, as long as they are at most 1 % of all (or a single one), and with "read" so
+    are those of which not even a beginning can be read.
     """
-    if broken not in ("error", "skip"):
-        raise UsageError(f'broken is "{broken}"', hint="choose from error, skip")
+    if broken not in ("error", "skip", "read"):
+        raise UsageError(f'broken is "{broken}"', hint="choose from error, skip, read")
     tree = scan(path)
     count = len(tree.samples)
-    size = count * side * side * channels
-    keep = size <= (available_memory() // 2 if memory is None else memory)
-    store = torch.empty((count if keep else 0, side, side, channels), dtype=torch.uint8)
+    frame = frame or Frame(side, side)
+    shape = (frame.side, frame.side, channels)
+    keep = count * prod(shape) <= (available_memory() // 2 if memory is None else memory)
+    images = torch.empty((count if keep else 0, *shape), dtype=torch.uint8)
+    measured = scale == "measured"
+    store = Store(frame, channels, "container" if measured else scale, broken == "read")  # type: ignore[arg-type]
+    extents: dict[int, Extent] = {}  # of pictures of more than 8 bits
 
     def read(index: int) -> None:
-        picture = _pixels(tree.samples[index].path, side, channels)
+        found = store.read(tree.samples[index].path, all_bits=measured)
+        if extent := found.extent:
+            extents[index] = extent
+            if measured and store.scale == "container":
+                return  # until the range is known
+        picture = found.picture(channels, store.scale)
         if keep:
-            store[index] = picture
+            images[index] = store.square(picture)
 
     reasons = dict(failures(read, range(count)))
+    deep = sorted(extents)
+    if measured and deep:
+        training = [i for i in deep if tree.samples[i].split == "train"]
+        store = replace(store, scale=_measured(path, [extents[i] for i in training or deep]))
+        reasons = dict(sorted((reasons | dict(failures(read, deep))).items()))
     skipped = [Skipped(printable(tree.samples[i].relative), r) for i, r in reasons.items()]
     _judge(path, skipped, count, broken)
 
@@ -84,7 +131,7 @@ def open_folder(
     if keep:
         for new, old in enumerate(sound):  # in place: a copy might not fit
             if new != old:
-                store[new] = store[old]
+                images[new] = images[old]
     samples = [tree.samples[i] for i in sound]
     check_not_empty(path, tree, samples)
     splits: dict[str, Split] = {}
@@ -92,12 +139,12 @@ def open_folder(
     for name in tree.splits:
         part = [sample for sample in samples if sample.split == name]
         names = [printable(sample.relative) for sample in part]
-        images: ImageSource = (
-            MemoryImages(store[start : start + len(part)], names)
+        source: ImageSource = (
+            MemoryImages(images[start : start + len(part)], names)
             if keep
-            else FolderImages([sample.path for sample in part], side, channels, names)
+            else FolderImages([sample.path for sample in part], store, names)
         )
-        splits[name] = whole(images, torch.tensor([s.label for s in part], dtype=torch.int64))
+        splits[name] = whole(source, torch.tensor([s.label for s in part], dtype=torch.int64))
         start += len(part)
     return Dataset(
         name=printable(path.resolve().name),
@@ -108,10 +155,11 @@ def open_folder(
         fingerprint=_fingerprint(samples, tree.classes),
         mirror=True,
         skipped=tuple(skipped),
+        depth=_depth([extents[i] for i in deep if i not in reasons], store.scale),
     )
 
 
-def failures(read: Callable[[int], None], indices: range) -> Iterator[tuple[int, str]]:
+def failures(read: Callable[[int], None], indices: Sequence[int]) -> Iterator[tuple[int, str]]:
     """Yield the indices whose picture cannot be decoded, in order, and why."""
 
     def attempt(index: int) -> str | None:
@@ -146,19 +194,37 @@ def available_memory() -> int:
     return max(0, min(limits, default=4 << 30))
 
 
-def _pixels(path: Path, side: int, channels: int) -> Tensor:
-    # A copy, since torch warns of the read-only memory that Pillow lends.
-    return torch.from_numpy(pixels(square(decode(path, channels), side)).copy())
+def _measured(path: Path, extents: Iterable[Extent]) -> Range:
+    """Return the range of pictures of more than 8 bits; raises DataError where they have none."""
+    try:
+        common = together(extents)
+    except RangeError as error:
+        raise DataError(
+            f"{printable(path)}: {error}",
+            hint="say which values become black and white: `train --set data.range=[low,high]`",
+        ) from None
+    assert common is not None
+    return common.range
+
+
+def _depth(extents: Sequence[Extent], scale: Scale) -> Depth | None:
+    if not extents:
+        return None
+    whole = extents[0]
+    for extent in extents[1:]:
+        whole |= extent
+    beyond = isinstance(scale, tuple) and sum(extent.exceeds(scale) for extent in extents)
+    return Depth(len(extents), whole, scale, int(beyond))
 
 
 def _judge(path: Path, skipped: list[Skipped], count: int, broken: str) -> None:
     """Raise DataError when pictures are broken and may not be left out."""
-    allowed = max(1, count // 100) if broken == "skip" else 0
+    allowed = max(1, count // 100) if broken != "error" else 0
     if len(skipped) <= allowed:
         return
     what = f"{len(skipped)} of {plural(count, 'picture')} cannot be read"
     hint = "`resnets data check` lists them; `train --set data.broken=skip` leaves them out"
-    if broken == "skip":
+    if broken != "error":
         what += f", more than the {allowed} that may be left out"
         hint = "`resnets data check` lists them all; mend or remove them"
     first = f"{skipped[0].path} {skipped[0].reason}"

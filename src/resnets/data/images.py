@@ -2,26 +2,39 @@
 
 What a file is, its content says, never its extension. Every mode has one defined way to 8 bits:
 
-| mode of the file           | becomes                                                       |
-|----------------------------|---------------------------------------------------------------|
-| L, RGB                     | itself                                                        |
-| 1, P, CMYK, YCCK, HSV      | RGB (Pillow's conversion; 1-bit is 0 or 255)                  |
-| LA, PA, RGBA, or with tRNS | composited on white                                           |
-| I;16                       | 0..65535 scaled to 0..255, never clipped                      |
-| I                          | as I;16 where it fits, else the picture's own range to 0..255 |
-| F                          | 0..1 to 0..255 where it fits, else the picture's own range    |
+| mode of the file           | becomes                                                          |
+|----------------------------|------------------------------------------------------------------|
+| L, RGB                     | itself                                                           |
+| 1, P, CMYK, YCCK, HSV      | RGB (Pillow's conversion; 1-bit is 0 or 255)                     |
+| LA, PA, RGBA, or with tRNS | composited on white                                              |
+| 16 bits, grey or colours   | a range to 0..255; without one 0..65535                          |
+| I (32 bits)                | as 16 bits; values beyond these need a range                     |
+| F (floats)                 | a range to 0..255; without one 0..1, and values beyond need one  |
 
-An animation or a file of several pages is its first frame.
+A range is the data set's, never one picture's (`resnets.data.depth`). AVIF and PPM of more than 8
+bits state their own, by which Pillow makes them 8. An animation or a file of several pages is its
+first frame. Metadata other than the orientation change no pixel and are not looked at
+(`resnets.data.streams`).
 """
 
+import ctypes
 import unicodedata
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from resnets.data.depth import Deep, Extent, RangeError, Scale, load_deep
+from resnets.data.streams import JPEG, PNG, has_all_scans, jpeg_endings, png_pixels
 from resnets.errors import DataError, UsageError
 
 # Only these: Pillow would also hand EPS files to Ghostscript, a program that runs what it reads.
@@ -48,6 +61,10 @@ _KINDS = (
 )
 
 
+_RANGE_HINT = (
+    "train with `--set data.range=[low,high]`, which is kept with the weights; in Python "
+    "`dataclasses.replace(model.preprocess, range=(low, high))`"
+)
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control, surrogate (a byte not UTF-8), line, paragraph
 
 
@@ -63,37 +80,97 @@ class PictureTooLargeError(PictureError):
     """A picture of more than MAX_PIXELS."""
 
 
-def decode(source: Path | Image.Image, channels: int) -> Image.Image:
+@dataclass(frozen=True)
+class Decoded:
+    """A whole picture, before its pixels become 8 bits in a number of channels."""
+
+    name: str
+    pixels: Image.Image | Deep
+    orientation: int  # as EXIF has it
+
+    @property
+    def extent(self) -> Extent | None:
+        """What the values of a picture of more than 8 bits span; None of 8 bits.
+
+        Raises PictureError for NaN and infinity.
+        """
+        with _told(self.name):
+            return self.pixels.extent if isinstance(self.pixels, Deep) else None
+
+    def picture(self, channels: int, scale: Scale = "container") -> Image.Image:
+        """Return the upright picture in mode "L" (1 channel) or "RGB" (3 channels).
+
+        ``scale`` says which values of more than 8 bits become black and white. Raises PictureError
+        where nothing does.
+        """
+        with _told(self.name):
+            image = self.pixels.to_8_bits(scale) if isinstance(self.pixels, Deep) else self.pixels
+            if self.orientation in _UPRIGHT:
+                image = image.transpose(_UPRIGHT[self.orientation])
+            return _convert(image, _MODES[channels])
+
+
+def decode(
+    source: Path | Image.Image,
+    channels: int,
+    scale: Scale = "container",
+    *,
+    truncated: bool = False,
+) -> Image.Image:
     """Return the upright picture in mode "L" (1 channel) or "RGB" (3 channels).
 
-    Raises PictureError, a DataError, for anything that is not a whole picture of at most
-    MAX_PIXELS, and UsageError for another number of channels.
+    ``scale`` says which values of more than 8 bits become black and white: a range (low, high),
+    beyond which they are clipped, or all that the file's kind of number holds. With ``truncated`` a
+    JPEG or PNG that has lost its end is what is left of it, and grey or black. Raises PictureError,
+    a DataError, for anything else that is not a whole picture of at most MAX_PIXELS, and UsageError
+    for another number of channels.
     """
     if channels not in _MODES:
         raise UsageError(f"pictures have 1 or 3 channels, not {channels}")
+    whole = read_picture(source, all_bits=isinstance(scale, tuple), truncated=truncated)
+    return whole.picture(channels, scale)
+
+
+def read_picture(
+    source: Path | Image.Image,
+    *,
+    all_bits: bool = True,
+    truncated: bool = False,
+    look: Callable[[BinaryIO], None] = lambda file: None,
+) -> Decoded:
+    """Return a picture of any number of bits. Raises as `decode` does.
+
+    Without ``all_bits`` colours of 16 bits are the upper 8 of them, which is faster. ``look`` sees
+    an open file first, at its start.
+    """
     if isinstance(source, Image.Image):
         name = printable(getattr(source, "filename", "")) or "the picture"
-    else:
-        name = printable(source)
-    try:
-        if isinstance(source, Image.Image):
-            return _convert(_loaded(source, name), _MODES[channels])
-        with source.open("rb") as file:
-            image = _identified(file, name)
-            if image.format == "PNG":  # Pillow does not look at the checksums when it decodes
-                image.verify()
-                file.seek(0)
-                image = _identified(file, name)
-            return _convert(_loaded(image, name), _MODES[channels])
-    except (PictureError, MemoryError):
-        raise
-    except Exception as error:  # damaged data leads Pillow's decoders into almost any exception
-        if isinstance(error, OSError) and error.errno:
-            reason, hint = f"cannot be read: {error.strerror}", "check that it is there and yours"
-        else:
-            reason = f"cannot be decoded: {printable(str(error) or type(error).__name__)}"
-            hint = "fetch it again from where it came, or remove it"
-        raise PictureError(name, reason, hint=hint) from error
+        with _told(name):
+            return _loaded(source, name, all_bits)
+    name = printable(source)
+    with _told(name), source.open("rb") as file:
+        look(file)
+        file.seek(0)
+        start = file.read(len(PNG))
+        if start == PNG:
+            return _loaded(_identified(png_pixels(file, truncated=truncated), name), name, all_bits)
+        try:
+            return _loaded(_identified(file, name), name, all_bits)
+        except Exception:
+            if not start.startswith(JPEG):
+                raise
+            if (found := _without_end(file, name, truncated)) is None:
+                raise
+            return found
+
+
+def _without_end(file: BinaryIO, name: str, truncated: bool) -> Decoded | None:
+    """Return a JPEG of which only the end mark is missing, or, if ``truncated``, more than that."""
+    if not truncated and not has_all_scans(file):
+        return None
+    found = [_loaded(_identified(ending, name), name, False) for ending in jpeg_endings(file)]
+    first, *others = (np.asarray(picture.pixels) for picture in found)
+    return found[0] if truncated or all(np.array_equal(first, other) for other in others) else None
 
 
 def is_picture(path: Path) -> bool:
@@ -102,7 +179,9 @@ def is_picture(path: Path) -> bool:
     A file that cannot be opened may be one, so it counts as one.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, _QUIET:
+            if file.read(len(PNG)) == PNG:
+                return file.read(8)[4:] == b"IHDR"
             _identified(file, printable(path))
     except PictureTooLargeError:
         return True
@@ -111,25 +190,6 @@ def is_picture(path: Path) -> bool:
     except Exception:  # as in decode()
         return False
     return True
-
-
-INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-
-
-def square(image: Image.Image, side: int, interpolation: str = "bilinear") -> Image.Image:
-    """Return the middle of a picture: shorter side scaled to ``side``, then ``side`` x ``side``.
-
-    With antialiasing, to the sizes and offsets that torchvision's Resize and CenterCrop
-    choose. A picture whose shorter side is ``side`` already is not resampled.
-    """
-    # Only the middle stays, so the ends of a strip are cut before they are scaled: 65500 x 1
-    # would otherwise pass through a picture of 256 rows of 17 million pixels.
-    image = _middle(image, 8 * min(image.size))
-    width, height = image.size
-    size = side * width // min(width, height), side * height // min(width, height)
-    if size != image.size:
-        image = image.resize(size, INTERPOLATION[interpolation])
-    return _middle(image, side)
 
 
 def pixels(image: Image.Image) -> NDArray[np.uint8]:
@@ -147,6 +207,7 @@ def printable(name: str | Path) -> str:
 
 
 def _identified(file: BinaryIO, name: str) -> Image.Image:
+    file.seek(0)
     head = file.read(512)
     file.seek(0)
     if not head:
@@ -186,22 +247,23 @@ def _too_large(name: str, count: str) -> PictureTooLargeError:
     )
 
 
-def _loaded(image: Image.Image, name: str) -> Image.Image:
+def _loaded(image: Image.Image, name: str, all_bits: bool) -> Decoded:
     """Decode the pixels, after a look at the size that the header states."""
     if image.width * image.height > MAX_PIXELS:
         raise _too_large(name, f"{image.width} x {image.height}, more")
+    if image.format == "TIFF":
+        _quieten_libtiff()
+    deep = load_deep(image, all_bits=all_bits)
     image.load()
     try:  # after load(), which turns TIFF files by itself
-        orientation = image.getexif().get(_ORIENTATION)
+        orientation = int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata: the pixels are still good
-        orientation = None
-    return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
+        orientation = 1
+    return Decoded(name, image if deep is None else deep, orientation)
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
-    if image.mode == "F" or image.mode.startswith("I"):
-        image = _scaled(image)
-    elif image.has_transparency_data:
+    if image.has_transparency_data:
         image = image.convert("LA") if image.mode == "La" else image
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -210,24 +272,68 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
     return image.convert(mode)
 
 
-def _scaled(image: Image.Image) -> Image.Image:
-    """Return a picture of more than 8 bits in mode "L"; raises ValueError for NaN and infinity."""
-    values = np.asarray(image).astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
-        raise ValueError("it holds pixels that are not a number or infinite")
-    top = 1.0 if image.mode == "F" else 65535.0
-    if low >= 0 and high <= top:
-        low, high = 0.0, top
-    scaled = (values - low) * 255 / ((high - low) or 1)  # of one value: black
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+@contextmanager
+def _told(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong with a picture into a PictureError, and keep Pillow from talking."""
+    try:
+        with _QUIET:
+            yield
+    except (PictureError, MemoryError):
+        raise
+    except RangeError as error:
+        raise PictureError(name, str(error), hint=_RANGE_HINT) from None
+    except Exception as error:  # damaged data leads Pillow's decoders into almost any exception
+        if isinstance(error, OSError) and error.errno:
+            reason, hint = f"cannot be read: {error.strerror}", "check that it is there and yours"
+        else:
+            reason = f"cannot be decoded: {printable(str(error) or type(error).__name__)}"
+            hint = "fetch it again from where it came, or remove it"
+        raise PictureError(name, reason, hint=hint) from error
 
 
-def _middle(image: Image.Image, side: int) -> Image.Image:
-    """Return the centre of a picture, no side longer than ``side``."""
-    width, height = (min(side, n) for n in image.size)
-    if (width, height) == image.size:
-        return image
-    # Python's rounding to even is what torchvision's CenterCrop does too.
-    left, top = round((image.width - width) / 2), round((image.height - height) / 2)
-    return image.crop((left, top, left + width, top + height))
+class _Quiet:
+    """Keeps Pillow's warnings, which are about metadata and name no file, from the terminal.
+
+    The filters of warnings belong to the process, so the first of the threads that decode at a time
+    sets them, and the last puts them back.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside = Lock(), 0
+        self._saved = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.filterwarnings("ignore", module=r"PIL\b")
+
+    def __exit__(self, *problem: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
+@cache
+def _quieten_libtiff() -> None:
+    """Keep libtiff, which Pillow brings along, from writing to the terminal by itself.
+
+    Its lines name no file; what is damage comes from Pillow as an exception. It has one handler for
+    a process, without which it says nothing. Where the library is not a file of its own, as on
+    Windows, it goes on talking.
+    """
+    package = Path(PIL.__file__).parent
+    for pattern in ("../pillow.libs/libtiff*", ".dylibs/libtiff*"):
+        for path in package.glob(pattern):
+            try:
+                library = ctypes.CDLL(str(path))
+                for kind in ("Warning", "Error"):
+                    getattr(library, f"TIFFSet{kind}Handler")(None)
+            except (OSError, AttributeError):
+                continue

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnets.data.images import INTERPOLATION, decode, pixels, square
+from resnets.data.depth import Range, Scale
+from resnets.data.framing import Frame
+from resnets.data.images import decode, pixels
 from resnets.errors import CheckpointError, UsageError
 
 if TYPE_CHECKING:  # so that prediction by another runtime does without torch
@@ -30,9 +32,9 @@ Picture = Image.Image | Path | str  # or the name of its file
 class Preprocess:
     """Resize, crop and normalise: (pixel / 255 - mean) / std.
 
-    Pictures are scaled and cut to ``resize`` x ``resize`` as data sets store them, then to the
-    middle ``size`` x ``size``. ``mean`` has a value for each channel, or for each pixel in the
-    order (C, H, W): the mean picture. Channels are red, green, blue; or grey.
+    Pictures become squares of ``resize`` as data sets store them (`resnets.data.framing.Frame`), of
+    which the middle ``size`` x ``size`` is seen. ``mean`` has a value for each channel, or for each
+    pixel in the order (C, H, W): the mean picture. Channels are red, green, blue; or grey.
     """
 
     channels: int
@@ -41,21 +43,23 @@ class Preprocess:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     interpolation: str = "bilinear"  # of the scaling; or "bicubic"
+    fit: str = "crop"  # of what is not square; or "pad", "squash"
+    range: Range | None = None  # of pixels of more than 8 bits: what becomes 0 and 255
+    # 1, in files that do not say: cut twice, and more than 8 bits by each picture's own range.
+    version: int = 2
     # What nobody said, such as a fresh network's: it never travels with weights. What is changed
     # with `dataclasses.replace` is somebody's word.
     assumed: bool = field(default=False, init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.interpolation not in INTERPOLATION:
+        if self.version not in (1, 2):
+            raise UsageError(f"preprocessing has version 1 or 2, not {self.version}")
+        if self.range is not None and not -np.inf < self.range[0] < self.range[1] < np.inf:
             raise UsageError(
-                f'no interpolation is called "{self.interpolation}"',
-                hint=f"choose from {', '.join(INTERPOLATION)}",
+                f"a range is from a smaller to a larger value, not {self.range}",
+                hint="for 12 bits it is 0, 4095",
             )
-        if self.size > self.resize:
-            raise UsageError(
-                f"a crop of {self.size} does not fit in pictures of {self.resize}",
-                hint="resize must be at least size",
-            )
+        _ = self.frame  # which looks at the rest
 
     def __call__(self, images: "Tensor | Picture | Sequence[Any]") -> "Tensor":
         """Return float32 (N, C, size, size), channels-last, of uint8 (N, C, H, W) or pictures.
@@ -66,7 +70,7 @@ class Preprocess:
         import torch
 
         if isinstance(images, torch.Tensor):
-            return self.normalize(self.fit(images))
+            return self.normalize(self.fitted(images))
         return self.normalize(torch.from_numpy(self.squares(images)))
 
     def arrays(self, images: Picture | Sequence[Any]) -> NDArray[np.float32]:
@@ -91,10 +95,16 @@ class Preprocess:
                 "neither a batch, a picture nor a list of pictures",
                 hint="give a uint8 tensor (N, C, H, W), PIL images or files' names",
             )
-        stored = np.stack([self._pixels(_decoded(image, self.channels)) for image in images])
-        return stored[:, self._middle, self._middle].transpose(0, 3, 1, 2)
+        stored = np.stack([self._pixels(self.decoded(image)) for image in images])
+        middle = self.frame.middle
+        return stored[:, middle, middle].transpose(0, 3, 1, 2)
 
-    def fit(self, images: "Tensor") -> "Tensor":
+    def decoded(self, image: Picture) -> Image.Image:
+        """Return a picture, upright and of 8 bits, of its own size. Raises as `decode` does."""
+        source = image if isinstance(image, Image.Image) else Path(image)
+        return decode(source, self.channels, self.scale)
+
+    def fitted(self, images: "Tensor") -> "Tensor":
         """Return raw pictures uint8 (N, C, H, W), scaled and cropped to (N, C, size, size)."""
         import torch
 
@@ -110,7 +120,7 @@ class Preprocess:
             squares = [torch.from_numpy(self._pixels(plane).copy()) for plane in planes]
             shape = (len(images), self.channels, self.resize, self.resize)
             images = torch.stack(squares).view(shape).to(images.device)
-        return images[:, :, self._middle, self._middle]
+        return images[:, :, self.frame.middle, self.frame.middle]
 
     def normalize(self, images: "Tensor") -> "Tensor":
         """Return float32 of uint8 (N, C, size, size), already cropped."""
@@ -118,12 +128,18 @@ class Preprocess:
         return images.float().sub_(mean).mul_(scale)
 
     def _pixels(self, image: Image.Image) -> NDArray[np.uint8]:
-        return pixels(square(image, self.resize, self.interpolation))
+        return pixels(self.frame(image))
+
+    @cached_property
+    def frame(self) -> Frame:
+        """How a picture becomes the square that data sets store."""
+        cuts = 2 if self.version == 1 else 1
+        return Frame(self.resize, self.size, self.fit, self.interpolation, cuts)
 
     @property
-    def _middle(self) -> slice:
-        start = round((self.resize - self.size) / 2)
-        return slice(start, start + self.size)
+    def scale(self) -> Scale:
+        """Which values of more than 8 bits become 0 and 255."""
+        return self.range or ("own" if self.version == 1 else "container")
 
     @cached_property
     def _constants(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -140,20 +156,32 @@ class Preprocess:
         return tuple(np.reshape(self.mean, (self.channels, -1)).mean(1).tolist())
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as JSON-able values."""
-        return {name: value for name, value in asdict(self).items() if name != "assumed"}
+        """Return all fields as JSON-able values; of version 1 those that it had."""
+        values = asdict(self)
+        del values["assumed"]
+        if self.version == 1:
+            later = {"fit": "crop", "range": None, "version": 1}
+            values = {k: v for k, v in values.items() if later.get(k, ...) != v}
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Build from ``to_dict``'s values; raises CheckpointError when they do not fit together."""
+        """Build from ``to_dict``'s values; raises CheckpointError when they do not fit together.
+
+        Without "version" they are from before it was written, and mean what they meant then.
+        """
         try:
             fields: dict[str, Any] = {
                 k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
             }
-            preprocess = cls(**fields)
+            preprocess = cls(**{"version": 1, **fields})
             _ = preprocess._constants
         except (TypeError, ValueError, ArithmeticError) as error:
             raise CheckpointError(f"the preprocessing in the file is damaged: {error}") from None
+        except UsageError as error:
+            raise CheckpointError(
+                f"the preprocessing in the file is damaged: {error.message}"
+            ) from None
         return preprocess
 
 
@@ -207,21 +235,26 @@ def stored_side(size: int) -> int:
     return size if size <= 64 else round(size / 0.875)
 
 
-def measure(split: "Split", size: int, kind: str) -> Preprocess:
+def measure(
+    split: "Split", size: int, kind: str, *, fit: str = "crop", range: Range | None = None
+) -> Preprocess:
     """Return the preprocessing that normalises a training split, measured over all of it.
 
     ``kind`` is "channel" (mean and standard deviation of each channel), "pixel_mean" (subtract
     the mean picture, He et al. 2015, sec. 4.2) or "imagenet" (ImageNet's constants, nothing is
     measured). Values are rounded to 6 decimals, so that they are the same in the file as in the
-    run. Raises UsageError for "imagenet" with pictures that are not red, green and blue.
+    run. ``fit`` and ``range`` are how the split's pictures were stored. Raises UsageError for
+    "imagenet" with pictures that are not red, green and blue.
     """
     import torch
 
     channels, side, _ = split.images.shape
+    zeros, ones = (0.0,) * channels, (1.0,) * channels
+    stored = Preprocess(channels, side, size, zeros, ones, fit=fit, range=range)
     if kind == "imagenet":
-        return replace(imagenet(channels, size), resize=side)
-    start = round((side - size) / 2)
-    middle = slice(start, start + size)
+        usual = imagenet(channels, size)
+        return replace(stored, mean=usual.mean, std=usual.std)
+    middle = stored.frame.middle
     total = torch.zeros(channels, size, size, dtype=torch.int64)
     squares = torch.zeros(channels, dtype=torch.int64)
     for images, _ in split.batches(256):
@@ -231,12 +264,12 @@ def measure(split: "Split", size: int, kind: str) -> Preprocess:
     mean_picture = total.double() / len(split) / 255
     mean = mean_picture.mean((1, 2))
     if kind == "pixel_mean":
-        return Preprocess(channels, side, size, _rounded(mean_picture), (1.0,) * channels)
+        return replace(stored, mean=_rounded(mean_picture))
     variance = squares.double() / (len(split) * size * size) / 255**2 - mean.square()
     # A channel without variation (a blank data set) is left as it is.
     std = variance.clamp(min=0).sqrt()
     std = torch.where(std > 0, std, torch.ones_like(std))
-    return Preprocess(channels, side, size, _rounded(mean), _rounded(std))
+    return replace(stored, mean=_rounded(mean), std=_rounded(std))
 
 
 @lru_cache(maxsize=8)
@@ -246,10 +279,6 @@ def _constants_on(preprocess: Preprocess, device: "torch.device") -> "tuple[Tens
 
     mean, scale = (torch.from_numpy(value).to(device) for value in preprocess._constants)
     return mean.contiguous(memory_format=torch.channels_last), scale
-
-
-def _decoded(image: Picture, channels: int) -> Image.Image:
-    return decode(image if isinstance(image, Image.Image) else Path(image), channels)
 
 
 def _rounded(values: "Tensor") -> tuple[float, ...]:

@@ -170,7 +170,7 @@ def _compared(
 ) -> tuple[Case, float]:
     """Return a batch's differences, and what one grey level changes where the file resizes."""
     prepared = feed.to_network(images)
-    resized = feed.plan.form == "pictures" and min(size) != feed.preprocess.resize
+    resized = feed.plan.form == "pictures" and feed.preprocess.frame.resamples(*size)
     with torch.no_grad():
         ours = network(prepared)
         oracle = _in_float64(exact, prepared)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from resnets.data import NAMES, open_dataset
 from resnets.data.dataset import Dataset
-from resnets.data.images import decode, printable
+from resnets.data.images import printable
 from resnets.data.scan import pictures_in
 from resnets.errors import DataError, ResnetsError, UsageError
 from resnets.exporting.feed import Feed, Pixels, as_pictures
@@ -48,8 +48,9 @@ def find_data(
         dataset = open_dataset(
             source,
             root=root,
-            side=feed.preprocess.resize,
             channels=feed.channels,
+            frame=feed.preprocess.frame,
+            scale=feed.preprocess.scale,
             broken=made.get("recipe", {}).get("data", {}).get("broken", "error"),
         )
         if dataset.train.images.shape[0] != feed.channels:
@@ -72,7 +73,7 @@ def find_examples(feed: Feed, found: Dataset | Path | None, *, asked: bool) -> E
     """
     if isinstance(found, Path):
         try:
-            return _of_folder(found, feed.channels)
+            return _of_folder(found, feed)
         except ResnetsError:
             if asked:
                 raise
@@ -96,15 +97,15 @@ def generated(count: int, channels: int, size: Size) -> Pixels:
     return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
-def _of_folder(folder: Path, channels: int) -> Examples:
-    if channels not in (1, 3):
-        raise UsageError(f"pictures have 1 or 3 channels, the network takes {channels}")
+def _of_folder(folder: Path, feed: Feed) -> Examples:
+    if feed.channels not in (1, 3):
+        raise UsageError(f"pictures have 1 or 3 channels, the network takes {feed.channels}")
     files = pictures_in(folder)
     count = min(COUNT, len(files))
     pictures = []
     for i in range(count):
         with suppress(DataError):  # a broken one more or less
-            pictures.append(decode(files[i * len(files) // count], channels))
+            pictures.append(feed.preprocess.decoded(files[i * len(files) // count]))
     if not pictures:
         raise DataError(
             f"{printable(folder)}: no picture in it can be read, of {count} tried",

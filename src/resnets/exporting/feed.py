@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from resnets.data.images import decode
 from resnets.data.preprocess import Preprocess, identity
 from resnets.exporting.plan import Plan, Size
 from resnets.nn import ResNet
@@ -47,7 +46,7 @@ class Feed:
     def stored(self, images: Tensor) -> Pixels:
         """Return pixels, as data sets store them, of the size that the file takes."""
         if self.plan.form != "pictures":
-            return self.preprocess.fit(images).numpy()
+            return self.preprocess.fitted(images).numpy()
         if self.plan.size is None or self.plan.size == images.shape[2:]:
             return images.numpy()
         return self.scaled(as_pictures(images), self.plan.size)
@@ -57,7 +56,7 @@ class Feed:
         if self.plan.form != "pictures" and size == (self.preprocess.size,) * 2:
             return self.preprocess.squares(pictures)
         height, width = size
-        scaled = [decode(picture, self.channels).resize((width, height)) for picture in pictures]
+        scaled = [self.preprocess.decoded(one).resize((width, height)) for one in pictures]
         planes = [np.asarray(picture).reshape(height, width, -1) for picture in scaled]
         return np.stack(planes).transpose(0, 3, 1, 2)
 

@@ -10,10 +10,9 @@ wide.
 import torch
 from torch import Tensor, nn
 
+from resnets.data.framing import Frame
 from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.nn import ResNet
-
-STRIP = 8  # sides beyond this many times the other are cut before a picture is scaled
 
 
 class Prepared(nn.Module):
@@ -49,48 +48,70 @@ class Pixels(nn.Module):
 class Pictures(nn.Module):
     """Resizing, cropping and normalising, uint8 (N, H, W, C) to float32 (N, C, size, size).
 
-    As `resnets.data.images.square` does it: the ends of a strip are cut, the shorter side is scaled
-    to ``resize`` with antialiasing, and the middle is taken. Sizes are whole numbers throughout,
-    and only what stays is computed.
+    As `resnets.data.framing.Frame` does it, and then takes the middle. Sizes are whole numbers
+    throughout, and only what stays is computed.
     """
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
-        self.resize, self.size = preprocess.resize, preprocess.size
+        self.frame = preprocess.frame
         self.cubic = preprocess.interpolation == "bicubic"
         self.normalise = Pixels(preprocess)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the prepared pictures."""
         height, width = (torch.scalar_tensor(n, dtype=torch.int64) for n in images.shape[1:3])
-        shorter = torch.minimum(height, width)
-        rows = self._weights(torch.arange(images.shape[1]), height, shorter)
-        columns = self._weights(torch.arange(images.shape[2]), width, shorter)
+        rows = self._weights(torch.arange(images.shape[1]), *_placed(self.frame, height, width))
+        columns = self._weights(torch.arange(images.shape[2]), *_placed(self.frame, width, height))
         pixels = images.permute(0, 3, 1, 2).float()
         across = _to_8_bits(pixels @ columns.T)  # Pillow scales rows first, and rounds in between
         return self.normalise(_to_8_bits(rows @ across))  # type: ignore[no-any-return]
 
-    def _weights(self, source: Tensor, length: Tensor, shorter: Tensor) -> Tensor:
+    def _weights(
+        self, source: Tensor, before: Tensor, kept: Tensor, scaled: Tensor, first: Tensor
+    ) -> Tensor:
         """Return what each pixel of a side gives to each that stays, (size, length).
 
         A pixel's weight depends on its distance from the place where the scaled pixel lies, in
         units of what is larger, a pixel or a scaled pixel. Both are counted here in halves of one
         over (length times scaled length), which makes them whole.
         """
-        kept = torch.minimum(length, STRIP * shorter)
-        scaled = _quotient(self.resize * kept, shorter)
-        source = source - _half(length - kept)
-        # The data set's crop to a square, and the network's to its size.
-        first = _half(scaled - self.resize) + round((self.resize - self.size) / 2)
-        target = torch.arange(self.size) + first
-        distance = ((2 * source + 1) * scaled - (2 * target[:, None] + 1) * kept).abs()
+        source = source - before
+        target = (torch.arange(self.frame.size) + first)[:, None]
+        distance = ((2 * source + 1) * scaled - (2 * target + 1) * kept).abs()
         unit = 2 * torch.maximum(kept, scaled)
         reach = 2 if self.cubic else 1
         distance = torch.minimum(distance, reach * unit)
         inside = (source >= 0) & (source < kept)
         weights = _cubic(distance / unit) if self.cubic else (unit - distance).float()
         weights = weights * inside.float()
-        return weights / weights.sum(1, keepdim=True)
+        if self.frame.fit != "pad":
+            return weights / weights.sum(1, keepdim=True)
+        shown = ((target >= 0) & (target < scaled)).float()  # the rest is black
+        return weights * shown / (weights.sum(1, keepdim=True) + (1 - shown))
+
+
+def _placed(frame: Frame, length: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return where a side of a picture comes to lie in what a network sees.
+
+    The number of its pixels that are cut off before, and of those that are kept; how many these are
+    when they are scaled; and which of them is the first to be seen, below 0 after a black border.
+    """
+    none = torch.zeros_like(length)
+    if frame.fit == "squash":
+        return none, length, none + frame.side, none
+    if frame.fit == "pad":
+        longer = torch.maximum(length, other)
+        scaled = _quotient(2 * frame.side * length + longer, 2 * longer).clamp(min=1)
+        return none, length, scaled, -_quotient(frame.side - scaled, none + 2)
+    shorter = torch.minimum(length, other)
+    kept = torch.minimum(length, frame.strip * shorter)
+    scaled = _quotient(frame.side * kept, shorter)
+    if frame.cuts == 2:
+        first = _half(scaled - frame.side) + frame.middle.start
+    else:
+        first = _half(scaled - frame.size)
+    return _half(length - kept), kept, scaled, first
 
 
 def _quotient(number: Tensor, divisor: Tensor) -> Tensor:

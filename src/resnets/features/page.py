@@ -8,7 +8,7 @@ from torch import Tensor
 
 from resnets import __version__
 from resnets.analysis import temporary_mode
-from resnets.data.images import decode, pixels, printable
+from resnets.data.images import printable
 from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.errors import NonFiniteError
 from resnets.features.maps import grad_cam, stage_maps
@@ -94,8 +94,7 @@ def write_features(
 
 def _seen(picture: Path, preprocess: Preprocess) -> Tensor:
     """Return the pixels that the network sees, uint8 (1, C, size, size)."""
-    array = pixels(decode(picture, preprocess.channels))
-    return preprocess.fit(torch.from_numpy(array.copy()).permute(2, 0, 1)[None])
+    return torch.from_numpy(preprocess.squares(picture).copy())
 
 
 def _answers(model: ResNet, images: Tensor, seen: Tensor, top: int) -> list[Answer]:

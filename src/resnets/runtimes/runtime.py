@@ -47,10 +47,15 @@ class Runtime(ABC):
         how pictures are prepared.
         """
         if self.input == "pictures":
-            source = picture if isinstance(picture, Image.Image) else Path(picture)
-            return pixels(decode(source, self.spec["in_channels"]))[None]
+            return pixels(self._decoded(picture))[None]
         preprocess = preprocess_of(self)
         return preprocess.squares(picture) if self.input == "pixels" else preprocess.arrays(picture)
+
+    def _decoded(self, picture: Picture) -> Image.Image:
+        if self.preprocess is not None:
+            return self.preprocess.decoded(picture)
+        source = picture if isinstance(picture, Image.Image) else Path(picture)
+        return decode(source, self.spec["in_channels"])
 
     @abstractmethod
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:

@@ -26,6 +26,18 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
             "leave it out or lower it",
         ),
         (
+            augment.scale and recipe.data.fit != "crop",
+            f"data.fit {recipe.data.fit} keeps whole pictures at the size that is seen, and "
+            "augment.scale cuts crops out of larger ones",
+            "set augment.scale to null; augment.area cuts smaller parts",
+        ),
+        (
+            size < side and recipe.data.fit != "crop",
+            f"data.fit {recipe.data.fit} shows whole pictures, but those of {dataset.name} are "
+            f"stored at {side} and data.image_size is {size}",
+            "leave data.image_size out, or set data.fit to crop",
+        ),
+        (
             augment.fill == "reflect" and augment.padding >= side,
             f"augment.padding is {augment.padding}: a picture of {side} pixels cannot be "
             "reflected so far",

@@ -39,6 +39,17 @@ class DataRecipe(_Section):
         le=4096,
         description="side of the crop in pixels; null: the data set's or the model's",
     )
+    fit: Literal["crop", "pad", "squash"] = Field(
+        "crop",
+        description="what becomes of pictures that are not square; crop: their ends are cut off; "
+        "pad: they are seen whole, with black beside them; squash: their sides are made equal",
+    )
+    range: tuple[float, float] | None = Field(
+        None,
+        description="of pictures of more than 8 bits, the values that become black and white; "
+        "null: as many of 8, 10, 12, 14 and 16 bits as the training part uses, of floats 0 and 1, "
+        "or else what it spans",
+    )
     broken: Literal["error", "skip"] = Field("error", description="what a broken picture does")
     normalize: Literal["channel", "pixel_mean", "imagenet"] = Field(
         "channel",
@@ -46,6 +57,12 @@ class DataRecipe(_Section):
         "pixel_mean: subtract the mean picture (He et al. 2015, sec. 4.2); "
         "imagenet: the usual constants of ImageNet, whatever the data",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise ValueError("range goes from a smaller to a larger value")
+        return self
 
 
 class AugmentRecipe(_Section):

@@ -79,6 +79,7 @@ def opening_lines(
         how += " (which this processor emulates, many times slower than float32)"
     return [
         f"{source}: {len(dataset.classes)} classes, {', '.join(parts)}",
+        *([str(dataset.depth)] if dataset.depth else []),
         f"{spec.name}: {spec.variant}",
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
         f"{cost.image_size}x{cost.image_size}; {where}, {how}",

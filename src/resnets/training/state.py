@@ -18,6 +18,7 @@ from resnets.errors import CheckpointError, DataError
 from resnets.nn import ResNet
 from resnets.training.average import Average
 from resnets.training.ledger import Ledger
+from resnets.training.recipe import Recipe, ScheduleRecipe
 from resnets.training.schedule import RateMemory
 from resnets.weights.tensors import damaged, read_tensors, retied, write_tensors
 
@@ -156,6 +157,8 @@ class RunState:
     def _check_identity(
         self, path: Path, saved: dict[str, Any], changeable: tuple[str, ...]
     ) -> None:
+        # A setting that is younger than the run: what it then did is the default.
+        saved = {key: value for key, value in _DEFAULTS.items() if key in self.identity} | saved
         keys = list(self.identity) + [key for key in saved if key not in self.identity]
         changed = [
             key
@@ -178,6 +181,7 @@ class RunState:
 
 _MODEL, _OPTIMIZER, _AVERAGE, _BEST = "model/", "optimizer/", "average/", "best/"
 _PLAIN = ("step", "skipped", "seconds", "metrics")
+_DEFAULTS = Recipe(name="any", schedule=ScheduleRecipe(epochs=1)).flat()
 _RECORDS = {"rate": RateMemory, "epoch": Totals, "ledger": Ledger}
 
 

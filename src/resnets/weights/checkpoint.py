@@ -110,14 +110,15 @@ class Checkpoint:
         if self.passport:
             return self.passport.preprocess
         if self.entry:
-            return {**self.entry.preprocess, "interpolation": self.entry.interpolation}
+            published = {"interpolation": self.entry.interpolation, "version": 2}
+            return {**self.entry.preprocess, **published}
         pictures, spec = self.translation.input, self.guess.spec
         if pictures is None or spec is None or spec.in_channels != 3:
             return None
         size = spec.image_size
         return {
             **{"channels": 3, "resize": stored_side(size), "size": size},
-            **{"mean": pictures.mean, "std": pictures.std},
+            **{"mean": pictures.mean, "std": pictures.std, "version": 2},
         }
 
     def to_dict(self) -> dict[str, Any]:
