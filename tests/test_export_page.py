@@ -6,10 +6,14 @@ import shlex
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from conftest import coloured
 from resnets import cli
+from resnets.prediction import predict
+from resnets.runtimes import open_runtime
 
 PAGE = Path(__file__).parents[1] / "docs" / "export.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
@@ -36,6 +40,33 @@ def test_the_page(tmp_path, capsys, monkeypatch):
                 assert capsys.readouterr().out
     assert {"model.onnx", "pictures.onnx", "model.pt2"} <= set(os.listdir())
     assert names["passport"]["classes"][8] == "ship"
+
+    # What the page does with a picture is what `resnets predict` does.
+    said = " ".join(PAGE.read_text("utf-8").replace("\n> ", " ").split())
+    assert " ".join(names["passport"]["pictures"]["caller"][:-1]) in said
+    runtime = open_runtime("pictures.onnx")
+    for path in pictures():
+        assert np.array_equal(names["pixels"](path)[None], runtime.prepare(path)), path
+        (prediction,) = predict(runtime, path)
+        assert names["answer"](path) == prediction.classes[0], path
+
+
+def pictures() -> list[str]:
+    """Write pictures whose pixels are not what is stored; return their names."""
+    picture = coloured(2, 0, 50).crop((0, 0, 50, 31))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture.save("turned.jpg", exif=turned)
+    picture.save("turned.png", exif=turned)
+    clear = picture.copy()
+    clear.putalpha(Image.linear_gradient("L").resize(picture.size))
+    clear.save("clear.png")
+    picture.quantize(32).save("key.png", transparency=3)
+    picture.convert("CMYK").save("cmyk.jpg")
+    grey = np.asarray(picture.convert("L"))
+    Image.fromarray(grey.astype(np.uint16) * 200).save("deep.png")
+    Image.fromarray(grey.astype(np.float32) / 255).save("float.tif")
+    return ["turned.jpg", "turned.png", "clear.png", "key.png", "cmyk.jpg", "deep.png", "float.tif"]
 
 
 def test_commands_that_need_data_are_commands():

@@ -90,8 +90,9 @@ def _opened(runtime: Runtime, data: str | Path, root: Path | None) -> "Dataset":
     dataset = open_dataset(
         data,
         root=root,
-        side=preprocess.resize if preprocess else 256,
         channels=channels,
+        frame=preprocess.frame if preprocess else None,
+        scale=preprocess.scale if preprocess else "container",
         broken=runtime.made.get("recipe", {}).get("data", {}).get("broken", "error"),
     )
     if (found := dataset.train.images.shape[0]) != channels:

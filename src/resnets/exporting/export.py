@@ -18,6 +18,7 @@ from resnets.data.dataset import Dataset, Split
 from resnets.errors import UsageError
 from resnets.exporting.certificate import Export, certificate
 from resnets.exporting.check import Answer, compare
+from resnets.exporting.contract import contract
 from resnets.exporting.examples import find_data, find_examples
 from resnets.exporting.feed import Feed
 from resnets.exporting.int8 import quantize
@@ -134,6 +135,7 @@ def _passport(network: ResNet, plan: Plan, made: dict[str, Any]) -> str:
         "classes": list(network.classes),
         "made": made,
         "export": plan.to_dict(),
+        "pictures": contract(plan.preprocess, plan.form) if plan.preprocess else None,
     }
     return json.dumps(values, ensure_ascii=False)
 
