@@ -99,7 +99,14 @@ def open_weights(
 ) -> Checkpoint:
     """Return the checkpoint of a file or state dict, or of published weights, which are fetched."""
     source = fetch(entry, report=_say) if entry else weights
-    return open_checkpoint(source, spec=spec, entry=entry, **reading)
+    return _heard(open_checkpoint(source, spec=spec, entry=entry, **reading))
+
+
+def _heard(checkpoint: Checkpoint) -> Checkpoint:
+    """Say where a checkpoint is not what a run has ended with."""
+    if checkpoint.unfinished:
+        _say(checkpoint.unfinished)
+    return checkpoint
 
 
 def _say(line: str) -> None:
@@ -130,7 +137,7 @@ def restore(
     Where it needs no classifier and the file has none, the model has none either.
     """
     spec = get_spec(model) if isinstance(model, str) else model
-    checkpoint = open_checkpoint(path, spec=spec, **reading)
+    checkpoint = _heard(open_checkpoint(path, spec=spec, **reading))
     has_classifier = "fc.weight" in checkpoint.tensors
     if needs_classifier and not has_classifier:
         raise no_classifier(path, checkpoint)

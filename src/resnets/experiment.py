@@ -302,7 +302,9 @@ class Experiment:
             folder.write_record(record | {"status": "running"})
             write_text(folder.recipe, self.recipe.to_yaml())
             write_text(folder.drawing, draw(self.spec))
-            write_json(folder.data, {"skipped": [asdict(s) for s in self.dataset.skipped]})
+            skipped = [asdict(skipped) for skipped in self.dataset.skipped]
+            prepared = self.preprocess.to_dict()  # the weights have it too, when the run has ended
+            write_json(folder.data, {"skipped": skipped, "preprocess": prepared})
         for line in opening_lines(
             self.source, self.dataset, self.spec, self.cost, now, folder.data
         ):

@@ -3,7 +3,7 @@
 Nothing in it depends on the machine but the measured differences: no paths, no times, no names.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -100,8 +100,12 @@ def certificate(
     files: Sequence[Path],
     comparison: Comparison,
     quantized: Quantized | None,
+    made: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the content of a certificate for files that are written."""
+    """Return the content of a certificate for files that are written.
+
+    ``made`` is how the weights came about, of which it says whether their run had ended.
+    """
     packages = [*_PACKAGES[plan.to], *(["nncf"] if plan.int8 and plan.to == "openvino" else [])]
     # The module says it whatever it was installed as: onnxruntime may be onnxruntime-gpu.
     versions = {
@@ -113,7 +117,10 @@ def certificate(
     return {
         "schema_version": SCHEMA_VERSION,
         # The digest is that of architecture, weights and preprocessing.
-        "network": {"name": spec.name, "sha256": network_digest(network, preprocess)},
+        "network": {
+            **{"name": spec.name, "sha256": network_digest(network, preprocess)},
+            **({"unfinished": made["unfinished"]} if "unfinished" in made else {}),
+        },
         "export": {"to": plan.to, **plan.to_dict()},
         "files": {path.name: digest_of(path) for path in files},
         "versions": {"resnets": __version__, **versions},

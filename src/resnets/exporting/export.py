@@ -120,7 +120,7 @@ def export(
                     quantizer, draft, whole, samples, partial(_answers, feed), report
                 )
         _, *files = files_of(draft)
-        record = certificate(network, plan, files, comparison, quantized)
+        record = certificate(network, plan, files, comparison, quantized, made)
         write_json(certificate_of(draft), record)
     path = certificate_of(out)
     return Export(out, path, network.spec.name, plan, comparison, quantized, record)

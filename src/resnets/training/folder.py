@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import re
 import shlex
 import shutil
 import sys
@@ -17,9 +16,9 @@ from typing import Any
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.files import FOLDER_WEIGHTS, draft, try_lock, unlock, write_json, write_text
 from resnets.processes import program
+from resnets.weights.unfinished import states_in
 
 _LOCK = ".lock"
-_STATE = re.compile(r"step-(\d{8,})\.safetensors")
 
 
 class RunFolder:
@@ -57,9 +56,7 @@ class RunFolder:
 
     def states(self) -> list[Path]:
         """Return the states that are there, that of the last step first."""
-        found = ((_STATE.fullmatch(path.name), path) for path in self._states.glob("step-*"))
-        steps = [(int(match[1]), path) for match, path in found if match]
-        return [path for _, path in sorted(steps, reverse=True)]
+        return states_in(self._states)
 
     def prune(self, keep: int = 2) -> None:
         """Remove all but the last ``keep`` states, and what killed processes left of others.

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from resnets.errors import CheckpointError, DataError
@@ -20,7 +19,8 @@ from resnets.training.average import Average
 from resnets.training.ledger import Ledger
 from resnets.training.recipe import Recipe, ScheduleRecipe
 from resnets.training.schedule import RateMemory
-from resnets.weights.tensors import damaged, read_tensors, retied, write_tensors
+from resnets.weights.tensors import write_tensors
+from resnets.weights.unfinished import AVERAGE, BEST, MODEL, OPTIMIZER, read_state
 
 # Settings that may change within a run, on purpose: neither which sample comes when nor what there
 # is in the state depends on them.
@@ -90,15 +90,15 @@ class RunState:
 
     def save(self, path: Path) -> None:
         """Write the state to ``path``. Raises ResourceError; an earlier state then stays."""
-        tensors = {_MODEL + key: tensor for key, tensor in self.model.state_dict().items()}
+        tensors = {MODEL + key: tensor for key, tensor in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self.optimizer.state[parameter].items():
                 if isinstance(value, Tensor):
-                    tensors[f"{_OPTIMIZER}{key}/{name}"] = value
+                    tensors[f"{OPTIMIZER}{key}/{name}"] = value
         if self.average:
-            tensors |= {_AVERAGE + key: tensor for key, tensor in self.average.tensors.items()}
+            tensors |= {AVERAGE + key: tensor for key, tensor in self.average.tensors.items()}
         if self.best:
-            tensors |= {_BEST + key: tensor for key, tensor in self.best.tensors.items()}
+            tensors |= {BEST + key: tensor for key, tensor in self.best.tensors.items()}
         values = {
             "identity": self.identity,
             "scaler": self.scaler and self.scaler.state_dict(),
@@ -118,7 +118,7 @@ class RunState:
         problems = []
         for path in paths:
             try:
-                tensors, values = _read(path)
+                tensors, values = read_state(path)
             except CheckpointError as error:
                 problems.append(error.message)
                 continue
@@ -135,20 +135,20 @@ class RunState:
         for name, tensor in tensors.items():
             part, _, rest = name.partition("/")
             parts.setdefault(f"{part}/", {})[rest] = tensor
-        self.model.load_state_dict(parts[_MODEL])
+        self.model.load_state_dict(parts[MODEL])
         parameters = dict(self.model.named_parameters())
-        for name, tensor in parts.get(_OPTIMIZER, {}).items():
+        for name, tensor in parts.get(OPTIMIZER, {}).items():
             key, _, parameter = name.partition("/")
             if tensor.shape == parameters[parameter].shape:
                 # Of the parameter's own memory format, so that the step stays as fast.
                 tensor = torch.empty_like(parameters[parameter]).copy_(tensor)
             self.optimizer.state[parameters[parameter]][key] = tensor
         if self.average:
-            self.average.load(parts[_AVERAGE])
+            self.average.load(parts[AVERAGE])
         if self.scaler:
             self.scaler.load_state_dict(values["scaler"])
         if values["best"] is not None:
-            self.best = Best(values["best"], parts[_BEST])
+            self.best = Best(values["best"], parts[BEST])
         for key in _PLAIN:
             setattr(self, key, values[key])
         for key, record in _RECORDS.items():
@@ -179,19 +179,6 @@ class RunState:
             )
 
 
-_MODEL, _OPTIMIZER, _AVERAGE, _BEST = "model/", "optimizer/", "average/", "best/"
 _PLAIN = ("step", "skipped", "seconds", "metrics")
 _DEFAULTS = Recipe(name="any", schedule=ScheduleRecipe(epochs=1)).flat()
 _RECORDS = {"rate": RateMemory, "epoch": Totals, "ledger": Ledger}
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Return the tensors and values of a state. Raises CheckpointError when it is damaged."""
-    try:
-        tensors, metadata = read_tensors(path)
-        values = json.loads(metadata["state"])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: the state is missing or damaged: {error}") from None
-    if wrong := damaged(tensors, metadata):
-        raise CheckpointError(f"{path}: the state is damaged: {wrong[0]} does not have its SHA-256")
-    return retied(tensors, metadata), values

@@ -22,6 +22,7 @@ from resnets.weights.naming import traits
 from resnets.weights.reader import read
 from resnets.weights.tensors import retied
 from resnets.weights.translate import Translation, translate
+from resnets.weights.unfinished import is_unfinished, read_unfinished
 from resnets.zoo import get_spec
 
 Source = str | Path | Mapping[str, Any]
@@ -41,6 +42,7 @@ class Checkpoint:
     passport: passports.Passport | None = None  # of our own files
     entry: catalog.Entry | None = None  # of published files
     proven: dict[str, Any] = field(default_factory=dict)  # fields of the spec that are known
+    unfinished: str = ""  # in words, of a run that has not ended, which state this is
 
     @property
     def tensors(self) -> dict[str, Tensor]:
@@ -65,7 +67,10 @@ class Checkpoint:
     def notes(self) -> list[str]:
         """What is worth knowing about the values."""
         converted = self.translation.converted.items()
-        return [f"{count} tensors converted from {dtype} to float32" for dtype, count in converted]
+        return [
+            *([self.unfinished] if self.unfinished else []),
+            *(f"{count} tensors converted from {dtype} to float32" for dtype, count in converted),
+        ]
 
     @property
     def strange(self) -> list[str]:
@@ -172,6 +177,8 @@ def open_checkpoint(
         )
     if isinstance(source, Mapping):
         name, content = "the state dict", Content(Path("the state dict"), "", dict(source))
+    elif is_unfinished(Path(source)):
+        return _of_run(str(source))
     else:
         name, content = str(source), read(source)
     if passports.KEY in content.metadata:
@@ -209,7 +216,21 @@ def _own(name: str, content: Content) -> Checkpoint:
     """Return the checkpoint in a file of ours, which has a passport."""
     tensors = dict(content.tree)
     travel = passports.verified(content.path, tensors, content.metadata)
-    tensors = retied(tensors, content.metadata)
+    return _stated(name, content, retied(tensors, content.metadata), travel)
+
+
+def _of_run(name: str) -> Checkpoint:
+    """Return the checkpoint in the newest state of a run that has not ended."""
+    run = read_unfinished(Path(name))
+    content = Content(Path(name), "run state", run.tensors)
+    checkpoint = _stated(name, content, run.tensors, run.passport)
+    return replace(checkpoint, unfinished=run.words)
+
+
+def _stated(
+    name: str, content: Content, tensors: dict[str, Tensor], travel: passports.Passport
+) -> Checkpoint:
+    """Return the checkpoint of tensors under our keys, of which a passport says everything."""
     names = dict(zip(tensors, tensors, strict=True))
     known = {**traits(travel.spec), "norm_momentum": travel.spec.norm_momentum}
     return Checkpoint(

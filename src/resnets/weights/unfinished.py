@@ -1,0 +1,159 @@
+"""A run that has not come to its end: the weights of its newest state, which is only read.
+
+A run keeps its last states in ``state/``: one file each, written whole. Nothing here takes the
+run's lock, so it may go on meanwhile.
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from torch import Tensor
+
+from resnets.errors import CheckpointError
+from resnets.files import FOLDER_WEIGHTS
+from resnets.spec import Spec
+from resnets.weights.passport import Passport
+from resnets.weights.tensors import damaged, read_tensors, retied
+
+# What stands before the names of tensors in a state.
+MODEL, OPTIMIZER, AVERAGE, BEST = "model/", "optimizer/", "average/", "best/"
+_STATE = re.compile(r"step-(\d{8,})\.safetensors")
+_ENDED = {"stopped": "was stopped", "failed": "has failed"}
+# Which of a state's weights finishing would keep, the first that are there.
+_KEPT = {
+    BEST: ", the weights that did best on the held-out part so far,",
+    AVERAGE: ", the average of its weights,",
+    MODEL: "",
+}
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """What a run would keep if it ended at its newest state, and in words which that is."""
+
+    tensors: dict[str, Tensor]
+    passport: Passport
+    words: str
+
+
+def states_in(folder: Path) -> list[Path]:
+    """Return the states in a run's folder of states, that of the last step first."""
+    found = ((_STATE.fullmatch(path.name), path) for path in folder.glob("step-*"))
+    steps = [(int(match[1]), path) for match, path in found if match]
+    return [path for _, path in sorted(steps, reverse=True)]
+
+
+def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Return the tensors and values of a state. Raises CheckpointError when it is damaged."""
+    try:
+        tensors, metadata = read_tensors(path)
+        values = json.loads(metadata["state"])
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: the state is missing or damaged: {error}") from None
+    if wrong := damaged(tensors, metadata):
+        raise CheckpointError(f"{path}: the state is damaged: {wrong[0]} does not have its SHA-256")
+    return retied(tensors, metadata), values
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a path is a run folder without weights, or a state in a run folder."""
+    if os.path.isdir(path):  # which Path asks too, but raises where it is not allowed to look
+        has_weights = any(os.path.exists(path / name) for name in FOLDER_WEIGHTS)
+        return os.path.isfile(path / "run.json") and not has_weights
+    return _STATE.fullmatch(path.name) is not None and path.parent.name == "state"
+
+
+def read_unfinished(path: Path) -> Unfinished:
+    """Return the weights of a run's newest state, or of the state that ``path`` is.
+
+    Raises CheckpointError for a run that has no state yet, and for one that is damaged.
+    """
+    run = path if path.is_dir() else path.parent.parent
+    record = _json(run / "run.json")
+    try:
+        state, tensors, values = _newest(run) if path.is_dir() else (path, *read_state(path))
+        kept = next(part for part in _KEPT if any(name.startswith(part) for name in tensors))
+        step = int(values["step"])
+        steps = record.get("progress", {}).get("steps")
+        data, identity = _json(run / "data.json"), values["identity"]
+        passport = Passport(
+            spec=Spec.from_dict(record["model"]["spec"]),
+            preprocess=data.get("preprocess"),
+            classes=list(record["data"]["classes"]),
+            made={
+                **{key: record[key] for key in ("name", "data", "environment") if key in record},
+                "recipe": {"name": record.get("recipe"), **_recipe(identity)},
+                "unfinished": {"step": step, "steps": steps, "weights": kept.rstrip("/")},
+            },
+        )
+    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        raise CheckpointError(
+            f"{run}: the record of the run is damaged: {error!r}", hint="copy the folder again"
+        ) from None
+    which = "its newest state" if path.is_dir() else f"its state {state.name}"
+    reached = f"step {step:,}" + (f" of {steps:,}" if steps else "")
+    ended = _ENDED.get(record.get("status", ""), "has not ended, last saved")
+    words = f"{run} {ended} at {reached}: {which}{_KEPT[kept]} is used"
+    if identity.get("precise_batch_norm"):
+        words += "; the statistics of its batch norms are those of training"
+    own = {name.removeprefix(kept): t for name, t in tensors.items() if name.startswith(kept)}
+    return Unfinished(own, passport, words)
+
+
+def _newest(run: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+    """Return the newest state that is whole; a run that goes on removes those before the last."""
+    problems: list[str] = []
+    for _ in range(2):
+        for path in states_in(run / "state"):
+            try:
+                return path, *read_state(path)
+            except CheckpointError as error:
+                problems.append(error.message)
+    if problems:
+        raise CheckpointError(problems[0], hint=f"resnets train --resume {run} begins it again")
+    status = _json(run / "run.json").get("status")
+    if status == "finished":
+        raise CheckpointError(
+            f"{run}: its {FOLDER_WEIGHTS[0]} is gone, and its states are too",
+            hint="copy the whole folder again",
+        )
+    ended = _ENDED.get(str(status), "is")
+    raise CheckpointError(
+        f"{run}: the run {ended} before its first state: there are no weights yet",
+        hint=f"resnets train --resume {run} goes on with it",
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        if path.name == "run.json":
+            raise CheckpointError(
+                f"{path}: no such file: a state alone does not say what it belongs to",
+                hint="give the whole run folder",
+            ) from None
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: is damaged: {error}", hint="copy it again") from None
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: is damaged: no record", hint="copy it again")
+    return values
+
+
+def _recipe(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return the recipe's settings in sections, of those that a state has flat."""
+    recipe: dict[str, Any] = {}
+    for name, value in identity.items():
+        section, _, key = name.partition(".")
+        if section not in ("model", "processes") and name != "data":
+            if key:
+                recipe.setdefault(section, {})[key] = value
+            else:
+                recipe[section] = value
+    return recipe

@@ -1,0 +1,151 @@
+"""A run that has not ended is of use: every command reads its newest state, and says so."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import resnets as package
+from resnets.errors import CheckpointError
+from resnets.runs import train
+from resnets.training.recipe import load_recipe
+
+SETTINGS = ("schedule.epochs=2", "batch_size=8", "data.image_size=16", "data.holdout=6")
+KINDS = {"last": (), "average": ("ema=0.9",), "best": ("selection=best",)}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """For each kind of weights that a run may keep, a finished run, and it without its end."""
+    folder = tmp_path_factory.mktemp("runs")
+    generator = np.random.default_rng(0)
+    for name in ("ash", "elm"):
+        (folder / "photos" / name).mkdir(parents=True)
+        for number in range(12):
+            picture = generator.integers(0, 255, (18, 18, 3)).astype(np.uint8)
+            picture[..., 0] //= 1 + (name == "ash")
+            Image.fromarray(picture).save(folder / "photos" / name / f"{number}.png")
+    for kind, settings in KINDS.items():
+        recipe = load_recipe("default", [*SETTINGS, *settings])
+        train(folder / "photos", model="resnet8", recipe=recipe, out=folder / kind, quiet=True)
+        stopped = folder / f"{kind}-stopped"
+        shutil.copytree(folder / kind, stopped)
+        (stopped / "model.safetensors").unlink()
+        become(stopped, "stopped")
+    return folder
+
+
+def become(run: Path, status: str, **changes) -> None:
+    """Let run.json say that a run is at another place of its life."""
+    record = json.loads((run / "run.json").read_text()) | {"status": status, **changes}
+    (run / "run.json").write_text(json.dumps(record))
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_holds_what_finishing_would_keep(runs, kind, capsys):
+    finished = package.open_model(runs / kind)
+    capsys.readouterr()
+    before = everything_in(runs / f"{kind}-stopped")
+    found = package.open_model(runs / f"{kind}-stopped")
+    said = capsys.readouterr().err
+    assert everything_in(runs / f"{kind}-stopped") == before
+    assert said.startswith(f"{runs / kind}-stopped was stopped at step 6 of 6: its newest state")
+    assert ("average" in said, "best" in said) == (kind == "average", kind == "best")
+    assert (found.spec, found.classes) == (finished.spec, finished.classes)
+    assert found.preprocess == finished.preprocess
+    for name, tensor in finished.state_dict().items():
+        assert found.state_dict()[name].equal(tensor), name
+
+
+def test_every_command_takes_it(runs, resnets, tmp_path):
+    run, photos = runs / "last-stopped", runs / "photos"
+    picture = photos / "ash" / "0.png"
+    commands = {
+        "predict": ["predict", run, picture],
+        "evaluate": ["evaluate", run, photos, "--json"],
+        "features": ["features", picture, "--model", run, "--out", tmp_path / "page.html"],
+        "embed": ["embed", photos, "--model", run, "--out", tmp_path / "t.npz"],
+        "export": ["export", run, "--to", "torch", "--out", tmp_path / "m.pt2"],
+    }
+    outs = {}
+    for name, words in commands.items():
+        code, outs[name], err = resnets(*words)
+        assert code == 0, err
+        said = f"{run} was stopped at step 6 of 6: its newest state is used"
+        assert err.splitlines().count(said) == 1, name
+    finished = resnets("evaluate", runs / "last", photos, "--json")[1]
+    assert json.loads(outs["evaluate"]) == json.loads(finished)
+    assert json.loads(outs["evaluate"])["split"] == "validation"  # the run's own held-out part
+    record = json.loads((tmp_path / "m.pt2.certificate.json").read_text())
+    assert record["network"]["unfinished"] == {"step": 6, "steps": 6, "weights": "model"}
+    assert "was stopped at step 6" in resnets("inspect", run)[1]
+    model = package.create_model("resnet8", num_classes=2)
+    assert any("was stopped at" in note for note in package.load_weights(model, run).notes)
+
+
+def test_a_run_that_goes_on_and_a_state_by_name(runs, tmp_path, capsys):
+    run = shutil.copytree(runs / "last-stopped", tmp_path / "run")
+    states = sorted((run / "state").glob("*.safetensors"))
+    become(run, "running", progress={})
+    package.open_model(run)
+    assert "run has not ended, last saved at step 6: its newest state is used" in (
+        capsys.readouterr().err
+    )
+    older = package.open_model(states[0])
+    assert f"its state {states[0].name} is used" in capsys.readouterr().err
+    with torch.no_grad():
+        assert not older.fc.weight.equal(package.open_model(run).fc.weight)
+    states[-1].write_bytes(states[-1].read_bytes()[:-7])  # damaged: the one before is used
+    assert package.open_model(run).fc.weight.equal(older.fc.weight)
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        ("failed", "the run has failed before its first state"),
+        ("stopped", "the run was stopped before its first state"),
+        ("running", "the run is before its first state"),
+        ("finished", "its model.safetensors is gone, and its states are too"),
+    ],
+)
+def test_a_run_without_a_state(runs, resnets, tmp_path, status, message):
+    run = shutil.copytree(runs / "last-stopped", tmp_path / "run")
+    shutil.rmtree(run / "state")
+    become(run, status)
+    code, _, err = resnets("predict", run, runs / "photos" / "ash" / "0.png")
+    assert code == 4
+    assert message in err
+    assert len(err.splitlines()) == 2
+
+
+def test_damage_is_said(runs, resnets, tmp_path):
+    run = shutil.copytree(runs / "last-stopped", tmp_path / "run")
+    lone = tmp_path / "state" / "step-00000006.safetensors"
+    lone.parent.mkdir()
+    shutil.copy(run / "state" / lone.name, lone)
+    with pytest.raises(CheckpointError, match="a state alone does not say") as caught:
+        package.open_model(lone)
+    assert "run folder" in caught.value.hint
+    for text in ("", "[]", '{"data": 3}', '{"status": "stopped", "model": {"spec": {}}}'):
+        (run / "run.json").write_text(text)
+        code, _, err = resnets(
+            "embed", runs / "photos", "--model", run, "--out", tmp_path / "t.npz"
+        )
+        assert (code, "damaged" in err, len(err.splitlines())) == (4, True, 2), text
+
+
+def test_a_run_of_an_earlier_version_does_not_know_its_preprocessing(runs, resnets, tmp_path):
+    run = shutil.copytree(runs / "last-stopped", tmp_path / "run")
+    (run / "data.json").write_text('{"skipped": []}')
+    words = ["predict", run, runs / "photos" / "ash" / "0.png"]
+    code, _, err = resnets(*words)
+    assert (code, "--preprocess" in err) == (4, True)
+    assert resnets(*words, "--preprocess", "mean=0.5 std=0.2")[0] == 0
