@@ -21,7 +21,7 @@ import ctypes
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,7 +34,14 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from resnets.data.depth import Deep, Extent, RangeError, Scale, load_deep
-from resnets.data.streams import JPEG, PNG, has_all_scans, jpeg_endings, png_pixels
+from resnets.data.streams import (
+    JPEG,
+    PNG,
+    has_all_scans,
+    jpeg_endings,
+    jpeg_rests,
+    png_pixels,
+)
 from resnets.errors import DataError, UsageError
 
 # Only these: Pillow would also hand EPS files to Ghostscript, a program that runs what it reads.
@@ -159,18 +166,30 @@ def read_picture(
         except Exception:
             if not start.startswith(JPEG):
                 raise
-            if (found := _without_end(file, name, truncated)) is None:
+            found = _beginning(file, name) if truncated else _without_end_mark(file, name)
+            if found is None:
                 raise
             return found
 
 
-def _without_end(file: BinaryIO, name: str, truncated: bool) -> Decoded | None:
-    """Return a JPEG of which only the end mark is missing, or, if ``truncated``, more than that."""
-    if not truncated and not has_all_scans(file):
+def _without_end_mark(file: BinaryIO, name: str) -> Decoded | None:
+    """Return the picture of a JPEG of which only the end mark is missing; None of others."""
+    if not has_all_scans(file):
         return None
-    found = [_loaded(_identified(ending, name), name, False) for ending in jpeg_endings(file)]
-    first, *others = (np.asarray(picture.pixels) for picture in found)
-    return found[0] if truncated or all(np.array_equal(first, other) for other in others) else None
+    with suppress(Exception):
+        found = [_loaded(_identified(part, name), name, False) for part in jpeg_endings(file)]
+        first, *others = (np.asarray(picture.pixels) for picture in found)
+        if all(np.array_equal(first, other) for other in others):
+            return found[0]
+    return None
+
+
+def _beginning(file: BinaryIO, name: str) -> Decoded | None:
+    """Return what there is of a JPEG that has lost its end; None where that is no picture."""
+    for part in jpeg_rests(file):
+        with suppress(Exception):
+            return _loaded(_identified(part, name), name, False)
+    return None
 
 
 def is_picture(path: Path) -> bool:

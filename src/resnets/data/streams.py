@@ -226,21 +226,36 @@ def jpeg_endings(file: BinaryIO) -> list[BinaryIO]:
     return [Excerpt(file, [(0, size)], tail) for tail in _TAILS]  # type: ignore[misc]
 
 
+def jpeg_rests(file: BinaryIO) -> list[BinaryIO]:
+    """Return what is left of a JPEG that has lost its end: all, and all but the last segment."""
+    file.seek(0)
+    *_, (_, last, _) = [(0, 0, b""), *_segments(file.read())]
+    return [jpeg_endings(file)[0], Excerpt(file, [(0, last)], _END)]  # type: ignore[list-item]
+
+
 def has_all_scans(file: BinaryIO) -> bool:
     """Whether a JPEG has begun the last scan of every coefficient of every component.
 
     A progressive one may end between two scans, with a picture that is whole but coarse.
     """
     file.seek(0)
-    data = file.read()
+    missing: dict[int, set[int]] = {}  # component: coefficients without their last bit
     try:
-        return _has_all_scans(data)
+        for kind, _, segment in _segments(file.read()):
+            if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
+                missing = {segment[6 + 3 * i]: set(range(64)) for i in range(segment[5])}
+            elif kind == 0xDA:
+                count = segment[0]
+                first, last, bits = segment[1 + 2 * count : 4 + 2 * count]
+                for component in segment[1 : 1 + 2 * count : 2] if bits & 15 == 0 else b"":
+                    missing.get(component, set()).difference_update(range(first, last + 1))
     except (IndexError, ValueError):
         return False
+    return bool(missing) and not any(missing.values())
 
 
-def _has_all_scans(data: bytes) -> bool:
-    missing: dict[int, set[int]] = {}  # component: coefficients without their last bit
+def _segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the kind, the place and the content of each of a JPEG's segments."""
     position = 2
     while (position := data.find(b"\xff", position)) >= 0 and position + 4 <= len(data):
         kind = data[position + 1]
@@ -248,13 +263,5 @@ def _has_all_scans(data: bytes) -> bool:
             position += 1 if kind == 0xFF else 2
             continue
         length = int.from_bytes(data[position + 2 : position + 4], "big")
-        segment = data[position + 4 : position + 2 + length]
-        if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):
-            missing = {segment[6 + 3 * i]: set(range(64)) for i in range(segment[5])}
-        elif kind == 0xDA and segment:
-            count = segment[0]
-            first, last, bits = segment[1 + 2 * count : 4 + 2 * count]
-            for component in segment[1 : 1 + 2 * count : 2] if bits & 15 == 0 else b"":
-                missing.get(component, set()).difference_update(range(first, last + 1))
+        yield kind, position, data[position + 4 : position + 2 + length]
         position += 2 + length
-    return bool(missing) and not any(missing.values())
