@@ -32,8 +32,30 @@ def picture(width: int = 403) -> Image.Image:
     return Image.fromarray(pixels)
 
 
+def pictures() -> list[Image.Image]:
+    """Pictures whose middle lies on a pixel, and between two, in either direction."""
+    wide = [picture(width) for width in (300, 301, 303, 305, 403, 1200)]
+    return [*wide, *(image.transpose(Image.Transpose.TRANSPOSE) for image in wide)]
+
+
+@pytest.mark.parametrize(
+    ("resize", "size"),
+    sorted({(entry.preprocess["resize"], entry.preprocess["size"]) for entry in catalog.entries()}),
+)
+def test_every_margin_is_cut_as_torchvision_cuts_it(resize, size):
+    transform = torchvision.transforms.Compose(
+        [torchvision.transforms.Resize(resize), torchvision.transforms.CenterCrop(size)]
+    )
+    preprocess = Preprocess(3, resize, size, (0.0,) * 3, (1.0,) * 3)
+    for longer in range(resize, resize + 40):
+        for side in ((resize, longer), (longer, resize), (2 * longer, 2 * resize + 1)):
+            image = picture(403).resize(side)
+            found = preprocess.squares(image)[0].transpose(1, 2, 0)
+            assert np.array_equal(found, np.asarray(transform(image))), side
+
+
 def prepared(entry: catalog.Entry, image: Image.Image) -> torch.Tensor:
-    fields = {**entry.preprocess, "interpolation": entry.interpolation}
+    fields = {**entry.preprocess, "interpolation": entry.interpolation, "version": 2}
     return Preprocess.from_dict(fields)(image)
 
 
@@ -51,8 +73,9 @@ def test_torchvision(entry):
     assert entry.sha256.startswith(digits)
     assert list(entry.classes) == weights.meta["categories"]
     assert entry.accuracy["top1"] == weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
-    expected = weights.transforms()(picture())[None]
-    torch.testing.assert_close(prepared(entry, picture()), expected, rtol=0, atol=1e-5)
+    for image in pictures():
+        expected = weights.transforms()(image)[None]
+        torch.testing.assert_close(prepared(entry, image), expected, rtol=0, atol=1e-5)
 
 
 def test_no_weights_of_torchvision_are_missing():
@@ -76,11 +99,9 @@ def test_timm(entry):
     assert (resize.size, crop.size[0]) == (entry.preprocess["resize"], entry.preprocess["size"])
     np.testing.assert_allclose(normalise.mean, entry.preprocess["mean"])
     np.testing.assert_allclose(normalise.std, entry.preprocess["std"])
-    # Square: of another picture the middle is cut in two steps here and in one there, which may
-    # be one pixel apart where the margin is odd.
-    square = picture(width=300)
-    expected = transform(square)[None]
-    torch.testing.assert_close(prepared(entry, square), expected, rtol=0, atol=1e-5)
+    for image in pictures():
+        expected = transform(image)[None]
+        torch.testing.assert_close(prepared(entry, image), expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("entry", TIMM, ids=timm_name)
