@@ -28,7 +28,9 @@ ROOMS = {
     "page": {"wording"},
     "papers": set(),
     "data": {"errors", "files", "wording", "transfer"},
-    "weights": {"errors", "files", "transfer", "spec", "zoo", "nn", "data"},
+    "outputs": {"errors"},
+    "metadata": {"errors", "spec", "data", "outputs"},
+    "weights": {"errors", "files", "transfer", "spec", "zoo", "nn", "data", "outputs", "metadata"},
     "create": {"errors", "spec", "zoo", "nn", "weights", "data"},
     "backbones": {"spec", "nn", "data", "create", "weights"},
     "plugs": {"errors", "spec", "zoo", "nn", "backbones"},
@@ -36,17 +38,17 @@ ROOMS = {
     "scores": set(),
     "evaluation": {"errors", "wording", "data", "processes", "scores"},
     "assessment": {"errors", "wording", "nn", "data", "device", "runtimes", "prediction"}
-    | {"scores", "evaluation"},
+    | {"scores", "evaluation", "outputs"},
     "variants": {"errors", "nn", "data", "create", "prediction", "weights"},
     "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
-    "runtimes": {"errors", "data", "nn", "create"},
-    "prediction": {"errors", "files", "nn", "data", "runtimes"},
+    "runtimes": {"errors", "data", "nn", "create", "outputs", "metadata"},
+    "prediction": {"errors", "files", "nn", "data", "runtimes", "outputs"},
     "training": {"errors", "files", "wording", "spec", "profiling", "nn", "data", "weights"}
     | {"scores", "evaluation", "processes", "cpu", "sharing"},
-    "features": {"errors", "files", "nn", "analysis", "data", "page"},
+    "features": {"errors", "files", "nn", "analysis", "data", "page", "outputs"},
     "embedding": {"errors", "files", "nn", "analysis", "data", "weights", "runtimes"},
     "exporting": {"errors", "files", "wording", "transfer", "nn", "data", "weights", "create"}
-    | {"runtimes"},
+    | {"runtimes", "outputs"},
     "benchmarking": {"errors", "wording", "spec", "zoo", "nn", "weights", "processes", "training"}
     | {"exporting", "runtimes"},
     "report": {"errors", "files", "wording", "papers", "page"},
@@ -61,7 +63,7 @@ ROOMS = {
         "create",
     }
     | {"nn", "processes", "training", "report"},
-    "runs": {"errors", "spec", "data", "device", "experiment", "processes", "training"},
+    "runs": {"errors", "spec", "metadata", "data", "device", "experiment", "processes", "training"},
     "repetition": {"errors", "files", "wording", "spec", "experiment", "processes", "training"}
     | {"papers", "report", "runs"},
     "auditing": {"errors", "wording", "data", "training", "weights"},
@@ -72,6 +74,8 @@ WITHOUT_TORCH = (
     "sharing",
     "files",
     "spec",
+    "outputs",
+    "metadata",
     "provenance",
     "zoo",
     "page",

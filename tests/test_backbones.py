@@ -76,7 +76,8 @@ def test_the_maps_are_those_of_the_classifier_that_the_file_holds(file):
 
 
 def test_what_loads_in_one_loads_in_the_other(file, tmp_path):
-    backbone = resnets.create_backbone("resnet50", frozen_stages=3, norm_eval=True)
+    with pytest.warns(UserWarning, match="frozen_stages=3, norm_eval=True without weights"):
+        backbone = resnets.create_backbone("resnet50", frozen_stages=3, norm_eval=True)
     report = resnets.load_weights(backbone, file)
     assert set(report.skipped) == {"fc.weight", "fc.bias"}
     torch.save(backbone.state_dict(), tmp_path / "b.pth")
@@ -84,7 +85,7 @@ def test_what_loads_in_one_loads_in_the_other(file, tmp_path):
     report = resnets.load_weights(classifier, tmp_path / "b.pth", head="drop")
     assert len(report.loaded) == len(backbone.state_dict())
     assert not changed(classifier.state_dict(), backbone.state_dict())
-    short = resnets.create_backbone("resnet50", levels=["c3"], frozen_stages=1)
+    short = resnets.create_backbone("resnet50", levels=["c3"])
     report = resnets.load_weights(short, file)
     assert {key.split(".")[0] for key in report.skipped} == {"layer3", "layer4", "fc"}
     torch.save(short.state_dict(), tmp_path / "c.pth")

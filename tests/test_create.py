@@ -69,7 +69,7 @@ def test_weights_that_do_not_fit(weights):
     assert create_model("resnet8", weights=path, head="keep").classes == ("a", "b", "ü")
     with pytest.raises(CheckpointError, match="its weights do not fit resnet14") as caught:
         create_model("resnet14", num_classes=3, weights=path)
-    assert 'create_model("resnet8") is such' in caught.value.hint
+    assert 'create_model("resnet8", num_classes=3) is such' in caught.value.hint
     with pytest.raises(UsageError, match="head is 'reset'"):
         create_model("resnet8", weights=path, head="reset")
 

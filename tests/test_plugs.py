@@ -15,7 +15,7 @@ X = torch.randn(2, 3, 75, 64, generator=torch.Generator().manual_seed(0))
 
 
 def test_pyramid():
-    model = PyramidBackbone(create_backbone("resnet18", frozen_stages=1), 16)
+    model = PyramidBackbone(create_backbone("resnet18"), 16)
     maps = model(X)
     assert model.out_channels == 16
     assert list(maps) == list(model.outputs) == ["p2", "p3", "p4", "p5", "p6"]

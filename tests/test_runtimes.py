@@ -14,6 +14,7 @@ from conftest import coloured, scramble
 from exported import Averaged, convert, export, passport
 from resnets import create_model, predict
 from resnets.data.images import decode, pixels
+from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.runtimes import choose, open_runtime
 from resnets.runtimes import passport as passports
@@ -26,7 +27,7 @@ CLASSES = tuple(f"class {i}" for i in range(10))
 def network():
     torch.manual_seed(0)
     network = scramble(create_model("resnet8", image_size=24)).eval()
-    network.classes = CLASSES
+    network.preprocess, network.classes = identity(3, 24), CLASSES
     return network
 
 
@@ -217,7 +218,7 @@ BAD = {
         lambda p: p | {"export": p["export"] | {"size": [24, 32]}},
         "takes pictures of 24 x 32, its preprocessing makes 24 x 24",
     ),
-    "preprocess": (lambda p: p | {"preprocess": {"channels": 3}}, "preprocessing .* is damaged"),
+    "preprocess": (lambda p: p | {"preprocess": {"channels": 3}}, "preprocessing is damaged"),
 }
 
 
@@ -320,3 +321,61 @@ def test_a_first_prediction_of_resnet50_takes_less_than_300_mb(tmp_path):
     run = subprocess.run(words, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     assert int(run.stderr.split()[-1]) < 300
+
+
+def elsewhere(model, kind: str) -> None:
+    """Give a tensor of an ONNX model values that are not in the file."""
+    from onnx import TensorProto, helper
+
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4])
+    places = {
+        "address": "*/_ORT_MEM_ADDR_/*",
+        "file": "weights.bin",
+        "parent": "../../etc/passwd",
+        "absolute": "/etc/passwd",
+        "nothing": "",
+    }
+    if kind in places:
+        tensor.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", places[kind]), ("offset", "4096"), ("length", "16")):
+            tensor.external_data.add(key=key, value=value)
+    elif kind == "only the flag":
+        tensor.data_location = TensorProto.EXTERNAL
+    else:
+        tensor.external_data.add(key="location", value="*/_ORT_MEM_ADDR_/*")
+    if kind == "a constant":
+        node = helper.make_node("Constant", [], ["c"], value=tensor)
+        model.graph.node.append(node)
+    elif kind == "a branch":
+        graph = helper.make_graph([], "then", [], [], [tensor])
+        model.graph.node.append(
+            helper.make_node("If", ["x"], ["y"], then_branch=graph, else_branch=graph)
+        )
+    elif kind == "a function":
+        node = helper.make_node("Constant", [], ["c"], value=tensor)
+        function = helper.make_function("own", "f", [], ["c"], [node], model.opset_import)
+        model.functions.append(function)
+    elif kind == "a sparse tensor":
+        model.graph.sparse_initializer.add().values.CopyFrom(tensor)
+    else:
+        model.graph.initializer.append(tensor)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("address", "file", "parent", "absolute", "nothing", "only the flag", "only the tag"),
+        *("a constant", "a branch", "a function", "a sparse tensor"),
+    ],
+)
+def test_values_from_outside_of_an_onnx_file_are_refused(onnx, tmp_path, kind):
+    """Before any runtime opens it: one of them would read the address, and crash."""
+    import onnx as package
+
+    model = package.load(onnx)
+    elsewhere(model, kind)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    for name in ("onnxruntime", "openvino"):
+        with pytest.raises(CheckpointError, match="wants values from outside of the file"):
+            open_runtime(path, name)

@@ -1,5 +1,6 @@
 """From a name or a spec, and weights, to a backbone that is ready to use."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from resnets.data.preprocess import identity
 from resnets.nn import Backbone
 from resnets.nn.freezing import FreezeBatchNorm
 from resnets.spec import Spec
+from resnets.weights.assumptions import as_the_file_has_it
 from resnets.weights.checkpoint import Source
 from resnets.weights.load import load_checkpoint
 
@@ -34,8 +36,9 @@ def create_backbone(
     adapted, ``output_stride`` 8 or 16 and ``multi_grid``, which dilate them, ``norm``. The rest is
     explained at `Backbone`.
 
-    ``frozen_stages``: -1 freezes nothing, 0 the stem, k the stem and the first k stages. Raises
-    UsageError for what cannot be meant and CheckpointError for weights that do not fit.
+    ``frozen_stages``: -1 freezes nothing, 0 the stem, k the stem and the first k stages. Freezing
+    fresh weights, which then never learn, is warned of. Raises UsageError for what cannot be meant
+    and CheckpointError for weights that do not fit.
     """
     settings: dict[str, Any] = {
         "levels": levels,
@@ -50,9 +53,29 @@ def create_backbone(
     source, entry = find_weights(spec.name, weights)
     if entry:
         spec = replace(spec, **entry.changes)
+    if source is None:
+        backbone = Backbone(spec, **settings)
+        _warn_of_frozen_chance(backbone)
+        backbone.preprocess = identity(spec.in_channels, spec.image_size, assumed=True)
+        return backbone
+    checkpoint = open_weights(source, spec, entry)
+    if isinstance(model, str):
+        spec = as_the_file_has_it(spec, checkpoint.stated, options)
     backbone = Backbone(spec, **settings)
-    backbone.preprocess = identity(spec.in_channels, spec.image_size, assumed=True)
-    if source is not None:
-        backbone.preprocess = None  # unless the checkpoint says
-        load_checkpoint(backbone, open_weights(source, spec, entry), head="drop")
+    load_checkpoint(backbone, checkpoint, head="drop")
     return backbone
+
+
+def _warn_of_frozen_chance(backbone: Backbone) -> None:
+    """Warn where fresh weights or statistics are frozen: they stay what chance has made them."""
+    frozen = {
+        name: value
+        for name, value in vars(backbone.freezing).items()
+        if value not in (-1, False, "none")
+    }
+    if frozen:
+        words = ", ".join(f"{name}={value!r}" for name, value in frozen.items())
+        warnings.warn(
+            f"create_backbone: {words} without weights freezes what is random; give weights=",
+            stacklevel=3,
+        )

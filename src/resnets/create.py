@@ -5,11 +5,14 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+import torch
+
 from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, UsageError, nearest
 from resnets.nn import ResNet
 from resnets.spec import Spec
 from resnets.weights import catalog
+from resnets.weights.assumptions import as_the_file_has_it
 from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
 from resnets.weights.fetch import fetch
 from resnets.weights.fit import Head
@@ -46,10 +49,12 @@ def create_model(
     resnet20's "cifar10" come with the package.
     ``head`` is what `load_weights` does when the classifier does not fit: "error", but "drop" for
     published weights when ``num_classes`` is given. ``container``, ``dialect`` and ``ema`` are
-    what they are there. Raises UsageError for an unknown name or option, CheckpointError for
-    weights that do not fit, and ResourceError when they cannot be had.
+    what they are there. Where a name leaves a choice open, such as the side on which option A pads,
+    and the weights prove it, they decide; a spec and options are taken at their word. Raises
+    UsageError for an unknown name or option, CheckpointError for weights that do not fit, and
+    ResourceError when they cannot be had.
     """
-    spec = get_spec(model) if isinstance(model, str) else model
+    spec = asked_spec(model)
     names = [f.name for f in fields(Spec)]
     for option in options:
         if option not in names:
@@ -61,19 +66,35 @@ def create_model(
     source, entry = find_weights(spec.name, weights)
     if entry:
         spec = replace(spec, num_classes=len(entry.classes), **entry.changes)
-    network = ResNet(replace(spec, **options))
-    network.preprocess = identity(network.spec.in_channels, network.spec.image_size, assumed=True)
-    if source is not None:
-        network.preprocess = None  # unless the checkpoint says
-        other_classes = network.spec.num_classes != spec.num_classes
-        named = entry or source is not weights
-        dropped = (other_classes and named) or (entry and not entry.head)
-        reading = Reading(container=container, dialect=dialect, ema=ema)
-        checkpoint = open_weights(source, network.spec, entry, **reading)
-        load_checkpoint(network, checkpoint, head=head or ("drop" if dropped else "error"))
-        if head == "optional" and "fc.weight" not in checkpoint.tensors:
-            network.reset_classifier(0)
+    asked = replace(spec, **options)
+    if source is None:
+        network = ResNet(asked)
+        network.preprocess = identity(asked.in_channels, asked.image_size, assumed=True)
+        return network
+    reading = Reading(container=container, dialect=dialect, ema=ema)
+    checkpoint = open_weights(source, asked, entry, **reading)
+    if isinstance(model, str):
+        asked = as_the_file_has_it(asked, checkpoint.stated, options)
+    network = ResNet(asked)
+    other_classes = asked.num_classes != spec.num_classes
+    named = entry or source is not weights
+    dropped = (other_classes and named) or (entry and not entry.head)
+    load_checkpoint(network, checkpoint, head=head or ("drop" if dropped else "error"))
+    if head == "optional" and "fc.weight" not in checkpoint.tensors:
+        network.reset_classifier(0)
     return network
+
+
+def asked_spec(model: str | Spec) -> Spec:
+    """Return the spec of a name, or the one given. Raises UsageError for anything else."""
+    if isinstance(model, str):
+        return get_spec(model)
+    if not isinstance(model, Spec):
+        raise UsageError(
+            f"{type(model).__name__} is no model's name and no spec",
+            hint="give a name such as resnet50, or a Spec",
+        )
+    return model
 
 
 def find_weights(model: str, weights: Source | None) -> tuple[Source | None, catalog.Entry | None]:
@@ -136,12 +157,17 @@ def restore(
 
     Where it needs no classifier and the file has none, the model has none either.
     """
-    spec = get_spec(model) if isinstance(model, str) else model
+    if not isinstance(path, str | Path):
+        raise UsageError(
+            f"{type(path).__name__} is no run folder and no file",
+            hint="create_model(weights=...) takes a state dict",
+        )
+    spec = None if model is None else asked_spec(model)
     checkpoint = _heard(open_checkpoint(path, spec=spec, **reading))
     has_classifier = "fc.weight" in checkpoint.tensors
     if needs_classifier and not has_classifier:
         raise no_classifier(path, checkpoint)
-    network, _ = from_checkpoint(checkpoint, spec)
+    network, _ = from_checkpoint(checkpoint, model)
     if not has_classifier:
         network.reset_classifier(0)
     made = checkpoint.passport or Passport(network.spec, checkpoint.preprocess)
@@ -158,12 +184,18 @@ def no_classifier(path: str | Path, checkpoint: Checkpoint) -> CheckpointError:
 
 
 def from_checkpoint(
-    checkpoint: Checkpoint, model: str | Spec | None = None, *, check_variant: bool = True
+    checkpoint: Checkpoint,
+    model: str | Spec | None = None,
+    *,
+    check_variant: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[ResNet, LoadReport]:
     """Return the network that a checkpoint holds, in evaluation mode, and the report.
 
-    ``model`` says which network it is where the checkpoint does not. Without a classifier in the
-    checkpoint the network's own is fresh; without its preprocessing ``network.preprocess`` is None.
+    ``model`` says which network it is where the checkpoint does not; ``dtype`` is the precision of
+    its parameters, and ``checkpoint.dtype`` one that holds every value exactly. Without a
+    classifier in the checkpoint the network's own is fresh; without its preprocessing
+    ``network.preprocess`` is None.
     Raises CheckpointError when nothing says which network it is.
     """
     if model is None and (undecided := _undecided(checkpoint)):
@@ -172,7 +204,7 @@ def from_checkpoint(
             f"{checkpoint.source}: nothing says {undecided}: it looks like {names}",
             hint="name the network it holds, with --model or as a second argument",
         )
-    spec = get_spec(model) if isinstance(model, str) else model or checkpoint.spec
+    spec = checkpoint.spec if model is None else asked_spec(model)
     if spec is None:
         raise CheckpointError(
             f"{checkpoint.source}: {checkpoint.guess.words}",
@@ -182,7 +214,9 @@ def from_checkpoint(
         spec = replace(spec, in_channels=seen.in_channels)
         if "fc.weight" in checkpoint.tensors:
             spec = replace(spec, num_classes=seen.num_classes)
-    network = ResNet(spec)
+    if isinstance(model, str):
+        spec = as_the_file_has_it(spec, checkpoint.stated)
+    network = ResNet(spec).to(dtype)
     head: Head = "error" if "fc.weight" in checkpoint.tensors else "drop"
     report = load_checkpoint(network, checkpoint, head=head, check_variant=check_variant)
     return network.eval(), report

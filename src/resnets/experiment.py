@@ -227,6 +227,7 @@ class Experiment:
             torch.manual_seed(recipe.seed)
             model = create_model(self.spec)
         model.preprocess, model.classes = self.preprocess, self.dataset.classes
+        model.outputs = "softmax"  # which the loss is of
         if self.machine.checkpointing:
             model.recompute_stages()
         if self.processes.count > 1 and recipe.sync_batch_norm:

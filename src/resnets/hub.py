@@ -13,12 +13,12 @@ import torch
 
 from resnets.create import restore
 from resnets.data.preprocess import known
-from resnets.errors import CheckpointError, ResnetsError, ResourceError
+from resnets.errors import CheckpointError, ResnetsError, ResourceError, SpecError
 from resnets.files import write_json
 from resnets.nn import ResNet
 from resnets.spec import Spec
 from resnets.transfer import is_offline
-from resnets.weights import passport
+from resnets.weights.save import save_weights
 
 try:
     from huggingface_hub import ModelHubMixin, constants, hf_hub_download
@@ -68,6 +68,7 @@ class HubResNet(
         for ours, theirs in zip(shared.modules(), model.modules(), strict=True):
             ours.training = theirs.training
         shared.preprocess, shared.classes = model.preprocess, model.classes
+        shared.outputs, shared.assumed = model.outputs, model.assumed
         shared.made = dict(getattr(model, "made", {}))
         return shared
 
@@ -85,6 +86,11 @@ class HubResNet(
         offline = is_offline() if local_files_only is None else local_files_only
         try:
             model: Self = super().from_pretrained(source, local_files_only=offline, **options)
+        except (SpecError, TypeError, ArithmeticError, AttributeError) as error:
+            raise CheckpointError(
+                f"{source}: config.json is damaged: {getattr(error, 'message', error)}",
+                hint="fetch it again",
+            ) from None
         except ResnetsError:
             raise
         except json.JSONDecodeError as error:
@@ -121,6 +127,5 @@ class HubResNet(
         preprocess = prepared.to_dict() if prepared else None
         classes = list(self.classes)
         values = {"spec": self.spec.to_dict(), "preprocess": preprocess, "classes": classes}
-        travel = passport.Passport(self.spec, preprocess, classes, self.made)
-        passport.save(save_directory / WEIGHTS, self.state_dict(), travel)
+        save_weights(self, save_directory / WEIGHTS, made=self.made)
         write_json(save_directory / constants.CONFIG_NAME, values)

@@ -10,6 +10,7 @@ from resnets.data import NAMES
 from resnets.device import choose_device
 from resnets.errors import CheckpointError, Stopped, UsageError
 from resnets.experiment import Experiment, Machine, Run, Running, finished
+from resnets.metadata import read_spec
 from resnets.processes import join, launch, launched, restarts
 from resnets.spec import Spec
 from resnets.training.folder import RunFolder
@@ -148,7 +149,12 @@ def _go_on(
         raise CheckpointError(
             f"{folder.path}: was killed before it began", hint="start it with --overwrite"
         )
-    spec = Spec.from_dict(record["model"]["spec"])
+    try:
+        spec = read_spec(record["model"]["spec"])
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{folder.record}: is damaged: {error.message}", hint="start the run anew: --overwrite"
+        ) from None
     recipe = load_recipe(folder.recipe, settings)
     experiment = Experiment(data, spec, recipe, folder, root, machine, progress)
     return (yield from experiment.go_on(settings))

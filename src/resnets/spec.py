@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from itertools import pairwise
 from math import gcd, lcm
+from sys import float_info
 from typing import Any, Literal, Self, get_args, get_type_hints
 
 from resnets.errors import SpecError, nearest
@@ -126,6 +127,8 @@ class Spec:
                     f"spec: {len(self.depths)} depths but {len(given)} {name}",
                     hint="give one of each for every stage",
                 )
+        if not self.norm_eps > 0 or not 0 <= self.norm_momentum <= 1:
+            raise SpecError("spec: norm_eps must be above 0, and norm_momentum from 0 to 1")
         for name in ("drop_path", "dropout", "shortcut_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise SpecError(f"spec: {name} must be at least 0 and below 1")
@@ -144,6 +147,8 @@ class Spec:
         value = getattr(self, name)
         choices = get_args(hint)
         if choices == (int, ...):
+            if not isinstance(value, list | tuple):
+                raise SpecError(f"spec: {name} must be positive whole numbers, one for each stage")
             object.__setattr__(self, name, tuple(value))  # JSON has lists only
             if not all(_positive(n) for n in getattr(self, name)):
                 raise SpecError(f"spec: {name} must be positive whole numbers, one for each stage")
@@ -154,7 +159,7 @@ class Spec:
                 )
         elif hint is int and not _positive(value):
             raise SpecError(f"spec: {name} must be a positive whole number")
-        elif hint is float and (isinstance(value, bool) or not isinstance(value, int | float)):
+        elif hint is float and not _finite(value):
             raise SpecError(f"spec: {name} must be a number")
         elif hint is bool and not isinstance(value, bool):
             raise SpecError(f"spec: {name} must be true or false")
@@ -305,3 +310,9 @@ def _types() -> dict[str, Any]:
 
 def _positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _finite(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= float_info.max  # a whole number may be larger, and no infinity

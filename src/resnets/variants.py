@@ -13,8 +13,8 @@ from resnets.data.preprocess import identity, imagenet
 from resnets.errors import CheckpointError
 from resnets.nn import ResNet
 from resnets.prediction import predict
+from resnets.weights.assumptions import STRIDES
 from resnets.weights.checkpoint import Checkpoint
-from resnets.weights.load import STRIDES
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def run_folder(tmp_path, monkeypatch):
     torch.manual_seed(0)
     model = create_model("resnet8", num_classes=2, image_size=16)
     model.preprocess = Preprocess(3, 18, 16, (0.5,) * 3, (0.25,) * 3)
-    model.classes = ("ash", "birch")
+    model.classes, model.outputs = ("ash", "birch"), "softmax"
     save_weights(model, "runs/trees/model.safetensors")
     Path("runs/trees/run.json").write_text("{}")
     return Path("runs/trees")

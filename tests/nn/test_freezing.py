@@ -344,7 +344,8 @@ def test_two_processes():
 
 
 def test_create_backbone_freezes():
-    model = create_backbone("resnet14", frozen_stages=1, freeze_bn="both")
+    with pytest.warns(UserWarning, match="freezes what is random"):
+        model = create_backbone("resnet14", frozen_stages=1, freeze_bn="both")
     assert (model.freezing.frozen_stages, model.freezing.freeze_bn) == (1, "both")
     trained = F.relu(model(torch.randn(2, 3, 32, 32))["c4"])
     assert trained.requires_grad

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from resnets import ResNet, get_spec
 from resnets.errors import CheckpointError, ResourceError
+from resnets.weights.checkpoint import open_checkpoint
 from resnets.weights.keras.config import snake_case, stored_paths
 from resnets.weights.keras.file import read_keras
 from resnets.weights.keras.layout import to_keras, to_ours
@@ -330,6 +331,41 @@ def test_heads(kinds, num_classes, dropout):
     assert topology.spec == replace(SPEC, num_classes=num_classes, dropout=dropout)
     assert ("fc" in topology.names.values()) == ("Dense" in kinds)
     assert topology.left_out == ()
+
+
+@pytest.mark.parametrize(
+    ("units", "activation", "after", "outputs"),
+    [
+        (4, "softmax", [], "softmax"),
+        (4, "sigmoid", [], "sigmoid"),
+        (1, "sigmoid", [], "sigmoid"),
+        (4, "linear", [], None),
+        (1, None, [], None),
+        (4, {"class_name": "function", "config": "sigmoid"}, [], "sigmoid"),
+        (4, "linear", [("Activation", "softmax")], "softmax"),
+        (1, "linear", [("Activation", "sigmoid")], "sigmoid"),
+        (4, None, [("Softmax", None)], "softmax"),
+        (4, "softmax", [("Activation", "linear")], "softmax"),
+        (4, "sigmoid", [("Softmax", None)], None),
+    ],
+)
+def test_what_the_outputs_mean(units, activation, after, outputs, tmp_path):
+    """The last activation says it, also where it is a layer of its own; logits do not."""
+
+    def build(sketch, x):
+        x = sketch("Dense", sketch("GlobalAveragePooling2D", x), units=units, activation=activation)
+        for kind, word in after:
+            x = sketch(kind, x, activation=word) if word else sketch(kind, x)
+        return x
+
+    assert changed(head=build).outputs == outputs
+
+
+def test_the_meaning_travels_from_the_file(tmp_path):
+    model, names = example(Sketch(first_number=5))
+    path = put(tmp_path, archive(model, numbered(model, variables(names))), "m.keras")
+    checkpoint = open_checkpoint(path)
+    assert (checkpoint.outputs, checkpoint.unknown) == ("softmax", ())
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,17 @@
 """load_weights and save_weights: policies, variants, reports, all or nothing."""
 
 import json
+import re
 from dataclasses import replace
 from itertools import product
 
 import pytest
 import torch
 
-from resnets import create_model, load_weights, open_model, save_weights
+from resnets import create_backbone, create_model, load_weights, open_model, save_weights
+from resnets.data.preprocess import imagenet
 from resnets.errors import CheckpointError, UsageError
+from resnets.weights.checkpoint import open_checkpoint
 from resnets.weights.load import LoadError
 from resnets.zoo import get_spec
 
@@ -50,7 +53,7 @@ def test_a_file_and_a_state_dict(file):
 
 def test_nothing_is_changed_by_an_error(file):
     _, path = file
-    for name, options in (("resnet8", {}), ("resnet14", {"num_classes": 3})):
+    for name, options in ("resnet8", ("resnet14", {"num_classes": 3})):
         model = create_model(name, **options)
         before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
         spec, preprocess = model.spec, model.preprocess
@@ -135,12 +138,52 @@ def test_grey_pictures_mean_what_they_meant_in_colour(file):
     torch.testing.assert_close(grey(x), source(x.expand(-1, 3, -1, -1)), rtol=1e-4, atol=1e-5)
 
 
-def test_values_are_kept_or_converted_and_it_is_said(file, tmp_path):
+FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+
+def in_dtype(state, dtype):
+    return {key: t.to(dtype) if t.is_floating_point() else t for key, t in state.items()}
+
+
+@pytest.mark.parametrize(("stored", "wanted"), list(product(FLOATS, FLOATS)), ids=str)
+@pytest.mark.parametrize("head", ["error", "keep"])
+def test_values_are_exact_where_the_model_can_hold_them(stored, wanted, head):
+    """In every direction; what was rounded is said, and nothing else."""
+    state = in_dtype(trained("resnet8", num_classes=3).double().state_dict(), stored)
+    state["bn1.weight"] = (torch.ones(16, dtype=torch.float64) + 2**-40).to(stored)
+    model = create_model("resnet8", num_classes=3 if head == "error" else 5).to(wanted)
+    report = load_weights(model, state, head=head)
+    loaded = model.state_dict()
+    assert all(loaded[key].equal(t.to(loaded[key].dtype)) for key, t in state.items())
+    assert {t.dtype for t in loaded.values()} == {wanted, torch.int64}
+    exact = all(loaded[key].to(t.dtype).equal(t) for key, t in state.items())
+    name = str(wanted).removeprefix("torch.")
+    assert any(f"to {name}: " in note for note in report.notes) is not exact
+    assert exact or torch.promote_types(stored, wanted) != wanted
+
+
+def test_rounding_is_not_reported_where_nothing_was_lost(file):
     source, _ = file
-    half = {key: tensor.half() if tensor.is_floating_point() else tensor
-            for key, tensor in source.state_dict().items()}  # fmt: skip
-    report = load_weights(create_model("resnet8", num_classes=3), half)
-    assert any("from float16 to float32" in note for note in report.notes)
+    wide = in_dtype(source.state_dict(), torch.float64)
+    report = load_weights(create_model("resnet8", num_classes=3), wide)
+    assert not any("rounded" in note for note in report.notes)
+
+
+def test_what_a_precision_cannot_hold_is_named(file):
+    source, _ = file
+    state = source.state_dict()
+    state["bn1.running_var"] = state["bn1.running_var"] * 1e6
+    report = load_weights(create_model("resnet8", num_classes=3).half(), state)
+    assert any("infinite now: bn1.running_var" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_named(file, value):
+    source, _ = file
+    state = source.state_dict()
+    state["layer3.0.conv1.weight"] = state["layer3.0.conv1.weight"] * value
+    report = load_weights(create_model("resnet8", num_classes=3), state)
+    assert "not finite (NaN or infinite) in layer3.0.conv1.weight" in report.notes[0]
 
 
 def test_v1_and_v1_5(tmp_path):
@@ -152,7 +195,7 @@ def test_v1_and_v1_5(tmp_path):
     for name in ("tv.pth", "own.safetensors"):
         with pytest.raises(LoadError, match="bottleneck_stride 3x3 for 1x1") as caught:
             create_model("resnet50_v1", num_classes=2, weights=tmp_path / name)
-        assert 'create_model("resnet50")' in caught.value.hint
+        assert 'create_model("resnet50", num_classes=2)' in caught.value.hint
     v1 = create_model("resnet50_v1", num_classes=2)
     load_weights(v1, tmp_path / "tv.pth", check_variant=False)
     assert same(v1, model)
@@ -163,14 +206,52 @@ def test_v1_and_v1_5(tmp_path):
 
 
 def test_option_a_pads_where_its_kin_does(tmp_path):
+    """A name leaves the side open: the file decides; a spec and an option are refused."""
     model = trained("resnet8", zero_pad="both")
-    save_weights(model, tmp_path / "akamaster.th", dialect="akamaster")
-    with pytest.raises(LoadError, match="zero_pad both for end"):
-        create_model("resnet8", weights=tmp_path / "akamaster.th")
-    again = create_model("resnet8", zero_pad="both", weights=tmp_path / "akamaster.th").eval()
+    path = tmp_path / "akamaster.th"
+    save_weights(model, path, dialect="akamaster")
     x = torch.randn(2, 3, 32, 32)
-    assert again(x).equal(model(x))
-    assert open_model(tmp_path / "akamaster.th").spec.zero_pad == "both"
+    for again in (
+        create_model("resnet8", weights=path),
+        create_model("resnet8", zero_pad="both", weights=path),
+        open_model(path),
+        open_model(path, "resnet8"),
+    ):
+        assert again.spec.zero_pad == "both"
+        assert again.eval()(x).equal(model(x))
+    assert create_backbone("resnet8", weights=path).spec.zero_pad == "both"
+    for call in (
+        lambda: create_model("resnet8", zero_pad="end", weights=path),
+        lambda: create_model(get_spec("resnet8"), weights=path),
+        lambda: create_backbone(get_spec("resnet8"), weights=path),
+        lambda: open_model(path, get_spec("resnet8")),
+        lambda: load_weights(create_model("resnet8"), path),
+    ):
+        with pytest.raises(LoadError, match="zero_pad both for end") as caught:
+            call()
+        assert 'create_model("resnet8", zero_pad="both")' in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("made", "options", "dialect", "wanted"),
+    [
+        ("resnet8", {"zero_pad": "both"}, "akamaster", "resnet8"),
+        ("resnet8", {"zero_pad": "both", "norm_eps": 1e-3}, "native", "resnet8"),
+        ("resnet14", {"num_classes": 3}, "native", "resnet8"),
+        ("resnet14_b", {"in_channels": 1}, "torchvision", "resnet8_b"),
+        ("resnet8_b", {"padding": "same", "norm_eps": 1e-3}, "native", "resnet8_b"),
+        ("resnet26_b_v2", {"projection_input": "raw"}, "native", "resnet26_b_v2"),
+    ],
+)  # fmt: skip
+def test_a_hint_names_a_call_that_works(tmp_path, made, options, dialect, wanted):
+    path = tmp_path / "weights"
+    path = path if dialect == "native" else path.with_suffix(".pth")
+    save_weights(create_model(made, **options), path, dialect=dialect)
+    with pytest.raises(LoadError) as caught:
+        load_weights(create_model(wanted), path)
+    call = re.search(r"create_model\(.*?\)", caught.value.hint)[0]
+    assert load_weights(eval(call), path).share == 1
+    assert eval(call.replace(")", ", weights=path)")).spec.name == made
 
 
 def test_biases_are_folded_exactly():
@@ -379,3 +460,61 @@ def test_what_a_fresh_network_assumes_is_not_written_down(tmp_path):
     model.preprocess = replace(model.preprocess, std=(0.5, 0.5, 0.5))  # somebody's word
     save_weights(model, tmp_path / "own.safetensors")
     assert open_model(tmp_path / "own.safetensors").preprocess == model.preprocess
+
+
+UNSHOWN = {"norm_eps", "padding", "activation", "shortcut_scale", "residual_scale", "stem_stride"}
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("resnet8", {"shortcut", "zero_pad", "stride_position", "stem_pool", "stem_padding"}),
+        ("resnet8_b", {"stride_position", "stem_pool", "stem_padding"}),
+        ("resnet18", {"stride_position", "stem_pool", "output_stride"}),
+        ("resnet50", {"stride_position", "stem_pool", "output_stride", "bottleneck_stride"}),
+        (
+            "resnet26_v2",
+            {
+                *("stride_position", "stem_pool", "stem_padding", "bottleneck_stride"),
+                *("first_shortcut_input", "projection_input", "shortcut", "zero_pad"),
+            },
+        ),
+    ],
+)
+def test_what_nothing_shows_is_said_and_stays_unknown(tmp_path, name, more):
+    """Also where the default was taken, and through our own files."""
+    state = create_model(name).state_dict()
+    model = create_model(name)
+    report = load_weights(model, state)
+    assert UNSHOWN <= set(model.assumed) <= UNSHOWN | more
+    said = " ".join(report.notes)
+    assert all(field in said or field == "bottleneck_stride" for field in model.assumed)
+    for weights in (state, tmp_path / "own.safetensors"):
+        again = create_model(name, weights=weights)
+        assert again.assumed == model.assumed
+        assert load_weights(create_model(name), weights).notes == report.notes
+        save_weights(again, tmp_path / "own.safetensors")
+        assert open_checkpoint(tmp_path / "own.safetensors").unknown == model.assumed
+    assert open_model(tmp_path / "own.safetensors").assumed == model.assumed
+
+
+def test_what_is_known_is_not_called_unknown(tmp_path):
+    for name in ("resnet8", "resnet50"):
+        model = create_model(name)
+        assert model.assumed == ()
+        save_weights(model, tmp_path / "own.safetensors")
+        assert open_checkpoint(tmp_path / "own.safetensors").unknown == ()
+        assert open_model(tmp_path / "own.safetensors").assumed == ()
+
+
+@pytest.mark.parametrize("make", [create_model, create_backbone])
+def test_other_weights_preprocessing_does_not_stay(file, make):
+    """Neither a fresh network's nor that of the weights before."""
+    _, path = file
+    for model in (make("resnet8", num_classes=3), make("resnet20", weights="cifar10")):
+        assert model.preprocess is not None
+    model = make("resnet8", num_classes=3)
+    model.preprocess = imagenet(3, 32)
+    options = {"head": "drop"} if make is create_backbone else {}
+    load_weights(model, path, **options)
+    assert model.preprocess is None

@@ -11,6 +11,7 @@ from PIL import Image
 
 from resnets.data.images import PictureError
 from resnets.errors import DataError, NonFiniteError
+from resnets.outputs import of_alternatives, probabilities
 from resnets.prediction.answers import read_batches
 from resnets.runtimes import Runtime
 from resnets.scores import Evaluation
@@ -49,9 +50,10 @@ def answer(
                 good.append(read)
                 own.append(labels[place])
         if good:
-            logits = runtime.logits(np.concatenate(good))
+            logits = of_alternatives(runtime.logits(np.concatenate(good)), runtime.outputs)
             classes = logits.shape[1]
-            tables.append(_scored(logits, np.array(own)))
+            single = runtime.outputs == "sigmoid" and runtime.spec["num_classes"] > 1
+            tables.append(_scored(logits, np.array(own), single))
         done += len(batch)
         on_progress(done, len(labels))
     if not tables:
@@ -71,8 +73,13 @@ def answer(
     return Answered(scores, tuple(broken))
 
 
-def _scored(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (5, N) of logits (N, classes): label, predicted, confidence, loss, among the top 5."""
+def _scored(
+    logits: NDArray[np.float32], labels: NDArray[np.int64], single: bool
+) -> NDArray[np.float64]:
+    """Return (5, N) of logits (N, classes): label, predicted, confidence, loss, among the top 5.
+
+    The loss is the cross-entropy; of outputs that each stand alone (``single``) the mean of theirs.
+    """
     if not np.isfinite(logits).all():
         raise NonFiniteError(
             "an answer is NaN or infinite", hint="the model's weights have diverged"
@@ -82,5 +89,10 @@ def _scored(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[n
     logarithms = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     predicted = logits.argmax(1)
     better = (logits > logits[rows, labels][:, None]).sum(1)
+    losses = -logarithms[rows, labels]
     confidence = np.exp(logarithms[rows, predicted])
-    return np.stack([labels, predicted, confidence, -logarithms[rows, labels], better < 5])
+    if single:
+        wanted = np.where(np.arange(logits.shape[1]) == labels[:, None], 1.0, -1.0)
+        losses = np.logaddexp(0, -wanted * logits).mean(1)
+        confidence = probabilities(logits, "sigmoid")[rows, predicted]
+    return np.stack([labels, predicted, confidence, losses, better < 5])

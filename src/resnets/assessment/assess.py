@@ -17,6 +17,7 @@ from resnets.data.labelled import WHOLE, Labelled, open_labelled
 from resnets.data.preprocess import preprocess_of
 from resnets.data.scan import scan
 from resnets.errors import DataError
+from resnets.outputs import alternatives, meaning
 from resnets.runtimes import Runtime, open_runtime
 from resnets.runtimes.runtime import Exported
 from resnets.wording import plural
@@ -50,9 +51,9 @@ def evaluate(
     a folder without parts is taken whole, as "all". ``root`` is where CIFAR's files are; ``device``
     is where torch computes. ``on_progress`` is called with how many pictures of how many are done.
 
-    Raises CheckpointError when there is no model or nothing says how pictures are prepared,
-    DataError when no picture is left to look at, UsageError for a part that cannot be meant, and
-    NonFiniteError when an answer is NaN or infinite.
+    Raises CheckpointError when there is no model or nothing says how pictures are prepared or what
+    its one output means, DataError when no picture is left to look at, UsageError for a part that
+    cannot be meant, and NonFiniteError when an answer is NaN or infinite.
     """
     runtime = _ready(model, device)
     place = None if root is None else Path(root)
@@ -81,6 +82,7 @@ def _ready(model: "ResNet | Runtime | str | Path", device: str) -> Runtime:
             runtime.network.to(choose_device(device))
     if runtime.input != "pictures":
         preprocess_of(runtime)
+    meaning(runtime.outputs, runtime.spec["num_classes"])
     return runtime
 
 
@@ -172,8 +174,7 @@ def _on_data_set(
     labelling = label(
         source,
         dict(zip(dataset.classes, counts, strict=True)),
-        runtime.classes,
-        runtime.spec["num_classes"],
+        *_alternatives(runtime),
         "the set's own" if source in NAMES else "alphabetical",
     )
     found = _of_split(runtime, _relabelled(chosen, dataset.classes, labelling), on_progress)
@@ -184,6 +185,10 @@ def _on_data_set(
         part=part,
         broken=tuple((skipped.path, skipped.reason) for skipped in dataset.skipped),
     )
+
+
+def _alternatives(runtime: Runtime) -> tuple[tuple[str, ...], int]:
+    return alternatives(runtime.classes, runtime.spec["num_classes"], runtime.outputs)
 
 
 def _relabelled(split: "Split", classes: Sequence[str], labelling: Labelling) -> "Split":
@@ -199,7 +204,7 @@ def _of_split(runtime: Runtime, split: "Split", on_progress: Progress) -> Answer
     from resnets.evaluation import evaluate as evaluate_network
     from resnets.runtimes.torch_runtime import Network
 
-    if isinstance(runtime, Network):
+    if isinstance(runtime, Network) and runtime.outputs != "sigmoid":
         scores = evaluate_network(runtime.network, split, preprocess_of(runtime))
         return Answered(scores, ())
     return answer(runtime, _pictures(split), split.labels.tolist(), on_progress)
@@ -213,8 +218,7 @@ def _pictures(split: "Split") -> Iterator[Image.Image]:
 
 def _on_folder(runtime: Runtime, labelled: Labelled, on_progress: Progress) -> Assessment:
     counts = {name: len(files) for name, files in labelled.pictures.items()}
-    outputs = runtime.spec["num_classes"]
-    labelling = label(str(labelled.root), counts, runtime.classes, outputs, "alphabetical")
+    labelling = label(str(labelled.root), counts, *_alternatives(runtime), "alphabetical")
     pairs = [
         (file, labelling.outputs[name])
         for name, files in labelled.pictures.items()

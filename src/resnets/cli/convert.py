@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Container, Dialect, Ema, Json, Model
+from resnets.cli.options import Container, Dialect, Ema, Json, Meaning, Model, Preparation, prepare
 from resnets.cli.output import print_json, say
 from resnets.errors import UsageError
 from resnets.wording import plural
@@ -23,6 +23,8 @@ def convert(
     container: Container = None,
     dialect: Dialect = None,
     ema: Ema = False,
+    preprocess: Preparation = None,
+    outputs: Meaning = None,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint under somebody else's names, after a strict load into our network.
@@ -30,6 +32,7 @@ def convert(
     torchvision, timm, detectron2 and mmlab: a state dict for torch.load, safetensors if OUT ends
     so, or detectron2's own pickle if it ends in .pkl. huggingface: a folder for from_pretrained,
     unless OUT ends like a file. keras: weights in .h5. native: our own safetensors with a passport.
+    Values keep their precision. What nothing says of the network stays unknown, and is told.
 
     \b
     Examples:
@@ -39,15 +42,20 @@ def convert(
     if out.resolve() == source.resolve():
         raise UsageError(f"{out}: is the checkpoint itself", hint="give another OUT")
     from resnets.create import from_checkpoint
+    from resnets.outputs import given
     from resnets.weights.checkpoint import open_checkpoint
     from resnets.weights.save import check_ending, save_weights
 
     check_ending(out, to)
     spec = get_spec(model) if model else None
     checkpoint = open_checkpoint(source, container=container, dialect=dialect, ema=ema, spec=spec)
-    network, report = from_checkpoint(checkpoint, spec)
+    network, report = from_checkpoint(checkpoint, model, dtype=checkpoint.dtype)
+    prepare(network, preprocess)
+    network.outputs = given(outputs) or network.outputs
     for note in report.notes:
         say(f"note: {note}")
+    if network.outputs is None and "fc.weight" in report.loaded:
+        say("note: nothing says what its outputs mean; --outputs softmax or sigmoid writes it down")
     if report.unexpected:
         say(f"note: left behind: {', '.join(report.unexpected[:5])}")
     head = "fc.weight" in report.loaded

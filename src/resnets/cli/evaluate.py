@@ -11,6 +11,7 @@ from resnets.cli.options import (
     Ema,
     Json,
     Known,
+    Meaning,
     Model,
     Preparation,
     Root,
@@ -46,6 +47,7 @@ def evaluate(
     dialect: Dialect = None,
     ema: Ema = False,
     preprocess: Preparation = None,
+    outputs: Meaning = None,
     runtime: Annotated[
         str,
         typer.Option(
@@ -73,7 +75,7 @@ def evaluate(
       resnets evaluate model.onnx test-photos/
       resnets evaluate resnet20.pth cifar10 --preprocess "mean=0.49,0.48,0.45 std=0.2,0.2,0.2"
     """
-    known = Known(model, weights, container, dialect, ema, preprocess)
+    known = Known(model, weights, container, dialect, ema, preprocess, outputs)
     answering = open_answering(run, known, runtime, threads)
     from resnets.assessment import evaluate
 

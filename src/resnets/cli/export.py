@@ -12,12 +12,14 @@ from resnets.cli.options import (
     Ema,
     Json,
     Known,
+    Meaning,
     Model,
     Preparation,
     Root,
     Weights,
     is_path,
     open_network,
+    unsaid,
 )
 from resnets.cli.output import print_json, say
 from resnets.errors import UsageError
@@ -74,6 +76,7 @@ def export(
     dialect: Dialect = None,
     ema: Ema = False,
     preprocess: Preparation = None,
+    outputs: Meaning = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there already.")
     ] = False,
@@ -101,8 +104,10 @@ def export(
     plan.check_words(**chosen)
     path = out or _beside(run, plan.ENDINGS[to], int8)
     plan.check_names(path, to, overwrite=overwrite, source=Path(weights or run))
-    known = Known(model, weights, container, dialect, ema, preprocess)
+    known = Known(model, weights, container, dialect, ema, preprocess, outputs)
     network, made = open_network(run, known)
+    for line in unsaid(network):
+        say(f"note: {line}")
     places: dict[str, Any] = {"data": data, "images": images, "root": root}
     written = export(network, path, **chosen, **places, overwrite=overwrite, made=made, report=say)
     if as_json:

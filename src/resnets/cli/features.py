@@ -10,6 +10,7 @@ from resnets.cli.options import (
     Dialect,
     Ema,
     Known,
+    Meaning,
     Preparation,
     Source,
     Weights,
@@ -25,6 +26,7 @@ def features(
     dialect: Dialect = None,
     ema: Ema = False,
     preprocess: Preparation = None,
+    outputs: Meaning = None,
     top: Annotated[int, typer.Option(help="How many classes to look for.", min=1)] = 3,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("features.html"),
 ) -> None:
@@ -39,7 +41,7 @@ def features(
       resnets features holiday.jpg --model runs/photos-resnet18
       resnets features holiday.jpg --model resnet50 --weights resnet50.safetensors --top 5
     """
-    known = Known(None, weights, container, dialect, ema, preprocess)
+    known = Known(None, weights, container, dialect, ema, preprocess, outputs)
     network, learnt = chosen_model(model, known)
     from resnets.features import write_features
 

@@ -52,6 +52,47 @@ Preparation = Annotated[
 ]
 
 
+Meaning = Annotated[
+    str | None,
+    typer.Option(
+        "--outputs",
+        help="softmax (one of all classes) or sigmoid (each by itself), where the checkpoint does "
+        "not say what its outputs mean.",
+    ),
+]
+
+
+def explain(network: "ResNet", outputs: str | None) -> None:
+    """Give a network's outputs the meaning that ``--outputs`` names, and say what is unknown.
+
+    Raises UsageError.
+    """
+    from resnets.outputs import given
+    from resnets.weights.assumptions import notes
+
+    network.outputs = given(outputs) or network.outputs
+    for note in notes(network.assumed, network.spec):
+        say(f"note: {note}")
+
+
+def unsaid(network: "ResNet") -> list[str]:
+    """Return in sentences what a file of a network will not say, because nothing has said it."""
+    from resnets.data.preprocess import known
+
+    told = []
+    if known(network.preprocess) is None:
+        told.append(
+            "nothing says how its pictures are prepared, so the file does not either; "
+            "--preprocess imagenet writes down the usual constants"
+        )
+    if network.outputs is None:
+        told.append(
+            "nothing says what its outputs mean, so the file does not either; --outputs softmax or "
+            "sigmoid writes it down"
+        )
+    return told
+
+
 @dataclass(frozen=True)
 class Known:
     """What a person says of a checkpoint, for what its file does not say."""
@@ -62,6 +103,7 @@ class Known:
     dialect: str | None = None
     ema: bool = False
     preprocess: str | None = None
+    outputs: str | None = None
 
     @property
     def reading(self) -> "Reading":
@@ -70,8 +112,8 @@ class Known:
 
     @property
     def options(self) -> list[str]:
-        """The options that were given."""
-        return [f"--{name}" for name, value in vars(self).items() if value]
+        """The options that were given, but --outputs, which an exported file may not say either."""
+        return [f"--{name}" for name, value in vars(self).items() if value and name != "outputs"]
 
 
 def prepare(network: "ResNet", preparation: str | None) -> None:
@@ -119,6 +161,7 @@ def open_network(
         network = create_model(word, weights=known.weights, head=head, **known.reading).eval()
         made = {}
     prepare(network, known.preprocess)
+    explain(network, known.outputs)
     return network, made
 
 
@@ -133,13 +176,31 @@ def open_answering(
         network, made = open_network(path, known)
         from resnets.runtimes.torch_runtime import Network
 
-        return Network(network, threads, made)
+        return _said(Network(network, threads, made))
     if known.options:
         raise UsageError(
             f"{path}: an exported file says itself what it holds and how pictures are prepared",
             hint=f"leave out {' and '.join(known.options)}",
         )
-    return open_runtime(path, runtime, threads=threads, pictures=count)
+    from resnets.outputs import given
+
+    word = given(known.outputs)
+    exported = open_runtime(path, runtime, threads=threads, pictures=count)
+    exported.outputs = word or exported.outputs
+    return _said(exported)
+
+
+def _said(answering: "Runtime") -> "Runtime":
+    """Return what computes a model, having said it where nothing says what its outputs mean.
+
+    Raises CheckpointError where it has to be said.
+    """
+    from resnets.outputs import ASSUMED, meaning
+
+    meaning(answering.outputs, answering.spec["num_classes"])
+    if answering.outputs is None:
+        say(f"note: {ASSUMED}")
+    return answering
 
 
 def is_path(word: str) -> bool:

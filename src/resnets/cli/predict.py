@@ -13,6 +13,7 @@ from resnets.cli.options import (
     Ema,
     Json,
     Known,
+    Meaning,
     Model,
     Preparation,
     Weights,
@@ -44,6 +45,7 @@ def predict(
     dialect: Dialect = None,
     ema: Ema = False,
     preprocess: Preparation = None,
+    outputs: Meaning = None,
     top: Annotated[int, typer.Option(help="How many classes to print.", min=1)] = 3,
     runtime: Annotated[
         str,
@@ -86,7 +88,7 @@ def predict(
     if out is not None:
         check_table(out, overwrite=overwrite)
     names = pictures(images)
-    known = Known(model, weights, container, dialect, ema, preprocess)
+    known = Known(model, weights, container, dialect, ema, preprocess, outputs)
     answering = open_answering(str(path), known, runtime, threads, len(names))
     if out is None:
         broken = _print(predict(answering, names, top=top, batch_size=batch_size), as_json)

@@ -37,7 +37,10 @@ def verify(
             print(f"{verdict.path}: {verdict.sentence}")
     bad = [verdict for verdict in verdicts if not verdict.good]
     if bad:
+        intact = all(verdict.not_finite and not verdict.damaged for verdict in bad)
         raise CheckpointError(
             f"{len(bad)} of {len(verdicts)} not good: {', '.join(str(v.path) for v in bad)}",
-            hint="a damaged file must be copied again from where it came from",
+            hint="the values were saved so: take a checkpoint from before the training diverged"
+            if intact
+            else "a damaged file must be copied again from where it came from",
         )

@@ -41,6 +41,7 @@ from resnets.exporting.trace import trace
 from resnets.exporting.write import write_program
 from resnets.files import write_json
 from resnets.nn import ResNet
+from resnets.outputs import checked
 from resnets.runtimes import open_runtime
 from resnets.runtimes.openvino_runtime import import_openvino
 from resnets.weights.passport import SCHEMA_VERSION
@@ -133,6 +134,8 @@ def _passport(network: ResNet, plan: Plan, made: dict[str, Any]) -> str:
         "spec": network.spec.to_dict(),
         "preprocess": plan.preprocess.to_dict() if plan.preprocess else None,
         "classes": list(network.classes),
+        "outputs": checked(network.outputs),
+        "assumed": list(network.assumed),
         "made": made,
         "export": plan.to_dict(),
         "pictures": contract(plan.preprocess, plan.form) if plan.preprocess else None,

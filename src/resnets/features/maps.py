@@ -27,17 +27,23 @@ def stage_maps(model: ResNet, images: Tensor) -> dict[str, Tensor]:
     return maps
 
 
-def grad_cam(model: ResNet, images: Tensor, classes: Tensor) -> dict[str, Tensor]:
+def of_answers(logits: Tensor, answers: int) -> Tensor:
+    """Return the logits of so many answers: one sigmoid of two classes speaks for and against."""
+    return torch.cat([-logits, logits], 1) if (logits.shape[1], answers) == (1, 2) else logits
+
+
+def grad_cam(model: ResNet, images: Tensor, classes: Tensor, answers: int = 0) -> dict[str, Tensor]:
     """Return where each stage finds each class, (N, K, H, W) at the size of the stage's maps.
 
     Selvaraju et al. 2017, eq. 1 and 2: a channel's weight is the mean over its map of the gradient
     of the class's logit; the weighted sum of the maps is cut off below zero, and not scaled.
-    ``images`` is a float batch (N, in_channels, H, W), ``classes`` int64 (N, K).
+    ``images`` is a float batch (N, in_channels, H, W), ``classes`` int64 (N, K) of so many
+    ``answers``, where these are not the outputs.
     """
     # Also inside no_grad() and inference_mode(); and where all parameters are frozen, for the
     # gradient is asked of the maps, which depend on the images.
     with torch.inference_mode(False), torch.enable_grad(), _listening(model) as maps:
-        logits = model(images.detach().clone().requires_grad_())
+        logits = of_answers(model(images.detach().clone().requires_grad_()), answers)
         found: dict[str, list[Tensor]] = {name: [] for name in maps}
         # In evaluation mode pictures do not influence each other, so one sum serves them all.
         for total in logits.gather(1, classes.clone()).sum(0):

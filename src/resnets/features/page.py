@@ -15,6 +15,8 @@ from resnets.features.maps import grad_cam, stage_maps
 from resnets.features.pictures import is_small, map_url, overlay_url, picture_url, scale_colours
 from resnets.files import write_text
 from resnets.nn import ResNet
+from resnets.outputs import answers as answer_names
+from resnets.outputs import probabilities
 from resnets.page import environment
 
 STRONGEST = 12  # channels shown of each stage
@@ -104,9 +106,10 @@ def _answers(model: ResNet, images: Tensor, seen: Tensor, top: int) -> list[Answ
         raise NonFiniteError(
             "the network's answer is NaN or infinite", hint="its weights are damaged or diverged"
         )
-    names = model.classes or tuple(str(i) for i in range(logits.shape[1]))
-    best = logits.float().softmax(1).topk(min(top, len(names)))
-    cams = grad_cam(model, images, best.indices)
+    names = answer_names(model.classes, logits.shape[1], model.outputs)
+    found = probabilities(logits.float().cpu().numpy(), model.outputs, len(names))
+    best = torch.from_numpy(found).topk(min(top, len(names)))
+    cams = grad_cam(model, images, best.indices.to(images.device), len(names))
     last = f"layer{len(model.stages)}"
     answers = []
     for place, (index, probability) in enumerate(

@@ -57,6 +57,7 @@ class Backbone(Trunk):
     """
 
     preprocess: Callable[[Any], Tensor] | None = None
+    assumed: tuple[str, ...] = ()  # choices that nothing has shown about the weights in it
 
     def __init__(
         self,

@@ -20,11 +20,15 @@ class ResNet(Trunk):
     """A residual (or plain) network, (N, in_channels, H, W) to logits (N, num_classes).
 
     State-dict keys are torchvision's where it has such nets. ``preprocess`` turns pictures into the
-    batches it was trained on and ``classes`` names its outputs; both are set where they are known.
+    batches it was trained on, ``classes`` names its outputs and ``outputs`` says what they mean:
+    "softmax", one of all classes, or "sigmoid", each by itself. They are set where they are known.
+    ``assumed`` names the choices that nothing has shown about the weights that were loaded.
     """
 
     preprocess: Callable[[Any], Tensor] | None = None
     classes: tuple[str, ...] = ()
+    outputs: str | None = None
+    assumed: tuple[str, ...] = ()
 
     def __init__(self, spec: Spec) -> None:
         super().__init__(spec)
@@ -66,7 +70,7 @@ class ResNet(Trunk):
         return self.fc
 
     def reset_classifier(self, num_classes: int) -> None:
-        """Give the model a fresh classifier; ``classes`` no longer hold.
+        """Give the model a fresh classifier; ``classes`` and ``outputs`` no longer hold.
 
         0 leaves it without one, so that it returns pooled features (N, C); its spec, which has no
         such number, keeps the last.
@@ -80,7 +84,7 @@ class ResNet(Trunk):
             )
             nn.init.zeros_(classifier.bias)
         self.add_module("fc", classifier)
-        self.classes = ()
+        self.classes, self.outputs = (), None
 
     @property
     def num_features(self) -> int:

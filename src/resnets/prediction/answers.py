@@ -16,6 +16,7 @@ from PIL.Image import Image
 from resnets.data.images import printable
 from resnets.data.preprocess import preprocess_of
 from resnets.errors import DataError, NonFiniteError
+from resnets.outputs import meaning, probabilities
 from resnets.runtimes import Runtime, open_runtime
 
 if TYPE_CHECKING:  # torch is imported where a model needs it
@@ -56,8 +57,9 @@ def predict(
     ``model`` is a network with its preprocessing, a run folder, weights file or exported file that
     holds one, or what `resnets.runtimes.open_runtime` returns; without torch for an exported file.
     In memory are three batches at most: the next two are decoded while one is computed. Raises
-    CheckpointError when there is no model or no preprocessing, and NonFiniteError for answers that
-    are NaN or infinite.
+    CheckpointError when there is no model, no preprocessing or one output that nothing explains,
+    and NonFiniteError for answers that are NaN or infinite. Several outputs that nothing explains
+    are taken as a softmax; ``model.outputs`` says otherwise.
     """
     images = [images] if isinstance(images, str | Path) else images
     runtime = resolved(model, len(images) if isinstance(images, Sized) else None)
@@ -68,7 +70,7 @@ def predict(
 def resolved(model: "ResNet | Runtime | str | Path", pictures: int | None) -> Runtime:
     """Return what computes a model that will see so many pictures (None: nobody knows).
 
-    Raises CheckpointError where nothing says how they are prepared.
+    Raises CheckpointError where nothing says how they are prepared, or what its output means.
     """
     if isinstance(model, str | Path):
         model = open_runtime(model, pictures=pictures)
@@ -78,6 +80,7 @@ def resolved(model: "ResNet | Runtime | str | Path", pictures: int | None) -> Ru
         model = Network(model)
     if model.input != "pictures":
         preprocess_of(model)
+    meaning(model.outputs, model.spec["num_classes"])
     return model
 
 
@@ -133,7 +136,8 @@ def _predictions(runtime: Runtime, batch: list[Read], top: int) -> list[Predicti
     good = [answer for _, answer in batch if not isinstance(answer, DataError)]
     rows: Iterator[NDArray[np.float64]] = iter(())
     if good:
-        rows = iter(_probabilities(runtime.logits(np.concatenate(good))))
+        logits = _finite(runtime.logits(np.concatenate(good)))
+        rows = iter(probabilities(logits, runtime.outputs, len(runtime.labels)))
     labels = runtime.labels
     found = []
     for path, answer in batch:
@@ -146,12 +150,9 @@ def _predictions(runtime: Runtime, batch: list[Read], top: int) -> list[Predicti
     return found
 
 
-def _probabilities(logits: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the softmax (N, classes) of logits, in double precision."""
+def _finite(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     if not np.isfinite(logits).all():
         raise NonFiniteError(
             "an answer is NaN or infinite", hint="the model's weights have diverged"
         )
-    values: NDArray[np.float64] = np.exp(logits.astype(np.float64) - logits.max(1, keepdims=True))
-    values /= values.sum(1, keepdims=True)
-    return values
+    return logits

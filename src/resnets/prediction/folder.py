@@ -61,13 +61,15 @@ def predict_table(
     names = pictures([images] if isinstance(images, str | Path) else images)
     runtime = resolved(model, len(names))
     top = min(top, len(runtime.labels))
-    job = {
+    job: dict[str, Any] = {
         "model": runtime.digest(),
         "pictures": pictures_digest(Path(), names),
         "number of classes": top,
         "batch size": batch_size,  # on both of these the last bits of a result may depend
         "runtime": f"{runtime.name} {runtime.version}",
     }
+    if runtime.outputs == "sigmoid":  # what was begun before they had a meaning is of a softmax
+        job["meaning of outputs"] = "sigmoid"
     journal = Journal.open(partial_of(out), job, names, batch_size, overwrite=overwrite)
     done = journal.done
     try:

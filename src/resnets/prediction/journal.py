@@ -99,7 +99,7 @@ class Journal:
                 if count % batch_size == 0 or count == len(names):
                     self.done, end = count, file.tell()
         if earlier and earlier != job and not overwrite:
-            changed = [name for name, value in job.items() if earlier.get(name) != value]
+            changed = [name for name in {**job, **earlier} if earlier.get(name) != job.get(name)]
             raise UsageError(
                 f"{self.path}: was begun with other {' and '.join(changed)}",
                 hint="to begin anew: --overwrite; to keep it for later: another --out",

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.errors import CheckpointError, ResourceError
+from resnets.runtimes.onnx_file import refuse_data_elsewhere
 from resnets.runtimes.passport import KEY, read_passport
 from resnets.runtimes.runtime import Exported, first_line
 
@@ -30,6 +31,7 @@ class OnnxRuntime(Exported):
             raise ResourceError(
                 f"{path}: needs the package onnxruntime", hint='pip install "resnets[onnx]"'
             ) from None
+        refuse_data_elsewhere(path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised, and said once
         options.intra_op_num_threads = threads

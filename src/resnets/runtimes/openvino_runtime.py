@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.errors import CheckpointError, ResourceError
+from resnets.runtimes.onnx_file import refuse_data_elsewhere
 from resnets.runtimes.passport import KEY, read_passport
 from resnets.runtimes.runtime import Exported, first_line
 
@@ -60,8 +61,9 @@ def import_openvino() -> Any:
 
 
 def _check_kind(path: Path) -> None:
-    """Refuse what OpenVINO would try with the reader of each framework, in many lines."""
+    """Refuse what OpenVINO would try with the reader of each framework, and data elsewhere."""
     if path.suffix.lower() != ".xml":
+        refuse_data_elsewhere(path)
         return
     with path.open("rb") as file:
         if b"<net" not in file.read(1000):

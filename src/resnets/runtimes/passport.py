@@ -7,10 +7,19 @@ from typing import Any
 
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError
+from resnets.metadata import (
+    read_classes,
+    read_number,
+    read_outputs,
+    read_preprocess,
+    read_spec,
+)
 
 KEY = "resnets"
 SCHEMA_VERSION = 1  # that of resnets.weights.passport, which would bring torch
 INPUTS = ("normalized", "pixels", "pictures")
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+_AGAIN = "export it again, or copy it again from where it came from"
 
 
 @dataclass(frozen=True)
@@ -24,6 +33,7 @@ class Passport:
     input: str  # what its input ``images`` holds, one of INPUTS
     batch: int | None  # how many pictures at once; None for any number
     size: tuple[int, int] | None  # height and width of its pictures; None for any
+    outputs: str | None = "softmax"  # what they mean; None where nobody has said
 
 
 def read_passport(path: Path, text: str | None) -> Passport:
@@ -38,32 +48,48 @@ def read_passport(path: Path, text: str | None) -> Passport:
             "pictures are prepared",
             hint="resnets export RUN makes files that do",
         )
+    newer = False
     try:
         values = json.loads(text)
         version = values["schema_version"]
-        if version > SCHEMA_VERSION:
+        if newer := version > SCHEMA_VERSION:
             raise CheckpointError(
                 f"{path}: its passport has version {version}, this program knows {SCHEMA_VERSION}",
                 hint="upgrade resnets",
             )
-        export, prepared = values["export"], values["preprocess"]
-        passport = Passport(
-            values["spec"],
-            None if prepared is None else Preprocess.from_dict(prepared),
-            tuple(map(str, values["classes"])),
-            values["made"],
-            export["input"],
-            None if export["batch"] == "dynamic" else int(export["batch"]),
-            None if export["size"] == "dynamic" else (export["size"][0], export["size"][1]),
-        )
-        known = passport.input in INPUTS and (passport.batch is None or passport.batch > 0)
-        numbers = (passport.spec["num_classes"], passport.spec["in_channels"])
-        if not known or not all(isinstance(number, int) for number in numbers):
-            raise ValueError("it makes no sense")
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise CheckpointError(f"{path}: its passport is damaged: {error}") from None
+        passport = _read(values)
+    except CheckpointError as error:
+        raise CheckpointError(
+            error.message if newer else f"{path}: its passport is damaged: {error.message}",
+            hint=error.hint or _AGAIN,
+        ) from None
+    except _MALFORMED as error:
+        raise CheckpointError(f"{path}: its passport is damaged: {error}", hint=_AGAIN) from None
     _check_size(path, passport)
     return passport
+
+
+def _read(values: dict[str, Any]) -> Passport:
+    """Return the passport with these members, each checked for what it may be."""
+    spec, export = read_spec(values["spec"]), values["export"]
+    outputs = read_outputs(values, spec.num_classes) if "outputs" in values else "softmax"
+    if not isinstance(values["made"], dict):
+        raise CheckpointError("how it was made is no record")
+    if export["input"] not in INPUTS:
+        raise CheckpointError(f"its input is {export['input']!r}")
+    batch, size = export["batch"], export["size"]
+    return Passport(
+        values["spec"],
+        read_preprocess(values["preprocess"], spec.in_channels),
+        read_classes(values["classes"], spec.num_classes, outputs),
+        values["made"],
+        export["input"],
+        None if batch == "dynamic" else read_number(batch, "batch"),
+        None
+        if size == "dynamic"
+        else (read_number(size[0], "height"), read_number(size[1], "width")),
+        outputs,
+    )
 
 
 def _check_size(path: Path, passport: Passport) -> None:

@@ -3,7 +3,6 @@
 import hashlib
 import re
 from abc import ABC, abstractmethod
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,6 +13,7 @@ from PIL import Image
 from resnets.data.images import PictureError, decode, pixels, printable
 from resnets.data.preprocess import Picture, Preprocess, preprocess_of
 from resnets.errors import CheckpointError, ResnetsError, ResourceError
+from resnets.outputs import answers
 from resnets.runtimes.passport import Passport
 
 _CODES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
@@ -30,15 +30,16 @@ class Runtime(ABC):
     name: ClassVar[str]  # "onnxruntime", "openvino" or "torch"
     version: str  # of the package that computes
     classes: tuple[str, ...]  # empty where the model does not say
+    outputs: str | None  # what they mean, as `resnets.outputs` has it; None where nobody has said
     preprocess: Preprocess | None
     input: str
     spec: dict[str, Any]
     made: dict[str, Any]  # how its weights came about, as far as the file says
 
-    @cached_property
+    @property
     def labels(self) -> tuple[str, ...]:
-        """The names of the classes, or their numbers."""
-        return self.classes or tuple(str(i) for i in range(self.spec["num_classes"]))
+        """The names of the answers: of the classes, or the numbers of the outputs."""
+        return answers(self.classes, self.spec["num_classes"], self.outputs)
 
     def prepare(self, picture: Picture) -> NDArray[Any]:
         """Return a picture as a batch of one, in the form that the model takes.
@@ -76,6 +77,7 @@ class Exported(Runtime):
     def __init__(self, path: Path, passport: Passport, version: str) -> None:
         self.path, self.version = path, version
         self.classes, self.preprocess = passport.classes, passport.preprocess
+        self.outputs = passport.outputs
         self.input, self.spec, self.batch = passport.input, passport.spec, passport.batch
         self.size, self.made = passport.size, passport.made
 
@@ -99,9 +101,10 @@ class Exported(Runtime):
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         logits = [self._filled(part, size) for part in parts]
         found = logits[0] if len(logits) == 1 else np.concatenate(logits)
-        if found.shape[1:] != (len(self.labels),):
+        if found.shape[1:] != (self.spec["num_classes"],):
             raise CheckpointError(
-                f"{self.path}: its output is {found.shape}, its classes are {len(self.labels)}"
+                f"{self.path}: its output is {found.shape}, its classes are "
+                f"{self.spec['num_classes']}"
             )
         return found
 

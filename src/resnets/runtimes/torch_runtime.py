@@ -29,6 +29,7 @@ class Network(Runtime):
         self.made = made or {}
         self.network, self.version = network.eval(), torch.__version__
         self.classes, self.input = network.classes or (), "normalized"
+        self.outputs = network.outputs
         self.preprocess, self.spec = preprocess_of(network), network.spec.to_dict()
 
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:

@@ -68,6 +68,7 @@ def write_weights(
         preprocess=preprocess_of(model).to_dict(),
         classes=list(model.classes),
         made={**made, "results": scores},
+        outputs=model.outputs,
     )
     passport.save(folder.weights, model.state_dict(), travel)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from resnets.spec import Spec
@@ -43,9 +44,9 @@ def fold_biases(tensors: Mapping[str, Tensor], spec: Spec) -> Folding:
             impossible[key] = f"{norm} has no running mean"
         else:
             if bias.any():
-                mean_before = result[mean]
-                shifted = mean_before.double() - bias.double()
-                result[mean] = shifted.to(mean_before.dtype)
+                shifted = result[mean].double() - bias.double()
+                wide = torch.promote_types(result[mean].dtype, bias.dtype)
+                result[mean] = shifted.to(torch.promote_types(wide, torch.float32))
             del result[key]
             folded.append(key)
     return Folding(result, tuple(folded), impossible)

@@ -3,13 +3,16 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from resnets.data.preprocess import stored_side
-from resnets.errors import UsageError
+from resnets.errors import CheckpointError, UsageError
+from resnets.outputs import fits
 from resnets.spec import Spec
 from resnets.transfer import digest_of
 from resnets.weights import catalog
@@ -20,13 +23,14 @@ from resnets.weights.dialects import Input
 from resnets.weights.infer import UNSEEN, Guess, looks_like
 from resnets.weights.naming import traits
 from resnets.weights.reader import read
-from resnets.weights.tensors import retied
+from resnets.weights.tensors import is_finite, retied, some
 from resnets.weights.translate import Translation, translate
 from resnets.weights.unfinished import is_unfinished, read_unfinished
 from resnets.zoo import get_spec
 
 Source = str | Path | Mapping[str, Any]
 NATIVE = "native"  # the dialect of our own files
+NETWORKS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _BACKBONE = re.compile(r"(conv|bn|norm|stem|maxpool|layer|stages?|res\d|s\d|block)[\d._]")
 
 
@@ -57,6 +61,11 @@ class Checkpoint:
         return self.guess.spec
 
     @property
+    def stated(self) -> dict[str, Any]:
+        """The choices that are proven, and those that a passport has taken for granted."""
+        return {**(traits(self.passport.spec) if self.passport else {}), **self.proven}
+
+    @property
     def made_for(self) -> str:
         """The name of the network that they were trained as, as far as it is known."""
         if self.entry:
@@ -66,11 +75,42 @@ class Checkpoint:
     @property
     def notes(self) -> list[str]:
         """What is worth knowing about the values."""
-        converted = self.translation.converted.items()
+        bad = self.not_finite
         return [
             *([self.unfinished] if self.unfinished else []),
-            *(f"{count} tensors converted from {dtype} to float32" for dtype, count in converted),
+            *([f"values are not finite (NaN or infinite) in {some(bad)}"] if bad else []),
         ]
+
+    @cached_property
+    def not_finite(self) -> tuple[str, ...]:
+        """The tensors with values that are NaN or infinite."""
+        return tuple(key for key, tensor in self.tensors.items() if not is_finite(tensor))
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The narrowest type of a network that holds every value exactly."""
+        kinds = {tensor.dtype for tensor in self.tensors.values() if tensor.is_floating_point()}
+        if len(kinds) == 1 and kinds <= set(NETWORKS):
+            return kinds.pop()
+        return torch.float64 if torch.float64 in kinds else torch.float32
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The choices that neither tensors, names, config, catalogue nor passport show."""
+        if self.passport:
+            return tuple(self.passport.assumed)
+        if self.entry:
+            return ()
+        if self.content.format.startswith("Keras") and self.content.config:  # it says everything
+            return tuple(name for name in self.guess.unknown if name == "num_classes")
+        return self.guess.unknown
+
+    @property
+    def outputs(self) -> str | None:
+        """What the outputs mean, where passport, catalogue or config say it."""
+        if self.passport:
+            return self.passport.outputs
+        return "softmax" if self.entry else self.translation.outputs
 
     @property
     def strange(self) -> list[str]:
@@ -110,6 +150,12 @@ class Checkpoint:
         return _labels(self.content.config or {})
 
     @property
+    def names_fit(self) -> bool:
+        """Tell whether there are as many class names as its classifier has outputs, or none."""
+        count = len(self.tensors["fc.weight"]) if "fc.weight" in self.tensors else 0
+        return not count or fits(self.classes, count, self.outputs)
+
+    @property
     def preprocess(self) -> dict[str, Any] | None:
         """The fields of the Preprocess that the weights were trained with, where it is known."""
         if self.passport:
@@ -129,6 +175,8 @@ class Checkpoint:
     def to_dict(self) -> dict[str, Any]:
         """Return what is known, without the tensors, as JSON-able values."""
         travel, entry = self.passport, self.entry
+        floats = [tensor for tensor in self.tensors.values() if tensor.is_floating_point()]
+        kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in floats}
         return {
             "file": self.source,
             "format": self.content.format,
@@ -136,11 +184,12 @@ class Checkpoint:
             "prefix": self.state.prefix,
             "names": self.translation.dialect,
             "looks_like": self.guess.words,
-            "unknown": list(self.guess.unknown) if not (travel or entry) else [],
+            "unknown": list(self.unknown),
             "made_for": self.made_for if travel or entry else None,
             "published": str(entry) if entry else None,
             "licence": entry.licence if entry else None,
             "tensors": len(self.tensors),
+            "precision": ", ".join(sorted(kinds)),
             "parameters": sum(
                 tensor.numel()
                 for key, tensor in self.tensors.items()
@@ -148,6 +197,7 @@ class Checkpoint:
             ),
             "preprocess": self.preprocess,
             "classes": list(self.classes),
+            "outputs": self.outputs,
             "made": {key: self.made[key] for key in ("name", "data") if key in self.made},
             "results": self.made.get("results"),
             "unexpected": list(self.translation.unexpected),
@@ -172,9 +222,16 @@ def open_checkpoint(
     CheckpointError for a file that is missing, damaged, unsafe or holds no such network.
     """
     if not isinstance(source, str | Path | Mapping) or source == "":
+        what = repr(source) if source is None or isinstance(source, str | int) else _kind(source)
         raise UsageError(
-            f"{source!r} is no checkpoint", hint="give a file, a folder or a state dict"
+            f"{what} is no checkpoint",
+            hint="give its state_dict()"
+            if hasattr(source, "state_dict")
+            else "give a file, a folder or a state dict",
         )
+    for word, what in ((dialect, "dialect"), (container, "container")):
+        if word is not None and not isinstance(word, str):
+            raise UsageError(f"{what} is {word!r}", hint="give its name")
     if isinstance(source, Mapping):
         name, content = "the state dict", Content(Path("the state dict"), "", dict(source))
     elif is_unfinished(Path(source)):
@@ -183,6 +240,7 @@ def open_checkpoint(
         name, content = str(source), read(source)
     if passports.KEY in content.metadata:
         return _own(name, content)
+    _check_labels(name, content.config or {})
     state = unwrap(content.tree, name, container=container, ema=ema)
     if entry is None and not isinstance(source, Mapping):
         entry = catalog.by_digest(digest_of(content.path))
@@ -212,6 +270,10 @@ def open_checkpoint(
     )
 
 
+def _kind(source: object) -> str:
+    return f"an object of the class {type(source).__name__}"
+
+
 def _own(name: str, content: Content) -> Checkpoint:
     """Return the checkpoint in a file of ours, which has a passport."""
     tensors = dict(content.tree)
@@ -233,11 +295,12 @@ def _stated(
     """Return the checkpoint of tensors under our keys, of which a passport says everything."""
     names = dict(zip(tensors, tensors, strict=True))
     known = {**traits(travel.spec), "norm_momentum": travel.spec.norm_momentum}
+    known = {key: value for key, value in known.items() if key not in travel.assumed}
     return Checkpoint(
         name,
         content,
         State(tensors),
-        Translation(NATIVE, tensors, names, (), known, None, {}, {}),
+        Translation(NATIVE, tensors, names, (), known, None, {}),
         looks_like(tensors, _of_spec(known)),
         passport=travel,
         proven=known,
@@ -254,11 +317,19 @@ def _may_be_mmdetections(state: State) -> bool:
 
 def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the class names in a Hugging Face config, which numbers them as text."""
-    names = config.get("id2label")
-    try:
-        return tuple(str(names[str(i)]) for i in range(len(names)))  # type: ignore[index,arg-type]
-    except (KeyError, TypeError):
-        return ()
+    names = config.get("id2label") or {}
+    return tuple(names[str(i)] for i in range(len(names)))
+
+
+def _check_labels(name: str, config: Mapping[str, Any]) -> None:
+    """Raise CheckpointError for labels that are none; ImageNet's two cranes are no damage."""
+    names = config.get("id2label") or {}
+    numbered = isinstance(names, dict) and names.keys() == set(map(str, range(len(names))))
+    if not numbered or not all(isinstance(label, str) for label in names.values()):
+        raise CheckpointError(
+            f"{name}: its config is damaged: id2label does not number names from 0 on",
+            hint="copy config.json again, or remove id2label from it",
+        )
 
 
 def _of_spec(known: Mapping[str, Any]) -> dict[str, Any]:

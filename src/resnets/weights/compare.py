@@ -22,7 +22,7 @@ class Change:
 class Difference:
     """Two checkpoints, key by key."""
 
-    same: tuple[str, ...]  # bit for bit
+    same: tuple[str, ...]  # every value, in whatever precision each is stored
     changed: tuple[Change, ...]  # the largest relative change first
     only_first: tuple[str, ...]
     only_second: tuple[str, ...]
@@ -49,7 +49,7 @@ def difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> Differenc
         b = second[key]
         if a.shape != b.shape:
             shapes[key] = tuple(a.shape), tuple(b.shape)
-        elif a.dtype == b.dtype and _bytes(a).equal(_bytes(b)):
+        elif _are_same(a, b):
             same.append(key)
         else:
             changed.append(_change(key, a, b))
@@ -60,6 +60,14 @@ def difference(first: dict[str, Tensor], second: dict[str, Tensor]) -> Differenc
         only_second=tuple(key for key in second if key not in first),
         shapes=shapes,
     )
+
+
+def _are_same(a: Tensor, b: Tensor) -> bool:
+    """Tell whether all values are the same bit for bit, NaNs too, as the wider of the types."""
+    if a.dtype != b.dtype and not (a.is_floating_point() and b.is_floating_point()):
+        return False
+    wide = torch.promote_types(a.dtype, b.dtype)
+    return _bytes(a.to(wide)).equal(_bytes(b.to(wide)))
 
 
 def _bytes(tensor: Tensor) -> Tensor:

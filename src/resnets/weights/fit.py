@@ -22,6 +22,7 @@ class Fit:
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
     adapted: dict[str, str] = field(default_factory=dict)
+    rounded: dict[str, str] = field(default_factory=dict)  # from which precision to which
     skipped: dict[str, str] = field(default_factory=dict)
     missing: list[str] = field(default_factory=list)
     unexpected: list[str] = field(default_factory=list)
@@ -105,10 +106,22 @@ def _take(
     if tensor.shape != target.shape:
         result.mismatched[key] = tuple(tensor.shape), tuple(target.shape)
         return
-    if tensor.dtype != target.dtype and tensor.is_floating_point():
-        said = str(tensor.dtype).removeprefix("torch.")
-        result.adapted.setdefault(key, f"from {said}")
-    result.tensors[key] = tensor.to(target.dtype)
+    kept = tensor.to(target.dtype)
+    if _is_rounded(tensor, kept):
+        result.rounded[key] = f"from {_name(tensor.dtype)} to {_name(kept.dtype)}"
+    result.tensors[key] = kept
+
+
+def _is_rounded(tensor: Tensor, kept: Tensor) -> bool:
+    """Tell whether a value of ``tensor`` has changed in another precision."""
+    if torch.promote_types(tensor.dtype, kept.dtype) == kept.dtype:
+        return False  # which holds all values of the other
+    back = kept.to(tensor.dtype)
+    return not bool(((back == tensor) | tensor.isnan()).all())
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _differ_in_channels(tensor: Tensor, target: Tensor) -> bool:
@@ -139,4 +152,5 @@ def spread(weight: Tensor, target: Tensor, policy: InChannels) -> Tensor:
         "repeat": lambda: weight[:, [i % old for i in range(new)]].double() * (old / new),
         "slice": lambda: weight[:, :new],
     }
-    return methods[policy]().to(weight.dtype).contiguous()
+    wide = torch.promote_types(weight.dtype, target.dtype)
+    return methods[policy]().to(wide).contiguous()

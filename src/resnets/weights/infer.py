@@ -22,6 +22,8 @@ UNSEEN = (
     *("first_shortcut_input", "bottleneck_stride", "stride_position", "stem_pool"),
     *("norm_eps", "activation", "padding"),
 )
+# What no spec says, and tensors do not show.
+INEXPRESSIBLE = ("stem_stride", "stem_padding", "norm_groups", "output_stride")
 # Fields that change neither.
 _FREE = (
     *(
@@ -58,7 +60,8 @@ def looks_like(tensors: Mapping[str, Tensor], hints: Mapping[str, Any] | None = 
     ``hints`` are fields that are known otherwise. Parts of a net are recognised where the rest is
     missing: no classifier, or the first stages only.
     """
-    hints = dict(hints or {})
+    known = dict(hints or {})  # of what no spec says, too
+    hints = {name: value for name, value in known.items() if name in Spec.__dataclass_fields__}
     shapes = {key: shape for key, t in tensors.items() if _is_sound(key, shape := tuple(t.shape))}
     try:
         spec = Spec(**{**_seen(shapes), **hints})
@@ -76,7 +79,7 @@ def looks_like(tensors: Mapping[str, Tensor], hints: Mapping[str, Any] | None = 
             sizes["num_classes"] = spec.num_classes
         spec = replace(named[0], **{**sizes, **hints})
     names = tuple(candidate.name for candidate in named)
-    unknown = tuple(_unknown(spec, shapes, hints))
+    unknown = tuple(_unknown(spec, shapes, known))
     return Guess(spec, spec.name, names, unknown, _words(spec, named, unknown, stages))
 
 
@@ -302,11 +305,18 @@ def _unknown(spec: Spec, shapes: Shapes, hints: Mapping[str, Any]) -> Iterator[s
         "bottleneck_stride": spec.block == "bottleneck",
         "projection_input": preactivation and projects,
         "first_shortcut_input": preactivation and "layer1.0.downsample.0.weight" not in shapes,
-        "stride_position": preactivation,
-        "stem_pool": preactivation and spec.stem != "3x3",
         "gate": spec.gate != "none",
         "norm_eps": True,
+        "norm_groups": spec.norm == "group",
         "padding": True,
+        "activation": True,
+        "shortcut_scale": spec.gate == "none",
+        "residual_scale": spec.gate == "none",
+        "stride_position": len(spec.depths) > 1,
+        "output_stride": spec.stem != "3x3" and len(spec.depths) > 2,
+        "stem_pool": True,
+        "stem_stride": True,
+        "stem_padding": spec.stem == "3x3",
     }
     yield from (name for name, is_open in open_fields.items() if is_open and name not in hints)
 

@@ -13,13 +13,14 @@ from resnets.nn import Backbone, ResNet
 from resnets.nn.freezing import FixedBatchNorm2d
 from resnets.nn.layers import FrozenBatchNorm2d
 from resnets.spec import Spec
+from resnets.weights import assumptions
 from resnets.weights.biases import fold_biases
 from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
 from resnets.weights.fit import HEAD, Fit, Head, InChannels, fit
 from resnets.weights.naming import traits
 from resnets.weights.report import LoadReport
+from resnets.weights.tensors import is_finite, some
 
-STRIDES = {"1x1": "v1", "3x3": "v1.5"}
 # What may differ between a file's network and ours: carried over, folded exactly, or without
 # influence on what trained weights compute.
 _TOLERATED = {"norm_eps", "norm_momentum", "conv_bias", "shortcut_dropout", "stages", "grouped"}
@@ -53,7 +54,11 @@ def load_weights(
     channels, "sum", "mean", "repeat", "slice" or "random". ``dialect`` and ``container`` say what
     cannot be told from the file; ``ema`` prefers averaged weights. ``check_variant=False`` loads
     weights that are known to be made for another function of the same shapes, such as v1.5 into v1.
-    Where the file knows them, ``model.preprocess`` and ``model.classes`` are set.
+
+    ``model.preprocess``, and with the classifier ``model.classes`` and ``model.outputs``, become
+    what the file or the catalogue says, and unknown where neither does; ``model.assumed`` names the
+    choices of the network that nothing shows. Values keep the model's precision; what was rounded
+    is noted.
 
     All of it happens or nothing: raises LoadError, a CheckpointError with the report, when
     anything of the backbone is missing or does not fit, CheckpointError for a file that is
@@ -87,7 +92,8 @@ def load_checkpoint(
     wanted = model.state_dict()
     takes_over = isinstance(model, ResNet) and head == "keep" and found.keys() >= set(HEAD)
     if takes_over:
-        wanted |= {key: torch.empty_like(found[key]) for key in HEAD}
+        dtype = next(model.parameters()).dtype
+        wanted |= {key: torch.empty(found[key].shape, dtype=dtype, device="meta") for key in HEAD}
     folding = fold_biases(found, model.spec)
     result = fit(folding.tensors, wanted, head=head, in_channels=in_channels)
     result.unexpected += checkpoint.strange
@@ -99,6 +105,7 @@ def load_checkpoint(
     }
     notes += [f"{key}: a bias without a place: {why}" for key, why in folding.impossible.items()]
     notes += _unproven(checkpoint, model.spec)
+    notes += _of_values(result)
     if result.wrong:
         report = _report(checkpoint, model, result, [*notes, "nothing was loaded"])
         raise _misfit(checkpoint, model.spec, result, report)
@@ -115,6 +122,7 @@ def load_checkpoint(
     model.load_state_dict({**model.state_dict(), **result.tensors})
     _carry_norms(model, checkpoint.proven)
     _carry_meaning(model, checkpoint, takes_head=HEAD[0] in result.tensors)
+    model.assumed = tuple(assumptions.taken(checkpoint.unknown, model.spec))
     return report
 
 
@@ -139,27 +147,31 @@ def _unwrapped(model: nn.Module) -> Network:
 
 def _unproven(checkpoint: Checkpoint, spec: Spec) -> list[str]:
     """Return what to check by hand: choices that neither keys, shapes nor the file's kin show."""
-    ours = traits(spec)
-    unknown = [name for name in checkpoint.guess.unknown if name in ours]
-    notes = []
-    if "bottleneck_stride" in unknown and spec.block == "bottleneck":
-        notes.append(
-            f"nothing says whether these are v1 weights (stride on the 1x1) or v1.5 (on the 3x3); "
-            f"taken as {spec.bottleneck_stride}. Compare both: resnets inspect FILE --images DIR"
-        )
-        unknown.remove("bottleneck_stride")
-    elif spec.block == "bottleneck" and checkpoint.is_by_names("bottleneck_stride"):
-        notes.append(
-            f"taken for {STRIDES[checkpoint.proven['bottleneck_stride']]} because of its names "
-            f"({checkpoint.translation.dialect}'s)"
+    notes = assumptions.notes(checkpoint.unknown, spec)
+    if spec.block == "bottleneck" and checkpoint.is_by_names("bottleneck_stride"):
+        stride = assumptions.STRIDES[checkpoint.proven["bottleneck_stride"]]
+        notes.insert(
+            0, f"taken for {stride} because of its names ({checkpoint.translation.dialect}'s)"
         )
     if checkpoint.preprocess is None:
         notes.append("nothing says how its pictures were prepared: set model.preprocess")
-    return notes + [
-        f"nothing in the file says what {name} is; taken as {ours[name]}"
-        for name in ("zero_pad", "shortcut", "padding")
-        if name in unknown and ours[name] != Spec.__dataclass_fields__[name].default
-    ]
+    if "fc.weight" in checkpoint.tensors and not checkpoint.names_fit:
+        found, count = len(checkpoint.classes), len(checkpoint.tensors["fc.weight"])
+        notes.append(f"it names {found:,} classes for {count:,} outputs: left out")
+    return notes
+
+
+def _of_values(result: Fit) -> list[str]:
+    """Return what has happened to values, and which are no numbers in this precision."""
+    notes = []
+    for change in sorted(set(result.rounded.values())):
+        keys = [key for key, how in result.rounded.items() if how == change]
+        notes.append(f"rounded {change}: {some(keys)}")
+    lost = [key for key, tensor in result.tensors.items() if not is_finite(tensor)]
+    lost = [key for key in lost if key in result.rounded]
+    if lost:
+        notes.append(f"too large for this precision, and infinite now: {some(lost)}")
+    return notes
 
 
 def _differing(checkpoint: Checkpoint, spec: Spec) -> dict[str, Any]:
@@ -211,8 +223,8 @@ def _misfit(checkpoint: Checkpoint, spec: Spec, result: Fit, report: LoadReport)
         hint += '; head="drop" goes on without its classifier'
         if result.mismatched:
             hint += ', head="keep" takes it over'
-    elif checkpoint.guess.names and checkpoint.guess.name != spec.name:
-        hint += f'; create_model("{checkpoint.guess.name}") is such a network'
+    elif made_for := _call(checkpoint):
+        hint += f"; {made_for} is such a network"
     return LoadError(
         f"{checkpoint.source}: its weights do not fit {spec.name}: {what}, "
         f"such as {_example(result)}\n{report}",
@@ -234,13 +246,29 @@ def _other_function(
 ) -> LoadError:
     ours = traits(spec)
     facts = ", ".join(f"{name} {value} for {ours[name]}" for name, value in differing.items())
+    made_for = _call(checkpoint)
+    what = f"{made_for} is what they were trained as; " if made_for else ""
     return LoadError(
         f"{checkpoint.source}: its weights fit {spec.name} in every shape, but are made for "
         f"another function ({checkpoint.author}): {facts}",
         report,
-        hint=f'create_model("{checkpoint.made_for}") is what they were trained as; '
-        "check_variant=False loads them all the same",
+        hint=f"{what}check_variant=False loads them all the same",
     )
+
+
+def _call(checkpoint: Checkpoint) -> str:
+    """Return a call that makes a network for these weights; empty where none is sure to."""
+    spec = checkpoint.spec
+    if spec is None or HEAD[0] not in checkpoint.tensors:
+        return ""
+    if checkpoint.entry:
+        spec = replace(spec, name=checkpoint.entry.model)
+    with torch.device("meta"):
+        wanted = ResNet(spec).state_dict()
+    result = fit(fold_biases(checkpoint.tensors, spec).tensors, wanted)
+    if result.wrong or checkpoint.strange or _differing(checkpoint, spec):
+        return ""
+    return assumptions.call(spec)
 
 
 def _carry_norms(model: Network, proven: Mapping[str, Any]) -> None:
@@ -256,14 +284,17 @@ def _carry_norms(model: Network, proven: Mapping[str, Any]) -> None:
 
 
 def _carry_meaning(model: Network, checkpoint: Checkpoint, *, takes_head: bool) -> None:
-    """Give the model the preprocessing and, with the classifier, the class names of the file."""
+    """Give the model the preprocessing of the file and, with the classifier, what it answers.
+
+    What the model had was true of other weights: where the file says nothing it is unknown.
+    """
+    model.preprocess = None
     if checkpoint.preprocess is not None:
         preprocess = Preprocess.from_dict(checkpoint.preprocess)
         model.preprocess = over_channels(preprocess, model.spec.in_channels)
     if takes_head and isinstance(model, ResNet):
-        # The names that the model had were another classifier's.
-        fits = len(checkpoint.classes) == model.spec.num_classes
-        model.classes = checkpoint.classes if fits else ()
+        model.classes = checkpoint.classes if checkpoint.names_fit else ()
+        model.outputs = checkpoint.outputs
 
 
 def over_channels(preprocess: Preprocess, channels: int) -> Preprocess:

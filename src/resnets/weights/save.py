@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from resnets import outputs
 from resnets.data.preprocess import known
 from resnets.errors import UsageError
 from resnets.files import write_bytes, write_json
 from resnets.nn import ResNet
 from resnets.weights import passport
 from resnets.weights.checkpoint import NATIVE
-from resnets.weights.translate import to_dialect
+from resnets.weights.translate import PROBLEMS, to_dialect
 
 FILE_ENDINGS = (".pth", ".pt", ".bin", ".th", ".pkl", ".safetensors")
 
@@ -32,8 +33,9 @@ def save_weights(
 ) -> None:
     """Write a network's weights to ``path``, whole or not at all.
 
-    "native" is safetensors with a passport: spec, preprocessing, class names, ``made`` (how it came
-    about), and a SHA-256 for each tensor. Other dialects are "torchvision", "timm", "detectron2",
+    "native" is safetensors with a passport: spec, preprocessing, class names, what the outputs
+    mean, ``made`` (how it came about), and a SHA-256 for each tensor. What nobody has said is in it
+    as unknown. Other dialects are "torchvision", "timm", "detectron2",
     "mmlab", "huggingface", "keras" and the rest of `resnets.weights.dialects`: a state dict as
     torch.save writes it, or plain safetensors where ``path`` ends so; detectron2's own pickle where
     it ends in .pkl; a folder with config.json for Hugging Face where it does not end like a file;
@@ -49,7 +51,14 @@ def save_weights(
     if dialect == NATIVE:
         preprocess = known(model.preprocess)
         fields = preprocess.to_dict() if preprocess else None
-        travel = passport.Passport(model.spec, fields, list(model.classes), made or {})
+        travel = passport.Passport(
+            spec=model.spec,
+            preprocess=fields,
+            classes=list(model.classes),
+            made=made or {},
+            outputs=outputs.checked(model.outputs),
+            assumed=list(model.assumed),
+        )
         passport.save(path, state, travel)
         return
     if dialect == "keras":
@@ -67,7 +76,7 @@ def save_weights(
     elif path.suffix == ".safetensors":
         write_bytes(path, _safetensors(tensors))
     elif path.suffix == ".pkl" and dialect == "detectron2":
-        arrays = {key: tensor.numpy() for key, tensor in tensors.items()}
+        arrays = {key: _array(tensor) for key, tensor in tensors.items()}
         about = {"__author__": "resnets", "matching_heuristics": True}
         write_bytes(path, pickle.dumps({"model": arrays, **about}, protocol=4))
     else:
@@ -85,6 +94,11 @@ def check_ending(path: Path, dialect: str) -> None:
         )
 
 
+def _array(tensor: Tensor) -> Any:
+    # NumPy has no bfloat16; float32 holds its values.
+    return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
 def _safetensors(tensors: dict[str, Tensor]) -> bytes:
     return save({key: tensor.clone() for key, tensor in tensors.items()}, {"format": "pt"})
 
@@ -93,7 +107,9 @@ def _huggingface_config(model: ResNet) -> dict[str, Any]:
     """Return what transformers' ResNetConfig needs to build the same network."""
     spec = model.spec
     names = model.classes or tuple(f"LABEL_{i}" for i in range(spec.num_classes))
+    problems = {meaning: problem for problem, meaning in PROBLEMS.items()}
     return {
+        **({"problem_type": problems[model.outputs]} if model.outputs else {}),
         "architectures": ["ResNetForImageClassification"],
         "model_type": "resnet",
         "num_channels": spec.in_channels,

@@ -8,6 +8,7 @@ metadata's ``tied`` is a JSON object of the others.
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -79,3 +80,17 @@ def _digests(tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, 
         for name, tensor in tensors.items()
     }
     return {name: sha256.hexdigest() for name, sha256 in (of_texts | of_tensors).items()}
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Tell whether a tensor has no value that is NaN or infinite; a hollow one has none."""
+    if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:
+        return True
+    if tensor.element_size() == 1:  # 8-bit floats, which torch does not ask
+        tensor = tensor.float()
+    return bool(tensor.isfinite().all())
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first of many names, for people."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -3,7 +3,6 @@
 The model then computes what the original computed; what had to be done for that is told.
 """
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +17,16 @@ from resnets.weights.content import Content, State
 from resnets.weights.dialects import Dialect, Input
 
 STATISTICS = ("running_mean", "running_var")
+PROBLEMS = {  # Hugging Face's words
+    "single_label_classification": "softmax",
+    "multi_label_classification": "sigmoid",
+    "regression": "regression",
+}
 
 
 @dataclass(frozen=True)
 class Translation:
-    """A file's tensors under our keys, in torch's layouts, float32."""
+    """A file's tensors under our keys, in torch's layouts and in the file's own precision."""
 
     dialect: str
     tensors: dict[str, Tensor]
@@ -31,7 +35,7 @@ class Translation:
     hints: dict[str, Any]  # fields of the spec that the dialect, or the file, proves
     input: Input | None  # what pictures the net was trained on, red first, where that is known
     adapted: dict[str, str]  # our key -> what was done to its values, in words
-    converted: dict[str, int]  # "float16" -> how many tensors became float32
+    outputs: str | None = None  # what a config says that they mean, as `resnets.outputs` has it
 
 
 def translate(
@@ -52,8 +56,11 @@ def translate(
     """
     try:
         reading = _read(state, dialect)
-        tensors, converted = _values(state, reading)
-        return _translated(reading, tensors, converted, content, pictures, norm_eps)
+        tensors = {
+            ours: _to_torch(ours, theirs, state.tensors[theirs])
+            for ours, theirs in reading.names.items()
+        }
+        return _translated(reading, tensors, content, pictures, norm_eps)
     except CheckpointError as error:
         where = f"{content.path}: " if content else ""
         raise CheckpointError(where + error.message, hint=error.hint) from None
@@ -62,7 +69,6 @@ def translate(
 def _translated(
     reading: naming.Reading,
     tensors: dict[str, Tensor],
-    converted: Mapping[str, int],
     content: Content | None,
     pictures: Input | None,
     norm_eps: float,
@@ -88,7 +94,7 @@ def _translated(
         hints,
         known,
         adapted,
-        dict(converted),
+        _problem(content),
     )
 
 
@@ -142,19 +148,6 @@ def _read(state: State, dialect: str | None) -> naming.Reading:
     return reading
 
 
-def _values(state: State, reading: naming.Reading) -> tuple[dict[str, Tensor], Counter[str]]:
-    """Return the tensors under our keys, float32, and how many were of another type."""
-    tensors: dict[str, Tensor] = {}
-    converted: Counter[str] = Counter()
-    for ours, theirs in reading.names.items():
-        tensor = _to_torch(ours, theirs, state.tensors[theirs])
-        if tensor.is_floating_point() and tensor.dtype != torch.float32:
-            converted[str(tensor.dtype).removeprefix("torch.")] += 1
-            tensor = tensor.float()
-        tensors[ours] = tensor
-    return tensors, converted
-
-
 def _to_torch(ours: str, theirs: str, tensor: Tensor) -> Tensor:
     """Return a tensor in torch's layout: convolutions (out, in, H, W), classifiers (out, in)."""
     if ours.endswith("num_batches_tracked"):
@@ -193,6 +186,13 @@ def _testimony(
     if stride and any(".conv3." in key for key in reading.names):
         hints["bottleneck_stride"] = stride
     return hints, known
+
+
+def _problem(content: Content | None) -> str | None:
+    """Return what a Hugging Face config says that the outputs mean."""
+    config = content.config if content and isinstance(content.config, dict) else {}
+    problem = config.get("problem_type")
+    return PROBLEMS.get(problem) if isinstance(problem, str) else None
 
 
 def _refuse_standardised(dialect: Dialect, tensors: Mapping[str, Tensor]) -> None:
@@ -234,7 +234,8 @@ def _add_statistics(tensors: dict[str, Tensor], norm_eps: float) -> dict[str, st
         weight = tensors[f"{norm}.weight"]
         for name, value in zip(STATISTICS, (0.0, 1 - norm_eps), strict=True):
             if f"{norm}.{name}" not in tensors:
-                tensors[f"{norm}.{name}"] = torch.full_like(weight, value)
+                wide = torch.promote_types(weight.dtype, torch.float32)  # float16 has no 1 - eps
+                tensors[f"{norm}.{name}"] = torch.full_like(weight, value, dtype=wide)
                 adapted[f"{norm}.{name}"] = "the file's norms only scale and shift"
     return adapted
 

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError
 from resnets.files import FOLDER_WEIGHTS
-from resnets.spec import Spec
-from resnets.weights.passport import Passport
+from resnets.weights.passport import Passport, of_members
 from resnets.weights.tensors import damaged, read_tensors, retied
 
 # What stands before the names of tensors in a state.
@@ -81,16 +80,19 @@ def read_unfinished(path: Path) -> Unfinished:
         step = int(values["step"])
         steps = record.get("progress", {}).get("steps")
         data, identity = _json(run / "data.json"), values["identity"]
-        passport = Passport(
-            spec=Spec.from_dict(record["model"]["spec"]),
-            preprocess=data.get("preprocess"),
-            classes=list(record["data"]["classes"]),
-            made={
-                **{key: record[key] for key in ("name", "data", "environment") if key in record},
-                "recipe": {"name": record.get("recipe"), **_recipe(identity)},
-                "unfinished": {"step": step, "steps": steps, "weights": kept.rstrip("/")},
-            },
-        )
+        made: dict[str, Any] = {
+            **{key: record[key] for key in ("name", "data", "environment") if key in record},
+            "recipe": {"name": record.get("recipe"), **_recipe(identity)},
+            "unfinished": {"step": step, "steps": steps, "weights": kept.rstrip("/")},
+        }
+        own = {name.removeprefix(kept): t for name, t in tensors.items() if name.startswith(kept)}
+        members = {
+            "spec": record["model"]["spec"],
+            "preprocess": data.get("preprocess"),
+            "classes": record["data"]["classes"],
+            "made": made,
+        }
+        passport = _passport(run, members, own)
     except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
         raise CheckpointError(
             f"{run}: the record of the run is damaged: {error!r}", hint="copy the folder again"
@@ -101,8 +103,18 @@ def read_unfinished(path: Path) -> Unfinished:
     words = f"{run} {ended} at {reached}: {which}{_KEPT[kept]} is used"
     if identity.get("precise_batch_norm"):
         words += "; the statistics of its batch norms are those of training"
-    own = {name.removeprefix(kept): t for name, t in tensors.items() if name.startswith(kept)}
     return Unfinished(own, passport, words)
+
+
+def _passport(run: Path, members: dict[str, Any], tensors: dict[str, Tensor]) -> Passport:
+    """Return the passport of a run's state; raises CheckpointError for a record that is not its."""
+    try:
+        return of_members(members, tensors)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{run}: the record of the run is damaged: {error.message}",
+            hint="copy the folder again",
+        ) from None
 
 
 def _newest(run: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:

@@ -5,14 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from resnets.errors import CheckpointError
 from resnets.transfer import digest_of
 from resnets.weights import catalog, passport
 from resnets.weights.containers import unwrap
 from resnets.weights.reader import read
-from resnets.weights.tensors import damaged
+from resnets.weights.tensors import damaged, is_finite, some
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ def verify(path: Path) -> Verdict:
     entry = None if own else catalog.by_digest(sha256)
     facts = f"{len(tensors)} tensors"
     if wrong:
-        sentence = f"damaged: {_some(wrong)}"
+        sentence = f"damaged: {some(wrong)}"
     elif own:
         sentence = f"whole: {facts}, each with its SHA-256"
     elif entry:
@@ -54,16 +52,12 @@ def verify(path: Path) -> Verdict:
         sentence = f"whole: {facts}, each part with its CRC-32; SHA-256 {sha256}"
     else:
         sentence = f"readable: {facts}; it carries no digests to check. SHA-256 {sha256}"
-    infinite = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    infinite = [name for name, tensor in tensors.items() if not is_finite(tensor)]
     if infinite:
-        sentence += f"; but values are not finite: {_some(infinite)}"
+        sentence += f"; but values are not finite: {some(infinite)}"
     return Verdict(
         path, not (wrong or infinite), sentence, len(tensors), tuple(wrong), tuple(infinite), sha256
     )
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:5]) + (" and more" if len(names) > 5 else "")
 
 
 def _has_checksums(path: Path) -> bool:
@@ -72,7 +66,3 @@ def _has_checksums(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return all(part.CRC for part in archive.infolist() if part.file_size)
-
-
-def _is_finite(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() or bool(tensor.isfinite().all())

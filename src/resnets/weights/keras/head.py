@@ -17,6 +17,7 @@ class Head:
     after: list[Step]  # between the last addition and the pooling
     classifier: Node | None
     dropout: float = 0.0
+    outputs: str | None = None  # "softmax" or "sigmoid", where the last activation is one
 
 
 def find_head(graph: Graph, last: str, side: int | None) -> Head:
@@ -41,7 +42,7 @@ def find_head(graph: Graph, last: str, side: int | None) -> Head:
     if activation_name(classifier.config.get("activation")) not in PROBABILITIES:
         return Head(after, None)
     rate = float(dropouts[0].config.get("rate", 0)) if len(dropouts) == 1 else 0.0
-    return Head(after, classifier, rate)
+    return Head(after, classifier, rate, _meaning([classifier, *end]))
 
 
 def _forward(graph: Graph, key: str) -> list[Node]:
@@ -70,6 +71,16 @@ def _after_pool(nodes: list[Node], side: int | None) -> list[Node] | None:
         if side is None or sides == {side}:
             return nodes[nodes.index(layers[1]) + 1 :]
     return None
+
+
+def _meaning(nodes: list[Node]) -> str | None:
+    """Return the one activation that makes probabilities; logits say nothing about themselves."""
+    words = [
+        "softmax" if node.kind == "Softmax" else activation_name(node.config.get("activation"))
+        for node in nodes
+    ]
+    found = [word for word in words if word in ("softmax", "sigmoid")]
+    return found[0] if len(found) == 1 else None
 
 
 def _only_probabilities(nodes: list[Node]) -> bool:

@@ -27,6 +27,7 @@ class Topology:
     names: dict[str, str]  # layer -> module of ours, for every layer with weights that has one
     preprocessing: tuple[str, ...] = ()  # layers in front of the network, such as Rescaling
     left_out: tuple[str, ...] = ()  # layers behind it that networks here do not have
+    outputs: str | None = None  # what they mean: "softmax", "sigmoid", or None for logits
 
 
 def read_topology(config: dict[str, Any], where: object = "the Keras model") -> Topology:
@@ -67,6 +68,7 @@ def _read(config: dict[str, Any]) -> Topology:
                     for node in weighted
                     if node.name not in names and not node.kind.endswith("Pooling2D")
                 ),
+                head.outputs,
             )
         furthest = max(furthest, alike)
     odd = body.blocks[min(furthest // 3, len(body.blocks) - 1)].convolutions[0].node

@@ -30,17 +30,17 @@ def translate_keras(
     """
     layers = list(dict.fromkeys(key.rpartition("/")[0] for key in state.tensors))
     hints: dict[str, Any] = {}
-    seen = spec
+    seen, outputs = spec, None
     if content.config is not None:
         topology = read_topology(content.config, content.path)
-        names, seen = topology.names, topology.spec
+        names, seen, outputs = topology.names, topology.spec, topology.outputs
         hints = {**traits(seen), "norm_momentum": seen.norm_momentum}
     elif names := application_names(layers):
         is_v2 = "norm" in names.values()
         applications = get_spec(f"keras_applications_resnet50{'_v2' if is_v2 else ''}")
         hints = {name: getattr(applications, name) for name in (PROVEN_V2 if is_v2 else PROVEN)}
     elif spec is not None:
-        names, hints = ordered_names(state.tensors, spec), traits(spec)
+        names = ordered_names(state.tensors, spec)
     else:
         raise CheckpointError(
             f"{content.path}: its layers are only numbered, such as {_some(layers)}",
@@ -59,7 +59,7 @@ def translate_keras(
         hints,
         pictures,
         adapted,
-        {},
+        outputs,
     )
 
 
