@@ -103,6 +103,7 @@ def test_a_stopped_and_killed_run_is_proven(finished):
     assert result.ok, result.differences
     assert found(finished) == {
         "recipe": "default, seed 0, on 40 images of tiny",
+        "data": "digits, which come with scikit-learn",
         "samples": "2 epochs, 40 images each, every one exactly once; then 16 of them",
         "steps": "12 of 12, in 3 epochs without gap or overlap",
         "metrics": "3 lines that agree with the ledger",
@@ -285,7 +286,16 @@ def test_the_command(copy, resnets, tmp_path):
     assert code == 0
     assert [line.split()[:2] for line in out.splitlines()] == [
         [name, "ok"]
-        for name in ("recipe", "samples", "steps", "metrics", "sittings", "weights", "test")
+        for name in (
+            "recipe",
+            "data",
+            "samples",
+            "steps",
+            "metrics",
+            "sittings",
+            "weights",
+            "test",
+        )
     ]
     edit(copy / "ledger.jsonl", lambda lines: lines.reverse())
     code, out, err = resnets("audit", copy)

@@ -15,8 +15,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from resnets.data import NAMES, open_dataset
+from resnets.data.identity import read_manifest
+from resnets.data.images import printable
 from resnets.data.order import batch_bounds, epoch_order
-from resnets.errors import CheckpointError, ResnetsError
+from resnets.data.unchanged import look_again
+from resnets.errors import CheckpointError, DataError, ResnetsError, ResourceError
 from resnets.training.folder import RunFolder
 from resnets.training.ledger import expected
 from resnets.training.recipe import Recipe, load_recipe
@@ -150,6 +154,36 @@ def _recipe(run: _Evidence) -> Iterator[str]:
     yield f"{recipe.name}, seed {recipe.seed}, on {images}"
     yield from _unequal("recipe", record["recipe"], recipe.name)
     yield from _unequal("seed", record["seed"], recipe.seed)
+
+
+def _data(run: _Evidence) -> Iterator[str]:
+    source, fingerprint = str(run.data.get("source", "")), run.data["fingerprint"]
+    try:
+        if source == "digits":
+            yield "digits, which come with scikit-learn"
+        elif source in NAMES:
+            root = run.data.get("root")
+            dataset = open_dataset(source, root=None if root is None else Path(root))
+            yield f"{source}, its pictures and labels as they were"
+            yield from _unequal(f"{source}: fingerprint", dataset.fingerprint, fingerprint)
+        elif not source or not Path(source).exists():
+            yield f"not looked at: {printable(source) or 'their place'} is not there any more"
+        else:
+            before = read_manifest(run.folder.pictures)
+            yield from look_again(Path(source), fingerprint, before, _skipped(run.folder.data))
+    except (DataError, ResourceError) as error:
+        if source in NAMES:  # not downloaded here, or without the package that has them
+            yield f"not looked at: {error.message}"
+        else:
+            raise
+
+
+def _skipped(path: Path) -> set[str]:
+    """Return the names of the files that a run has left out."""
+    try:
+        return {entry["path"] for entry in json.loads(path.read_text(encoding="utf-8"))["skipped"]}
+    except (OSError, ValueError, LookupError, TypeError):
+        return set()
 
 
 def _samples(run: _Evidence) -> Iterator[str]:
@@ -317,6 +351,7 @@ def _seeds(runs: list[_Evidence]) -> Iterator[str]:
 
 _CHECKS = {
     "recipe": _recipe,
+    "data": _data,
     "samples": _samples,
     "steps": _steps,
     "metrics": _metrics,

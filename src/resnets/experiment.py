@@ -15,6 +15,7 @@ from resnets.create import create_model
 from resnets.data import NAMES, open_dataset
 from resnets.data.framing import Frame
 from resnets.data.holdout import divide
+from resnets.data.identity import changes, read_manifest
 from resnets.data.preprocess import measure, stored_side
 from resnets.drawing import draw
 from resnets.errors import CheckpointError, DataError, Stopped, UsageError
@@ -94,7 +95,10 @@ class Experiment:
         root: str | Path | None,
         machine: Machine,
         progress: RunProgress,
+        *,
+        goes_on: bool = False,
     ) -> None:
+        """Open the data; ``goes_on`` says that the folder has a run that is to go on."""
         self.folder, self.machine, self.progress = folder, machine, progress
         self.processes = machine.processes
         self.stop = machine.stop or StopRequest(watch_parent=launched())
@@ -114,9 +118,12 @@ class Experiment:
             data,
             root=Path(root) if root is not None else None,
             broken=recipe.data.broken,
+            broken_limit=recipe.data.broken_limit,
             frame=_frame(recipe, spec),
             scale=recipe.data.range or "measured",
         )
+        if goes_on:  # as it was then, when an earlier version has begun the run
+            dataset = dataset.known_as(folder.read()["data"]["fingerprint"]) or dataset
         if recipe.augment.mirror == "auto":
             augment = recipe.augment.model_copy(update={"mirror": dataset.mirror})
             recipe = recipe.model_copy(update={"augment": augment})
@@ -156,6 +163,8 @@ class Experiment:
         )
         if launched():
             record["launch"] = launch()
+        if self.processes.is_first and self.dataset.manifest is not None:
+            self.dataset.manifest.write(self.folder.pictures)
         return (yield from self._run(self.state(), record))
 
     def go_on(self, changes: Sequence[str] = ()) -> Running:
@@ -172,8 +181,10 @@ class Experiment:
             saved = load_recipe(self.folder.recipe)
             before = (saved, record["model"]["spec"], record["data"]["fingerprint"])
             if before != (self.recipe, self.spec.to_dict(), self.dataset.fingerprint):
+                found = self._data_changes(record)
                 raise UsageError(
-                    f"{self.folder.path}: holds a finished run with other data, model or recipe",
+                    f"{self.folder.path}: holds a finished run with other data, model or recipe"
+                    + (found and f": {found}"),
                     hint="give another --out",
                 )
             return (yield from finished(self.folder, record, self.processes))
@@ -190,7 +201,10 @@ class Experiment:
         state = self.state()
         # Until the next state the one on disk is from before an earlier change.
         made = record.get("changes", [])
-        problems = state.load(states, may_change=bool(changes or made))
+        problems = state.load(
+            states, may_change=bool(changes or made), data_changes=self._data_changes(record)
+        )
+        record["data"]["source"] = self.source  # they may have moved
         for problem, path in zip(problems, states, strict=False):
             self.progress.say(f"{problem}; going on from the state before it")
             if self.processes.is_first:
@@ -205,6 +219,14 @@ class Experiment:
             self._check_length(state)
             record["changes"] = [*made, {"step": state.step, "settings": [*changes]}]
         return (yield from self._run(state, record))
+
+    def _data_changes(self, record: dict[str, Any]) -> str:
+        """Return in what the pictures differ from those that the run has begun with, if known."""
+        same = record["data"].get("fingerprint") == self.dataset.fingerprint
+        if same or self.dataset.manifest is None:
+            return ""
+        before = read_manifest(self.folder.pictures)
+        return "" if before is None else str(changes(before, self.dataset.manifest))
 
     def _check_length(self, state: RunState) -> None:
         """Raise UsageError for a changed length that would cut an epoch's books in two."""
@@ -307,7 +329,7 @@ class Experiment:
             prepared = self.preprocess.to_dict()  # the weights have it too, when the run has ended
             write_json(folder.data, {"skipped": skipped, "preprocess": prepared})
         for line in opening_lines(
-            self.source, self.dataset, self.spec, self.cost, now, folder.data
+            self.source, self.dataset, self.spec, self.cost, now, folder.data, self.recipe
         ):
             progress.say(line)
         if state.step:

@@ -1,17 +1,20 @@
 """From what a user says to finished runs, one or several side by side: behind `resnets train`."""
 
+import shlex
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from resnets.data import NAMES
+from resnets.data.images import printable
 from resnets.device import choose_device
-from resnets.errors import CheckpointError, Stopped, UsageError
+from resnets.errors import CheckpointError, DataError, Stopped, UsageError
 from resnets.experiment import Experiment, Machine, Run, Running, finished
 from resnets.metadata import read_spec
-from resnets.processes import join, launch, launched, restarts
+from resnets.processes import join, launch, launched, program, restarts
 from resnets.spec import Spec
 from resnets.training.folder import RunFolder
 from resnets.training.progress import RunProgress
@@ -72,8 +75,8 @@ def train(
             assert data is not None
             model, recipe = model or "resnet18", load_recipe(recipe or "default", settings)
             folder = RunFolder(Path(out) if out is not None else default_out(data, model, recipe))
-            experiment = Experiment(data, model, recipe, folder, root, machine, progress)
-            running = _begin(experiment, bool(resume), overwrite)
+            parts = (data, model, recipe, folder, root, machine, progress)
+            running = _begin(*parts, resume=bool(resume), overwrite=overwrite)
         return _together([running], machine)[0]
 
 
@@ -114,19 +117,31 @@ def train_side_by_side(
             title = f"seed {recipe.seed}  " if several else ""
             progress = RunProgress(quiet=quiet or not processes.is_first, title=title)
             folder = RunFolder(out)
-            experiment = Experiment(data, model, recipe, folder, root, machine, progress)
-            runnings.append(_begin(experiment, resume, overwrite))
+            parts = (data, model, recipe, folder, root, machine, progress)
+            runnings.append(_begin(*parts, resume=resume, overwrite=overwrite))
         return _together(runnings, machine)
 
 
-def _begin(experiment: Experiment, resume: bool, overwrite: bool) -> Running:
+def _begin(
+    data: str | Path,
+    model: str | Spec,
+    recipe: Recipe,
+    folder: RunFolder,
+    root: str | Path | None,
+    machine: Machine,
+    progress: RunProgress,
+    *,
+    resume: bool,
+    overwrite: bool,
+) -> Running:
     """Return a run that goes on where there is one to go on with, and starts otherwise."""
-    folder, processes = experiment.folder, experiment.processes
+    processes = machine.processes
     # One looks, before anyone writes.
     there = processes.is_first and folder.record.exists() and (resume or _begun_here(folder))
-    if processes.any(bool(there)):
-        return experiment.go_on()
-    return experiment.start(overwrite=overwrite)
+    goes_on = processes.any(bool(there))
+    parts = (data, model, recipe, folder, root, machine, progress)
+    experiment = Experiment(*parts, goes_on=goes_on)
+    return experiment.go_on() if goes_on else experiment.start(overwrite=overwrite)
 
 
 def _go_on(
@@ -143,7 +158,7 @@ def _go_on(
         if settings:
             raise UsageError(f"{folder.path}: is finished", hint="start another run with --out")
         return (yield from finished(folder, record, machine.processes))
-    data = data if data is not None else record["data"]["source"]
+    data = data if data is not None else _source(folder, record)
     root = root if root is not None else record["data"]["root"]
     if not folder.recipe.exists():
         raise CheckpointError(
@@ -156,8 +171,20 @@ def _go_on(
             f"{folder.record}: is damaged: {error.message}", hint="start the run anew: --overwrite"
         ) from None
     recipe = load_recipe(folder.recipe, settings)
-    experiment = Experiment(data, spec, recipe, folder, root, machine, progress)
-    return (yield from experiment.go_on(settings))
+    parts = (data, spec, recipe, folder, root, machine, progress)
+    return (yield from Experiment(*parts, goes_on=True).go_on(settings))
+
+
+def _source(folder: RunFolder, record: dict[str, Any]) -> str:
+    """Return where a run has its data; raises DataError where they are no longer there."""
+    source = str(record["data"]["source"])
+    if source in NAMES or Path(source).exists():
+        return source
+    raise DataError(
+        f"{folder.path}: its pictures were in {printable(source)}, which is not there",
+        hint=f"if they are elsewhere: {program()} train NEWPLACE --resume "
+        f"{shlex.quote(str(folder.path))}",
+    )
 
 
 def _together(runnings: Sequence[Running], machine: Machine) -> list[Run]:

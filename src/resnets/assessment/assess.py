@@ -12,6 +12,7 @@ from resnets.assessment.answers import Answered, answer
 from resnets.assessment.labels import Labelling, label
 from resnets.assessment.result import Assessment
 from resnets.data import NAMES, folder_of, open_dataset
+from resnets.data.identity import MANIFEST, changes, read_manifest
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE, Labelled, open_labelled
 from resnets.data.preprocess import preprocess_of
@@ -36,6 +37,7 @@ def evaluate(
     split: str | None = None,
     root: str | Path | None = None,
     device: str = "auto",
+    home: str | Path | None = None,
     on_progress: Progress = lambda done, total: None,
 ) -> Assessment:
     """Measure a model on labelled pictures: a data set's name, or a folder with class folders.
@@ -49,7 +51,9 @@ def evaluate(
     ``split`` names the part: train, validation or test; left out, it is the last one there is. On
     the data that a model was trained on, the parts are those of its run, the held-out one included;
     a folder without parts is taken whole, as "all". ``root`` is where CIFAR's files are; ``device``
-    is where torch computes. ``on_progress`` is called with how many pictures of how many are done.
+    is where torch computes. ``home`` is the run folder of a model that is given opened, where the
+    pictures that it was trained on are listed. ``on_progress`` is called with how many pictures of
+    how many are done.
 
     Raises CheckpointError when there is no model or nothing says how pictures are prepared or what
     its one output means, DataError when no picture is left to look at, UsageError for a part that
@@ -61,7 +65,8 @@ def evaluate(
         return _on_data_set(runtime, _opened(runtime, data, place), data, split, on_progress)
     folder = folder_of(data)
     notes: list[str] = []
-    if dataset := _as_trained_on(runtime, folder, place, notes):
+    home = model if home is None and isinstance(model, str | Path) else home
+    if dataset := _as_trained_on(runtime, folder, place, home, notes):
         found = _on_data_set(runtime, dataset, str(folder), split, on_progress)
     else:
         labelled = open_labelled(folder, part=split, classes=runtime.classes)
@@ -89,13 +94,15 @@ def _ready(model: "ResNet | Runtime | str | Path", device: str) -> Runtime:
 def _opened(runtime: Runtime, data: str | Path, root: Path | None) -> "Dataset":
     """Open a data set with pictures as the model was trained on them."""
     preprocess, channels = runtime.preprocess, runtime.spec["in_channels"]
+    how = runtime.made.get("recipe", {}).get("data", {})
     dataset = open_dataset(
         data,
         root=root,
         channels=channels,
         frame=preprocess.frame if preprocess else None,
         scale=preprocess.scale if preprocess else "container",
-        broken=runtime.made.get("recipe", {}).get("data", {}).get("broken", "error"),
+        broken=how.get("broken", "error"),
+        broken_limit=how.get("broken_limit", 0.01),
     )
     if (found := dataset.train.images.shape[0]) != channels:
         raise DataError(
@@ -106,7 +113,11 @@ def _opened(runtime: Runtime, data: str | Path, root: Path | None) -> "Dataset":
 
 
 def _as_trained_on(
-    runtime: Runtime, folder: Path, root: Path | None, notes: list[str]
+    runtime: Runtime,
+    folder: Path,
+    root: Path | None,
+    home: str | Path | None,
+    notes: list[str],
 ) -> "Dataset | None":
     """Return a folder as the data set that training makes of it; None where it makes none.
 
@@ -117,13 +128,22 @@ def _as_trained_on(
     except DataError:  # training would not take it, but it may be looked at
         dataset = None
     own = runtime.made.get("data", {})
-    is_own = dataset is not None and dataset.fingerprint == own.get("fingerprint")
-    if not is_own and _is_same(folder, own.get("source")):
+    known = dataset.known_as(own.get("fingerprint", "")) if dataset else None
+    if known is None and _is_same(folder, own.get("source")):
+        found = _changes(dataset, home) if dataset else ""
         notes.append(
-            f"{printable(folder)} has changed since the model was trained on it: pictures of its "
-            "training are among these"
+            f"{printable(folder)} has changed since the model was trained on it"
+            f"{found and f' ({found})'}: pictures of its training are among these"
         )
-    return dataset if is_own or not isinstance(runtime, Exported) else None
+    return known or (None if isinstance(runtime, Exported) else dataset)
+
+
+def _changes(dataset: "Dataset", home: str | Path | None) -> str:
+    """Return in what pictures differ from those that a run has begun with, where it lists them."""
+    before = None if home is None else read_manifest(Path(home) / MANIFEST)
+    if before is None or dataset.manifest is None:
+        return ""
+    return str(changes(before, dataset.manifest))
 
 
 def _as_data_set(

@@ -23,7 +23,8 @@ def audit(
 
     The order of every epoch is computed again from the recipe's seed, and compared with the digests
     of what the run really used, through every stop and resume. Metrics, sittings and weights must
-    agree with it. Exits with 4 when something does not.
+    agree with it, and the pictures, where they are still there, must be those that they were. Exits
+    with 4 when something does not.
 
     \b
     Examples:

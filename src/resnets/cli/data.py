@@ -1,12 +1,19 @@
 """`resnets data`: fetch a data set, check one, take samples out of one."""
 
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnets.cli.options import Json, Root
 from resnets.cli.output import print_json, print_table, say
+from resnets.errors import UsageError
+from resnets.wording import plural
+
+if TYPE_CHECKING:
+    from resnets.data.check import FolderCheck
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -44,24 +51,37 @@ def check(
     source: Annotated[
         str, typer.Argument(help="A data set's name or a folder of pictures.", metavar="DATA")
     ],
+    near: Annotated[
+        bool,
+        typer.Option(
+            "--near", help="Also find copies that were scaled, compressed again or mirrored."
+        ),
+    ] = False,
     root: Root = None,
     as_json: Json = False,
 ) -> None:
     """Read a whole data set and say what is in it, and what is wrong with it.
 
     Exit code 3 when a result could not be trusted: broken pictures, the same picture in training
-    and test, or in two classes.
+    and test, or in two classes; with --near, near copies too. What else is said, such as classes of
+    uneven size or copies within one class, leaves it at 0.
 
     \b
     Examples:
       resnets data check photos/
+      resnets data check photos/ --near
       resnets data check cifar10 --json
     """
     from resnets.data import NAMES, open_dataset
 
     if source not in NAMES and Path(source).is_dir():
-        _check_folder(Path(source), as_json)
+        _check_folder(Path(source), near, as_json)
         return
+    if near:
+        raise UsageError(
+            f"--near looks into folders of pictures, and {source} is none",
+            hint=f"leave it out: resnets data check {shlex.quote(source)}",
+        )
     dataset = open_dataset(source, root=root)
     counts = {
         part: {name: int((split.labels == i).sum()) for i, name in enumerate(dataset.classes)}
@@ -98,32 +118,95 @@ def sample(
         print(path)
 
 
-def _check_folder(path: Path, as_json: bool) -> None:
+def _check_folder(path: Path, near: bool, as_json: bool) -> None:
     from resnets.data.check import check_folder
 
-    found = check_folder(path)
-    groups = {"duplicates": found.duplicates, "leaks": found.leaks, "conflicts": found.conflicts}
+    found = check_folder(path, near=near)
     if as_json:
-        print_json(
-            {"name": found.name, "counts": found.counts, "broken": [vars(b) for b in found.broken]}
-            | {name: [list(group) for group in some] for name, some in groups.items()}
-            | {"ignored": list(found.ignored), "sound": found.sound}
-        )
+        print_json(_values(found))
     else:
         _print_counts(found.counts)
-        for broken in found.broken:
-            print(f"broken: {broken.path}: {broken.reason}")
-        for title, some in (
-            ("the same picture in two splits", found.leaks),
-            ("the same picture in two classes", found.conflicts),
-            ("the same picture twice", found.duplicates),
-        ):
-            for group in some:
-                print(f"{title}: {', '.join(group)}")
-        if found.ignored:
-            print(f"ignored: {', '.join(found.ignored)}")
+        for line in _lines(found):
+            print(line)
     if not found.sound:
         raise typer.Exit(3)
+
+
+def _values(found: "FolderCheck") -> dict[str, Any]:
+    """Return what was found as JSON-able values."""
+    groups = {"duplicates": found.duplicates, "leaks": found.leaks, "conflicts": found.conflicts}
+    values = {
+        "name": found.name,
+        "counts": found.counts,
+        "broken": [vars(broken) for broken in found.broken],
+        **{name: [list(group) for group in some] for name, some in groups.items()},
+        "copies": found.copies.to_dict(),
+        "ignored": list(found.ignored),
+        "left_out": [vars(each) for each in found.left_out],
+        "imbalance": round(found.imbalance, 2),
+        "look_alike": [list(group) for group in found.look_alike],
+        "sides": list(found.sides or ()),
+        "cropped": found.cropped,
+        "animations": list(found.animations),
+        "depth": found.depth and vars(found.depth) | {"extent": vars(found.depth.extent)},
+    }
+    if found.near is not None:
+        values["near"] = [vars(group) for group in found.near]
+    return values | {"sound": found.sound}
+
+
+def _lines(found: "FolderCheck") -> Iterator[str]:
+    """Yield what was found, for people."""
+    from resnets.data.check import UNEVEN
+    from resnets.data.images import printable
+    from resnets.data.notes import class_notes, copy_notes
+
+    for broken in found.broken:
+        yield f"broken: {broken.path}: {broken.reason}"
+    for title, some in (
+        ("the same picture in two splits", found.leaks),
+        ("the same picture in two classes", found.conflicts),
+        ("the same picture twice", found.duplicates),
+    ):
+        for group in some:
+            yield f"{title}: {', '.join(group)}"
+    drawn = "validation" not in found.counts  # `train` will hold a part out
+    yield from copy_notes(found.copies, together=drawn)
+    for near in found.near or ():
+        places = [name for name, two in (("splits", len(near.splits) > 1),) if two]
+        places += ["classes"] if near.classes > 1 else []
+        where = f" in two {' and two '.join(places)}" if places else ""
+        yield f"near copies{where}: {', '.join(near.names)}"
+    if found.near == ():
+        yield "no near copies"
+    if found.imbalance >= UNEVEN:
+        sizes = found.counts["train"]
+        most, least = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
+        yield (
+            f"classes are uneven: {sizes[most]:,} training pictures of {printable(most)}, "
+            f"{sizes[least]:,} of {printable(least)} ({found.imbalance:.3g} : 1)"
+        )
+    yield from class_notes(found.classes)
+    if found.sides:
+        left, right = map(printable, found.sides)
+        yield (
+            f"{left} and {right} are told apart by their side: train does not mirror pictures, "
+            "unless augment.mirror is true"
+        )
+    if found.cropped:
+        verb = "loses" if found.cropped == 1 else "lose"
+        yield (
+            f"{found.cropped:,} of {plural(found.pictures, 'picture')} {verb} more than a third of "
+            "the area to the square that training takes from the middle"
+        )
+    if found.depth:
+        yield str(found.depth)
+    if found.animations:
+        yield f"only the first frame is taken: {', '.join(found.animations)}"
+    for each in found.left_out:
+        yield f"left out: {each.path}: {each.reason}"
+    if found.ignored:
+        yield f"ignored: {', '.join(found.ignored)}"
 
 
 def _print_counts(counts: dict[str, dict[str, int]]) -> None:

@@ -81,7 +81,13 @@ def evaluate(
 
     progress = Progress()
     found = evaluate(
-        answering, data, split=split, root=root, device=device, on_progress=progress.show
+        answering,
+        data,
+        split=split,
+        root=root,
+        device=device,
+        home=run,
+        on_progress=progress.show,
     )
     progress.clear()
     if as_json:

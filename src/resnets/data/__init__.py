@@ -29,6 +29,7 @@ def open_dataset(
     side: int = 256,
     channels: int = 3,
     broken: str = "error",
+    broken_limit: float = 0.01,
     frame: "Frame | None" = None,
     scale: "Scale | Literal['measured']" = "measured",
 ) -> "Dataset":
@@ -38,9 +39,10 @@ def open_dataset(
     folder. ``root`` is where CIFAR's files are. The pictures of a folder become ``side`` x
     ``side``, or what ``frame`` makes of them, with ``channels``; ``scale`` says which values of
     more than 8 bits become black and white, or has it measured over the training part; ``broken``
-    ("error", "skip" or "read") says what happens to those that cannot be read. A model's own are
-    ``preprocess.frame`` and ``preprocess.scale``. Named data sets have their own size. Raises
-    DataError when there is no such data or it is unsound.
+    ("error", "skip" or "read") says what happens to those that cannot be read, ``broken_limit``
+    which share of all may be left out. A model's own are ``preprocess.frame`` and
+    ``preprocess.scale``. Named data sets have their own size. Raises DataError when there is no
+    such data or it is unsound.
     """
     if data == "digits":
         from resnets.data.digits import open_digits
@@ -53,7 +55,13 @@ def open_dataset(
     from resnets.data.folder import open_folder
 
     return open_folder(
-        folder_of(data), side=side, channels=channels, broken=broken, frame=frame, scale=scale
+        folder_of(data),
+        side=side,
+        channels=channels,
+        broken=broken,
+        broken_limit=broken_limit,
+        frame=frame,
+        scale=scale,
     )
 
 

@@ -1,15 +1,26 @@
 """What is wrong with a folder of pictures: broken files, copies, leaks, labels that disagree."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
+
+from resnets.data.classes import look_alike, sides
 from resnets.data.dataset import Skipped
-from resnets.data.folder import failures
-from resnets.data.images import decode, printable
+from resnets.data.depth import Depth, Extent
+from resnets.data.folder import Store, depth_of, failures, measured_range
+from resnets.data.framing import Frame
+from resnets.data.identity import Copies, Digests, find_copies
+from resnets.data.images import frames, printable
+from resnets.data.near import SIDE, Near, find_near, thumbnail
 from resnets.data.scan import Sample, scan
+
+LOSES = 1 / 3  # of its area, from where a picture's crop is told
+UNEVEN = 3  # times as many pictures as another class, from where that is told
 
 
 @dataclass(frozen=True)
@@ -17,39 +28,99 @@ class FolderCheck:
     """What ``check_folder`` found. Groups are relative paths of pictures with the same pixels."""
 
     name: str
+    classes: tuple[str, ...]
     counts: dict[str, dict[str, int]]  # split -> class -> number of sound pictures
     broken: tuple[Skipped, ...]
     duplicates: tuple[tuple[str, ...], ...]  # in one split, of one class
     leaks: tuple[tuple[str, ...], ...]  # in more than one split
     conflicts: tuple[tuple[str, ...], ...]  # in more than one class
     ignored: tuple[str, ...]
+    left_out: tuple[Skipped, ...]  # pipes and the like, which nothing reads
+    copies: Copies
+    cropped: int  # pictures that lose more than LOSES of their area to the square
+    animations: tuple[str, ...]  # of which only the first frame is taken
+    depth: Depth | None = None  # of the pictures of more than 8 bits, where there are any
+    near: tuple[Near, ...] | None = None  # None: not looked for
 
     @property
     def sound(self) -> bool:
-        """Whether nothing was found that makes a result wrong; duplicates in a split do not."""
-        return not (self.broken or self.leaks or self.conflicts)
+        """Whether nothing was found that makes a result wrong; duplicates in a split do not.
+
+        Near copies do when they are in two splits or in two classes.
+        """
+        near = any(group.harmful for group in self.near or ())
+        return not (self.broken or self.leaks or self.conflicts or near)
+
+    @property
+    def pictures(self) -> int:
+        """How many of them are sound."""
+        return sum(sum(by_class.values()) for by_class in self.counts.values())
+
+    @property
+    def imbalance(self) -> float:
+        """How many times as many training pictures the largest class has as the smallest."""
+        sizes = self.counts["train"].values()
+        return max(sizes) / max(1, min(sizes))
+
+    @property
+    def look_alike(self) -> tuple[tuple[str, ...], ...]:
+        """Groups of classes whose names nobody tells apart."""
+        return look_alike(self.classes)
+
+    @property
+    def sides(self) -> tuple[str, str] | None:
+        """Two classes that are told apart by their side, which mirroring would exchange."""
+        return sides(self.classes)
 
 
-def check_folder(path: Path) -> FolderCheck:
+def check_folder(path: Path, *, near: bool = False) -> FolderCheck:
     """Decode every picture and report what is broken, doubled or labelled in two ways.
 
     Pictures are the same when they have the same size and the same RGB pixels, whatever the files'
-    formats. Raises DataError for a folder in no known layout.
+    formats. ``near`` also looks for copies that were scaled, compressed again or mirrored. Raises
+    DataError for a folder in no known layout.
     """
     tree = scan(path)
-    hashes: dict[int, bytes] = {}
+    count = len(tree.samples)
+    digests, sizes = Digests(count), np.ones((count, 2), np.int64)
+    thumbnails = np.zeros((count if near else 0, SIDE, SIDE), np.uint8)
+    animated = np.zeros(count, bool)
+
+    def look(index: int, file: BinaryIO) -> None:
+        digests.read(index, file)
+        file.seek(0)
+        animated[index] = frames(file) > 1
+
+    store = Store(Frame(SIDE, SIDE), 3)
+    extents: dict[int, Extent] = {}  # of pictures of more than 8 bits
 
     def read(index: int) -> None:
-        image = decode(tree.samples[index].path, 3)
-        hashes[index] = hashlib.sha256(f"{image.size}".encode() + image.tobytes()).digest()
+        path = tree.samples[index].path
+        found = store.read(path, all_bits=True, look=partial(look, index))
+        if extent := found.extent:
+            extents[index] = extent
+            if store.scale == "container":
+                return  # until the range is known, as training has it
+        image = found.picture(3, store.scale)
+        digests.see(index, image)
+        sizes[index] = image.size
+        if near:
+            thumbnails[index] = thumbnail(image)
 
-    reasons = dict(failures(read, range(len(tree.samples))))
+    reasons = dict(failures(read, range(count)))
+    if deep := sorted(extents):
+        training = [index for index in deep if tree.samples[index].split == "train"] or deep
+        scale = measured_range(path, [extents[index] for index in training])
+        store = replace(store, scale=scale)
+        reasons = dict(sorted((reasons | dict(failures(read, deep))).items()))
+    sound = [index for index in range(count) if index not in reasons]
+    samples = [tree.samples[index] for index in sound]
+    digests, sizes = digests.of(sound), sizes[sound]
     counts = {split: dict.fromkeys(tree.classes, 0) for split in tree.splits}
     groups: defaultdict[bytes, list[Sample]] = defaultdict(list)
-    for index, sample in enumerate(tree.samples):
-        if index not in reasons:
-            counts[sample.split][tree.classes[sample.label]] += 1
-            groups[hashes[index]].append(sample)
+    for sample, digest in zip(samples, digests.pixels, strict=True):
+        counts[sample.split][tree.classes[sample.label]] += 1
+        groups[digest.tobytes()].append(sample)
     same = [group for group in groups.values() if len(group) > 1]
 
     def where(condition: Callable[[list[Sample]], bool]) -> tuple[tuple[str, ...], ...]:
@@ -61,12 +132,19 @@ def check_folder(path: Path) -> FolderCheck:
 
     return FolderCheck(
         name=printable(path.resolve().name),
+        classes=tree.classes,
         counts=counts,
         broken=tuple(Skipped(printable(tree.samples[i].relative), r) for i, r in reasons.items()),
         duplicates=where(lambda group: any(n > 1 for n in _places(group).values())),
         leaks=where(lambda group: len({sample.split for sample in group}) > 1),
         conflicts=where(lambda group: len({sample.label for sample in group}) > 1),
         ignored=tree.ignored,
+        left_out=tuple(Skipped(*each) for each in tree.irregular),
+        copies=find_copies(samples, digests.pixels, tree.splits),
+        cropped=int((sizes.min(1) < (1 - LOSES) * sizes.max(1)).sum()),
+        animations=tuple(printable(tree.samples[i].relative) for i in sound if animated[i]),
+        depth=depth_of([extents[index] for index in deep if index not in reasons], store.scale),
+        near=find_near(samples, thumbnails[sound], sizes, digests.pixels) if near else None,
     )
 
 

@@ -1,13 +1,14 @@
 """What training and evaluation see of any data set: splits of uint8 images and labels."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from resnets.data.depth import Depth
+from resnets.data.identity import Copies, Manifest
 from resnets.errors import DataError, UsageError
 
 
@@ -105,7 +106,12 @@ class Skipped:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set; ``validation`` and ``test`` are None where it has none of its own."""
+    """A named data set; ``validation`` and ``test`` are None where it has none of its own.
+
+    ``originals`` is int64 by the id of a training sample: the id of the first that has the same
+    pixels, so that all of them fall on one side of a split. Published data sets do without, since
+    their splits are published too.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -116,6 +122,23 @@ class Dataset:
     mirror: bool  # a picture flipped left to right keeps its class (false for digits)
     skipped: Sequence[Skipped] = field(default=())
     depth: Depth | None = None  # of the pictures of more than 8 bits, where there are any
+    former: str = ""  # the fingerprint that earlier versions gave it, of names and sizes
+    originals: Tensor | None = None
+    copies: Copies | None = None  # None: not looked for
+    manifest: Manifest | None = None  # the digests of its files, where each sample is one
+
+    def known_as(self, fingerprint: str) -> "Dataset | None":
+        """Return the data set as a run with this fingerprint has it; None where it is another.
+
+        A run of an earlier version knew names and sizes alone, and its split goes file by file.
+        """
+        if fingerprint == self.fingerprint:
+            return self
+        if fingerprint and fingerprint == self.former:
+            return replace(
+                self, fingerprint=fingerprint, mirror=True, originals=None, manifest=None
+            )
+        return None
 
     @property
     def parts(self) -> dict[str, Split]:

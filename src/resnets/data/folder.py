@@ -1,23 +1,34 @@
 """A folder of pictures as a data set: each decoded once, or batch by batch if memory is short."""
 
-import hashlib
+import math
 import os
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from resnets.data.classes import sides
 from resnets.data.dataset import Dataset, ImageSource, MemoryImages, Skipped, Split, whole
 from resnets.data.depth import Depth, Extent, Range, RangeError, Scale, together
 from resnets.data.framing import Frame
+from resnets.data.identity import (
+    Digests,
+    Manifest,
+    content_fingerprint,
+    find_copies,
+    former_fingerprint,
+    originals,
+)
 from resnets.data.images import Decoded, PictureError, pixels, printable, read_picture
-from resnets.data.scan import Sample, check_not_empty, scan
+from resnets.data.scan import check_not_empty, scan
 from resnets.errors import DataError, UsageError
 from resnets.wording import plural
 
@@ -64,10 +75,19 @@ class Store:
         """Return the pixels of a picture, uint8 (H, W, C). Raises PictureError."""
         return self.square(self.read(path).picture(self.channels, self.scale))
 
-    def read(self, path: Path, *, all_bits: bool = False) -> Decoded:
-        """Return a picture before its values become 8 bits. Raises PictureError."""
+    def read(
+        self,
+        path: Path,
+        *,
+        all_bits: bool = False,
+        look: Callable[[BinaryIO], None] = lambda file: None,
+    ) -> Decoded:
+        """Return a picture before its values become 8 bits; ``look`` sees the open file first.
+
+        Raises PictureError.
+        """
         all_bits = all_bits or isinstance(self.scale, tuple)
-        return read_picture(path, all_bits=all_bits, truncated=self.truncated)
+        return read_picture(path, all_bits=all_bits, truncated=self.truncated, look=look)
 
     def square(self, picture: Image.Image) -> Tensor:
         """Return the pixels of a picture of 8 bits, uint8 (H, W, C)."""
@@ -81,6 +101,7 @@ def open_folder(
     side: int = 256,
     channels: int = 3,
     broken: str = "error",
+    broken_limit: float = 0.01,
     memory: int | None = None,
     frame: Frame | None = None,
     scale: Scale | Literal["measured"] = "measured",
@@ -91,10 +112,10 @@ def open_folder(
     (half of what is available), and are decoded again batch by batch otherwise: the same pixels.
     ``scale`` says which values of more than 8 bits become black and white; "measured" reads the
     pictures that have them a second time, when it is known what those of the training part span.
-    The fingerprint covers the relative paths, sizes and classes of the samples. Raises DataError
-    for a folder in no known layout and for broken pictures; with ``broken`` "skip" these are left
-    out and listed, as long as they are at most 1 % of all (or a single one), and with "read" so
-    are those of which not even a beginning can be read.
+    The fingerprint covers the content, relative paths, splits and classes of the samples. Raises
+    DataError for a folder in no known layout and for broken pictures; with ``broken`` "skip" these
+    are left out and listed, as long as they are at most ``broken_limit`` of all (or a single one),
+    and with "read" so are those of which not even a beginning can be read.
     """
     if broken not in ("error", "skip", "read"):
         raise UsageError(f'broken is "{broken}"', hint="choose from error, skip, read")
@@ -107,14 +128,17 @@ def open_folder(
     measured = scale == "measured"
     store = Store(frame, channels, "container" if measured else scale, broken == "read")  # type: ignore[arg-type]
     extents: dict[int, Extent] = {}  # of pictures of more than 8 bits
+    digests = Digests(count)
 
     def read(index: int) -> None:
-        found = store.read(tree.samples[index].path, all_bits=measured)
+        look = partial(digests.read, index)
+        found = store.read(tree.samples[index].path, all_bits=measured, look=look)
         if extent := found.extent:
             extents[index] = extent
             if measured and store.scale == "container":
                 return  # until the range is known
         picture = found.picture(channels, store.scale)
+        digests.see(index, picture)
         if keep:
             images[index] = store.square(picture)
 
@@ -122,10 +146,10 @@ def open_folder(
     deep = sorted(extents)
     if measured and deep:
         training = [i for i in deep if tree.samples[i].split == "train"]
-        store = replace(store, scale=_measured(path, [extents[i] for i in training or deep]))
+        store = replace(store, scale=measured_range(path, [extents[i] for i in training or deep]))
         reasons = dict(sorted((reasons | dict(failures(read, deep))).items()))
     skipped = [Skipped(printable(tree.samples[i].relative), r) for i, r in reasons.items()]
-    _judge(path, skipped, count, broken)
+    _judge(path, skipped, count, broken, broken_limit)
 
     sound = [i for i in range(count) if i not in reasons]
     if keep:
@@ -134,6 +158,7 @@ def open_folder(
                 images[new] = images[old]
     samples = [tree.samples[i] for i in sound]
     check_not_empty(path, tree, samples)
+    digests = digests.of(sound)
     splits: dict[str, Split] = {}
     start = 0
     for name in tree.splits:
@@ -152,10 +177,14 @@ def open_folder(
         train=splits["train"],
         validation=splits.get("validation"),
         test=splits.get("test"),
-        fingerprint=_fingerprint(samples, tree.classes),
-        mirror=True,
-        skipped=tuple(skipped),
-        depth=_depth([extents[i] for i in deep if i not in reasons], store.scale),
+        fingerprint=content_fingerprint(samples, tree.classes, digests.files),
+        mirror=sides(tree.classes) is None,
+        skipped=tuple(skipped) + tuple(Skipped(*each) for each in tree.irregular),
+        depth=depth_of([extents[i] for i in deep if i not in reasons], store.scale),
+        former=former_fingerprint(samples, tree.classes, digests.sizes),
+        originals=torch.from_numpy(originals(digests.pixels[: len(splits["train"])])),
+        copies=find_copies(samples, digests.pixels, tree.splits),
+        manifest=Manifest([printable(sample.relative) for sample in samples], digests.files),
     )
 
 
@@ -194,7 +223,7 @@ def available_memory() -> int:
     return max(0, min(limits, default=4 << 30))
 
 
-def _measured(path: Path, extents: Iterable[Extent]) -> Range:
+def measured_range(path: Path, extents: Iterable[Extent]) -> Range:
     """Return the range of pictures of more than 8 bits; raises DataError where they have none."""
     try:
         common = together(extents)
@@ -207,7 +236,8 @@ def _measured(path: Path, extents: Iterable[Extent]) -> Range:
     return common.range
 
 
-def _depth(extents: Sequence[Extent], scale: Scale) -> Depth | None:
+def depth_of(extents: Sequence[Extent], scale: Scale) -> Depth | None:
+    """Return what pictures of more than 8 bits have in common, where there are any."""
     if not extents:
         return None
     whole = extents[0]
@@ -217,23 +247,18 @@ def _depth(extents: Sequence[Extent], scale: Scale) -> Depth | None:
     return Depth(len(extents), whole, scale, int(beyond))
 
 
-def _judge(path: Path, skipped: list[Skipped], count: int, broken: str) -> None:
+def _judge(path: Path, skipped: list[Skipped], count: int, broken: str, limit: float) -> None:
     """Raise DataError when pictures are broken and may not be left out."""
-    allowed = max(1, count // 100) if broken != "error" else 0
+    allowed = max(1, int(count * limit + 1e-9)) if broken != "error" else 0
     if len(skipped) <= allowed:
         return
     what = f"{len(skipped)} of {plural(count, 'picture')} cannot be read"
-    hint = "`resnets data check` lists them; `train --set data.broken=skip` leaves them out"
+    listed = f"`resnets data check {shlex.quote(printable(path))}` lists them"
+    hint = f"{listed}; `train --set data.broken=skip` leaves them out"
     if broken != "error":
         what += f", more than the {allowed} that may be left out"
-        hint = "`resnets data check` lists them all; mend or remove them"
+        share = math.ceil(1000 * len(skipped) / count) / 1000
+        more = f", or --set data.broken_limit={share:g}" if share < 1 else ""
+        hint = f"{listed}; mend or remove them{more}"
     first = f"{skipped[0].path} {skipped[0].reason}"
     raise DataError(f"{printable(path)}: {what}; the first: {first}", hint=hint)
-
-
-def _fingerprint(samples: list[Sample], classes: tuple[str, ...]) -> str:
-    digest = hashlib.sha256()
-    for sample in sorted(samples, key=lambda sample: sample.relative):
-        fields = (sample.relative, str(sample.path.stat().st_size), classes[sample.label], "")
-        digest.update("\0".join(fields).encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()

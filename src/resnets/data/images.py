@@ -43,6 +43,7 @@ from resnets.data.streams import (
     png_pixels,
 )
 from resnets.errors import DataError, UsageError
+from resnets.files import open_regular
 
 # Only these: Pillow would also hand EPS files to Ghostscript, a program that runs what it reads.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -155,7 +156,7 @@ def read_picture(
         with _told(name):
             return _loaded(source, name, all_bits)
     name = printable(source)
-    with _told(name), source.open("rb") as file:
+    with _told(name), open_regular(source) as file:
         look(file)
         file.seek(0)
         start = file.read(len(PNG))
@@ -198,7 +199,7 @@ def is_picture(path: Path) -> bool:
     A file that cannot be opened may be one, so it counts as one.
     """
     try:
-        with path.open("rb") as file, _QUIET:
+        with open_regular(path) as file, _QUIET:
             if file.read(len(PNG)) == PNG:
                 return file.read(8)[4:] == b"IHDR"
             _identified(file, printable(path))
@@ -209,6 +210,15 @@ def is_picture(path: Path) -> bool:
     except Exception:  # as in decode()
         return False
     return True
+
+
+def frames(file: BinaryIO) -> int:
+    """Return how many pictures an open file holds, of which the first is taken."""
+    try:
+        with _QUIET:
+            return int(getattr(_identified(file, ""), "n_frames", 1))
+    except Exception:  # as in decode(), which will say what is wrong
+        return 1
 
 
 def pixels(image: Image.Image) -> NDArray[np.uint8]:

@@ -12,12 +12,13 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from resnets.data.images import is_picture, printable
 from resnets.errors import DataError
+from resnets.files import irregular
 from resnets.wording import plural
 
 # The last four cannot be read: they are listed as broken rather than passed over in silence.
@@ -59,6 +60,9 @@ class Tree:
     samples: tuple[Sample, ...]  # train, validation, test; by relative path in each
     splits: tuple[str, ...]  # those that are there
     ignored: tuple[str, ...]  # hidden files and files that are no pictures
+    irregular: tuple[
+        tuple[str, str], ...
+    ] = ()  # pipes and the like named as pictures; what each is
 
 
 def scan(path: Path) -> Tree:
@@ -79,7 +83,8 @@ def scan(path: Path) -> Tree:
 def pictures_in(path: Path) -> list[Path]:
     """Return the files of a folder, and of those below it, that should be pictures, by name.
 
-    A file stands for itself. Raises DataError when there are none.
+    A file stands for itself, and so does what only has a picture's name; decoding it says what it
+    is. Raises DataError when there are none.
     """
     if not path.exists():
         raise DataError(f"{printable(path)}: there is no such folder", hint="give pictures")
@@ -109,6 +114,7 @@ class Walk:
 
     root: Path
     ignored: list[str] = field(default_factory=list)
+    irregular: list[tuple[str, str]] = field(default_factory=list)
 
     def check(self) -> None:
         """Raise DataError where there is no such folder."""
@@ -138,10 +144,11 @@ class Walk:
             part = [
                 Sample(file, self.relative(file), split, classes.index(name))
                 for name, folder in folders.items()
-                for file in self.pictures(folder)
+                for file in self.regular(self.pictures(folder))
             ]
             samples += sorted(part, key=lambda sample: sample.relative)
-        tree = Tree(tuple(classes), tuple(samples), tuple(found), tuple(sorted(set(self.ignored))))
+        ignored, irregular = tuple(sorted(set(self.ignored))), tuple(sorted(set(self.irregular)))
+        tree = Tree(tuple(classes), tuple(samples), tuple(found), ignored, irregular)
         check_not_empty(self.root, tree, samples)
         return tree
 
@@ -183,7 +190,9 @@ class Walk:
         loose = []
         for entry in self.visible(folder):
             if not os.path.isdir(entry):
-                if is_sample(entry):
+                if kind := _irregular(entry):
+                    self.ignored.append(f"{printable(self.relative(entry))} ({kind})")
+                elif is_sample(entry):
                     loose.append(entry)
                 else:
                     self.ignored.append(printable(self.relative(entry)))
@@ -239,8 +248,18 @@ class Walk:
                 elif is_sample(entry):
                     found.append(entry)
                 else:
-                    self.ignored.append(printable(self.relative(entry)))
+                    kind = _irregular(entry)
+                    kind = f" ({kind})" if kind else ""
+                    self.ignored.append(printable(self.relative(entry)) + kind)
         return found
+
+    def regular(self, found: Iterable[Path]) -> Iterator[Path]:
+        """Yield those of some entries that are files, and take down the others."""
+        for entry in found:
+            if kind := _irregular(entry):
+                self.irregular.append((printable(self.relative(entry)), f"is {kind}, not a file"))
+            else:
+                yield entry
 
     def visible(self, folder: Path) -> list[Path]:
         """Return what is in a folder, by name, without what systems and programs leave there."""
@@ -293,7 +312,15 @@ def is_sample(path: Path) -> bool:
     """Whether a file is meant as a picture, by its name or its content."""
     if path.suffix.lower() in EXTENSIONS or not os.path.exists(path):  # a link to nothing is broken
         return True
-    return path.is_file() and is_picture(path)  # a pipe would wait for ever
+    return path.is_file() and is_picture(path)
+
+
+def _irregular(path: Path) -> str | None:
+    """Return what a path is that is neither a file nor a folder; reading it might never end."""
+    try:
+        return irregular(path.stat())
+    except OSError:  # a link to nothing: broken, and told so when its turn comes
+        return None
 
 
 def _identity(path: Path) -> tuple[int, int]:

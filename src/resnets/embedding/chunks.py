@@ -21,6 +21,7 @@ class Chunk:
 
     embeddings: Tensor
     broken: dict[int, str] = field(default_factory=dict)  # place in the chunk -> reason
+    content: str = ""  # the SHA-256 of what was in the files; of earlier versions: not known
 
 
 class Chunks:
@@ -61,7 +62,7 @@ class Chunks:
         try:
             tensors, metadata = read_tensors(self._path(start))
             broken = {int(row): why for row, why in json.loads(metadata["broken"]).items()}
-            return Chunk(tensors["embeddings"], broken)
+            return Chunk(tensors["embeddings"], broken, metadata.get("content", ""))
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
@@ -71,8 +72,8 @@ class Chunks:
 
     def write(self, start: int, chunk: Chunk) -> None:
         """Write a chunk, whole or not at all; raises ResourceError."""
-        broken = json.dumps(chunk.broken)
-        write_tensors(self._path(start), {"embeddings": chunk.embeddings}, {"broken": broken})
+        told = {"broken": json.dumps(chunk.broken), "content": chunk.content}
+        write_tensors(self._path(start), {"embeddings": chunk.embeddings}, told)
 
     def remove(self) -> None:
         """Remove the folder and all chunks."""

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from resnets.analysis import temporary_mode
 from resnets.data.dataset import Skipped
+from resnets.data.identity import content_digest
 from resnets.data.images import PictureError, printable
 from resnets.data.preprocess import preprocess_of
 from resnets.data.scan import pictures_digest, pictures_in
@@ -65,7 +66,8 @@ def embed_folder(
     ``out`` ends in .npz or .parquet. In memory are the paths, a batch, and some thousand rows; what
     is done lies in a hidden folder beside ``out`` until the table is whole. After a stop of any
     kind the same call goes on and ends with the same bytes. Pictures that cannot be read have no
-    row; they are listed in OUT.broken.json, and a call that goes on looks at them again.
+    row; they are listed in OUT.broken.json, and a call that goes on looks at them again, and at
+    every chunk of which a picture has another content than it had.
 
     ``on_progress`` is called with how many pictures of how many are done, ``on_broken`` with the
     error of each broken picture when it is met. Raises UsageError for another ending, and, unless
@@ -95,7 +97,7 @@ def embed_folder(
     for start in starts:
         some = names[start : start + CHUNK]
         chunk = chunks.read(start)
-        if chunk is None or embedder.is_mended(some, chunk):
+        if chunk is None or embedder.has_changed(some, chunk):
             chunk = embedder.chunk(some)
             chunks.write(start, chunk)
         else:
@@ -141,15 +143,20 @@ class _Embedder:
                         self.on_broken(answer)
                 if good := [answer for answer in read if isinstance(answer, Tensor)]:
                     parts.append(self._embed(torch.cat(good)))
-        return Chunk(torch.cat(parts), broken)
+        return Chunk(torch.cat(parts), broken, self._content(names))
 
-    def is_mended(self, names: Sequence[str], chunk: Chunk) -> bool:
-        """Whether a picture of a chunk is no longer broken as the chunk says."""
+    def has_changed(self, names: Sequence[str], chunk: Chunk) -> bool:
+        """Whether a picture of a chunk is another now, or no longer broken as the chunk says."""
+        if chunk.content and chunk.content != self._content(names):
+            return True
         for row, reason in chunk.broken.items():
             answer = self._read(names[row])
             if isinstance(answer, Tensor) or answer.reason != reason:
                 return True
         return False
+
+    def _content(self, names: Sequence[str]) -> str:
+        return content_digest([self.root / name for name in names])
 
     def _read(self, name: str) -> Tensor | PictureError:
         try:

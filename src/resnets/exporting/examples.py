@@ -36,7 +36,7 @@ def find_data(
     None where that is not at hand. Opening a folder reads all of its pictures: without ``whole`` it
     is returned as it is. Raises what `open_dataset` does when ``data`` is asked for.
     """
-    own = made.get("data", {})
+    own, how = made.get("data", {}), made.get("recipe", {}).get("data", {})
     source = data or own.get("source")
     if source is None:
         return None
@@ -51,7 +51,8 @@ def find_data(
             channels=feed.channels,
             frame=feed.preprocess.frame,
             scale=feed.preprocess.scale,
-            broken=made.get("recipe", {}).get("data", {}).get("broken", "error"),
+            broken=how.get("broken", "error"),
+            broken_limit=how.get("broken_limit", 0.01),
         )
         if dataset.train.images.shape[0] != feed.channels:
             raise DataError(

@@ -61,9 +61,9 @@ def choose_samples(
             f"{theirs}",
             hint="give the data that it was trained on",
         )
-    if made.get("data", {}).get("fingerprint") == dataset.fingerprint:
+    if own := dataset.known_as(made.get("data", {}).get("fingerprint", "")):
         how = made["recipe"]["data"]
-        dataset = divide(dataset, how["holdout"], how["split_seed"])
+        dataset = divide(own, how["holdout"], how["split_seed"])
     train = dataset.train
     order = torch.argsort(counter.bits(SEED, "calibration", 0, train.ids), stable=True)
     first = min(CALIBRATION, len(train) // 2)

@@ -3,19 +3,24 @@
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from resnets.data.identity import digest_files
 from resnets.data.scan import pictures_digest, pictures_in
 from resnets.errors import DataError
 from resnets.files import check_free, partial_of
 from resnets.prediction.answers import Prediction, batches, prepared, resolved
 from resnets.prediction.journal import Journal
-from resnets.prediction.table import check_table, write_table
+from resnets.prediction.table import Record, check_table, write_table
 from resnets.runtimes import Runtime
 
 if TYPE_CHECKING:
     from resnets.nn import ResNet
+
+_CONTENT = "content"  # of a record: the SHA-256 of what was in the file
+_AT_ONCE = 512  # pictures that are read at a time to see whether they are the same
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,8 @@ def predict_table(
     ``model`` is what `predict` takes; ``out`` ends in .csv, .jsonl or .parquet. In memory are the
     paths and three batches; what is done lies in a hidden file beside ``out`` until the table is
     whole. After a stop of any kind the same call goes on and ends with the same bytes. A picture
-    that cannot be read has a row that says why; a call that goes on looks at it again.
+    that cannot be read has a row that says why; a call that goes on looks at it again, and at
+    every picture whose content is another than it was.
 
     ``on_progress`` is called with how many pictures of how many are done, ``on_broken`` with the
     error of each broken picture when it is met. Raises what `predict` raises; UsageError for
@@ -75,18 +81,22 @@ def predict_table(
     try:
         # A stop after the table is written, and before the journal is removed, leaves both.
         check_free(out, overwrite=overwrite or done == len(names))
-        mended = _first_mended(journal, runtime, names)
-        if mended is not None:  # and its batch, on which the last bits of the others may depend
-            journal.keep(mended // batch_size * batch_size)
+        changed = _first_changed(journal, runtime, names)
+        if changed is not None:  # and its batch, on which the last bits of the others may depend
+            journal.keep(changed // batch_size * batch_size)
         done = journal.done
         for batch in batches(runtime, names[done:], top, batch_size):
-            journal.add(prediction.to_dict() for prediction in batch)
+            content = digest_files([Path(name) for name in names[done : done + len(batch)]])
+            journal.add(
+                prediction.to_dict() | {_CONTENT: digest.tobytes().hex()}
+                for prediction, digest in zip(batch, content, strict=True)
+            )
             for prediction in batch:
                 if prediction.error is not None:
                     on_broken(prediction.error)
             done += len(batch)
             on_progress(done, len(names))
-        write_table(out, journal.records(), top)
+        write_table(out, (_told(record) for record in journal.records()), top)
         broken = sum("error" in record for record in journal.records())
     except BaseException:
         (journal.close if done else journal.remove)()
@@ -117,13 +127,24 @@ def pictures(images: Iterable[str | Path]) -> Pictures:
     return names
 
 
-def _first_mended(journal: Journal, runtime: Runtime, names: Sequence[str]) -> int | None:
-    """Return the place of the first picture that is no longer broken as its record says."""
-    for place, record in enumerate(journal.records()):
-        if "error" in record:
-            found = prepared(runtime, names[place])
-            if not isinstance(found, DataError):
+def _first_changed(journal: Journal, runtime: Runtime, names: Sequence[str]) -> int | None:
+    """Return the place of the first picture that is another, or no longer broken as it was."""
+    records = enumerate(journal.records())
+    while some := list(islice(records, _AT_ONCE)):
+        content = digest_files([Path(names[place]) for place, _ in some])
+        for (place, record), digest in zip(some, content, strict=True):
+            # Earlier versions did not write down what was in the files.
+            if record.get(_CONTENT, digest.tobytes().hex()) != digest.tobytes().hex():
                 return place
-            if Prediction(names[place], error=found).to_dict() != record:
-                return place
+            if "error" in record:
+                found = prepared(runtime, names[place])
+                if not isinstance(found, DataError):
+                    return place
+                if Prediction(names[place], error=found).to_dict() != _told(record):
+                    return place
     return None
+
+
+def _told(record: Record) -> Record:
+    """Return what is told of a record: without what only the journal needs."""
+    return {key: value for key, value in record.items() if key != _CONTENT}

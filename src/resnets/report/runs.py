@@ -54,6 +54,8 @@ class Data:
     validation: int | None = None
     test: int | None = None
     skipped: int = 0
+    notes: tuple[str, ...] = ()  # what was assumed of the pictures
+    warnings: tuple[str, ...] = ()  # what makes a result on them wrong, such as copies
 
 
 @dataclass(frozen=True)

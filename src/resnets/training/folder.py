@@ -13,6 +13,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
+from resnets.data.identity import MANIFEST
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.files import FOLDER_WEIGHTS, draft, try_lock, unlock, write_json, write_text
 from resnets.processes import program
@@ -29,6 +30,7 @@ class RunFolder:
         self.record = path / "run.json"
         self.recipe = path / "recipe.yaml"
         self.data = path / "data.json"
+        self.pictures = path / MANIFEST
         self.metrics = path / "metrics.jsonl"
         self.ledger = path / "ledger.jsonl"
         self.mistakes = path / "mistakes.json"

@@ -50,7 +50,15 @@ class DataRecipe(_Section):
         "null: as many of 8, 10, 12, 14 and 16 bits as the training part uses, of floats 0 and 1, "
         "or else what it spans",
     )
-    broken: Literal["error", "skip"] = Field("error", description="what a broken picture does")
+    broken: Literal["error", "skip", "read"] = Field(
+        "error",
+        description="what a broken picture does: error: nothing is trained; skip: it is left out; "
+        "read: what has lost its end is read as far as it goes, and the rest left out",
+    )
+    broken_limit: Fraction = Field(
+        0.01,
+        description="share of the pictures that may be left out as broken; one always may",
+    )
     normalize: Literal["channel", "pixel_mean", "imagenet"] = Field(
         "channel",
         description="channel: subtract each channel's mean, divide by its standard deviation; "

@@ -1,11 +1,15 @@
 """What is written down about a run: run.json, and the lines that open it on the screen."""
 
 import shlex
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from resnets.data.classes import sides
 from resnets.data.dataset import Dataset
+from resnets.data.images import printable
+from resnets.data.notes import class_notes, copy_notes
 from resnets.profiling import Profile
 from resnets.spec import Spec
 from resnets.training.recipe import Recipe
@@ -35,6 +39,9 @@ def new_record(
         "classes": list(dataset.classes),
         "image_shape": [spec.in_channels, spec.image_size, spec.image_size],
         "skipped": len(dataset.skipped),
+        "copies": dataset.copies and dataset.copies.to_dict(),
+        "notes": [mirror_note(dataset.classes, recipe.augment.mirror)],
+        "warnings": data_warnings(dataset),
     }
     return {
         "schema_version": SCHEMA_VERSION,
@@ -62,6 +69,7 @@ def opening_lines(
     cost: Profile,
     environment: dict[str, Any],
     listed: Path,
+    recipe: Recipe,
 ) -> list[str]:
     """Return what a person is told when a run begins; ``listed`` names the skipped files."""
     parts = [f"{len(split):,} {_PARTS[name]}" for name, split in dataset.parts.items()]
@@ -80,10 +88,35 @@ def opening_lines(
     return [
         f"{source}: {len(dataset.classes)} classes, {', '.join(parts)}",
         *([str(dataset.depth)] if dataset.depth else []),
+        mirror_note(dataset.classes, recipe.augment.mirror),
+        *data_warnings(dataset),
         f"{spec.name}: {spec.variant}",
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
         f"{cost.image_size}x{cost.image_size}; {where}, {how}",
     ]
+
+
+def data_warnings(dataset: Dataset) -> list[str]:
+    """Return what may make a result on a divided data set wrong."""
+    notes = []
+    if dataset.copies:
+        held = dataset.validation
+        drawn = held is not None and held.images is dataset.train.images
+        together = drawn and dataset.originals is not None
+        notes += copy_notes(dataset.copies, together=together)
+    return notes + class_notes(dataset.classes)
+
+
+def mirror_note(classes: Sequence[str], mirror: bool | str) -> str:
+    """Return whether pictures are mirrored, and what that means for classes of two sides."""
+    two = " and ".join(map(printable, sides(classes) or ()))
+    if not mirror:
+        why = f", since {two} are told apart by their side: augment.mirror=true mirrors them"
+        return "pictures are not mirrored in training" + (why if two else "")
+    share = "every other time" if mirror == "alternate" else "half of the time"
+    return f"pictures are mirrored left to right in training, {share}" + (
+        f"; {two} may then be the same: augment.mirror=false leaves them as they are" if two else ""
+    )
 
 
 def timestamp() -> str:

@@ -108,12 +108,15 @@ class RunState:
         }
         write_tensors(path, tensors, {"state": json.dumps(values)})
 
-    def load(self, paths: Sequence[Path], *, may_change: bool = False) -> list[str]:
+    def load(
+        self, paths: Sequence[Path], *, may_change: bool = False, data_changes: str = ""
+    ) -> list[str]:
         """Continue from the newest of ``paths``, newest first, that is whole.
 
-        ``may_change`` lets CHANGEABLE settings differ. Returns what was wrong with the paths before
-        it. Raises CheckpointError when all are damaged or
-        it belongs to another recipe or model, DataError when the data set is another.
+        ``may_change`` lets CHANGEABLE settings differ; ``data_changes`` says in what the data set
+        is another, where that is known. Returns what was wrong with the paths before it. Raises
+        CheckpointError when all are damaged or it belongs to another recipe or model, DataError
+        when the data set is another.
         """
         problems = []
         for path in paths:
@@ -122,7 +125,8 @@ class RunState:
             except CheckpointError as error:
                 problems.append(error.message)
                 continue
-            self._check_identity(path, values["identity"], CHANGEABLE if may_change else ())
+            changeable = CHANGEABLE if may_change else ()
+            self._check_identity(path, values["identity"], changeable, data_changes)
             self._take(tensors, values)
             return problems
         raise CheckpointError(
@@ -155,7 +159,11 @@ class RunState:
             setattr(self, key, record(**values[key]))
 
     def _check_identity(
-        self, path: Path, saved: dict[str, Any], changeable: tuple[str, ...]
+        self,
+        path: Path,
+        saved: dict[str, Any],
+        changeable: tuple[str, ...],
+        data_changes: str,
     ) -> None:
         # A setting that is younger than the run: what it then did is the default.
         saved = {key: value for key, value in _DEFAULTS.items() if key in self.identity} | saved
@@ -167,7 +175,7 @@ class RunState:
         ]
         if changed:
             differences = "; ".join(
-                "the pictures or labels have changed"
+                "the pictures or labels have changed" + (data_changes and f": {data_changes}")
                 if key == "data"
                 else f"{key}: {saved.get(key)} before, {self.identity.get(key)} now"
                 for key in changed
