@@ -152,3 +152,33 @@ def test_pictures_are_prepared_as_one_says_where_the_file_does_not(resnets, tmp_
         assert resnets(*command, "--preprocess", "imagenet")[0] == 0
     code, _, err = resnets("evaluate", tmp_path / "w.pth", tmp_path / "photos")
     assert (code, "--preprocess imagenet" in err) == (4, True)
+
+
+def test_inspect_lists_all_that_nothing_shows(resnets, tmp_path):
+    """Of a stranger's file, and of our own that was made of it."""
+    torch.save(create_model("resnet8_b").state_dict(), tmp_path / "w.pth")
+    names = ("norm_eps", "padding", "activation", "stem_stride", "stem_pool", "stem_padding")
+    assert resnets("convert", tmp_path / "w.pth", tmp_path / "own.safetensors")[0] == 0
+    for file in ("w.pth", "own.safetensors"):
+        code, out, _ = resnets("inspect", tmp_path / file)
+        (line,) = (line for line in out.splitlines() if line.startswith("unknown"))
+        assert (code, [name for name in names if name not in line]) == (0, [])
+        assert set(names) <= set(
+            json.loads(resnets("inspect", tmp_path / file, "--json")[1])["unknown"]
+        )
+
+
+def test_values_that_are_no_numbers_are_named_by_all(resnets, tmp_path):
+    """Inspect and convert say it; verify does not advise to copy what is intact."""
+    state = create_model("resnet8_b").state_dict()
+    state["layer1.0.conv1.weight"][0, 0, 0, 0] = float("nan")
+    torch.save(state, tmp_path / "w.pth")
+    words = "not finite (NaN or infinite) in layer1.0.conv1.weight"
+    assert words in resnets("inspect", tmp_path / "w.pth")[1]
+    code, _, err = resnets("convert", tmp_path / "w.pth", tmp_path / "own.safetensors")
+    assert (code, words in err) == (0, True)
+    for file in ("w.pth", "own.safetensors"):
+        code, out, err = resnets("verify", tmp_path / file)
+        assert (code, "not finite: layer1.0.conv1.weight" in out) == (4, True)
+        assert "copied again" not in err
+        assert "before the training diverged" in err

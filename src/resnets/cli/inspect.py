@@ -93,6 +93,7 @@ def _print_each(told: list[dict[str, Any]]) -> None:
 
 def _print(about: dict[str, Any]) -> None:
     variants = about.pop("variants", [])
+    about["unknown"] = ", ".join(about["unknown"])  # all: what is cut off would pass for known
     for name, value in about.items():
         if value not in (None, "", [], {}):
             print(f"{name.replace('_', ' '):<12}{_in_words(value)}")

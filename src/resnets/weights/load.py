@@ -167,8 +167,7 @@ def _of_values(result: Fit) -> list[str]:
     for change in sorted(set(result.rounded.values())):
         keys = [key for key, how in result.rounded.items() if how == change]
         notes.append(f"rounded {change}: {some(keys)}")
-    lost = [key for key, tensor in result.tensors.items() if not is_finite(tensor)]
-    lost = [key for key in lost if key in result.rounded]
+    lost = [key for key in result.rounded if not is_finite(result.tensors[key])]
     if lost:
         notes.append(f"too large for this precision, and infinite now: {some(lost)}")
     return notes
