@@ -518,3 +518,15 @@ def test_other_weights_preprocessing_does_not_stay(file, make):
     options = {"head": "drop"} if make is create_backbone else {}
     load_weights(model, path, **options)
     assert model.preprocess is None
+
+
+@pytest.mark.parametrize("classes", [("a", "b"), ("a", "b", "b"), tuple("abcd")])
+def test_class_names_that_are_not_the_outputs_are_not_written(tmp_path, classes):
+    model = create_model("resnet8", num_classes=3)
+    model.classes = classes
+    with pytest.raises(UsageError, match="different class names for 3 outputs"):
+        save_weights(model, tmp_path / "own.safetensors")
+    model.classes, model.fc = (), torch.nn.Linear(64, 5)
+    with pytest.raises(UsageError, match="has 5 outputs, its spec says 3"):
+        save_weights(model, tmp_path / "own.safetensors")
+    assert list(tmp_path.iterdir()) == []

@@ -42,13 +42,15 @@ def save_weights(
     HDF5 for Keras. ``head=False`` leaves the classifier out.
 
     Raises CheckpointError, with the reason, for a net that the dialect cannot hold, UsageError for
-    an unknown dialect and what `check_ending` says, and ResourceError.
+    an unknown dialect, what `check_ending` says and class names that are not the outputs', and
+    ResourceError.
     """
     path, state = Path(path), model.state_dict()
     check_ending(path, dialect)
     if not head:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
     if dialect == NATIVE:
+        _check_classifier(model)
         preprocess = known(model.preprocess)
         fields = preprocess.to_dict() if preprocess else None
         travel = passport.Passport(
@@ -83,6 +85,22 @@ def save_weights(
         buffer = io.BytesIO()
         torch.save(OrderedDict(tensors), buffer)
         write_bytes(path, buffer.getvalue())
+
+
+def _check_classifier(model: ResNet) -> None:
+    """Raise UsageError for what a file could not say: other outputs than the spec's, odd names."""
+    count, classes = model.spec.num_classes, model.classes
+    found = getattr(model.fc, "out_features", count)
+    if found != count:
+        raise UsageError(
+            f"the classifier has {found:,} outputs, its spec says {count:,}",
+            hint=f"model.spec = dataclasses.replace(model.spec, num_classes={found})",
+        )
+    if not outputs.fits(classes, count, model.outputs) or len(set(classes)) < len(classes):
+        raise UsageError(
+            f"there are {len(set(classes)):,} different class names for {count:,} outputs",
+            hint="set model.classes to one name for each, or to ()",
+        )
 
 
 def check_ending(path: Path, dialect: str) -> None:
