@@ -179,7 +179,7 @@ def no_classifier(path: str | Path, checkpoint: Checkpoint) -> CheckpointError:
     return CheckpointError(
         f"{path}: it has no classifier ({checkpoint.guess.words})",
         hint=f'create_model("{checkpoint.made_for}", num_classes=..., weights=..., head="drop") '
-        "gives it one",
+        "gives it one; `resnets embed` and `resnets features` do without",
     )
 
 

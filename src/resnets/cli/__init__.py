@@ -28,6 +28,7 @@ from resnets.cli import (
     train,
     verify,
 )
+from resnets.cli.arguments import for_command
 from resnets.cli.hints import explain_usage
 from resnets.cli.output import escape_what_streams_lack
 from resnets.errors import NonFiniteError, ResnetsError, Stopped
@@ -47,6 +48,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+_ON_MODEL = ("embed", "features")  # whose --model is the file itself
 app.command()(models.models)
 app.command()(show.show)
 app.command()(draw.draw)
@@ -108,6 +110,15 @@ def main() -> None:
         sys.exit(code)
 
 
+def _typed(hint: str, arguments: list[str]) -> str:
+    """Return a hint of the library with the options of the command that was typed."""
+    command = typer.main.get_command(app)
+    for word in arguments:
+        command = getattr(command, "commands", {}).get(word, command)
+    options = {name for parameter in command.params for name in parameter.opts}
+    return for_command(hint, options, model_is_file=command.name in _ON_MODEL)
+
+
 def _print_error(error: BaseException, message: str, hint: str) -> None:
     """Print what an error says; under ``torchrun`` with the process that says it."""
     rank = os.environ.get("RANK", "0")
@@ -131,7 +142,7 @@ def _print_error(error: BaseException, message: str, hint: str) -> None:
 def _explain(error: BaseException, arguments: list[str]) -> tuple[str, str, int]:
     """Return what an error says: message, hint, exit code."""
     if isinstance(error, ResnetsError):
-        return error.message, error.hint, error.exit_code
+        return error.message, _typed(error.hint, arguments), error.exit_code
     if isinstance(error, TyperException):
         return *explain_usage(error, arguments), 2
     if isinstance(error, KeyboardInterrupt | typer.Abort):

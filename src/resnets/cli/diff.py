@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Json, Model
+from resnets.cli.options import Container, Dialect, Ema, Json, Model
 from resnets.cli.output import print_json, print_table
 from resnets.zoo import get_spec
 
@@ -14,6 +14,9 @@ def diff(
     first: Annotated[Path, typer.Argument(help="A checkpoint, in any format, or a run folder.")],
     second: Annotated[Path, typer.Argument(help="Another one; formats and names may differ.")],
     model: Model = None,
+    container: Container = None,
+    dialect: Dialect = None,
+    ema: Ema = False,
     top: Annotated[int, typer.Option(help="How many changed tensors to print.", min=1)] = 20,
     as_json: Json = False,
 ) -> None:
@@ -28,7 +31,11 @@ def diff(
     from resnets.weights.compare import difference
 
     spec = get_spec(model) if model else None
-    found = difference(*(open_checkpoint(file, spec=spec).tensors for file in (first, second)))
+    first_tensors, second_tensors = (
+        open_checkpoint(file, spec=spec, container=container, dialect=dialect, ema=ema).tensors
+        for file in (first, second)
+    )
+    found = difference(first_tensors, second_tensors)
     if as_json:
         print_json(found.to_dict())
         return

@@ -61,7 +61,7 @@ def embed(
 
     check_table(out, overwrite=overwrite)
     known = Known(None, weights, container, dialect, ema, preprocess)
-    network, learnt = chosen_model(model, known)
+    network, learnt = chosen_model(model, known, head="drop")
     if not learnt:
         raise UsageError(
             f"{model}: a name alone has fresh weights, whose embeddings mean nothing",

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnets.cli.options import (
+    Classifier,
     Container,
     Device,
     Dialect,
@@ -48,6 +49,7 @@ def evaluate(
     ema: Ema = False,
     preprocess: Preparation = None,
     outputs: Meaning = None,
+    head: Classifier = None,
     runtime: Annotated[
         str,
         typer.Option(
@@ -75,7 +77,7 @@ def evaluate(
       resnets evaluate model.onnx test-photos/
       resnets evaluate resnet20.pth cifar10 --preprocess "mean=0.49,0.48,0.45 std=0.2,0.2,0.2"
     """
-    known = Known(model, weights, container, dialect, ema, preprocess, outputs)
+    known = Known(model, weights, container, dialect, ema, preprocess, outputs, head=head)
     answering = open_answering(run, known, runtime, threads)
     from resnets.assessment import evaluate
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from resnets.cli.options import (
+    Classifier,
     Container,
     Dialect,
     Ema,
@@ -77,6 +78,7 @@ def export(
     ema: Ema = False,
     preprocess: Preparation = None,
     outputs: Meaning = None,
+    head: Classifier = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace what is there already.")
     ] = False,
@@ -104,7 +106,7 @@ def export(
     plan.check_words(**chosen)
     path = out or _beside(run, plan.ENDINGS[to], int8)
     plan.check_names(path, to, overwrite=overwrite, source=Path(weights or run))
-    known = Known(model, weights, container, dialect, ema, preprocess, outputs)
+    known = Known(model, weights, container, dialect, ema, preprocess, outputs, head=head)
     network, made = open_network(run, known)
     for line in unsaid(network):
         say(f"note: {line}")

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from resnets.cli.options import (
+    Classifier,
     Container,
     Dialect,
     Ema,
@@ -27,6 +28,7 @@ def features(
     ema: Ema = False,
     preprocess: Preparation = None,
     outputs: Meaning = None,
+    head: Classifier = None,
     top: Annotated[int, typer.Option(help="How many classes to look for.", min=1)] = 3,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("features.html"),
 ) -> None:
@@ -41,7 +43,7 @@ def features(
       resnets features holiday.jpg --model runs/photos-resnet18
       resnets features holiday.jpg --model resnet50 --weights resnet50.safetensors --top 5
     """
-    known = Known(None, weights, container, dialect, ema, preprocess, outputs)
+    known = Known(None, weights, container, dialect, ema, preprocess, outputs, head=head)
     network, learnt = chosen_model(model, known)
     from resnets.features import write_features
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -41,6 +41,13 @@ Source = Annotated[
 ]
 Weights = Annotated[
     str | None, typer.Option(help="Weights for a model that is given by name.", metavar="FILE")
+]
+Classifier = Annotated[
+    str | None,
+    typer.Option(
+        "--head",
+        help="keep: the classifier of --weights, also where it has other classes.",
+    ),
 ]
 Preparation = Annotated[
     str | None,
@@ -104,6 +111,7 @@ class Known:
     ema: bool = False
     preprocess: str | None = None
     outputs: str | None = None
+    head: str | None = None
 
     @property
     def reading(self) -> "Reading":
@@ -126,12 +134,13 @@ def prepare(network: "ResNet", preparation: str | None) -> None:
 
 
 def open_network(
-    word: str, known: Known, *, needs_classifier: bool = True
+    word: str, known: Known, *, head: "Head" = "error"
 ) -> tuple["ResNet", dict[str, Any]]:
     """Return the network in a run folder or checkpoint, or of a name with ``--weights``.
 
-    With it comes how its weights came about, as far as the file says. Raises UsageError for a name
-    alone, and CheckpointError for a bad file.
+    With it comes how its weights came about, as far as the file says. ``head`` is "error" where
+    the classifier is needed, "optional" where it may lack and "drop" where nothing reads it. Raises
+    UsageError for a name alone, and CheckpointError for a bad file.
     """
     if known.weights is None and not is_path(word) and is_name(word):
         from resnets.weights.shipped import names
@@ -150,15 +159,17 @@ def open_network(
 
     if known.weights is None:
         network, passport = restore(
-            word, known.model, needs_classifier=needs_classifier, **known.reading
+            word, known.model, needs_classifier=head == "error", **known.reading
         )
         made = passport.made
     elif own := shipped(get_spec(word).name, known.weights):
         network, passport = restore(own)
         made = passport.made
     else:
-        head: Head = "error" if needs_classifier else "optional"
+        head = cast("Head", known.head) if known.head else head
         network = create_model(word, weights=known.weights, head=head, **known.reading).eval()
+        if head == "drop":
+            network.reset_classifier(0)
         made = {}
     prepare(network, known.preprocess)
     explain(network, known.outputs)
@@ -229,7 +240,9 @@ def default_model() -> Path:
     return path
 
 
-def chosen_model(model: str | None, known: Known) -> tuple["ResNet", bool]:
+def chosen_model(
+    model: str | None, known: Known, *, head: "Head" = "optional"
+) -> tuple["ResNet", bool]:
     """Return the model that ``--model`` and ``--weights`` mean, and whether it has learnt anything.
 
     It has no classifier where its file has none. Raises UsageError for a name that no model has,
@@ -240,7 +253,7 @@ def chosen_model(model: str | None, known: Known) -> tuple["ResNet", bool]:
             raise UsageError("--weights: of which model?", hint="give its name as --model")
         model = str(default_model())
     if known.weights is not None or is_path(model):
-        return open_network(model, known, needs_classifier=False)[0], True
+        return open_network(model, known, head=head)[0], True
     spec = get_spec(model)  # before torch takes its seconds to load
     import torch
 

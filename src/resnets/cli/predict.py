@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnets.cli.options import (
+    Classifier,
     Container,
     Dialect,
     Ema,
@@ -46,6 +47,7 @@ def predict(
     ema: Ema = False,
     preprocess: Preparation = None,
     outputs: Meaning = None,
+    head: Classifier = None,
     top: Annotated[int, typer.Option(help="How many classes to print.", min=1)] = 3,
     runtime: Annotated[
         str,
@@ -88,7 +90,7 @@ def predict(
     if out is not None:
         check_table(out, overwrite=overwrite)
     names = pictures(images)
-    known = Known(model, weights, container, dialect, ema, preprocess, outputs)
+    known = Known(model, weights, container, dialect, ema, preprocess, outputs, head=head)
     answering = open_answering(str(path), known, runtime, threads, len(names))
     if out is None:
         broken = _print(predict(answering, names, top=top, batch_size=batch_size), as_json)

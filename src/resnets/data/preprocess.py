@@ -221,7 +221,8 @@ def imagenet(channels: int, size: int) -> Preprocess:
     """
     if channels != 3:
         raise UsageError(
-            f"ImageNet's constants are for 3 channels, not {channels}", hint="set model.preprocess"
+            f"ImageNet's constants are for 3 channels, not {channels}",
+            hint="set model.preprocess; --preprocess 'mean=0.5 std=0.25' says it in numbers",
         )
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     return Preprocess(3, stored_side(size), size, mean, std)

@@ -66,7 +66,8 @@ def write_features(
 ) -> Path:
     """Write a page about what a network sees in a picture, and return where it is.
 
-    It shows the ``top`` most probable classes; ``out`` is a file or a folder. ``source`` is where
+    It shows the ``top`` most probable classes, none of a model without a classifier; ``out`` is a
+    file or a folder. ``source`` is where
     the page says that the weights are from; with ``learnt`` False they are fresh, it says. Raises
     DataError for a picture that cannot be read, CheckpointError for a model without preprocessing,
     and NonFiniteError when its answer is NaN or infinite.
@@ -75,6 +76,7 @@ def write_features(
     preprocess = preprocess_of(model)
     seen = _seen(picture, preprocess)
     images = preprocess.normalize(seen).to(next(model.parameters()).device)
+    has_classifier = hasattr(model.fc, "weight")
     page = environment("resnets.features").get_template("features.html")
     text = page.render(
         model=model,
@@ -86,7 +88,7 @@ def write_features(
         source=printable(source),
         colours=scale_colours(),
         version=__version__,
-        answers=_answers(model, images, seen[0], top),
+        answers=_answers(model, images, seen[0], top) if has_classifier else [],
         stages=[_stage(name, maps[0].cpu()) for name, maps in stage_maps(model, images).items()],
     )
     out = out / "features.html" if out.is_dir() else out

@@ -124,7 +124,7 @@ def _choose(found: list[_Found], chosen: str, ema: bool) -> tuple[Any, dict[str,
     best = [network for network in found if _rank(network, ema) == least]
     if ema and not _is_averaged(best[0][0]):
         raise CheckpointError(
-            "there is no running average of the weights in it", hint="load it without `ema`"
+            "there is no running average of the weights in it", hint="leave ema out"
         )
     if len(best) > 1 and not _are_same(best):
         raise CheckpointError(
