@@ -56,6 +56,7 @@ def test_a_stopped_run_goes_on(kept, monkeypatch):
     assert after[: len(before)] == before
     assert after[-1]["step"] == 6
     assert run.results["validation"]["samples"] == 3
+    assert open_model("stopped").preprocess.version == 1  # cut as it was before the stop
     found = audit("stopped")
     assert found.ok, found.differences
 

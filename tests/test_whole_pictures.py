@@ -59,7 +59,7 @@ def test_padding_sees_it(run):
 def test_what_was_trained_is_what_is_predicted_and_evaluated(run, wide):
     model = open_model(run.path)
     assert (model.preprocess.fit, model.preprocess.range) == ("pad", (0, BRIGHT))
-    assert (model.preprocess.resize, model.preprocess.size) == (16, 16)
+    assert (model.preprocess.resize, model.preprocess.size, model.preprocess.version) == (16, 16, 2)
     again = evaluate(run.path, wide)
     assert again.part == "validation"
     assert again.loss == pytest.approx(run.results["validation"]["loss"], rel=1e-5)
@@ -73,6 +73,7 @@ def test_the_opening_lines_say_the_range(wide, tmp_path, capsys):
     settings = ["data.image_size=16", "schedule.iterations=1", "data.range=[0,2000]"]
     train(wide, model="resnet8", settings=settings, out=tmp_path / "run")
     said = " ".join(capsys.readouterr().err.split())
+    assert "40 of 40 pictures lose more than a third of the area to the square" in said
     assert "40 pictures of more than 8 bits: 12 of 16 bits used (0 to 4095)" in said
     assert "0 becomes black, 2000 white; in 40 pictures values beyond are clipped" in said
 

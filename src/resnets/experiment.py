@@ -1,6 +1,7 @@
 """One run: data, recipe, model and machine brought together, from opening them to the last file."""
 
 import hashlib
+import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -114,13 +115,14 @@ class Experiment:
             )
         if not named:
             progress.say(f"reading {data}")
+        version = _version(folder) if goes_on else 2
         dataset = open_dataset(
             data,
             root=Path(root) if root is not None else None,
             broken=recipe.data.broken,
             broken_limit=recipe.data.broken_limit,
-            frame=_frame(recipe, spec),
-            scale=recipe.data.range or "measured",
+            frame=_frame(recipe, spec, cuts=3 - version),
+            scale=recipe.data.range or ("measured" if version == 2 else "own"),
         )
         if goes_on:  # as it was then, when an earlier version has begun the run
             dataset = dataset.known_as(folder.read()["data"]["fingerprint"]) or dataset
@@ -138,13 +140,14 @@ class Experiment:
         self.cost = profile(self.spec)
         check(recipe, self.dataset, self.cost, self.processes.count)
         depth = dataset.depth.scale if dataset.depth else recipe.data.range
-        self.preprocess = measure(
+        measured = measure(
             self.dataset.train,
             size,
             recipe.data.normalize,
             fit=recipe.data.fit,
             range=depth if isinstance(depth, tuple) else None,
         )
+        self.preprocess = replace(measured, version=version)
         self.feed = build_feed(self.dataset, recipe, self.preprocess, machine.device)
 
     def start(self, *, overwrite: bool) -> Running:
@@ -411,10 +414,21 @@ class Experiment:
             )
 
 
-def _frame(recipe: Recipe, spec: Spec) -> Frame:
+def _version(folder: RunFolder) -> int:
+    """Return how a run that goes on has prepared its pictures, as `Preprocess.version` says it."""
+    try:
+        values = json.loads(folder.data.read_text("utf-8"))
+    except (OSError, ValueError):  # it has not begun
+        return 2
+    prepared = values.get("preprocess") if isinstance(values, dict) else None
+    return 2 if isinstance(prepared, dict) and prepared.get("version") == 2 else 1
+
+
+def _frame(recipe: Recipe, spec: Spec, cuts: int) -> Frame:
     """Return how pictures of a folder are kept: of a side that is enough for every crop."""
     size = recipe.data.image_size or spec.image_size
     if recipe.data.fit != "crop":
-        return Frame(size, size, recipe.data.fit)
+        return Frame(size, size, recipe.data.fit, cuts=cuts)
     side = stored_side(size)
-    return Frame(max(side, recipe.augment.scale[1]) if recipe.augment.scale else side, size)
+    side = max(side, recipe.augment.scale[1]) if recipe.augment.scale else side
+    return Frame(side, size, cuts=cuts)

@@ -13,13 +13,12 @@ from resnets.data.classes import look_alike, sides
 from resnets.data.dataset import Skipped
 from resnets.data.depth import Depth, Extent
 from resnets.data.folder import Store, depth_of, failures, measured_range
-from resnets.data.framing import Frame
+from resnets.data.framing import Frame, count_cropped
 from resnets.data.identity import Copies, Digests, find_copies
 from resnets.data.images import frames, printable
 from resnets.data.near import SIDE, Near, find_near, thumbnail
 from resnets.data.scan import Sample, scan
 
-LOSES = 1 / 3  # of its area, from where a picture's crop is told
 UNEVEN = 3  # times as many pictures as another class, from where that is told
 
 
@@ -37,7 +36,7 @@ class FolderCheck:
     ignored: tuple[str, ...]
     left_out: tuple[Skipped, ...]  # pipes and the like, which nothing reads
     copies: Copies
-    cropped: int  # pictures that lose more than LOSES of their area to the square
+    cropped: int  # pictures that lose more than a third of their area to the square
     animations: tuple[str, ...]  # of which only the first frame is taken
     depth: Depth | None = None  # of the pictures of more than 8 bits, where there are any
     near: tuple[Near, ...] | None = None  # None: not looked for
@@ -141,7 +140,7 @@ def check_folder(path: Path, *, near: bool = False) -> FolderCheck:
         ignored=tree.ignored,
         left_out=tuple(Skipped(*each) for each in tree.irregular),
         copies=find_copies(samples, digests.pixels, tree.splits),
-        cropped=int((sizes.min(1) < (1 - LOSES) * sizes.max(1)).sum()),
+        cropped=count_cropped(sizes),
         animations=tuple(printable(tree.samples[i].relative) for i in sound if animated[i]),
         depth=depth_of([extents[index] for index in deep if index not in reasons], store.scale),
         near=find_near(samples, thumbnails[sound], sizes, digests.pixels) if near else None,

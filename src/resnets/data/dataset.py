@@ -122,6 +122,7 @@ class Dataset:
     mirror: bool  # a picture flipped left to right keeps its class (false for digits)
     skipped: Sequence[Skipped] = field(default=())
     depth: Depth | None = None  # of the pictures of more than 8 bits, where there are any
+    cropped: int = 0  # pictures of which the square that is seen leaves out more than a third
     former: str = ""  # the fingerprint that earlier versions gave it, of names and sizes
     originals: Tensor | None = None
     copies: Copies | None = None  # None: not looked for

@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -18,7 +19,7 @@ from torch import Tensor
 from resnets.data.classes import sides
 from resnets.data.dataset import Dataset, ImageSource, MemoryImages, Skipped, Split, whole
 from resnets.data.depth import Depth, Extent, Range, RangeError, Scale, together
-from resnets.data.framing import Frame
+from resnets.data.framing import Frame, count_cropped
 from resnets.data.identity import (
     Digests,
     Manifest,
@@ -128,7 +129,7 @@ def open_folder(
     measured = scale == "measured"
     store = Store(frame, channels, "container" if measured else scale, broken == "read")  # type: ignore[arg-type]
     extents: dict[int, Extent] = {}  # of pictures of more than 8 bits
-    digests = Digests(count)
+    digests, sizes = Digests(count), np.ones((count, 2), np.int64)
 
     def read(index: int) -> None:
         look = partial(digests.read, index)
@@ -139,6 +140,7 @@ def open_folder(
                 return  # until the range is known
         picture = found.picture(channels, store.scale)
         digests.see(index, picture)
+        sizes[index] = picture.size
         if keep:
             images[index] = store.square(picture)
 
@@ -181,6 +183,7 @@ def open_folder(
         mirror=sides(tree.classes) is None,
         skipped=tuple(skipped) + tuple(Skipped(*each) for each in tree.irregular),
         depth=depth_of([extents[i] for i in deep if i not in reasons], store.scale),
+        cropped=count_cropped(sizes[sound]) if frame.fit == "crop" else 0,
         former=former_fingerprint(samples, tree.classes, digests.sizes),
         originals=torch.from_numpy(originals(digests.pixels[: len(splits["train"])])),
         copies=find_copies(samples, digests.pixels, tree.splits),

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.errors import UsageError, nearest
 
 INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("crop", "pad", "squash")
+LOSES = 1 / 3  # of its area, from where a picture's crop is told
 
 _STRIP = {1: 64, 2: 8}  # cuts: a side beyond this many times the other is cut before it is scaled
 
@@ -115,6 +118,11 @@ class Frame:
         if size == image.size:
             return image
         return image.resize(size, INTERPOLATION[self.interpolation])
+
+
+def count_cropped(sizes: NDArray[np.int64]) -> int:
+    """Return how many pictures, by their sides (N, 2), lose more than LOSES to their middle."""
+    return int((sizes.min(1) < (1 - LOSES) * sizes.max(1)).sum())
 
 
 def half(length: int) -> int:

@@ -89,6 +89,7 @@ def opening_lines(
         f"{source}: {len(dataset.classes)} classes, {', '.join(parts)}",
         *([str(dataset.depth)] if dataset.depth else []),
         mirror_note(dataset.classes, recipe.augment.mirror),
+        *_cropped(dataset),
         *data_warnings(dataset),
         f"{spec.name}: {spec.variant}",
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
@@ -105,6 +106,17 @@ def data_warnings(dataset: Dataset) -> list[str]:
         together = drawn and dataset.originals is not None
         notes += copy_notes(dataset.copies, together=together)
     return notes + class_notes(dataset.classes)
+
+
+def _cropped(dataset: Dataset) -> list[str]:
+    """Return what a crop to a square leaves out, where that is much."""
+    if not dataset.cropped:
+        return []
+    of = sum(len(split) for split in dataset.parts.values())
+    return [
+        f"{dataset.cropped:,} of {plural(of, 'picture')} lose more than a third of the area to the "
+        "square that is seen; data.fit=pad or data.fit=squash shows them whole"
+    ]
 
 
 def mirror_note(classes: Sequence[str], mirror: bool | str) -> str:
