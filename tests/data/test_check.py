@@ -200,5 +200,8 @@ def test_endless_files_are_left_out_and_listed(endless, uneven):
 
 def test_endless_files_are_broken_pictures_to_predict(endless, uneven):
     assert uneven / "dog/endless.jpg" in pictures_in(uneven / "dog")
-    with pytest.raises(PictureError, match=f"cannot be read: it is {endless}, not a file"):
+    with pytest.raises(
+        PictureError, match=f"cannot be read: it is {endless}, not a file"
+    ) as caught:
         decode(uneven / "dog/endless.jpg", 3)
+    assert caught.value.hint.startswith("only ordinary files are read")

@@ -351,6 +351,32 @@ def test_skip_has_a_limit(photos):
         small(photos, broken="skip")
 
 
+@pytest.mark.parametrize("policy", ["skip", "read"])
+def test_the_share_that_may_be_left_out_is_a_setting(photos, policy):
+    """And the hint says one that is enough."""
+    for name in ("cat/a.png", "dog/c.png"):
+        (photos / name).write_bytes(b"")
+    with pytest.raises(DataError, match="more than the 1 that may") as caught:
+        small(photos, broken=policy)
+    share = float(caught.value.hint.partition("--set data.broken_limit=")[2])
+    assert f"`resnets data check {photos}`" in caught.value.hint
+    data = small(photos, broken=policy, broken_limit=share)
+    assert [item.path for item in data.skipped] == ["cat/a.png", "dog/c.png"]
+    with pytest.raises(DataError, match="2 of 4 pictures"):
+        small(photos, broken=policy, broken_limit=share - 0.01)
+
+
+def test_what_has_lost_its_end_is_read_on_request(photos):
+    path = photos / "cat" / "cut.jpg"
+    picture(path, kind="jpeg", size=(64, 64))
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(DataError, match="1 of 5 pictures"):
+        small(photos)
+    assert len(small(photos, broken="skip").train) == 4
+    data = small(photos, broken="read")
+    assert (len(data.train), data.skipped) == (5, ())
+
+
 def test_skip_allows_one_in_a_hundred(tmp_path):
     image = picture(tmp_path / "a" / "0.png").read_bytes()
     (tmp_path / "b").mkdir()

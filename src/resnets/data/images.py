@@ -18,6 +18,7 @@ first frame. Metadata other than the orientation change no pixel and are not loo
 """
 
 import ctypes
+import errno
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
@@ -314,6 +315,8 @@ def _told(name: str) -> Iterator[None]:
     except Exception as error:  # damaged data leads Pillow's decoders into almost any exception
         if isinstance(error, OSError) and error.errno:
             reason, hint = f"cannot be read: {error.strerror}", "check that it is there and yours"
+            if error.errno == errno.EINVAL:  # a pipe and its like, as `open_regular` says
+                hint = "only ordinary files are read: remove it, or save what it holds to a file"
         else:
             reason = f"cannot be decoded: {printable(str(error) or type(error).__name__)}"
             hint = "fetch it again from where it came, or remove it"
