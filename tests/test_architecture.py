@@ -22,7 +22,7 @@ ROOMS = {
     "provenance": {"spec"},
     "nn": {"errors", "spec"},
     "profiling": {"spec", "zoo", "nn"},
-    "memory": {"errors", "spec", "zoo", "nn", "training"},
+    "memory": {"errors", "wording", "spec", "zoo", "nn", "profiling", "data", "training"},
     "analysis": {"nn"},
     "drawing": {"errors", "spec", "zoo", "nn", "profiling"},
     "page": {"wording"},
@@ -62,7 +62,7 @@ ROOMS = {
         "data",
         "create",
     }
-    | {"nn", "processes", "training", "report"},
+    | {"nn", "memory", "processes", "training", "report"},
     "runs": {"errors", "spec", "metadata", "data", "device", "experiment", "processes", "training"},
     "repetition": {"errors", "files", "wording", "spec", "experiment", "processes", "training"}
     | {"papers", "report", "runs"},

@@ -21,6 +21,7 @@ from resnets.data.preprocess import measure, stored_side
 from resnets.drawing import draw
 from resnets.errors import CheckpointError, DataError, Stopped, UsageError
 from resnets.files import write_json, write_text
+from resnets.memory import check_fits
 from resnets.nn.synchronous import synchronize
 from resnets.processes import ALONE, Processes, launch, launched
 from resnets.profiling import profile
@@ -28,6 +29,7 @@ from resnets.report import write_report
 from resnets.spec import Spec
 from resnets.training.average import Average
 from resnets.training.captured import captured_step
+from resnets.training.divergence import find_divergence
 from resnets.training.environment import environment
 from resnets.training.feasible import check
 from resnets.training.feed import build_feed
@@ -35,8 +37,9 @@ from resnets.training.folder import RunFolder
 from resnets.training.loop import Loop, total_steps
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, load_recipe
-from resnets.training.record import new_record, opening_lines, timestamp
+from resnets.training.record import new_record, opening_lines, recipe_line, timestamp
 from resnets.training.results import evaluate_parts, write_weights
+from resnets.training.schedule import fitted_rate
 from resnets.training.state import RunState
 from resnets.training.statistics import measure_statistics
 from resnets.training.step import build_optimizer
@@ -139,6 +142,14 @@ class Experiment:
         )
         self.cost = profile(self.spec)
         check(recipe, self.dataset, self.cost, self.processes.count)
+        check_fits(
+            self.spec,
+            recipe,
+            batch=-(-min(recipe.batch_size, len(self.dataset.train)) // self.processes.count),
+            picture=self.dataset.train.images.shape,
+            device=machine.device,
+            checkpointing=machine.checkpointing,
+        )
         depth = dataset.depth.scale if dataset.depth else recipe.data.range
         measured = measure(
             self.dataset.train,
@@ -149,6 +160,10 @@ class Experiment:
         )
         self.preprocess = replace(measured, version=version)
         self.feed = build_feed(self.dataset, recipe, self.preprocess, machine.device)
+        self.fitted = recipe.optimizer.lr == "auto"
+        if self.fitted:
+            batch = min(recipe.batch_size, len(self.dataset.train))
+            self.recipe = _with_rate(recipe, fitted_rate(batch, total_steps(recipe, self.feed)))
 
     def start(self, *, overwrite: bool) -> Running:
         """Begin a run in a new folder, or in one whose run is to be replaced."""
@@ -335,8 +350,9 @@ class Experiment:
             self.source, self.dataset, self.spec, self.cost, now, folder.data, self.recipe
         ):
             progress.say(line)
+        steps = total_steps(self.recipe, self.feed)
+        progress.say(recipe_line(self.recipe, steps, fitted=self.fitted))
         if state.step:
-            steps = total_steps(self.recipe, self.feed)
             progress.say(f"going on after step {state.step:,} of {steps:,}")
 
     def _fit(self, state: RunState, stop: StopRequest) -> Iterator[None]:
@@ -391,6 +407,9 @@ class Experiment:
             "epochs": round(steps / len(feed), 4),
             "seconds": round(state.seconds, 3),
         }
+        losses = [line["train_loss"] for line in state.metrics]
+        divergence = find_divergence(losses, self.spec.num_classes)
+        record["warnings"] = [str(divergence)] if divergence else []
         self.folder.write_record(record)
 
     def _identity(self) -> dict[str, Any]:
@@ -412,6 +431,11 @@ class Experiment:
                 "the processes have read different pictures or labels",
                 hint="give all of them the same files",
             )
+
+
+def _with_rate(recipe: Recipe, rate: float) -> Recipe:
+    optimizer = recipe.optimizer.model_copy(update={"lr": rate})
+    return recipe.model_copy(update={"optimizer": optimizer})
 
 
 def _version(folder: RunFolder) -> int:

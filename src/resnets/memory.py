@@ -4,6 +4,7 @@ import weakref
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from itertools import count
+from math import prod
 from typing import Any, Literal
 
 import torch
@@ -12,11 +13,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from resnets.errors import UsageError
+from resnets.data.folder import available_memory
+from resnets.errors import ResourceError, UsageError
 from resnets.nn import ResNet
+from resnets.profiling import profile
 from resnets.spec import Spec
 from resnets.training.recipe import Recipe, ScheduleRecipe, load_recipe
 from resnets.training.step import build_optimizer, training_step
+from resnets.wording import plural
 from resnets.zoo import get_spec
 
 Phase = Literal["forward", "backward", "optimizer"]
@@ -55,6 +59,43 @@ class Memory:
     def to_dict(self) -> dict[str, Any]:
         """Return all fields, and the peak's total, as JSON-able values."""
         return {"total": self.peak.total, **asdict(self)}
+
+
+PLENTY = 64  # times the activations' number in bytes, beyond which nothing need be counted
+
+
+def check_fits(
+    spec: Spec,
+    recipe: Recipe,
+    *,
+    batch: int,
+    picture: tuple[int, int, int],
+    device: torch.device,
+    checkpointing: bool = False,
+) -> None:
+    """Raise ResourceError for a training step that is larger than the memory that is free.
+
+    ``batch`` pictures (C, H, W) as the data set has them are computed by one process.
+    """
+    parts = min(recipe.optimizer.accumulate, batch)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    if PLENTY * profile(spec).activations * batch // parts < free:
+        return
+    step = peak_memory(
+        spec,
+        batch_size=batch,
+        precision=recipe.precision,
+        optimizer=recipe.optimizer.kind,
+        accumulate=parts,
+        checkpointing=checkpointing,
+    )
+    needed = step.peak.total + batch * prod(picture)
+    if needed > free:
+        raise ResourceError(
+            f"a step of {plural(batch, 'picture')} of {spec.image_size}x{spec.image_size} takes "
+            f"{needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free",
+            hint="lower data.image_size or batch_size, or raise optimizer.accumulate",
+        )
 
 
 def peak_memory(
@@ -131,7 +172,7 @@ def _train(network: ResNet, images: Tensor, recipe: Recipe) -> Memory:
                     images,
                     labels,
                     labels,
-                    lr=recipe.optimizer.lr,
+                    lr=recipe.optimizer.peak,
                     recipe=recipe,  # without a scaler for float16, which is a few numbers
                 )
             except ValueError as error:  # from batch norms

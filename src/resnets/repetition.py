@@ -14,7 +14,7 @@ from resnets.files import write_json
 from resnets.papers.tables import Published, published
 from resnets.processes import program, restarts
 from resnets.report import write_report
-from resnets.runs import default_out, train_side_by_side
+from resnets.runs import check_words, default_out, train_side_by_side
 from resnets.spec import Spec
 from resnets.training.folder import RunFolder
 from resnets.training.progress import RunProgress
@@ -147,6 +147,7 @@ def train_seeds(
     Raises UsageError for fewer than one seed or at a time, a ``resume`` that is a run, and an
     ``out`` with runs in it, and what `train` raises; Stopped ends them all and says how to go on.
     """
+    check_words(data, model)
     if data is None:
         raise UsageError("there is no data to train on", hint="give a data set or a folder")
     if seeds < 1:

@@ -57,6 +57,7 @@ def train(
     run to stop.
     """
     settings = [settings] if isinstance(settings, str) else settings
+    check_words(data, model)
     goes_on = resume is not None and str(resume) != "auto"
     if goes_on and (model or recipe or out or overwrite):
         raise UsageError(
@@ -120,6 +121,21 @@ def train_side_by_side(
             parts = (data, model, recipe, folder, root, machine, progress)
             runnings.append(_begin(*parts, resume=resume, overwrite=overwrite))
         return _together(runnings, machine)
+
+
+def check_words(data: object, model: object) -> None:
+    """Raise UsageError for data and models that are things instead of what names them."""
+    if not isinstance(model, str | Spec | None):
+        raise UsageError(
+            f"model is a {type(model).__name__}: training builds its network itself, with fresh "
+            "weights",
+            hint='give a name or a Spec, such as model="resnet18" or model=network.spec',
+        )
+    if not isinstance(data, str | Path | None):
+        raise UsageError(
+            f"data is a {type(data).__name__}, not a name or a folder",
+            hint="give digits, cifar10, cifar100 or the path of a folder of pictures",
+        )
 
 
 def _begin(

@@ -35,7 +35,7 @@ OPTIONS = {
     "--num-train-epochs=5": "schedule.epochs=5",
     "--lr 0.01": "optimizer.lr=0.01",
     "--learning-rate 1e-2": "optimizer.lr=1e-2",
-    "--lr fast": "optimizer.lr=0.1",
+    "--lr fast": "optimizer.lr=auto",
     "--batch-size 16": "batch_size=16",
     "--bs 16": "batch_size=16",
     "--image-size 64": "data.image_size=64",

@@ -80,11 +80,10 @@ def _run_page(run: RunRecord) -> str:
 
 
 def _cautions(run: RunRecord) -> list[str]:
-    """Return what is to be held against the accuracy that the page opens with."""
+    """Return what went wrong, and what is to be held against the accuracy at the top."""
     best = headline(run)
-    if best is None:
-        return []
-    return accuracy_cautions(best.accuracy, best.score.confusion, run.data.classes)
+    found = best and accuracy_cautions(best.accuracy, best.score.confusion, run.data.classes)
+    return [*run.warnings, *(found or [])]
 
 
 def _confusions(

@@ -70,6 +70,14 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Sitting:
+    """One of the times that a run was worked on, as ISO times."""
+
+    started: str = ""
+    ended: str = ""
+
+
+@dataclass(frozen=True)
 class Score:
     """The result on one part of the data; ``confusion[i][j]``: class i that was taken for j."""
 
@@ -152,6 +160,8 @@ class RunRecord:
     recipe: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
     progress: Progress = Progress()
+    sittings: tuple[Sitting, ...] = ()
+    warnings: tuple[str, ...] = ()  # what went wrong while it ran
     results: Results = Results()
     epochs: tuple[Epoch, ...] = ()
     mistakes: tuple[Mistake, ...] = ()
@@ -160,6 +170,17 @@ class RunRecord:
     settings: dict[str, Any] = field(default_factory=dict)  # the recipe, with dotted names
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def ended(self) -> str:
+        """When it finished, stopped or failed; empty while it runs."""
+        return self.sittings[-1].ended if self.sittings else ""
+
+    @property
+    def mirrored(self) -> bool | None:
+        """Whether pictures were seen from the other side too; None where it is not known."""
+        mirror = self.settings.get("augment.mirror")
+        return None if mirror in (None, "auto") else bool(mirror)
 
 
 def read_run(path: Path | str) -> RunRecord:

@@ -176,6 +176,13 @@ class RunFolder:
 
     def read(self) -> dict[str, Any]:
         """Return run.json. Raises CheckpointError when there is none or it is damaged."""
+        if self.path.is_file():
+            whole = f"give the folder that it is in: {shlex.quote(str(self.path.parent))}"
+            inside = (self.path.parent / self.record.name).exists()
+            raise CheckpointError(
+                f"{self.path}: is a file, not a run folder: a file does not say where a run stood",
+                hint=whole if inside else "give a folder that train has written",
+            )
         try:
             record = json.loads(self.record.read_text(encoding="utf-8"))
             if isinstance(record, dict) and {"data", "model", "status"} <= record.keys():

@@ -16,6 +16,7 @@ from resnets.evaluation import evaluate
 from resnets.files import write_json
 from resnets.processes import ALONE, Processes
 from resnets.training.captured import CapturedStep
+from resnets.training.divergence import find_divergence
 from resnets.training.feed import Batch, Feed
 from resnets.training.folder import RunFolder
 from resnets.training.progress import RunProgress, metrics_text
@@ -68,7 +69,7 @@ class Loop:
         self.steps = total_steps(self.recipe, self.feed)
         if state.step == self.steps:  # stopped after its last step
             return
-        peak = self.recipe.optimizer.lr
+        peak = self.recipe.optimizer.peak
         self.schedule = Schedule(self.recipe.schedule, peak, self.steps, state.rate)
         self.epochs = -(-self.steps // batches)
         self.clock = _Clock(state, self.steps)
@@ -196,6 +197,16 @@ class Loop:
         if self.scalars:
             self.scalars.add(state.step, line)
         self.progress.epoch(self._title(epoch), f"{metrics_text(line)}   {self.clock.eta}".rstrip())
+        self._warn()
+
+    def _warn(self) -> None:
+        """Say it once when the run goes the wrong way."""
+        losses = [line["train_loss"] for line in self.state.metrics]
+        classes = self.state.model.spec.num_classes
+        found = find_divergence(losses, classes)
+        if found and not find_divergence(losses[:-1], classes):
+            lower = f"{self.recipe.optimizer.peak / 10:.2g}"
+            self.progress.say(f"warning: {found}; start again with --set optimizer.lr={lower}")
 
     def _evaluate(self) -> dict[str, Any] | None:
         """Return the metrics on the held-out part, and keep the weights if they are the best."""

@@ -15,9 +15,13 @@ from resnets.training.naming import assignment, find_setting
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
+Aspect = Annotated[float, Field(ge=0.01, le=100)]
 Factor = Annotated[float, Field(gt=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+# Bounds far from anything that trains: beyond them numbers overflow, and memory with them.
+Rate = Annotated[float, Field(gt=0, le=100)]
+Side = Annotated[int, Field(ge=1, le=4096)]
+Long = Annotated[int, Field(ge=1, le=10**9)]
 
 
 class _Section(BaseModel):
@@ -27,7 +31,7 @@ class _Section(BaseModel):
 class DataRecipe(_Section):
     """What is trained on."""
 
-    holdout: Fraction | Annotated[int, Field(ge=1)] = Field(
+    holdout: Fraction | Long = Field(
         0.1,
         description="fraction or number of training samples held out for validation, "
         "where the data set has no validation part of its own",
@@ -80,17 +84,19 @@ class AugmentRecipe(_Section):
     choose it, one at a time and without padding.
     """
 
-    padding: int = Field(4, ge=0, description="pixels added on each side before a random crop")
+    padding: int = Field(
+        4, ge=0, le=4096, description="pixels added on each side before a random crop"
+    )
     fill: Literal["mean", "black", "reflect"] = Field("mean", description="what the padding shows")
     area: tuple[Part, Part] | None = Field(
         None,
         description="part of the picture's area that a crop takes, from and to, before it is "
         "scaled to the image size (Szegedy et al. 2015)",
     )
-    aspect: tuple[Positive, Positive] = Field(
+    aspect: tuple[Aspect, Aspect] = Field(
         (3 / 4, 4 / 3), description="width / height of such a crop, from and to"
     )
-    scale: tuple[int, int] | None = Field(
+    scale: tuple[Side, Side] | None = Field(
         None,
         description="side in pixels to which the picture is scaled before the crop, from and to "
         "(He et al. 2015, sec. 3.4)",
@@ -107,9 +113,12 @@ class AugmentRecipe(_Section):
         "other epoch (Jordan 2024)",
     )
     lighting: float = Field(
-        0.0, ge=0, description="colour noise along ImageNet's principal colours (Krizhevsky 2012)"
+        0.0,
+        ge=0,
+        le=100,
+        description="colour noise along ImageNet's principal colours (Krizhevsky 2012)",
     )
-    cutout: int = Field(0, ge=0, description="side of a square to hide, pixels; 0: none")
+    cutout: int = Field(0, ge=0, le=4096, description="side of a square to hide, pixels; 0: none")
     mixup: float = Field(
         0.0, ge=0, le=1, description="blend with another picture; alpha (Zhang et al. 2018)"
     )
@@ -123,6 +132,7 @@ class AugmentRecipe(_Section):
     first_size: int | None = Field(
         None,
         ge=8,
+        le=4096,
         description="side in pixels of the first epochs' pictures, which then grow to the full "
         "size in equal steps of four pixels",
     )
@@ -146,6 +156,9 @@ class AugmentRecipe(_Section):
         return self
 
 
+LONG_RATE = 0.1  # that auto means for runs of any length but short ones
+
+
 class OptimizerRecipe(_Section):
     """Stochastic gradient descent, v <- momentum v + gradient; w <- w - lr v; Adam; or Muon."""
 
@@ -154,8 +167,12 @@ class OptimizerRecipe(_Section):
         description="muon: sgd, but convolutions after the stem keep their norms and move by "
         "orthogonal matrices (Jordan et al. 2024); for nets with norms after convolutions",
     )
-    lr: float = Field(0.1, gt=0, description="peak learning rate")
-    matrix_lr: float = Field(0.05, gt=0, description="that of muon's orthogonal matrices")
+    lr: Rate | Literal["auto"] = Field(
+        0.1,
+        description="peak learning rate; auto: fitted to sgd's batches and to the number of steps, "
+        "as a short run bears less; the run folder has the number",
+    )
+    matrix_lr: Rate = Field(0.05, description="that of muon's orthogonal matrices")
     momentum: Fraction = Field(0.9, description="of sgd; the first beta of adam")
     nesterov: bool = Field(
         False, description="look a step of the momentum ahead (Sutskever et al. 2013); of sgd"
@@ -166,14 +183,19 @@ class OptimizerRecipe(_Section):
         "rate changes",
     )
     second_momentum: Fraction = Field(0.999, description="the second beta of adam")
-    epsilon: float = Field(1e-7, gt=0, description="of adam; Keras's default")
-    weight_decay: float = Field(1e-4, ge=0, description="added to the gradient, times the weight")
+    epsilon: float = Field(1e-7, gt=0, le=1, description="of adam; Keras's default")
+    weight_decay: float = Field(
+        1e-4, ge=0, le=100, description="added to the gradient, times the weight"
+    )
     decay: Literal["convolutions", "weights", "all"] = Field(
         "weights",
         description="weights: convolutions and classifier; all: biases and batch norms too",
     )
     clip: float | None = Field(
-        None, gt=0, description="largest norm of the whole gradient; beyond it is scaled down"
+        None,
+        gt=0,
+        le=1e9,
+        description="largest norm of the whole gradient; beyond it is scaled down",
     )
     accumulate: int = Field(
         1, ge=1, description="parts in which a batch is computed, to save memory"
@@ -183,22 +205,35 @@ class OptimizerRecipe(_Section):
     def _check(self) -> Self:
         if self.kind != "sgd" and (self.nesterov or self.momentum_form != "torch"):
             raise ValueError(f"nesterov and momentum_form belong to sgd, not {self.kind}")
+        if self.kind != "sgd" and self.lr == "auto":
+            raise ValueError(f"lr auto belongs to sgd, not {self.kind}: give a number")
         if self.nesterov and (self.momentum == 0 or self.momentum_form == "caffe"):
             raise ValueError("nesterov needs a momentum, in torch's form")
         return self
+
+    @property
+    def peak(self) -> float:
+        """The peak rate as a number; for "auto", which every run settles, that of a long run."""
+        return LONG_RATE if self.lr == "auto" else self.lr
 
 
 class ScheduleRecipe(_Section):
     """How long, and how the learning rate moves; positions are fractions of the whole run."""
 
-    epochs: int | None = Field(None, ge=1, description="passes over the training part")
-    iterations: int | None = Field(None, ge=1, description="optimizer steps, instead of epochs")
+    epochs: Long | None = Field(None, description="passes over the training part")
+    iterations: Long | None = Field(None, description="optimizer steps, instead of epochs")
     shape: Literal["steps", "cosine", "linear"] = Field(
         "steps",
         description="how the rate falls after the warm-up: by factor at each milestone, or to 0 "
         "at the end of the run along half a cosine or a line",
     )
     warmup: Fraction = Field(0.0, description="part of the run in which the rate rises from 0")
+    warmup_steps: int = Field(
+        0,
+        ge=0,
+        le=10**9,
+        description="steps that the warm-up has at least, but no more than half of the run",
+    )
     warmup_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="what the rate is multiplied by throughout the warm-up, instead of rising"
     )
@@ -218,8 +253,10 @@ class ScheduleRecipe(_Section):
         description="what the rate is multiplied by when the held-out loss has not fallen for "
         "plateau_patience epochs, on top of the shape",
     )
-    plateau_patience: int = Field(5, ge=1, description="epochs that the plateau waits")
-    plateau_floor: float = Field(0.0, ge=0, description="the plateau lowers no rate below this")
+    plateau_patience: int = Field(5, ge=1, le=10**9, description="epochs that the plateau waits")
+    plateau_floor: float = Field(
+        0.0, ge=0, le=100, description="the plateau lowers no rate below this"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -231,7 +268,9 @@ class ScheduleRecipe(_Section):
             raise ValueError(f"milestones belong to shape steps, not {self.shape}")
         if isinstance(self.factor, tuple) and len(self.factor) != len(self.milestones):
             raise ValueError("factor must be one number, or one for each milestone")
-        if self.warmup_until_error is not None and (self.warmup_rate is None or self.warmup):
+        if self.warmup_until_error is not None and (
+            self.warmup_rate is None or self.warmup or self.warmup_steps
+        ):
             raise ValueError("warmup_until_error needs warmup_rate, and no warmup")
         return self
 
@@ -243,7 +282,9 @@ class Recipe(_Section):
         pattern=r"^[\w.-]+$", description="of the recipe; a part of the run folder's name"
     )
     source: str = Field("", description="where its values come from, for readers")
-    batch_size: int = Field(128, ge=1, description="samples of one step, over all processes")
+    batch_size: int = Field(
+        128, ge=1, le=2**20, description="samples of one step, over all processes"
+    )
     seed: Seed = Field(
         0, description="of the weights, the order of the samples and what augmentation draws"
     )
@@ -258,6 +299,7 @@ class Recipe(_Section):
     precise_batch_norm: int = Field(
         0,
         ge=0,
+        le=10**9,
         description="training samples over which batch norm's statistics are measured anew at "
         "the end, as true averages; 0: the running ones stay",
     )

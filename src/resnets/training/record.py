@@ -85,6 +85,11 @@ def opening_lines(
     how = "channels-last" + (f", {precision}" if precision != "float32" else "")
     if on_cpu and precision == "bfloat16" and known and "bf16" not in known:
         how += " (which this processor emulates, many times slower than float32)"
+    if on_cpu and precision == "float16":
+        how += (
+            " (about 100 times slower than float32 on a CPU, which cannot compute it: "
+            "--set precision=float32 or bfloat16)"
+        )
     return [
         f"{source}: {len(dataset.classes)} classes, {', '.join(parts)}",
         *([str(dataset.depth)] if dataset.depth else []),
@@ -129,6 +134,12 @@ def mirror_note(classes: Sequence[str], mirror: bool | str) -> str:
     return f"pictures are mirrored left to right in training, {share}" + (
         f"; {two} may then be the same: augment.mirror=false leaves them as they are" if two else ""
     )
+
+
+def recipe_line(recipe: Recipe, steps: int, *, fitted: bool) -> str:
+    """Return what a person is told of a recipe; ``fitted`` tells that its rate was chosen here."""
+    rate = f"rate {recipe.optimizer.peak:g}" + (", fitted to that" if fitted else "")
+    return f"{recipe.name}: {plural(steps, 'step')} in batches of {recipe.batch_size}; {rate}"
 
 
 def timestamp() -> str:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from math import cos, inf, pi
 
-from resnets.training.recipe import AugmentRecipe, ScheduleRecipe
+from resnets.training.recipe import LONG_RATE, AugmentRecipe, ScheduleRecipe
 
 WINDOW = 100  # steps over which the warm-up by error measures the training error
 MIN_DELTA = 1e-4  # by which a held-out loss must fall to count; ReduceLROnPlateau's default
+LONG_STEPS, LONG_BATCH = 1000, 64  # from which on a run has the rate of a long one
 GROWTH = 4  # pixels from one size of progressive training to the next
 
 
@@ -22,6 +23,17 @@ class RateMemory:
     best: float | None = None  # held-out loss
     waited: int = 0  # epochs since that loss fell, or since the last drop
     scale: float = 1.0  # what the plateau multiplies the rate by
+
+
+def fitted_rate(batch: int, steps: int) -> float:
+    """Return the peak rate of SGD for a run of ``steps`` in batches of so many samples.
+
+    That of a long run, times the square root of the part that this one has of LONG_STEPS, times
+    the part that its batches have of LONG_BATCH; results/little-data.txt has what was tried. Two
+    figures of it, as a person would give them.
+    """
+    rate = LONG_RATE * min(1.0, steps / LONG_STEPS) ** 0.5 * min(1.0, batch / LONG_BATCH)
+    return float(f"{rate:.2g}")
 
 
 class Schedule:
@@ -69,7 +81,8 @@ class Schedule:
     def _shape(self, step: int) -> float:
         recipe, peak = self.recipe, self.peak
         if recipe.warmup_until_error is None:
-            warmup = round(recipe.warmup * self.steps)
+            least = min(recipe.warmup_steps, self.steps // 2)
+            warmup = max(round(recipe.warmup * self.steps), least)
             warming = step < warmup
         else:
             warmup, warming = self.memory.warm_steps, not self.memory.warm

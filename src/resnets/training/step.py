@@ -31,13 +31,13 @@ def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Op
     ]
     if recipe.kind == "adam":
         betas = (recipe.momentum, recipe.second_momentum)
-        return torch.optim.Adam(groups, recipe.lr, betas, recipe.epsilon, foreach=True)
+        return torch.optim.Adam(groups, recipe.peak, betas, recipe.epsilon, foreach=True)
     if recipe.kind == "muon":
         return _muon(groups, recipe)
     if recipe.momentum_form == "caffe":
-        return CaffeSGD(groups, recipe.lr, recipe.momentum)
+        return CaffeSGD(groups, recipe.peak, recipe.momentum)
     return torch.optim.SGD(
-        groups, recipe.lr, recipe.momentum, nesterov=recipe.nesterov, foreach=True
+        groups, recipe.peak, recipe.momentum, nesterov=recipe.nesterov, foreach=True
     )
 
 
@@ -49,9 +49,9 @@ def _muon(groups: list[dict[str, Any]], recipe: OptimizerRecipe) -> Muon:
     orthogonal = {
         "params": convolutions,
         "orthogonal": True,
-        "rate": recipe.matrix_lr / recipe.lr,
+        "rate": recipe.matrix_lr / recipe.peak,
     }
-    return Muon([orthogonal, decayed | {"params": left}, others], recipe.lr, recipe.momentum)
+    return Muon([orthogonal, decayed | {"params": left}, others], recipe.peak, recipe.momentum)
 
 
 def _decays(parameter: nn.Parameter, recipe: OptimizerRecipe) -> bool:
