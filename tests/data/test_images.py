@@ -1,6 +1,7 @@
 """How pictures become pixels: golden values, and one clear line for what is no picture."""
 
 import io
+import re
 import struct
 import zlib
 from pathlib import Path
@@ -18,6 +19,7 @@ from resnets.data.images import (
     pixels,
 )
 from resnets.errors import DataError, UsageError
+from resnets.training.recipe import load_recipe
 
 # 2 x 3 with six different greys, so that all eight orientations differ.
 UPRIGHT = np.array([[10, 50, 90], [130, 170, 210]], np.uint8)
@@ -173,7 +175,9 @@ def test_nothing_is_scaled_by_its_own_values(tmp_path, values):
     path = saved(Image.fromarray(values), tmp_path / "x.tif")
     with pytest.raises(DataError, match=r"x\.tif: its values go from .* nothing says") as caught:
         decode(path, 1)
-    assert "data.range" in caught.value.hint
+    setting = re.search(r'--set "(data\.range=.*)"', caught.value.hint)[1]
+    scale = load_recipe("default", [setting]).data.range  # the hint, typed as it stands
+    assert pixels(decode(path, 1, scale))[0, :, 0].tolist() == [0, 255]
 
 
 def test_not_a_number_is_refused(tmp_path):

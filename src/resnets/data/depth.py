@@ -29,10 +29,6 @@ _GREY_WITH_ALPHA = "LA;16B"  # in a PNG; 4 bytes that are the bands of "RGBA" on
 _BITS_PER_SAMPLE, _PLANES, _APART = 258, 284, 2  # TIFF 6.0, sec. 8: PlanarConfiguration 2
 
 
-class RangeError(ValueError):
-    """A picture whose values exceed what its kind of number stands for, without a range."""
-
-
 @dataclass(frozen=True)
 class Extent:
     """The smallest and the largest value of a picture of more than 8 bits, or of several."""
@@ -73,6 +69,15 @@ class Extent:
         return f"{f'{self.bits}-bit numbers' if self.bits else 'floats'} from {values}"
 
 
+class RangeError(ValueError):
+    """Values that exceed what their kind of number stands for, without a range for them."""
+
+    def __init__(self, message: str, extent: Extent) -> None:
+        super().__init__(message)
+        low, high = extent.range
+        self.setting = f'--set "data.range=[{low:.10g},{high:.10g}]"'  # one that holds them
+
+
 def together(extents: Iterable[Extent]) -> Extent | None:
     """Return the extent of several pictures; None of none.
 
@@ -90,7 +95,8 @@ def together(extents: Iterable[Extent]) -> Extent | None:
     if floats.range == (0.0, 1.0) and whole.high > 1:
         raise RangeError(
             f"some hold floats from {floats.low:g} to {floats.high:g}, others whole numbers from "
-            f"{whole.low:g} to {whole.high:g}"
+            f"{whole.low:g} to {whole.high:g}",
+            whole,
         )
     return whole | floats
 
@@ -137,7 +143,8 @@ def _known(extent: Extent, *, own: bool) -> Range:
         return extent.low, extent.high
     raise RangeError(
         f"its values go from {extent.low:g} to {extent.high:g}, and nothing says which of them is "
-        "black and which white"
+        "black and which white",
+        extent,
     )
 
 

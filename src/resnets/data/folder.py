@@ -233,7 +233,7 @@ def measured_range(path: Path, extents: Iterable[Extent]) -> Range:
     except RangeError as error:
         raise DataError(
             f"{printable(path)}: {error}",
-            hint="say which values become black and white: `train --set data.range=[low,high]`",
+            hint=f"scale them alike, or train with a range for all of them: {error.setting}",
         ) from None
     assert common is not None
     return common.range

@@ -70,10 +70,6 @@ _KINDS = (
 )
 
 
-_RANGE_HINT = (
-    "train with `--set data.range=[low,high]`, which is kept with the weights; in Python "
-    "`dataclasses.replace(model.preprocess, range=(low, high))`"
-)
 _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control, surrogate (a byte not UTF-8), line, paragraph
 
 
@@ -311,7 +307,8 @@ def _told(name: str) -> Iterator[None]:
     except (PictureError, MemoryError):
         raise
     except RangeError as error:
-        raise PictureError(name, str(error), hint=_RANGE_HINT) from None
+        hint = f"train with a range, which is kept with the weights: {error.setting}"
+        raise PictureError(name, str(error), hint=hint) from None
     except Exception as error:  # damaged data leads Pillow's decoders into almost any exception
         if isinstance(error, OSError) and error.errno:
             reason, hint = f"cannot be read: {error.strerror}", "check that it is there and yours"
