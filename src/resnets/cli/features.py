@@ -16,6 +16,7 @@ from resnets.cli.options import (
     Source,
     Weights,
     chosen_model,
+    say_meaning,
 )
 
 
@@ -45,6 +46,8 @@ def features(
     """
     known = Known(None, weights, container, dialect, ema, preprocess, outputs, head=head)
     network, learnt = chosen_model(model, known)
+    if learnt and hasattr(network.fc, "out_features"):
+        say_meaning(network.outputs, network.spec.num_classes)
     from resnets.features import write_features
 
     source = weights or model or "the package's own"

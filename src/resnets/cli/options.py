@@ -202,16 +202,21 @@ def open_answering(
 
 
 def _said(answering: "Runtime") -> "Runtime":
-    """Return what computes a model, having said it where nothing says what its outputs mean.
+    """Return what computes a model, its outputs being explained."""
+    say_meaning(answering.outputs, answering.spec["num_classes"])
+    return answering
+
+
+def say_meaning(outputs: str | None, count: int) -> None:
+    """Say it where nothing says what so many outputs mean.
 
     Raises CheckpointError where it has to be said.
     """
     from resnets.outputs import ASSUMED, meaning
 
-    meaning(answering.outputs, answering.spec["num_classes"])
-    if answering.outputs is None:
+    meaning(outputs, count)
+    if outputs is None:
         say(f"note: {ASSUMED}")
-    return answering
 
 
 def is_path(word: str) -> bool:

@@ -30,7 +30,7 @@ class Runtime(ABC):
     name: ClassVar[str]  # "onnxruntime", "openvino" or "torch"
     version: str  # of the package that computes
     classes: tuple[str, ...]  # empty where the model does not say
-    outputs: str | None  # what they mean, as `resnets.outputs` has it; None where nobody has said
+    outputs: str | None = None  # what they mean, as `resnets.outputs` has it, if it is known
     preprocess: Preprocess | None
     input: str
     spec: dict[str, Any]
