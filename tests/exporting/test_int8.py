@@ -132,6 +132,46 @@ def test_the_limit_is_three_in_a_thousand_or_one_picture():
     assert Accuracy(before=5, after=9, agree=14, of=20).within  # a gain is no loss
 
 
+def test_what_chance_explains_is_no_loss():
+    """Not more of few pictures than of many, and never more than a point."""
+    two = Accuracy(before=450, after=448, agree=498, of=500)
+    assert two.within
+    assert two.sentence() == "2 of 500 fewer correct, within chance"
+    assert not Accuracy(before=450, after=445, agree=495, of=500).within  # 1 in 32
+    assert Accuracy(before=450, after=445, agree=485, of=500, gained=5).within  # 10 against 5
+    assert not Accuracy(before=450, after=444, agree=470, of=500, gained=12).within  # 1.2 points
+    assert not Accuracy(before=36, after=34, agree=34, of=36).within
+    assert Accuracy(before=9146, after=9116, agree=9900, of=10000).sentence() == (
+        "30 of 10,000 fewer correct, within 0.3 points"
+    )
+    assert Accuracy(before=5, after=6, agree=5, of=10).sentence() == "no fewer correct"
+
+
+@pytest.mark.parametrize("limit", [0.0, 0.5, 5.0])
+def test_a_limit_that_is_set_is_the_limit(limit):
+    at = int(10 * limit)
+    assert Accuracy(before=900, after=900 - at, agree=900, of=1000, limit=limit).within
+    assert not Accuracy(before=900, after=899 - at, agree=900, of=1000, limit=limit).within
+
+
+def test_the_hint_of_a_refusal_works_as_typed(samples, tmp_path):
+    class Lossy(Fake):
+        def answers(self, path, split):
+            logits = super().answers(path, split)
+            if path.name != "whole" and split is samples.test:
+                logits[:47] = logits[:47].flip(1)
+            return logits
+
+    fake = Lossy({"a": 0})
+    places = (tmp_path / "n", tmp_path / "whole", samples, fake.answers, lambda line: None)
+    with pytest.raises(ExportError) as caught:
+        quantize(fake, *places)
+    assert caught.value.hint.endswith("or let it lose more: --max-loss 4.7")
+    result = quantize(fake, *places, max_loss=4.7)
+    assert result.test.sentence() == "47 of 1,000 fewer correct, within --max-loss 4.7"
+    assert result.to_dict()["limit_points"] == 4.7
+
+
 def test_accuracy_counts():
     labels = torch.tensor([0, 1, 2, 2])
     one, other = torch.eye(3)[[0, 1, 1, 2]], torch.eye(3)[[0, 2, 1, 1]]

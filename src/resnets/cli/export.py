@@ -39,6 +39,15 @@ def export(
     int8: Annotated[
         bool, typer.Option("--int8", help="In 8-bit integers, calibrated on training pictures.")
     ] = False,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            help="Points of accuracy that --int8 may lose; default: 0.3, or what chance explains "
+            "up to 1.",
+        ),
+    ] = None,
     batch: Annotated[
         str, typer.Option(help="How many pictures it takes at once, or dynamic.")
     ] = "dynamic",
@@ -111,7 +120,16 @@ def export(
     for line in unsaid(network):
         say(f"note: {line}")
     places: dict[str, Any] = {"data": data, "images": images, "root": root}
-    written = export(network, path, **chosen, **places, overwrite=overwrite, made=made, report=say)
+    written = export(
+        network,
+        path,
+        **chosen,
+        **places,
+        max_loss=max_loss,
+        overwrite=overwrite,
+        made=made,
+        report=say,
+    )
     if as_json:
         print_json(written.to_dict())
     else:

@@ -85,7 +85,8 @@ def _judged(quantized: Quantized) -> list[str]:
     lines = [
         f"in 8 bits: {percent(test.after / test.of, 2)} of {test.of:,} right on the {part} part of "
         f"{quantized.samples.data}, in float32 {percent(test.before / test.of, 2)}; same class on "
-        f"{test.agree:,}"
+        f"{test.agree:,}",
+        test.sentence(),
     ]
     if kept := quantized.float_layers:
         lines.append(f"in float stayed {len(kept)} of {quantized.layers} layers: {', '.join(kept)}")

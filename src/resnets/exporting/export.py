@@ -54,6 +54,7 @@ def export(
     *,
     to: Target = "onnx",
     int8: bool = False,
+    max_loss: float | None = None,
     batch: int | Dynamic = "dynamic",
     size: Size | Dynamic | None = None,
     input: Form = "normalized",
@@ -73,13 +74,18 @@ def export(
 
     The file's answers are compared with the network's on pictures in ``images``, or else of
     ``data``, of the network's own data set, or what else is at hand; and in 8 bits (``int8``) its
-    accuracy on the test part of ``data`` with that in float32. ``made`` is how the weights came
+    accuracy on the test part of ``data`` with that in float32, of which ``max_loss`` points may be
+    lost (left out: 0.3, or what chance explains up to 1). ``made`` is how the weights came
     about, where ``model`` is a network and not a file that says so. ``report`` is told each step.
 
     Raises ExportError when the file does not compute the same; nothing is then kept. Raises
     UsageError, CheckpointError, DataError and ResourceError for what cannot be exported so.
     """
     check_words(to, input, batch, size, int8)
+    if max_loss is not None and not (int8 and 0 <= max_loss <= 100):
+        raise UsageError(
+            f"max_loss is {max_loss:g}", hint="a number of points from 0 to 100, with 8 bits only"
+        )
     out, root = Path(out), None if root is None else Path(root)
     if isinstance(model, ResNet):
         network, made = model, dict(made or {})
@@ -118,7 +124,7 @@ def export(
                 report(f"choosing 8-bit ranges on {len(samples.calibration):,} training pictures")
                 quantizer = _quantizer(whole, _passport(network, plan, made), samples, feed)
                 quantized = quantize(
-                    quantizer, draft, whole, samples, partial(_answers, feed), report
+                    quantizer, draft, whole, samples, partial(_answers, feed), report, max_loss
                 )
         _, *files = files_of(draft)
         record = certificate(network, plan, files, comparison, quantized, made)

@@ -7,6 +7,7 @@ word.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil, comb, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from resnets.exporting.quantizers import Quantizer
 from resnets.exporting.samples import Samples
 
 LIMIT = 0.003  # of the pictures, whose answer may become wrong on balance
+BY_CHANCE = 0.01  # of the pictures, where so many may become wrong by chance as well
+SIGNIFICANT = 0.05
 AGREEMENT = 0.9  # of the pictures at least have the same answer
 FEW = 128  # pictures to find out by how sensitive a layer is
 
@@ -33,11 +36,56 @@ class Accuracy:
     after: int
     agree: int  # pictures with the same answer, right or wrong
     of: int
+    gained: int = 0  # answers that were wrong and are right
+    limit: float | None = None  # in points, where somebody has set it
+
+    @property
+    def fewer(self) -> int:
+        """How many answers are lost on balance."""
+        return self.before - self.after
 
     @property
     def within(self) -> bool:
-        """Whether no more is lost than may be: a picture, where the limit is less than one."""
-        return self.before - self.after <= max(1, int(LIMIT * self.of))
+        """Whether no more is lost than may be.
+
+        That is a limit that was set; else LIMIT, or a picture where that is less than one, or what
+        chance explains up to BY_CHANCE.
+        """
+        if self.limit is not None:
+            return self.fewer <= self.limit * self.of / 100
+        return self._within_limit or (self.is_chance and self.fewer <= BY_CHANCE * self.of)
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether as many answers may well be lost where losing and gaining are as likely.
+
+        The sign test on those that changed (Dixon and Mood 1946), one-sided.
+        """
+        lost = self.fewer + self.gained
+        changed = lost + self.gained
+        if changed > 1000:  # where the normal distribution says the same
+            return self.fewer - 1 <= 1.645 * sqrt(changed)
+        share = sum(comb(changed, n) for n in range(lost, changed + 1)) / (1 << changed)
+        return share > SIGNIFICANT
+
+    @property
+    def _within_limit(self) -> bool:
+        return self.fewer <= max(1, int(LIMIT * self.of))
+
+    @property
+    def needed(self) -> float:
+        """The least limit in points, to a tenth, that lets this much be lost."""
+        return ceil(1000 * self.fewer / self.of) / 10
+
+    def sentence(self) -> str:
+        """Say how many answers are lost, and why that is allowed."""
+        if self.fewer <= 0:
+            return "no fewer correct"
+        if self.limit is not None:
+            why = f"within --max-loss {self.limit:g}"
+        else:
+            why = "within chance" if self.is_chance else f"within {100 * LIMIT:g} points"
+        return f"{self.fewer:,} of {self.of:,} fewer correct, {why}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the figures as JSON-able values."""
@@ -45,7 +93,8 @@ class Accuracy:
             "of": self.of,
             "accuracy_before": self.before / self.of,
             "accuracy_after": self.after / self.of,
-            "points_lost": round(100 * (self.before - self.after) / self.of, 6),
+            "points_lost": round(100 * self.fewer / self.of, 6),
+            "within_chance": self.is_chance,
             "top1": {"agree": self.agree, "of": self.of},
         }
 
@@ -66,7 +115,7 @@ class Quantized:
         return {
             "method": self.method,
             "samples": self.samples.to_dict(),
-            "limit_points": 100 * LIMIT,
+            "limit_points": 100 * LIMIT if self.test.limit is None else self.test.limit,
             "test": self.test.to_dict(),
             "search": self.search.to_dict(),
             "layers": self.layers,
@@ -81,22 +130,24 @@ def quantize(
     samples: Samples,
     answers: Answers,
     report: Callable[[str], None],
+    max_loss: float | None = None,
 ) -> Quantized:
     """Write an 8-bit file to ``path`` that is as good as ``whole``, in float32; return how good.
 
-    Raises ExportError when it is not, whatever stays in float.
+    ``max_loss`` is how many points of accuracy may be lost, where somebody has said it. Raises
+    ExportError when it is not as good, whatever stays in float.
     """
     exact = answers(whole, samples.search)
 
     def judged() -> Accuracy:
-        return compare(exact, answers(path, samples.search), samples.search.labels)
+        return compare(exact, answers(path, samples.search), samples.search.labels, max_loss)
 
     kept: list[str] = []
     quantizer.write(path, kept)
     search = judged()
     if not search.within:
-        lost = search.before - search.after
-        report(f"{lost} of {search.of:,} answers are lost: looking for the layers that cause it")
+        lost = f"{search.fewer:,} of {search.of:,}"
+        report(f"{lost} answers are lost: looking for the layers that cause it")
         order = _by_damage(quantizer, path, exact[:FEW], samples, answers)
         while not search.within and len(kept) < len(order):
             kept = order[: max(1, 2 * len(kept))]
@@ -104,24 +155,28 @@ def quantize(
             search = judged()
     report(f"comparing {len(samples.test):,} answers on the {samples.part} part")
     labels = samples.test.labels
-    test = compare(answers(whole, samples.test), answers(path, samples.test), labels)
+    test = compare(answers(whole, samples.test), answers(path, samples.test), labels, max_loss)
     for accuracy, part in ((search, "training pictures"), (test, f"the {samples.part} part")):
-        if not accuracy.within or accuracy.agree < AGREEMENT * accuracy.of:
+        agrees = accuracy.agree >= AGREEMENT * accuracy.of
+        if not accuracy.within or not agrees:
+            least = max(search.needed, test.needed)
             raise ExportError(
                 f"the 8-bit file is not the network: on {part} {accuracy.after:,} of its "
                 f"{accuracy.of:,} answers are right, in float32 {accuracy.before:,}, and "
                 f"{accuracy.agree:,} are the same",
-                hint="it was not kept; leave --int8 out",
+                hint="it was not kept; leave --int8 out"
+                + (f", or let it lose more: --max-loss {least:g}" if agrees else ""),
             )
     return Quantized(quantizer.method, samples, search, test, len(quantizer.layers), tuple(kept))
 
 
-def compare(before: Tensor, after: Tensor, labels: Tensor) -> Accuracy:
+def compare(before: Tensor, after: Tensor, labels: Tensor, limit: float | None = None) -> Accuracy:
     """Return how the answers to the same pictures changed, logits (N, classes) of both files."""
     first, second = before.argmax(1), after.argmax(1)
     pairs = ((first, labels), (second, labels), (first, second))
     right, still_right, agree = (int((one == other).sum()) for one, other in pairs)
-    return Accuracy(right, still_right, agree, len(labels))
+    gained = int(((first != labels) & (second == labels)).sum())
+    return Accuracy(right, still_right, agree, len(labels), gained, limit)
 
 
 def _by_damage(
