@@ -18,6 +18,7 @@ from resnets import create_model
 from resnets.embedding import Embedded, embed_folder
 from resnets.embedding import folder as module
 from resnets.errors import CheckpointError, DataError, NonFiniteError, ResourceError, UsageError
+from resnets.locks import alone
 
 
 @pytest.fixture
@@ -474,3 +475,33 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, suffix):
     assert result["pictures"] == 3000
     few, many = result["peaks"]
     assert many - few < 24 << 20
+
+
+@pytest.mark.parametrize("left", ["all", "no chunks", "the mark alone", "nothing"])
+def test_killed_between_the_table_and_the_end(model, pictures, tmp_path, monkeypatch, left):
+    """The same command knows its own table, whatever is left of the way to it, and tidies up."""
+    out, partial = tmp_path / "out.npz", tmp_path / ".out.npz.partial"
+    with monkeypatch.context() as patch:
+        patch.setattr("resnets.embedding.folder.Chunks.remove", lambda self: None)
+        embed_folder(model, pictures, out)
+    table = out.read_bytes()
+    for path in list(partial.iterdir()):
+        kept = {"all": True, "no chunks": path.suffix == ".json", "nothing": False}
+        if not kept.get(left, path.name == "finished.json"):
+            path.unlink()
+    if left == "nothing":
+        with pytest.raises(UsageError, match="is there already"):
+            embed_folder(model, pictures, out)
+    else:
+        assert embed_folder(model, pictures, out).resumed == 20
+    assert out.read_bytes() == table
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "out.npz"}
+
+
+def test_two_processes_do_not_write_one_table(model, pictures, tmp_path):
+    with (
+        alone(tmp_path / "out.npz"),
+        pytest.raises(ResourceError, match=r"out\.npz: another process is writing it"),
+    ):
+        embed_folder(model, pictures, tmp_path / "out.npz")
+    assert embed_folder(model, pictures, tmp_path / "out.npz").pictures == 20

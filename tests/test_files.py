@@ -13,7 +13,7 @@ from collections import namedtuple
 import pytest
 
 from resnets.errors import ResourceError
-from resnets.files import draft, write_bytes, write_json, write_text, writing
+from resnets.files import drafts, followed, write_bytes, write_json, write_text, writing
 
 
 def test_write_and_replace(tmp_path):
@@ -58,18 +58,65 @@ def test_a_file_where_a_folder_is_due(tmp_path):
         write_text(tmp_path / "a" / "b", "text")
 
 
-def test_devices_folders_and_links(tmp_path):
-    """A device or a folder is refused; a link is written through."""
+def test_devices_and_folders_are_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     os.mkfifo(tmp_path / "pipe")
     for name, kind in (("folder", "is a folder"), ("pipe", "is no ordinary file")):
         with pytest.raises(ResourceError, match=kind):
             write_bytes(tmp_path / name, b"new")
+
+
+@pytest.mark.parametrize("target", ["target", "nothing", "folder", "pipe", "link"])
+def test_links_are_replaced_unless_a_user_names_them(tmp_path, target):
+    """Whatever they lead to; in the folder of a run the files are not the user's own."""
     (tmp_path / "target").write_bytes(b"old")
-    (tmp_path / "link").symlink_to(tmp_path / "target")
-    write_bytes(tmp_path / "link", b"new")
-    assert (tmp_path / "link").is_symlink()
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / target)
+    write_bytes(link, b"new")
+    assert not link.is_symlink()
+    assert link.read_bytes() == b"new"
+    assert (tmp_path / "target").read_bytes() == b"old"
+    assert not (tmp_path / "nothing").exists()
+
+    link.unlink()
+    link.symlink_to(tmp_path / "target")
+    write_bytes(followed(link), b"new")
+    assert link.is_symlink()
     assert (tmp_path / "target").read_bytes() == b"new"
+    (tmp_path / "run.json").symlink_to("nothing")
+    write_bytes(followed(link), b"newer")
+    assert not link.is_symlink()
+    assert (tmp_path / "target").read_bytes() == b"new"
+
+
+LEFT = """
+import os, signal, sys
+from pathlib import Path
+from resnets.files import writing
+with writing(Path(sys.argv[1])) as file:
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_killed_processes_leave_is_removed_and_nothing_else(tmp_path):
+    path, long = tmp_path / "a", tmp_path / ("é" * 120)
+    for killed in (path, long):
+        subprocess.run([sys.executable, "-c", LEFT, killed])
+        assert len(drafts(killed)) == 1
+    foreign = {".a.tmp.txt", ".a.1.tmp", ".b.00000000.tmp", ".b.tmp"}
+    for name in foreign | {".a.tmp"}:  # as earlier versions called it
+        (tmp_path / name).write_text("")
+    (tmp_path / ".a.00000000.tmp").symlink_to(tmp_path / ".b.tmp")
+    with writing(path) as first, writing(path) as second:  # neither has been killed
+        first.write(b"first")
+        second.write(b"second")
+    write_text(long, "text")
+    assert path.read_bytes() == b"first"  # which was the last to be whole
+    assert {p.name for p in tmp_path.iterdir()} == foreign | {"a", long.name}
 
 
 class Flaky:
@@ -146,7 +193,7 @@ def test_the_name_is_synced_with_its_folder(tmp_path, monkeypatch):
 
     def look(descriptor):
         kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
-        seen.append((kind, path.exists(), draft(path).exists()))
+        seen.append((kind, path.exists(), bool(drafts(path))))
 
     Flaky(monkeypatch, look)
     write_text(path, "text")

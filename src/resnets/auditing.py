@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -21,9 +21,11 @@ from resnets.data.images import printable
 from resnets.data.order import batch_bounds, epoch_order
 from resnets.data.unchanged import look_again
 from resnets.errors import CheckpointError, DataError, ResnetsError, ResourceError
+from resnets.plain.checking import Count, Real, check
+from resnets.plain.reading import lines_of, loads, read_json
 from resnets.training.folder import RunFolder
 from resnets.training.ledger import expected
-from resnets.training.recipe import Recipe, load_recipe
+from resnets.training.recipe import Recipe
 from resnets.weights import passport
 from resnets.weights.tensors import read_tensors
 from resnets.wording import plural
@@ -100,7 +102,7 @@ class _Evidence:
 
     @cached_property
     def recipe(self) -> Recipe:
-        return load_recipe(self.folder.recipe)
+        return self.folder.read_recipe()
 
     @property
     def images(self) -> int:
@@ -127,24 +129,59 @@ class _Evidence:
 
     @cached_property
     def ledger(self) -> list[dict[str, Any]]:
-        return _read_lines(self.folder.ledger)
+        return _read_lines(self.folder.ledger, _Ledger)
 
     @cached_property
     def metrics(self) -> list[dict[str, Any]]:
-        return _read_lines(self.folder.metrics)
+        return _read_lines(self.folder.metrics, _Metrics)
 
     @property
     def ledger_steps(self) -> int:
         return sum(line["steps"] for line in self.ledger)
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Ledger:
+    """A line of ledger.jsonl."""
+
+    epoch: Count
+    steps: Count
+    samples: Count
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Seed:
+    run: str
+    seed: Count
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class _Summary:
+    """What of seeds.json the runs say too."""
+
+    part: Literal["test", "validation"] | None
+    seeds: list[_Seed]
+
+
+@dataclass(frozen=True)
+class _Metrics:
+    """What of a line of metrics.jsonl the ledger says too."""
+
+    epoch: Real
+    step: Count
+    samples: Count
+
+
+def _read_lines(path: Path, kind: Any) -> list[dict[str, Any]]:
+    lines = []
     try:
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        for where, text in lines_of(path):
+            lines.append(loads(text, where))
+            check(kind, lines[-1], where)
     except OSError as error:
         raise CheckpointError(f"{path.name}: {error.strerror}") from None
-    except ValueError as error:
-        raise CheckpointError(f"{path.name}: damaged: {error}") from None
     return lines
 
 
@@ -181,7 +218,7 @@ def _data(run: _Evidence) -> Iterator[str]:
 def _skipped(path: Path) -> set[str]:
     """Return the names of the files that a run has left out."""
     try:
-        return {entry["path"] for entry in json.loads(path.read_text(encoding="utf-8"))["skipped"]}
+        return {entry["path"] for entry in read_json(path)["skipped"]}
     except (OSError, ValueError, LookupError, TypeError):
         return set()
 
@@ -336,16 +373,17 @@ def _seeds(runs: list[_Evidence]) -> Iterator[str]:
         yield "two runs have the same seed"
     summary = first.folder.path.parent / "seeds.json"
     if summary.exists():
-        values = json.loads(summary.read_text(encoding="utf-8"))
+        values = check(_Summary, read_json(summary), summary)
         by_name = {run.folder.path.name: run for run in runs}
-        for entry in values["seeds"]:
-            run = by_name[entry["run"]]
-            scores = run.record["results"][values["part"]] if values["part"] else {}
-            yield from _unequal(f"seeds.json: {entry['run']}: seed", entry["seed"], run.recipe.seed)
+        for entry in values.seeds:
+            if entry.run not in by_name:
+                yield f"seeds.json: {entry.run}: there is no such run"
+                continue
+            run = by_name[entry.run]
+            scores = run.record["results"][values.part] if values.part else {}
+            yield from _unequal(f"seeds.json: {entry.run}: seed", entry.seed, run.recipe.seed)
             yield from _unequal(
-                f"seeds.json: {entry['run']}: accuracy",
-                entry["accuracy"],
-                scores.get("accuracy"),
+                f"seeds.json: {entry.run}: accuracy", entry.accuracy, scores.get("accuracy")
             )
 
 

@@ -20,6 +20,7 @@ from resnets.weights.load import load_checkpoint
 from resnets.weights.passport import Passport
 from resnets.weights.report import LoadReport
 from resnets.weights.shipped import shipped
+from resnets.wording import printable
 from resnets.zoo import get_spec
 
 
@@ -131,7 +132,7 @@ def _heard(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)
 
 
 def open_model(

@@ -36,7 +36,7 @@ from resnets.training.feed import build_feed
 from resnets.training.folder import RunFolder
 from resnets.training.loop import Loop, total_steps
 from resnets.training.progress import RunProgress
-from resnets.training.recipe import Recipe, load_recipe
+from resnets.training.recipe import Recipe
 from resnets.training.record import new_record, opening_lines, recipe_line, timestamp
 from resnets.training.results import evaluate_parts, write_weights
 from resnets.training.schedule import fitted_rate
@@ -196,7 +196,7 @@ class Experiment:
     def _go_on(self, record: dict[str, Any], changes: Sequence[str]) -> Running:
         if record.get("status") == "finished":
             # The state may have been deleted; these say the same.
-            saved = load_recipe(self.folder.recipe)
+            saved = self.folder.read_recipe()
             before = (saved, record["model"]["spec"], record["data"]["fingerprint"])
             if before != (self.recipe, self.spec.to_dict(), self.dataset.fingerprint):
                 found = self._data_changes(record)

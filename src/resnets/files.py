@@ -5,19 +5,23 @@ import hashlib
 import io
 import json
 import os
+import re
+import secrets
 import shutil
 import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from resnets.errors import ResourceError, UsageError
+from resnets.locks import is_at, open_own, try_lock
 
 FOLDER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a folder, the first that is there
+_OF_RUNS = ("run.json", "seeds.json")  # by which a folder of training is known
+_LONGEST = 48  # letters of a name in that of its temporary file, which has a limit too
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how systems say that there is no space left
-_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 _REMEDIES = {
     errno.ENOSPC: "free some space",
     errno.EDQUOT: "free some space",
@@ -25,9 +29,37 @@ _REMEDIES = {
 }
 
 
-def draft(path: Path) -> Path:
-    """Return the file that is written first and then takes the name of ``path``."""
-    return path.with_name(f".{path.name}.tmp")
+def drafts(path: Path) -> list[Path]:
+    """Return what killed processes may have left of writing ``path``, some of it under way."""
+    name = re.escape(path.name)  # alone in those of earlier versions
+    known = re.compile(rf"\.({re.escape(path.name[:_LONGEST])}\.[0-9a-f]{{8}}|{name})\.tmp")
+    try:
+        with os.scandir(path.parent) as entries:
+            return [path.with_name(entry.name) for entry in entries if known.fullmatch(entry.name)]
+    except OSError:
+        return []
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes have left of writing ``path``; what is under way stays."""
+    for left in drafts(path):
+        with suppress(OSError):
+            if left.is_symlink():
+                left.unlink()
+                continue
+            with open_own(left) as file:
+                if try_lock(file, otherwise=False):
+                    left.unlink()
+
+
+def followed(path: Path) -> Path:
+    """Return the file that a user's name for one means, through symbolic links.
+
+    A folder that training has written may come from a stranger: links in it are not followed, but
+    replaced by what is written.
+    """
+    is_of_a_run = any(os.path.lexists(path.parent / name) for name in _OF_RUNS)
+    return path if is_of_a_run or not path.is_symlink() else path.resolve()
 
 
 def partial_of(path: Path) -> Path:
@@ -35,10 +67,10 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def check_free(path: Path, *, overwrite: bool) -> None:
+def check_free(path: Path, *, overwrite: bool, option: str = "--out") -> None:
     """Raise UsageError for a file that is there, unless ``overwrite`` gives it up."""
     if path.exists() and not overwrite:
-        raise UsageError(f"{path}: is there already", hint="--overwrite, or another --out")
+        raise UsageError(f"{path}: is there already", hint=f"--overwrite, or another {option}")
 
 
 def open_regular(path: str | Path) -> BinaryIO:
@@ -79,34 +111,6 @@ def _check_regular(path: str | Path, status: os.stat_result) -> None:
         raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
 
 
-def try_lock(file: IO[bytes]) -> bool:
-    """Keep other processes out of an open file until it is closed; False when one keeps it.
-
-    Systems and file systems that have no locks (flock) go without.
-    """
-    if sys.platform == "win32":
-        return True
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _WITHOUT_LOCKS:
-            raise
-    return True
-
-
-def unlock(file: IO[bytes]) -> None:
-    """End a lock; closing alone would leave it to processes that were forked meanwhile."""
-    if sys.platform != "win32":
-        import fcntl
-
-        with suppress(OSError):
-            fcntl.flock(file, fcntl.LOCK_UN)
-
-
 @contextmanager
 def writing(path: Path, *, size: int | None = None) -> Iterator[BinaryIO]:
     """Open ``path`` to be written piece by piece, whole or not at all; missing parents are made.
@@ -117,44 +121,66 @@ def writing(path: Path, *, size: int | None = None) -> Iterator[BinaryIO]:
 
     Raises ResourceError for a full disk or a folder that cannot be written, for a disk that does
     not return what was written, and for a ``path`` that is no ordinary file, such as a device. A
-    symbolic link is written through.
+    symbolic link is replaced, whatever it leads to; `followed` is for those that a user names.
     """
-    path = path.resolve() if path.is_symlink() else path
-    if path.exists() and not path.is_file():
-        kind = "a folder" if path.is_dir() else "no ordinary file"
-        raise ResourceError(f"{path}: is {kind}", hint="give the name of a file")
-    temporary = draft(path)
+    _check_ordinary(path)
+    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _Summed(temporary) as file:
+        sweep(path)
+        with _drafted(path) as file:
+            temporary = file.path
             yield file
             file.flush()
             os.fsync(file.fileno())
             with suppress(AttributeError, OSError):  # so that the disk is read, not its cache
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-        if not file.is_kept_in(temporary):
-            raise ResourceError(
-                f"{path}: is not what was written: the disk is failing",
-                hint="choose a folder on another disk; the earlier file, if any, is untouched",
-            )
-        temporary.replace(path)
+            if not file.is_kept_in(temporary):
+                raise ResourceError(
+                    f"{path}: is not what was written: the disk is failing",
+                    hint="choose a folder on another disk; the earlier file, if any, is untouched",
+                )
+            if sys.platform == "win32":  # where open files keep their names
+                file.close()
+            temporary.replace(path)  # still locked: nobody takes it for a killed process's
         _sync(path.parent)
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "choose another folder")
+        lack = _lack(temporary or path, size, error)
         raise ResourceError(
-            f"{path}: cannot be written: {error.strerror or error}{_lack(temporary, size, error)}",
+            f"{path}: cannot be written: {error.strerror or error}{lack}",
             hint=f"{remedy}; the earlier file, if any, is untouched",
         ) from error
     finally:
         with suppress(OSError):  # nothing to remove, or a parent that is no folder
-            temporary.unlink()
+            if temporary:
+                temporary.unlink()
+
+
+def _check_ordinary(path: Path) -> None:
+    if path.exists() and not path.is_file() and not path.is_symlink():
+        kind = "a folder" if path.is_dir() else "no ordinary file"
+        raise ResourceError(f"{path}: is {kind}", hint="give the name of a file")
+
+
+def _drafted(path: Path) -> "_Summed":
+    """Return a new file beside ``path``, under a name that nobody can have foreseen, locked."""
+    while True:
+        name = f".{path.name[:_LONGEST]}.{secrets.token_hex(4)}.tmp"
+        with suppress(FileExistsError):
+            file = _Summed(path.with_name(name))
+            # One that looks for what killed processes have left may be quicker than the lock.
+            if sys.platform == "win32" or (try_lock(file) and is_at(file, file.path)):
+                return file
+            file.close()
 
 
 class _Summed(io.BufferedWriter):
     """A new file that knows the length and the SHA-256 of what is written to it."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(io.FileIO(path, "wb"))
+        super().__init__(io.FileIO(path, "xb"))  # of nobody else, nor a link of theirs
+        self.path = path
         self._sha256, self._length, self._in_order = hashlib.sha256(), 0, True
 
     def write(self, data: Any) -> int:
@@ -218,8 +244,11 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text to ``path``, whole or not at all."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write UTF-8 text to ``path``, whole or not at all.
+
+    Of names that are no UTF-8 the bytes that are not are written as escapes, which JSON reads back.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -241,7 +241,7 @@ def _summarise(
     first = records[0]
     data, model = first["data"], first["model"]["name"]
     rows = [row for row in published(model, data["name"]) if row.error_percent is not None]
-    recipe = load_recipe(folders[0].recipe)
+    recipe = folders[0].read_recipe()
     return Repetition(
         path=path,
         runs=tuple(runs),

@@ -186,7 +186,7 @@ def _go_on(
         raise CheckpointError(
             f"{folder.record}: is damaged: {error.message}", hint="start the run anew: --overwrite"
         ) from None
-    recipe = load_recipe(folder.recipe, settings)
+    recipe = load_recipe(folder.read_recipe(), settings)
     parts = (data, spec, recipe, folder, root, machine, progress)
     return (yield from Experiment(*parts, goes_on=True).go_on(settings))
 

@@ -1,7 +1,15 @@
-"""How numbers are put into words."""
+"""How numbers are put into words, and how others' words fit on a line."""
 
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+# Control characters, line and paragraph separators, bytes of names that are not UTF-8, and what
+# turns the direction of writing, so that a name reads as another.
+UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]"
+)
 
 
 def percent(fraction: float | None, decimals: int = 1) -> str:
@@ -78,8 +86,13 @@ def moment(text: str) -> str:
     """Write an ISO time as a date and a time in UTC; text that is none stays as it is."""
     try:
         when = datetime.fromisoformat(text)
-    except ValueError:
+        if when.tzinfo is None:
+            return f"{when:%Y-%m-%d %H:%M}"
+        return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+    except (ValueError, OverflowError):  # in UTC it may be before the first year
         return text
-    if when.tzinfo is None:
-        return f"{when:%Y-%m-%d %H:%M}"
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def printable(name: str | Path) -> str:
+    """Return a name that fits on one line of UTF-8: what a terminal would obey is escaped."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), str(name))

@@ -85,9 +85,14 @@ def test_convert(resnets, file, tmp_path):
     torch.save(
         create_model("resnet8", weights=file, head="keep").state_dict(), tmp_path / "bare.pth"
     )
-    code, _, err = resnets("convert", tmp_path / "bare.pth", out)
+    before = out.read_bytes()
+    code, _, err = resnets("convert", tmp_path / "bare.pth", out, "--model", "resnet8")
+    assert (code, "is there already" in err, "--overwrite" in err) == (2, True, True)
+    assert out.read_bytes() == before
+    code, _, err = resnets("convert", tmp_path / "bare.pth", out, "--overwrite")
     assert (code, "option A's or none" in err) == (4, True)
-    assert resnets("convert", tmp_path / "bare.pth", out, "--model", "resnet8")[0] == 0
+    words = ["convert", tmp_path / "bare.pth", out, "--model", "resnet8", "--overwrite"]
+    assert resnets(*words)[0] == 0
     assert resnets("diff", file, out)[1].startswith("44 tensors are the same bit for bit, 0 differ")
 
 
@@ -109,7 +114,7 @@ def test_convert_says_for_programs_what_it_did(resnets, file, tmp_path):
         "classifier": True,
         "left_behind": list(projector),
     }
-    code, said, err = resnets(*words)
+    code, said, err = resnets(*words, "--overwrite")
     assert (code, said) == (0, f"{out}: resnet8, 44 tensors, as native has them\n")
     assert err == notes
 

@@ -161,7 +161,7 @@ def test_a_folder_on_a_disk_that_became_read_only(folder, monkeypatch):
     def refuse(*_, **__):
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     fails_to_lock(folder, "Read-only file system")
 
 

@@ -1,5 +1,6 @@
 """The command line: one file a command. Results go to stdout, everything else to stderr."""
 
+import errno
 import os
 import sys
 import traceback
@@ -30,7 +31,15 @@ from resnets.cli import (
 )
 from resnets.cli.arguments import for_command
 from resnets.cli.hints import explain_usage
-from resnets.cli.output import escape_what_streams_lack
+from resnets.cli.output import (
+    ReaderGone,
+    flush_results,
+    leave_stdout,
+    say,
+    say_error,
+    settle_streams,
+    tell,
+)
 from resnets.errors import NonFiniteError, ResnetsError, Stopped
 from resnets.files import FULL
 from resnets.sharing import sharing_cores
@@ -81,12 +90,22 @@ def resnets(
       resnets train photos/ --model resnet18
     """
     if version:
-        print(f"resnets {__version__}")
+        tell(f"resnets {__version__}")
+
+
+_OUT_OF_MEMORY = (  # as allocators and loaders of libraries say it
+    "DefaultCPUAllocator",
+    "std::bad_alloc",
+    "bad allocation",
+    "annot allocate memory",
+    "failed to map segment",
+    "can't start new thread",
+)
 
 
 def main() -> None:
     """Run the command line and exit: 0 well, otherwise the error's own code."""
-    escape_what_streams_lack()
+    settle_streams()
     cpu.settle()
     debug = "--debug" in sys.argv  # at any place, although --help shows it once
     arguments = [word for word in sys.argv[1:] if word != "--debug"]
@@ -95,19 +114,25 @@ def main() -> None:
             code = typer.main.get_command(app).main(arguments, "resnets", standalone_mode=False)
         if code == 130:  # what typer makes of Ctrl-C
             raise KeyboardInterrupt
-        sys.exit(code)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+        flush_results()
+    except ReaderGone:  # the reader of a pipe has seen enough
+        code = 0
     except (Exception, KeyboardInterrupt) as error:
-        if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
-            print(error.format_message(), file=sys.stderr)  # type: ignore[union-attr]
-            sys.exit(2)
-        if debug:
-            traceback.print_exc()
-        message, hint, code = _explain(error, arguments)
-        _print_error(error, message, hint)
-        sys.exit(code)
+        code = _said(error, arguments, debug)
+    leave_stdout()
+    sys.exit(code)
+
+
+def _said(error: BaseException, arguments: list[str], debug: bool) -> int:
+    """Print what an error says; return its exit code."""
+    if type(error).__name__ == "NoArgsIsHelpError":  # typer does not export it
+        say(*error.format_message().split("\n"))  # type: ignore[attr-defined]
+        return 2
+    if debug:
+        say(*traceback.format_exc().rstrip().split("\n"))
+    message, hint, code = _explain(error, arguments)
+    _print_error(error, message, hint)
+    return code
 
 
 def _typed(hint: str, arguments: list[str]) -> str:
@@ -125,22 +150,18 @@ def _print_error(error: BaseException, message: str, hint: str) -> None:
     where = f"rank {rank}: " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
     if isinstance(error, Stopped | NonFiniteError) and rank != "0":
         return  # all of them say the same
-    if isinstance(error, Stopped):
-        title = ""
-    elif type(error).__name__ == "PeerLost":  # torch would come with its module
-        print(f"{where}{message} ({hint})", file=sys.stderr)  # not the error, but what follows
-        return
+    if type(error).__name__ == "PeerLost":  # torch would come with its module
+        say(f"{where}{message} ({hint})")  # not the error, but what follows
+    elif isinstance(error, Stopped):
+        say_error(message, hint, title=False)
     else:
-        colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        red, plain = ("\033[31m", "\033[0m") if colour else ("", "")
-        title = f"{where}{red}error:{plain} "
-    print(f"{title}{message}", file=sys.stderr)
-    if hint:
-        print(f" hint: {hint}", file=sys.stderr)
+        say_error(message, hint, where=where)
 
 
 def _explain(error: BaseException, arguments: list[str]) -> tuple[str, str, int]:
     """Return what an error says: message, hint, exit code."""
+    if _lacks_memory(error):
+        return "out of memory", "lower batch_size or data.image_size, or close other programs", 7
     if isinstance(error, ResnetsError):
         return error.message, _typed(error.hint, arguments), error.exit_code
     if isinstance(error, TyperException):
@@ -151,7 +172,21 @@ def _explain(error: BaseException, arguments: list[str]) -> tuple[str, str, int]
     if isinstance(error, OSError) and error.errno:
         hint = "free some space" if error.errno in FULL else "check that it is there and yours"
         return f"{error.filename or 'standard output'}: {error.strerror}", hint, 7
-    # torch's own errors are told by name: importing it to compare would take seconds
-    if kind in ("MemoryError", "OutOfMemoryError") or "DefaultCPUAllocator" in str(error):
-        return "out of memory", "lower batch_size or data.image_size", 7
     return f"unexpected {kind}: {error}", "this is a bug; --debug shows where it happened", 1
+
+
+def _lacks_memory(error: BaseException | None) -> bool:
+    """Whether an error says in any way, or follows from one that says, that memory is out."""
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        # torch's own errors are told by name: importing it to compare would take seconds
+        if type(error).__name__ in ("MemoryError", "OutOfMemoryError"):
+            return True
+        if getattr(error, "errno", None) == errno.ENOMEM:
+            return True
+        foreign = not isinstance(error, ResnetsError)  # which may quote what a file says
+        if foreign and any(words in str(error) for words in _OUT_OF_MEMORY):
+            return True
+        seen.append(error)
+        error = error.__cause__ or error.__context__
+    return False

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnets.cli.options import Json
-from resnets.cli.output import print_json
+from resnets.cli.output import print_json, tell
 from resnets.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ def audit(
     else:
         for part in (found, *found.seeds):
             if found.seeds and part.checks:
-                print(part.path)
+                tell(part.path)
             for check in part.checks:
-                print(f"{check.name:<9} {'ok ' if check.ok else 'not'}  {_text(check)}")
+                tell(f"{check.name:<9} {'ok ' if check.ok else 'not'}  {_text(check)}")
     if not found.ok:
         others = len(found.differences) - 1
         more = f", and {others:,} more" if others else ""

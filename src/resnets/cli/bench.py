@@ -7,9 +7,9 @@ import typer
 
 from resnets import cpu
 from resnets.cli.options import Json
-from resnets.cli.output import print_json, print_table, say
+from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import ResourceError, UsageError
-from resnets.files import write_json
+from resnets.files import followed, write_json
 from resnets.zoo import get_spec
 
 
@@ -82,15 +82,15 @@ def bench(
     for result in comparison.compare(jobs, rounds=rounds, with_peers=peers, say=say):
         results.append(result)
         if not as_json:
-            print(result["title"])
+            tell(result["title"])
             print_table(comparison.HEADING, comparison.table(result))
-            print(f"{comparison.machine_line(result)}\n", flush=True)
+            tell(comparison.machine_line(result), "", flush=True)
     report = comparison.about(results, rounds, started)
     if out is not None:
-        write_json(out, report)
+        write_json(followed(out), report)
     if as_json:
         print_json(report)
     else:
-        print(comparison.environment_line(report))
+        tell(comparison.environment_line(report))
     if not any(result["cases"] for result in results):
         raise ResourceError("nothing could be measured", hint="the table says why")

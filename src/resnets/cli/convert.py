@@ -6,8 +6,10 @@ from typing import Annotated
 import typer
 
 from resnets.cli.options import Container, Dialect, Ema, Json, Meaning, Model, Preparation, prepare
-from resnets.cli.output import print_json, say
+from resnets.cli.output import print_json, say, tell
 from resnets.errors import UsageError
+from resnets.files import check_free
+from resnets.locks import alone
 from resnets.wording import plural
 from resnets.zoo import get_spec
 
@@ -25,6 +27,9 @@ def convert(
     ema: Ema = False,
     preprocess: Preparation = None,
     outputs: Meaning = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace what is there already.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint under somebody else's names, after a strict load into our network.
@@ -33,6 +38,7 @@ def convert(
     so, or detectron2's own pickle if it ends in .pkl. huggingface: a folder for from_pretrained,
     unless OUT ends like a file. keras: weights in .h5. native: our own safetensors with a passport.
     Values keep their precision. What nothing says of the network stays unknown, and is told.
+    What is there already is replaced with --overwrite only.
 
     \b
     Examples:
@@ -47,6 +53,7 @@ def convert(
     from resnets.weights.save import check_ending, save_weights
 
     check_ending(out, to)
+    _check_free(out, overwrite)
     spec = get_spec(model) if model else None
     checkpoint = open_checkpoint(source, container=container, dialect=dialect, ema=ema, spec=spec)
     network, report = from_checkpoint(checkpoint, model, dtype=checkpoint.dtype)
@@ -59,7 +66,9 @@ def convert(
     if report.unexpected:
         say(f"note: left behind: {', '.join(report.unexpected[:5])}")
     head = "fc.weight" in report.loaded
-    save_weights(network, out, dialect=to, made=checkpoint.made, head=head)
+    with alone(out):
+        _check_free(out, overwrite)  # another may have written it meanwhile
+        save_weights(network, out, dialect=to, made=checkpoint.made, head=head)
     if as_json:
         print_json(
             {
@@ -75,4 +84,10 @@ def convert(
         return
     kept = "" if head else ", without a classifier"
     count = plural(len(report.loaded), "tensor")
-    print(f"{out}: {network.spec.name}, {count}, as {to} has them{kept}")
+    tell(f"{out}: {network.spec.name}, {count}, as {to} has them{kept}")
+
+
+def _check_free(out: Path, overwrite: bool) -> None:
+    """Raise UsageError where there is already what would be written."""
+    for path in (out / "model.safetensors", out / "config.json") if out.is_dir() else (out,):
+        check_free(path, overwrite=overwrite, option="OUT")

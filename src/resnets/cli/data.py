@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnets.cli.options import Json, Root
-from resnets.cli.output import print_json, print_table, say
+from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import UsageError
 from resnets.wording import plural
 
@@ -43,7 +43,7 @@ def get(
     """
     from resnets.data.download import get as download
 
-    print(download(name, root, say))
+    tell(download(name, root, say))
 
 
 @app.command()
@@ -91,7 +91,7 @@ def check(
         print_json({"name": dataset.name, "fingerprint": dataset.fingerprint, "counts": counts})
         return
     _print_counts(counts)
-    print(f"\nfingerprint {dataset.fingerprint}")
+    tell("", f"fingerprint {dataset.fingerprint}")
 
 
 @app.command()
@@ -115,7 +115,7 @@ def sample(
     from resnets.data.samples import write_samples
 
     for path in write_samples(open_dataset(source, root=root), split, count, out):
-        print(path)
+        tell(path)
 
 
 def _check_folder(path: Path, near: bool, as_json: bool) -> None:
@@ -126,8 +126,7 @@ def _check_folder(path: Path, near: bool, as_json: bool) -> None:
         print_json(_values(found))
     else:
         _print_counts(found.counts)
-        for line in _lines(found):
-            print(line)
+        tell(*_lines(found))
     if not found.sound:
         raise typer.Exit(3)
 

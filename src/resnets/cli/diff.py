@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from resnets.cli.options import Container, Dialect, Ema, Json, Model
-from resnets.cli.output import print_json, print_table
+from resnets.cli.output import print_json, print_table, tell
 from resnets.zoo import get_spec
 
 
@@ -39,16 +39,16 @@ def diff(
     if as_json:
         print_json(found.to_dict())
         return
-    print(f"{len(found.same)} tensors are the same bit for bit, {len(found.changed)} differ")
+    tell(f"{len(found.same)} tensors are the same bit for bit, {len(found.changed)} differ")
     for name, keys in (("first", found.only_first), ("second", found.only_second)):
         if keys:
-            print(
+            tell(
                 f"{len(keys)} only in the {name}: {', '.join(keys[:5])}{', ...' * (len(keys) > 5)}"
             )
     for key, (a, b) in found.shapes.items():
-        print(f"{key}: {a} and {b}")
+        tell(f"{key}: {a} and {b}")
     if found.changed:
-        print()
+        tell("")
         print_table(
             ["tensor", "elements", "relative change", "largest"],
             [
@@ -57,4 +57,4 @@ def diff(
             ],
         )
     if len(found.changed) > top:
-        print(f"and {len(found.changed) - top} more; --top shows them")
+        tell(f"and {len(found.changed) - top} more; --top shows them")

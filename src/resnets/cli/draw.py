@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from resnets.cli.output import tell
 from resnets.zoo import get_spec
 
 
@@ -25,8 +26,8 @@ def draw(
     """
     spec = get_spec(model)
     from resnets.drawing import draw
-    from resnets.files import write_text
+    from resnets.files import followed, write_text
 
     path = out or Path(f"{model}.svg")
-    write_text(path, draw(spec))
-    print(path)
+    write_text(followed(path), draw(spec))
+    tell(path)

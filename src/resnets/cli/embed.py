@@ -17,7 +17,7 @@ from resnets.cli.options import (
     Weights,
     chosen_model,
 )
-from resnets.cli.output import Progress, print_json, say
+from resnets.cli.output import Progress, print_json, say, tell
 from resnets.errors import UsageError
 from resnets.wording import plural
 
@@ -88,8 +88,6 @@ def embed(
     if as_json:
         print_json(table.to_dict())
     else:
-        print(
-            f"{table.path}   {plural(table.pictures, 'picture')}, {table.channels:,} numbers each"
-        )
+        tell(f"{table.path}   {plural(table.pictures, 'picture')}, {table.channels:,} numbers each")
     if table.broken:
         raise typer.Exit(3)

@@ -19,7 +19,7 @@ from resnets.cli.options import (
     Weights,
     open_answering,
 )
-from resnets.cli.output import Progress, print_json
+from resnets.cli.output import Progress, print_json, tell
 from resnets.wording import plural
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def _print(found: "Assessment") -> None:
 
     values, count = found.to_dict(), len(found.labels)
     top5 = f", top-5 {values['top5_accuracy']:.4f}" if found.classes > 5 else ""
-    print(
+    tell(
         f"{found.part}: {plural(count, 'picture')}, accuracy {found.accuracy:.4f} "
         f"({interval_text(found.accuracy, count)}){top5}, loss {found.loss:.4f}"
     )
     for line in (*map(printable, _worth(found)["cautions"]), *found.sentences()):
-        print(f"  {line}")
+        tell(f"  {line}")

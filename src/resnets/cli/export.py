@@ -22,7 +22,7 @@ from resnets.cli.options import (
     open_network,
     unsaid,
 )
-from resnets.cli.output import print_json, say
+from resnets.cli.output import print_json, say, tell
 from resnets.errors import UsageError
 from resnets.zoo import get_spec
 
@@ -133,7 +133,7 @@ def export(
     if as_json:
         print_json(written.to_dict())
     else:
-        print("\n".join(written.sentences()))
+        tell(*written.sentences())
 
 
 def _batch(word: str) -> int | Literal["dynamic"]:

@@ -18,6 +18,7 @@ from resnets.cli.options import (
     chosen_model,
     say_meaning,
 )
+from resnets.cli.output import tell
 
 
 def features(
@@ -51,4 +52,4 @@ def features(
     from resnets.features import write_features
 
     source = weights or model or "the package's own"
-    print(write_features(network, image, out, top=top, learnt=learnt, source=source))
+    tell(write_features(network, image, out, top=top, learnt=learnt, source=source))

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from resnets.cli.options import Container, Dialect, Ema, Json, Model
-from resnets.cli.output import print_json, print_table, say
+from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import ResnetsError
 from resnets.wording import percent
 from resnets.zoo import get_spec
@@ -86,8 +86,8 @@ def _look(file: Path, *, pictures: list[Path] | None, **known: Any) -> dict[str,
 def _print_each(told: list[dict[str, Any]]) -> None:
     for number, about in enumerate(told):
         if number:
-            print()
-        print(about.pop("file"))
+            tell("")
+        tell(about.pop("file"))
         _print(about)
 
 
@@ -96,9 +96,9 @@ def _print(about: dict[str, Any]) -> None:
     about["unknown"] = ", ".join(about["unknown"])  # all: what is cut off would pass for known
     for name, value in about.items():
         if value not in (None, "", [], {}):
-            print(f"{name.replace('_', ' '):<12}{_in_words(value)}")
+            tell(f"{name.replace('_', ' '):<12}{_in_words(value)}")
     if variants:
-        print()
+        tell("")
         print_table(
             ["variant", "confidence", "off its statistics", "pictures"],
             [
@@ -113,8 +113,8 @@ def _print(about: dict[str, Any]) -> None:
         )
         best, other = variants
         close = best["deviation"] > 0.9 * other["deviation"]
-        print()
-        print(
+        tell("")
+        tell(
             "too close to tell: give more pictures, like those it was trained on"
             if close
             else f"{best['variant']} fits better: its norms meet what they have stored"

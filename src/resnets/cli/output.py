@@ -1,31 +1,110 @@
-"""How commands print: tables for people, JSON for programs."""
+"""How commands print: tables for people, JSON for programs; nothing else in this room prints.
+
+Names, keys and messages come from files of strangers: what a terminal would obey in them is
+escaped here, in every line.
+"""
 
 import io
 import json
+import os
+import re
 import sys
 import time
+import warnings
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TextIO
 
 from resnets.errors import DataError
-from resnets.wording import plural
+from resnets.wording import UNPRINTABLE, plural, printable
 
 SECONDS = 30.0  # between lines of progress where there is no terminal
 
 
-def escape_what_streams_lack() -> None:
-    """Let stdout and stderr escape the characters that they cannot encode, instead of failing."""
+class ReaderGone(Exception):
+    """Nobody reads the results any more: the other end of the pipe is closed."""
+
+
+class _Log(io.FileIO):
+    """What is written to it is lost where nobody listens: no work ends for that."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data) or len(data)  # None where it would have to wait
+        except OSError:
+            return len(data)
+
+
+def settle_streams() -> None:
+    """Let stdout and stderr take all characters, and be there, and stderr never fail."""
+    for descriptor in (0, 1, 2):  # or the next file that is opened would be one of them
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (to the end)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # what stands in for it may take anything
             # On Windows a pipe has the code page of old programs, whatever reads it.
             pipe = sys.platform == "win32" and not stream.isatty()
             stream.reconfigure(encoding="utf-8" if pipe else None, errors="backslashreplace")
+    if sys.stderr is sys.__stderr__ and isinstance(sys.stderr, io.TextIOWrapper):
+        sys.stderr = io.TextIOWrapper(
+            io.BufferedWriter(_Log(2, "w", closefd=False)),
+            encoding=sys.stderr.encoding,
+            errors="backslashreplace",
+            line_buffering=True,
+        )
+        warnings.showwarning = _say_warning
+
+
+def leave_stdout() -> None:
+    """Write what is left, or let it go: an interpreter that cannot ends with a code of its own."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _say_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    say(f"{category.__name__}: {message}")
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write text that is safe, and raise ReaderGone where nobody reads the results."""
+    try:
+        stream.write(text)
+    except BrokenPipeError:
+        raise ReaderGone from None
+
+
+def tell(*lines: object, flush: bool = False) -> None:
+    """Print results, each on a line of its own."""
+    _write(sys.stdout, "".join(f"{printable(str(line))}\n" for line in lines))
+    if flush:
+        flush_results()
+
+
+def flush_results() -> None:
+    """Let what is printed reach its reader; raises ReaderGone where there is none."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 def print_json(value: Any) -> None:
     """Print ``value`` as indented JSON, in ASCII where the stream does not take all characters."""
     unicode = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-    print(json.dumps(value, indent=1, ensure_ascii=not unicode))
+    text = json.dumps(value, indent=1, ensure_ascii=not unicode)
+    _write(sys.stdout, UNPRINTABLE.sub(_escape, text) + "\n")
+
+
+def _escape(found: re.Match[str]) -> str:
+    """Return a character as JSON has it in texts; its lines are its own."""
+    return found[0] if found[0] == "\n" else f"\\u{ord(found[0]):04x}"
 
 
 def print_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -37,20 +116,32 @@ def print_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for column, name in enumerate(heading):
         numeric = all(isinstance(row[column], int | float) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left")
+        table.add_column(printable(name), justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+        cells = (f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in row)
+        table.add_row(*cells)
     # As wide as it needs: a narrow terminal wraps lines, but no figure is ever cut.
     console = Console(width=1000, markup=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
-    for line in captured.get().splitlines():
-        print(line.rstrip())
+    # Where stdout is a terminal the heading is bold, which is our own to say.
+    lines = captured.get().split("\n")[:-1]
+    _write(sys.stdout, "".join(f"{line.rstrip()}\n" for line in lines))
 
 
-def say(line: str) -> None:
-    """Print a line about what is going on."""
-    print(line, file=sys.stderr)
+def say(*lines: str) -> None:
+    """Print lines about what is going on."""
+    _write(sys.stderr, "".join(f"{printable(line)}\n" for line in lines))
+
+
+def say_error(message: str, hint: str, *, where: str = "", title: bool = True) -> None:
+    """Print what an error says; lines of its message after the first are set in."""
+    colour = title and sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    red, plain = ("\033[31m", "\033[0m") if colour else ("", "")
+    first, *others = message.split("\n")
+    begin = f"{printable(where)}{red}error:{plain} " if title else printable(where)
+    _write(sys.stderr, f"{begin}{printable(first)}\n")
+    say(*(f"  {line}" for line in others), *([f" hint: {hint}"] if hint else []))
 
 
 class Progress:
@@ -64,7 +155,8 @@ class Progress:
         """Say how many pictures are done."""
         line = f"{done:,} of {plural(total, 'picture')}"
         if self.terminal:
-            print(f"\r{line}", end="", file=sys.stderr, flush=True)
+            _write(sys.stderr, f"\r{line}")
+            sys.stderr.flush()
         elif time.monotonic() - self.last > SECONDS:
             say(line)
             self.last = time.monotonic()
@@ -72,9 +164,10 @@ class Progress:
     def broken(self, error: DataError) -> None:
         """Say that one could not be read."""
         self.clear()
-        say(f"error: {error.message}\n hint: {error.hint}")
+        say_error(error.message, error.hint)
 
     def clear(self) -> None:
         """Leave the line to others."""
         if self.terminal:
-            print("\r\033[K", end="", file=sys.stderr, flush=True)
+            _write(sys.stderr, "\r\033[K")
+            sys.stderr.flush()

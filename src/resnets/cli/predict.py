@@ -21,7 +21,7 @@ from resnets.cli.options import (
     default_model,
     open_answering,
 )
-from resnets.cli.output import Progress, print_json, say
+from resnets.cli.output import Progress, print_json, say, say_error, tell
 from resnets.errors import UsageError
 from resnets.files import FOLDER_WEIGHTS
 from resnets.wording import plural
@@ -112,7 +112,7 @@ def predict(
         if as_json:
             print_json(table.to_dict())
         else:
-            print(f"{out}   {plural(table.pictures, 'picture')}, {table.broken:,} of them broken")
+            tell(f"{out}   {plural(table.pictures, 'picture')}, {table.broken:,} of them broken")
         broken = table.broken > 0
     if broken:
         raise typer.Exit(3)
@@ -128,11 +128,11 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
             records.append(prediction.to_dict())
         if prediction.error is not None:
             broken = True
-            say(f"error: {prediction.error.message}\n hint: {prediction.error.hint}")
+            say_error(prediction.error.message, prediction.error.hint)
         elif not as_json:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
             answers = "   ".join(f"{printable(name)} {100 * p:.1f} %" for name, p in pairs)
-            print(f"{printable(prediction.path)}   {answers}", flush=True)
+            tell(f"{printable(prediction.path)}   {answers}", flush=True)
     if as_json:
         print_json(records)
     return broken

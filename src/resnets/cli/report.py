@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from resnets.cli.output import tell
+
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")],
@@ -21,4 +23,4 @@ def report(
     """
     from resnets.report import write_report
 
-    print(write_report(runs, out))
+    tell(write_report(runs, out))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from resnets.cli.options import Json
-from resnets.cli.output import print_json, print_table, say
+from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import UsageError
 from resnets.provenance import provenance
 from resnets.zoo import get_spec
@@ -115,15 +115,15 @@ def show(
         print_json({**about, **cost.to_dict(), "flops": 2 * cost.macs, **more})
         return
     factor, unit = (2, "flops") if flops else (1, "multiply-adds")
-    print(f"{spec.name}: {spec.variant}")
-    print(
+    tell(f"{spec.name}: {spec.variant}")
+    tell(
         f"{cost.parameters:,} parameters, {factor * cost.macs:,} {unit} and {cost.activations:,} "
         f"activations at {cost.image_size}x{cost.image_size}, "
         f"receptive field {cost.receptive_field}"
     )
     for fact in provenance(spec):
-        print(f"  {fact}")
-    print()
+        tell(f"  {fact}")
+    tell("")
     print_table(
         ["stage", "output", "layers", "parameters", unit, "receptive field"],
         [
@@ -154,7 +154,7 @@ def _print_memory(step: dict[str, Any], training: "Memory", prediction: "Memory"
         "activations": "activations kept",
     }
     columns = (training.whole, training.peak, prediction.peak)
-    print()
+    tell("")
     print_table(
         ["MiB", "training step", "at its peak", "prediction's peak"],
         [
@@ -169,9 +169,9 @@ def _print_memory(step: dict[str, Any], training: "Memory", prediction: "Memory"
         about += ", checkpointing"
     where = "optimizer" if training.phase == "optimizer" else f"{training.phase} pass"
     near = f", at {training.layer}" if training.layer else ""
-    print()
-    print(f"training step ({about}): {_mebibytes(training.peak.total)} MiB, in the {where}{near}")
-    print(
+    tell("")
+    tell(f"training step ({about}): {_mebibytes(training.peak.total)} MiB, in the {where}{near}")
+    tell(
         f"prediction (batch {step['batch_size']}): {_mebibytes(prediction.peak.total)} MiB, "
         f"at {prediction.layer}"
     )

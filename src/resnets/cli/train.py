@@ -9,7 +9,7 @@ import typer
 
 from resnets import cpu
 from resnets.cli.options import Device, Json, Root
-from resnets.cli.output import print_json, print_table, say
+from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import UsageError
 from resnets.wording import duration, percent, plural
 
@@ -154,9 +154,9 @@ def _print_run(run: "Run", as_json: bool) -> None:
     for part, name in PARTS.items():
         if run.results[part]:
             figure, *beside = _sentences(run, part)
-            print(f"{name} {figure}")
+            tell(f"{name} {figure}")
             for caution in beside:
-                print(f"  {caution}")
+                tell(f"  {caution}")
     if not (run.results["test"] or run.results["validation"]):
         say(NO_ACCURACY)
     folder = shlex.quote(str(run.path))
@@ -188,7 +188,7 @@ def _print_seeds(found: "Repetition", as_json: bool) -> None:
 
     samples = found.runs[0].results[found.part]["samples"]
     where = "test part" if found.part == "test" else "held-out part, as there is no test part"
-    print(f"{title}, {plural(samples, 'picture')} of the {where}")
+    tell(f"{title}, {plural(samples, 'picture')} of the {where}")
     chance = f"{interval_text(found.median, samples)} for one run"
     rows: list[tuple[str, ...]] = [
         ("median", *_both(found.median), chance),
@@ -208,11 +208,11 @@ def _print_seeds(found: "Repetition", as_json: bool) -> None:
     print_table(("", "error", "accuracy", ""), rows)
     for seed, run in zip(found.seeds, found.runs, strict=True):
         for caution in _sentences(run, found.part)[1:]:
-            print(f"seed {seed}: {caution}")
+            tell(f"seed {seed}: {caution}")
     for comparison in found.comparisons:
-        print(_verdict(comparison))
+        tell(_verdict(comparison))
     if not found.comparisons:
-        print(f"nothing is published for {found.model} on {found.data}")
+        tell(f"nothing is published for {found.model} on {found.data}")
     say(f"look at {found.report}")
 
 

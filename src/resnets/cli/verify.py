@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from resnets.cli.options import Json
-from resnets.cli.output import print_json
+from resnets.cli.output import print_json, tell
 from resnets.errors import CheckpointError
 
 
@@ -34,7 +34,7 @@ def verify(
         print_json([verdict.to_dict() for verdict in verdicts])
     else:
         for verdict in verdicts:
-            print(f"{verdict.path}: {verdict.sentence}")
+            tell(f"{verdict.path}: {verdict.sentence}")
     bad = [verdict for verdict in verdicts if not verdict.good]
     if bad:
         intact = all(verdict.not_finite and not verdict.damaged for verdict in bad)

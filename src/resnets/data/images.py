@@ -19,7 +19,6 @@ first frame. Metadata other than the orientation change no pixel and are not loo
 
 import ctypes
 import errno
-import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -45,6 +44,7 @@ from resnets.data.streams import (
 )
 from resnets.errors import DataError, UsageError
 from resnets.files import open_regular
+from resnets.wording import printable as printable
 
 # Only these: Pillow would also hand EPS files to Ghostscript, a program that runs what it reads.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
@@ -68,9 +68,6 @@ _KINDS = (
     (b"<svg", "is an SVG drawing, not a picture of pixels"),
     (b"%!PS", "is a PostScript program, not a picture"),
 )
-
-
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")  # control, surrogate (a byte not UTF-8), line, paragraph
 
 
 class PictureError(DataError):
@@ -222,14 +219,6 @@ def pixels(image: Image.Image) -> NDArray[np.uint8]:
     """Return the pixels of a picture in mode "L" or "RGB" as uint8 (H, W, C)."""
     values = np.asarray(image, dtype=np.uint8)
     return values.reshape(image.height, image.width, -1)
-
-
-def printable(name: str | Path) -> str:
-    """Return a name that fits on one line of UTF-8: control characters and stray bytes escaped."""
-    return "".join(
-        c.encode("unicode_escape").decode() if unicodedata.category(c) in _UNPRINTABLE else c
-        for c in str(name)
-    )
 
 
 def _identified(file: BinaryIO, name: str) -> Image.Image:

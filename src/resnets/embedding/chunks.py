@@ -1,5 +1,6 @@
 """What is done of a long job, on disk, so that nothing but the last chunk is lost in a stop."""
 
+import hashlib
 import json
 import shutil
 from collections.abc import Iterable
@@ -10,9 +11,12 @@ from typing import Any, Self
 from safetensors import SafetensorError
 from torch import Tensor
 
-from resnets.errors import UsageError
-from resnets.files import write_json
+from resnets.errors import CheckpointError, UsageError
+from resnets.files import open_regular, write_json
+from resnets.plain.reading import read_json
 from resnets.weights.tensors import read_tensors, write_tensors
+
+_JOB, _FINISHED = "job.json", "finished.json"
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,8 @@ class Chunk:
 class Chunks:
     """A folder of chunks, each written whole or not at all, and the job that they belong to."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, job: dict[str, Any]) -> None:
+        self.folder, self.job = folder, job
 
     @classmethod
     def open(cls, folder: Path, job: dict[str, Any], *, overwrite: bool = False) -> Self:
@@ -37,12 +41,11 @@ class Chunks:
         Raises UsageError when those that are there belong to another job; with ``overwrite``, and
         where nothing says to which, they are removed.
         """
-        path = folder / "job.json"
-        try:
-            earlier = json.loads(path.read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
-            earlier = None
-        if earlier is None or (earlier != job and overwrite):
+        path = folder / _JOB
+        earlier = _read(path) or (_read(folder / _FINISHED) or {}).get("job")
+        if folder.is_symlink():  # what is removed and written there would be somebody's
+            raise UsageError(f"{folder}: is a symbolic link", hint="remove it")
+        if not isinstance(earlier, dict) or (earlier != job and overwrite):
             shutil.rmtree(folder, ignore_errors=True)
             write_json(path, job)
         elif earlier != job:
@@ -51,18 +54,20 @@ class Chunks:
                 f"{folder}: was begun with other {' and '.join(changed)}",
                 hint="to begin anew: --overwrite; to keep it for later: another --out",
             )
-        return cls(folder)
+        return cls(folder, job)
 
     def has(self, starts: Iterable[int]) -> bool:
         """Whether all chunks that begin with these pictures are there."""
         return all(self._path(start).exists() for start in starts)
 
-    def read(self, start: int) -> Chunk | None:
-        """Return the chunk that begins with a picture; None when it is not there, or not whole."""
+    def read(self, start: int, count: int) -> Chunk | None:
+        """Return the chunk of ``count`` pictures that begins with one; None where it is not whole,
+        or not there."""
         try:
             tensors, metadata = read_tensors(self._path(start))
             broken = {int(row): why for row, why in json.loads(metadata["broken"]).items()}
-            return Chunk(tensors["embeddings"], broken, metadata.get("content", ""))
+            chunk = Chunk(tensors["embeddings"], broken, metadata.get("content", ""))
+            return chunk if len(chunk.embeddings) + len(broken) == count else None
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
 
@@ -75,9 +80,36 @@ class Chunks:
         told = {"broken": json.dumps(chunk.broken), "content": chunk.content}
         write_tensors(self._path(start), {"embeddings": chunk.embeddings}, told)
 
+    def finish(self, out: Path, done: dict[str, Any]) -> None:
+        """Keep what came of the job, whose table ``out`` is whole, until all else is removed."""
+        write_json(self.folder / _FINISHED, {"job": self.job, "table": _digest(out), "done": done})
+
+    def finished(self, out: Path) -> dict[str, Any] | None:
+        """Return what came of the job where ``out`` is its table, which lacks nothing."""
+        found = _read(self.folder / _FINISHED)
+        try:
+            return found["done"] if found and found["table"] == _digest(out) else None
+        except (OSError, KeyError):
+            return None
+
     def remove(self) -> None:
-        """Remove the folder and all chunks."""
+        """Remove the folder and all chunks, last of all what says whose they are."""
+        for path in (*self.folder.glob("*.safetensors"), self.folder / _JOB):
+            path.unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _path(self, start: int) -> Path:
         return self.folder / f"{start:09d}.safetensors"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        found = read_json(path)
+    except (OSError, CheckpointError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _digest(path: Path) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]

@@ -20,6 +20,7 @@ from resnets.embedding.chunks import Chunk, Chunks
 from resnets.embedding.table import check_table, write_table
 from resnets.errors import NonFiniteError
 from resnets.files import check_free, partial_of, write_json
+from resnets.locks import alone
 from resnets.nn import ResNet
 from resnets.runtimes.torch_runtime import network_digest
 
@@ -87,7 +88,29 @@ def embed_folder(
         "batch size": batch_size,  # on both of these the last bits of a result may depend
         "device": embedder.device.type,
     }
-    chunks = Chunks.open(partial_of(out), job, overwrite=overwrite)
+    with alone(out):
+        chunks = Chunks.open(partial_of(out), job, overwrite=overwrite)
+        if done := chunks.finished(out):  # it was killed when nothing was left to do but to tidy
+            done["resumed"] = len(names)
+        else:
+            done = _written(out, names, embedder, chunks, overwrite, on_progress)
+            chunks.finish(out, done)
+        chunks.remove()
+    broken = tuple(Skipped(path, reason) for path, reason in done["broken"])
+    channels = model.spec.channels[-1]
+    listed = _broken_list(out) if broken else None
+    return Embedded(out, len(names) - len(broken), channels, done["resumed"], broken, listed)
+
+
+def _written(
+    out: Path,
+    names: Sequence[str],
+    embedder: "_Embedder",
+    chunks: Chunks,
+    overwrite: bool,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, Any]:
+    """Write the table, from the chunks that are there and others; return what came of it."""
     starts = range(0, len(names), CHUNK)
     # A stop after the table is written, and before the chunks are removed, leaves both.
     check_free(out, overwrite=overwrite or chunks.has(starts))
@@ -96,7 +119,7 @@ def embed_folder(
     resumed = 0
     for start in starts:
         some = names[start : start + CHUNK]
-        chunk = chunks.read(start)
+        chunk = chunks.read(start, len(some))
         if chunk is None or embedder.has_changed(some, chunk):
             chunk = embedder.chunk(some)
             chunks.write(start, chunk)
@@ -105,13 +128,12 @@ def embed_folder(
         broken |= {start + row: reason for row, reason in chunk.broken.items()}
         on_progress(start + len(some), len(names))
 
-    skipped = tuple(Skipped(printable(names[i]), reason) for i, reason in broken.items())
-    broken_list = _list_broken(out, skipped)
+    skipped = [(printable(names[i]), reason) for i, reason in broken.items()]
+    _list_broken(out, skipped)
     rows = [printable(name) for i, name in enumerate(names) if i not in broken]
-    channels = model.spec.channels[-1]
+    channels = embedder.model.spec.channels[-1]
     write_table(out, rows, channels, (chunks.embeddings(start) for start in starts))
-    chunks.remove()
-    return Embedded(out, len(rows), channels, resumed, skipped, broken_list)
+    return {"broken": skipped, "resumed": resumed}
 
 
 class _Embedder:
@@ -180,11 +202,14 @@ def _root(folder: Path) -> Path:
     return whole.parent if whole.is_file() else whole
 
 
-def _list_broken(out: Path, broken: Sequence[Skipped]) -> Path | None:
+def _broken_list(out: Path) -> Path:
+    return out.with_name(f"{out.name}.broken.json")
+
+
+def _list_broken(out: Path, broken: Sequence[tuple[str, str]]) -> None:
     """Write the list of broken pictures beside the table; without any, remove an earlier list."""
-    path = out.with_name(f"{out.name}.broken.json")
-    if not broken:
+    path = _broken_list(out)
+    if broken:
+        write_json(path, [{"path": name, "reason": reason} for name, reason in broken])
+    else:
         path.unlink(missing_ok=True)
-        return None
-    write_json(path, [vars(picture) for picture in broken])
-    return path

@@ -7,6 +7,7 @@ Both have a row for each picture: its ``path``, relative to the folder and with 
 
 import zipfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from resnets.errors import ResourceError, UsageError
-from resnets.files import check_free, partial_of, writing
+from resnets.files import check_free, followed, partial_of, writing
 
 NAMES = 4096  # in a piece of the array of paths
 ROW_GROUP = 8 << 20  # bytes of embeddings
@@ -39,6 +40,8 @@ def check_table(out: Path, *, overwrite: bool = False) -> None:
             f"{out}: Parquet needs pyarrow, which is not installed",
             hint='pip install "resnets[parquet]", or let the table end in .npz',
         )
+    with suppress(OSError):  # what is empty was left by one that had finished
+        partial_of(out).rmdir()
     check_free(out, overwrite=overwrite or partial_of(out).exists())
 
 
@@ -49,7 +52,7 @@ def write_table(out: Path, paths: Sequence[str], channels: int, parts: Iterable[
     Raises ResourceError when it cannot be written.
     """
     write = _write_npz if out.suffix == ".npz" else _write_parquet
-    with writing(out) as file:
+    with writing(followed(out)) as file:
         write(file, paths, channels, parts)
 
 

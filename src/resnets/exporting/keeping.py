@@ -1,14 +1,14 @@
 """Exported files, which take their names when they are whole and checked, and not before."""
 
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from resnets.errors import ResourceError
 from resnets.exporting.plan import files_of
-from resnets.files import draft, try_lock, writing
+from resnets.files import followed, sweep, writing
+from resnets.locks import alone
 
 
 @contextmanager
@@ -19,11 +19,11 @@ def drafted(out: Path) -> Iterator[Path]:
     takes its own; the model's does so last, so that wherever it is, it is whole and its certificate
     is beside it. After an error earlier files are as they were. What a killed process left is
     removed by the next, or kept where nothing was missing but names. A symbolic link is written
-    through. Raises ResourceError when files cannot be written, and while another process exports to
-    ``out``.
+    through, if `followed` says so. Raises ResourceError when files cannot be written, and while
+    another process exports to ``out``.
     """
     folder = out.with_name(f".{out.name}.export")
-    with _alone(out):
+    with alone(out):
         _finish(out)
         shutil.rmtree(folder, ignore_errors=True)
         with _reporting(out):
@@ -44,49 +44,26 @@ def _finish(out: Path) -> None:
     """Let an export's whole files take their names, or remove them where some are missing."""
     *others, model = files_of(out)
     with _reporting(out):
-        if not _whole(model).exists():  # which is the last to be written, and the last to move
+        if not _is_file(_whole(model)):  # which is the last to be written, and the last to move
             for path in map(_whole, files_of(out)):
                 path.unlink(missing_ok=True)
-                draft(path).unlink(missing_ok=True)
+                sweep(path)
             return
-        _target(model).unlink(missing_ok=True)  # lest it have, for a moment, another's weights
+        followed(model).unlink(missing_ok=True)  # lest it have, for a moment, another's weights
         for path in (*others, model):
-            with suppress(FileNotFoundError):  # it moved before a stop
-                _whole(path).replace(_target(path))
+            if _is_file(_whole(path)):  # or it moved before a stop
+                _whole(path).replace(followed(path))
 
 
-def _target(path: Path) -> Path:
-    """Return where a file of this name is to be."""
-    return path.resolve() if path.is_symlink() else path
+def _is_file(path: Path) -> bool:
+    """Whether there is a file of this name, and no link, which no export has made."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _whole(path: Path) -> Path:
     """Return the hidden name, on the same disk, of what is written and has to be renamed only."""
-    target = _target(path)
+    target = followed(path)
     return target.with_name(f".{target.name}.whole")
-
-
-@contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Keep other processes from exporting to ``out``."""
-    with _reporting(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-    path = out.with_name(f".{out.name}.lock")
-    with _reporting(out):
-        file = path.open("ab")
-    with file:
-        with _reporting(out):
-            free = try_lock(file)
-        # One that has just finished has removed the file, and another may have made a new one.
-        if not (free and path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())):
-            raise ResourceError(
-                f"{out}: another process is writing it", hint="wait for it, or give another --out"
-            )
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                path.unlink()
 
 
 @contextmanager

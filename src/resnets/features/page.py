@@ -13,7 +13,7 @@ from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.errors import NonFiniteError
 from resnets.features.maps import grad_cam, stage_maps
 from resnets.features.pictures import is_small, map_url, overlay_url, picture_url, scale_colours
-from resnets.files import write_text
+from resnets.files import followed, write_text
 from resnets.nn import ResNet
 from resnets.outputs import answers as answer_names
 from resnets.outputs import probabilities
@@ -92,7 +92,7 @@ def write_features(
         stages=[_stage(name, maps[0].cpu()) for name, maps in stage_maps(model, images).items()],
     )
     out = out / "features.html" if out.is_dir() else out
-    write_text(out, text)
+    write_text(followed(out), text)
     return out
 
 

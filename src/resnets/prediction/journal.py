@@ -4,13 +4,16 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from io import BufferedWriter
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
 from resnets.data.images import printable
-from resnets.errors import ResourceError, UsageError
-from resnets.files import FULL, try_lock
+from resnets.errors import CheckpointError, ResourceError, UsageError
+from resnets.files import FULL, open_regular
+from resnets.locks import busy, take
+from resnets.plain.reading import loads
 from resnets.prediction.table import Record, line
 
 
@@ -39,15 +42,13 @@ class Journal:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            journal = cls(path, path.open("ab"))
-            free = try_lock(journal._file)
+            file = take(path)
         except OSError as error:
             raise _unwritable(path, error) from error
+        if file is None:
+            raise busy(path)
+        journal = cls(path, BufferedWriter(file))
         try:
-            if not free:
-                raise ResourceError(
-                    f"{path}: another process is writing it", hint="wait for it, or stop it"
-                )
             journal._go_on(job, names, batch_size, overwrite)
         except BaseException:
             journal.close()
@@ -64,7 +65,7 @@ class Journal:
 
     def records(self) -> Iterator[Record]:
         """Yield all records."""
-        with self.path.open("rb") as file:
+        with open_regular(self.path) as file:
             yield from map(json.loads, islice(file, 1, None))
 
     def keep(self, done: int) -> None:
@@ -115,8 +116,8 @@ class Journal:
 def _record(text: bytes) -> Record:
     """Return the record of a line; an empty one where the line is not whole."""
     try:
-        record = json.loads(text) if text.endswith(b"\n") else {}
-    except ValueError:
+        record = loads(text.decode(), "") if text.endswith(b"\n") else {}
+    except (CheckpointError, UnicodeDecodeError):
         return {}
     return record if isinstance(record, dict) else {}
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resnets.errors import ResourceError, UsageError
-from resnets.files import check_free, partial_of, writing
+from resnets.files import check_free, followed, partial_of, writing
 
 Record = dict[str, Any]
 ROWS = 4096  # of a group in Parquet
@@ -47,7 +47,7 @@ def write_table(out: Path, records: Iterable[Record], top: int) -> None:
 
     Raises ResourceError when it cannot be written.
     """
-    with writing(out) as file:
+    with writing(followed(out)) as file:
         _WRITERS[out.suffix.lower()](file, records, top)
 
 

@@ -11,7 +11,7 @@ from jinja2 import Environment
 
 from resnets import wording
 from resnets.errors import UsageError
-from resnets.files import write_text
+from resnets.files import followed, write_text
 from resnets.page import environment
 from resnets.papers.tables import published
 from resnets.report import comparison, plots
@@ -20,6 +20,7 @@ from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence
 from resnets.report.verdict import accuracy_cautions
 
+PAGE = "report.html"
 SHOWN_CLASSES = 20  # the rest folds away
 
 
@@ -32,11 +33,13 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     records = [read_run(path) for path in _distinct(runs)]
     if not records:
         raise UsageError("no run to report on", hint="name one or more run folders")
-    if out is None:
+    if out is not None:
+        out = out / PAGE if out.is_dir() else followed(out)
+    elif len(records) == 1:
+        out = records[0].path / PAGE
+    else:
         parents = [record.path.resolve().parent for record in records]
-        out = records[0].path if len(records) == 1 else Path(os.path.commonpath(parents))
-    if out.is_dir():
-        out = out / "report.html"
+        out = Path(os.path.commonpath(parents)) / PAGE
     write_text(out, _run_page(records[0]) if len(records) == 1 else _comparison_page(records))
     return out
 

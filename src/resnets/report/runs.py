@@ -2,17 +2,17 @@
 
 import base64
 import binascii
-import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from math import isfinite
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
-
 from resnets.errors import CheckpointError
+from resnets.plain import strict_yaml
+from resnets.plain.checking import Count, Real, check
+from resnets.plain.reading import LARGEST, lines_of, loads, read_json, read_text
 
 SCHEMA_VERSION = 1
 
@@ -22,12 +22,12 @@ class Stage:
     """One row of the architecture's table; ``output`` is (C, H, W) or (classes,)."""
 
     name: str = ""
-    output: tuple[int, ...] = ()
+    output: tuple[Count, ...] = ()
     layers: str = ""  # one block's layers, "; " or " / " between them
-    blocks: int = 1
-    parameters: int | None = None
-    macs: int | None = None
-    receptive_field: int | None = None
+    blocks: Count = 1
+    parameters: Count | None = None
+    macs: Count | None = None
+    receptive_field: Count | None = None
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,9 @@ class Model:
 
     name: str = "unknown model"
     description: str = ""
-    parameters: int | None = None
-    macs: int | None = None
-    receptive_field: int | None = None
+    parameters: Count | None = None
+    macs: Count | None = None
+    receptive_field: Count | None = None
     stages: tuple[Stage, ...] = ()
 
 
@@ -49,11 +49,11 @@ class Data:
     name: str = "unknown data"
     fingerprint: str = ""
     classes: tuple[str, ...] = ()
-    image_shape: tuple[int, ...] = ()
-    train: int | None = None
-    validation: int | None = None
-    test: int | None = None
-    skipped: int = 0
+    image_shape: tuple[Count, ...] = ()
+    train: Count | None = None
+    validation: Count | None = None
+    test: Count | None = None
+    skipped: Count = 0
     notes: tuple[str, ...] = ()  # what was assumed of the pictures
     warnings: tuple[str, ...] = ()  # what makes a result on them wrong, such as copies
 
@@ -62,11 +62,11 @@ class Data:
 class Progress:
     """How far the run came; ``epoch`` is fractional when it was stopped within one."""
 
-    step: int | None = None
-    steps: int | None = None
-    epoch: float | None = None
-    epochs: float | None = None
-    seconds: float | None = None
+    step: Count | None = None
+    steps: Count | None = None
+    epoch: Real | None = None
+    epochs: Real | None = None
+    seconds: Real | None = None
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,17 @@ class Sitting:
 class Score:
     """The result on one part of the data; ``confusion[i][j]``: class i that was taken for j."""
 
-    samples: int | None = None
-    loss: float | None = None
-    accuracy: float | None = None  # a fraction
-    top5_accuracy: float | None = None
-    confusion: tuple[tuple[int, ...], ...] = ()
+    samples: Count | None = None
+    loss: Real | None = None
+    accuracy: Real | None = None  # a fraction
+    top5_accuracy: Real | None = None
+    confusion: tuple[tuple[Count, ...], ...] = ()
 
     def __post_init__(self) -> None:
         for value in (self.accuracy, self.top5_accuracy):
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"an accuracy is {value:g}, not a fraction from 0 to 1")
-        if any(len(row) != len(self.confusion) or min(row) < 0 for row in self.confusion):
+        if any(len(row) != len(self.confusion) for row in self.confusion):
             raise ValueError("the confusion matrix is not a square of counts")
 
 
@@ -99,7 +99,7 @@ class Score:
 class Training:
     """What is measured on the way."""
 
-    images_per_second: float | None = None
+    images_per_second: Real | None = None
 
 
 @dataclass(frozen=True)
@@ -115,25 +115,25 @@ class Results:
 class Epoch:
     """One line of metrics.jsonl; ``seconds`` count from the start of the run."""
 
-    epoch: float
-    step: int
-    lr: float | None = None
-    train_loss: float | None = None
-    train_accuracy: float | None = None
-    validation_loss: float | None = None
-    validation_accuracy: float | None = None
-    images_per_second: float | None = None
-    seconds: float | None = None
+    epoch: Real
+    step: Count
+    lr: Real | None = None
+    train_loss: Real | None = None
+    train_accuracy: Real | None = None
+    validation_loss: Real | None = None
+    validation_accuracy: Real | None = None
+    images_per_second: Real | None = None
+    seconds: Real | None = None
 
 
 @dataclass(frozen=True)
 class Mistake:
     """A sample that was taken for another class; ``picture`` is a data address or empty."""
 
-    sample: int | str
+    sample: Count | str
     label: str
     predicted: str
-    confidence: float
+    confidence: Real
     picture: str = ""
 
 
@@ -154,7 +154,7 @@ class RunRecord:
     command: str = ""
     status: str = "unknown"
     started: str = ""
-    seed: int | None = None
+    seed: Count | None = None
     model: Model = Model()
     data: Data = Data()
     recipe: str = ""
@@ -207,8 +207,8 @@ def read_run(path: Path | str) -> RunRecord:
 
     recipe_text, settings = "", {}
     if (path / "recipe.yaml").exists():
-        recipe_text = _text(path / "recipe.yaml")
-        settings = _settings(path / "recipe.yaml", recipe_text)
+        recipe_text = _text(path / "recipe.yaml", strict_yaml.LARGEST)
+        settings = dict(_flatten(_yaml(path / "recipe.yaml")))
     else:
         notes.append("There is no recipe.yaml, so the settings of the run are not known.")
 
@@ -278,38 +278,23 @@ def _read_metrics(file: Path) -> tuple[tuple[Epoch, ...], str]:
     if not file.exists():
         return (), "There is no metrics.jsonl, so there are no curves."
     epochs: list[Epoch] = []
-    lines = file.read_bytes().rstrip().splitlines()
+    lines = _whole_lines(file)
     note = "" if lines else "No epoch is finished yet, so there are no curves."
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, (where, line) in enumerate(lines, start=1):
         try:
-            row = _loads(line.decode())
-        except ValueError as error:
+            row = loads(line, where, lenient=True)
+        except CheckpointError as error:
             if number == len(lines):  # the run was cut off while writing
                 note = "The last line of metrics.jsonl is half-written and left out."
                 break
-            raise CheckpointError(
-                f"{file}, line {number}: not JSON: {error}",
-                hint="delete that line; the other epochs are still good",
-            ) from None
-        epoch = _check(file, Epoch, row, f", line {number}")
+            error.hint = "delete that line; the other epochs are still good"
+            raise
+        epoch = _check(where, Epoch, row)
         # A run resumed from an older state writes some epochs again; the later ones count.
         while epochs and epochs[-1].step >= epoch.step:
             epochs.pop()
         epochs.append(epoch)
     return tuple(epochs), note
-
-
-def _settings(file: Path, text: str) -> dict[str, Any]:
-    try:
-        return dict(_flatten(yaml.safe_load(text)))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        raise CheckpointError(
-            f"{file}{where}: not YAML", hint="restore it from a copy, or delete it"
-        ) from None
 
 
 def _flatten(value: Any, name: str = "") -> list[tuple[str, Any]]:
@@ -322,32 +307,32 @@ def _flatten(value: Any, name: str = "") -> list[tuple[str, Any]]:
     ]
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise CheckpointError(f"{file}: cannot be read: {reason}") from error
-
-
-def _loads(text: str) -> Any:
-    # NaN and Infinity are not JSON, and 1e999 is infinite too: such a figure counts as missing.
-    return json.loads(text, parse_constant=lambda _: None, parse_float=_finite)
-
-
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if isfinite(number) else None
+def _text(file: Path, largest: int = LARGEST) -> str:
+    with _readable(file):
+        return read_text(file, largest)
 
 
 def _json(file: Path) -> Any:
+    with _readable(file):
+        return read_json(file, lenient=True)
+
+
+def _yaml(file: Path) -> Any:
+    with _readable(file):
+        return strict_yaml.read(file)
+
+
+def _whole_lines(file: Path) -> list[tuple[str, str]]:
+    with _readable(file):
+        return list(lines_of(file))
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
     try:
-        return _loads(_text(file))
-    except ValueError as error:
-        raise CheckpointError(
-            f"{file}: not JSON: {error}",
-            hint="the file is damaged; restore the folder from a copy or train again",
-        ) from None
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from error
 
 
 def _present(value: Any) -> Any:
@@ -365,14 +350,5 @@ def _present(value: Any) -> Any:
 T = TypeVar("T")
 
 
-def _check(file: Path, kind: type[T], value: Any, where: str = "") -> T:
-    try:
-        return TypeAdapter(kind).validate_python(_present(value))
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        reason = first["msg"].removeprefix("Value error, ")
-        raise CheckpointError(
-            f"{file}{where}: {place + ': ' if place else ''}{reason}",
-            hint="the file is damaged or was edited; restore the folder from a copy",
-        ) from None
+def _check(where: str | Path, kind: type[T], value: Any) -> T:
+    return check(kind, _present(value), where)

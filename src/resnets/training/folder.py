@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
@@ -15,11 +16,17 @@ from typing import Any
 
 from resnets.data.identity import MANIFEST
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.files import FOLDER_WEIGHTS, draft, try_lock, unlock, write_json, write_text
+from resnets.files import FOLDER_WEIGHTS, drafts, sweep, write_json, write_text
+from resnets.locks import take, unlock
+from resnets.plain.checking import check
+from resnets.plain.reading import damaged, loads, read_json
 from resnets.processes import program
+from resnets.training.recipe import Recipe, load_recipe
+from resnets.training.record import Record
 from resnets.weights.unfinished import states_in
 
 _LOCK = ".lock"
+_LEFT = re.compile(r"\.(step-\d{8,}\.safetensors)(\.[0-9a-f]{8})?\.tmp")
 
 
 class RunFolder:
@@ -65,10 +72,12 @@ class RunFolder:
 
         Raises ResourceError when they cannot be removed.
         """
-        remains = self._states.glob(draft(Path("step-*.safetensors")).name)
         with self._changing():
-            for path in (*self.states()[keep:], *remains):
+            for path in self.states()[keep:]:
                 path.unlink(missing_ok=True)
+            for left in self._states.glob(".step-*.safetensors*.tmp"):
+                if name := _LEFT.fullmatch(left.name):
+                    sweep(left.with_name(name[1]))
 
     def create(self, *, overwrite: bool = False) -> None:
         """Make the folder.
@@ -86,12 +95,12 @@ class RunFolder:
                 if not overwrite:
                     hint = "--resume goes on with it, --overwrite starts again"
                     raise UsageError(f"{self.path}: there is a run in it already", hint=hint)
-                with self.lock():
+                with self._held():
                     self._remove()
             elif self.path.exists() and not (overwrite and (self.path / _LOCK).exists()):
                 # A run that was killed before its record leaves these.
-                names = {_LOCK, draft(self.record).name}
-                if any(path.name not in names for path in self.path.iterdir()):
+                known = {self.path / _LOCK, *drafts(self.record)}
+                if not known.issuperset(self.path.iterdir()):
                     raise UsageError(
                         f"{self.path}: is not empty and not a run", hint="give another --out"
                     )
@@ -105,9 +114,15 @@ class RunFolder:
         first, of the same RunFolder, changes nothing. Systems and file systems that have no locks
         go without.
 
-        Raises ResourceError when another process holds the lock, and when the folder is not there
-        or cannot be written.
+        Raises ResourceError when another process holds the lock, and when the folder is not there,
+        cannot be written, or leads elsewhere by a symbolic link in place of a folder of its own.
         """
+        with self._held():
+            self._check_own_folders()
+            yield
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
         if self._locked or sys.platform == "win32":
             yield
             return
@@ -126,12 +141,11 @@ class RunFolder:
                 unlock(file)
 
     def _take_lock(self) -> FileIO:
-        # Python closes it in programs that are started meanwhile (PEP 446).
-        file = (self.path / _LOCK).open("a+b", buffering=0)
+        path = self.path / _LOCK
+        file = take(path)
+        if file is None:
+            raise self._in_use(path.read_bytes())
         try:
-            if not try_lock(file):
-                file.seek(0)
-                raise self._in_use(file.read())
             file.truncate(0)
             since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
             holder = {"pid": os.getpid(), "host": platform.node(), "since": since}
@@ -141,13 +155,22 @@ class RunFolder:
             raise
         return file
 
+    def _check_own_folders(self) -> None:
+        """Raise ResourceError where what is written into a folder would go somewhere else."""
+        for folder in (self._states, self.tensorboard):
+            if folder.is_symlink():
+                raise ResourceError(
+                    f"{folder}: is a symbolic link, and what is written there would go elsewhere",
+                    hint="put the folder itself in its place, or remove it",
+                )
+
     def _in_use(self, content: bytes) -> ResourceError:
         """Return the error for a lock that is held, by what its holder has written into it."""
         try:
-            holder = json.loads(content)
+            holder = loads(content.decode(), self.path / _LOCK)
             who = ": pid {pid} on {host} since {since}".format(**holder)
             stop = f"stop it (kill -TERM {holder['pid']} saves first)"
-        except (ValueError, KeyError, TypeError):
+        except (CheckpointError, ValueError, LookupError, TypeError):
             who, stop = "", "stop it"  # it has not come to write yet
         return ResourceError(
             f"{self.path}: another process is using this run{who}",
@@ -172,7 +195,7 @@ class RunFolder:
                 shutil.rmtree(path)
             else:
                 path.unlink(missing_ok=True)
-            draft(path).unlink(missing_ok=True)
+            sweep(path)
 
     def read(self) -> dict[str, Any]:
         """Return run.json. Raises CheckpointError when there is none or it is damaged."""
@@ -184,17 +207,22 @@ class RunFolder:
                 hint=whole if inside else "give a folder that train has written",
             )
         try:
-            record = json.loads(self.record.read_text(encoding="utf-8"))
-            if isinstance(record, dict) and {"data", "model", "status"} <= record.keys():
-                return record
-            problem = "its run.json is damaged"
-        except OSError as error:
-            problem = f"run.json: {error.strerror}"
-        except ValueError:
-            problem = "its run.json is damaged"
-        raise CheckpointError(
-            f"{self.path}: not a run folder: {problem}", hint="give a folder that train has written"
-        )
+            record = read_json(self.record)
+            check(Record, record, self.record)
+        except (OSError, CheckpointError) as error:
+            reason = f"run.json: {error.strerror}" if isinstance(error, OSError) else error.message
+            raise CheckpointError(
+                f"{self.path}: not a run folder: {reason}",
+                hint="give a folder that train has written",
+            ) from None
+        return dict(record)
+
+    def read_recipe(self) -> Recipe:
+        """Return the recipe of the run. Raises CheckpointError when it is missing or damaged."""
+        try:
+            return load_recipe(self.recipe)
+        except UsageError as error:
+            raise damaged(self.recipe, _reason(error, self.recipe)) from None
 
     def write_record(self, record: dict[str, Any]) -> None:
         """Write run.json."""
@@ -211,3 +239,8 @@ class RunFolder:
 
 def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
     write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _reason(error: UsageError, path: Path) -> str:
+    """Return what is wrong with a file, without its name."""
+    return error.message.removeprefix("recipe ").removeprefix(str(path)).lstrip(":, ")

@@ -7,7 +7,15 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
+from resnets.wording import printable
+
 PLAIN_SECONDS = 30.0  # between lines within an epoch where there is no terminal
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Say nothing more; a run does not end for want of a reader."""
+        self.quiet = True
 
 
 class RunProgress:
@@ -18,7 +26,7 @@ class RunProgress:
 
     def __init__(self, *, quiet: bool = False, title: str = "") -> None:
         self._title = title
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = _Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -49,7 +57,7 @@ class RunProgress:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self.console.print(self._title + line, markup=False)
+        self.console.print(printable(self._title + line), markup=False)
 
     def step(self, epoch: str, batch: int, batches: int, text: str) -> None:
         """Show how far an epoch is."""

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from resnets.errors import UsageError
-from resnets.training import strict_yaml
+from resnets.errors import CheckpointError, UsageError
+from resnets.plain import strict_yaml
+from resnets.plain.reading import read_text
 from resnets.training.naming import assignment, find_setting
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -411,10 +412,11 @@ def _read(recipe: str | Path) -> str:
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
         try:
-            return path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
+            return read_text(path, strict_yaml.LARGEST)
+        except (OSError, CheckpointError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.message
             raise UsageError(
-                f"{path}: cannot be read as a recipe: {error}", hint="give a YAML file or a name"
+                f"{path}: cannot be read as a recipe: {reason}", hint="give a YAML file or a name"
             ) from None
     names = list_recipes()
     if str(recipe) not in names:

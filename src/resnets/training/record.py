@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,59 @@ from resnets.data.classes import sides
 from resnets.data.dataset import Dataset
 from resnets.data.images import printable
 from resnets.data.notes import class_notes, copy_notes
+from resnets.plain.checking import Count, Real
 from resnets.profiling import Profile
 from resnets.spec import Spec
 from resnets.training.recipe import Recipe
 from resnets.wording import plural
 
 SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Data:
+    name: str
+    source: str
+    root: str | None
+    fingerprint: str
+    train: Count
+    validation: Count | None = None
+    test: Count | None = None
+
+
+@dataclass(frozen=True)
+class _Model:
+    name: str
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Progress:
+    step: Count
+    steps: Count
+    seconds: Real
+
+
+@dataclass(frozen=True)
+class _Sitting:
+    from_step: Count
+    to_step: Count | None = None
+    status: str | None = None
+
+
+@dataclass(frozen=True)
+class Record:
+    """What of run.json everything else relies on; there is more in it."""
+
+    status: str
+    seed: Count
+    recipe: str
+    data: _Data
+    model: _Model
+    progress: _Progress | None = None
+    sittings: list[_Sitting] | None = None
+    changes: list[dict[str, Any]] | None = None
+    results: dict[str, Any] | None = None
 
 
 def new_record(

@@ -15,6 +15,8 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError, DataError
 from resnets.nn import ResNet
+from resnets.plain.checking import Count, Real, check
+from resnets.plain.reading import damaged
 from resnets.training.average import Average
 from resnets.training.ledger import Ledger
 from resnets.training.recipe import Recipe, ScheduleRecipe
@@ -122,12 +124,17 @@ class RunState:
         for path in paths:
             try:
                 tensors, values = read_state(path)
+                check(_Values, values, path)
             except CheckpointError as error:
                 problems.append(error.message)
                 continue
             changeable = CHANGEABLE if may_change else ()
             self._check_identity(path, values["identity"], changeable, data_changes)
-            self._take(tensors, values)
+            try:
+                self._take(tensors, values)
+            except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise damaged(path, f"{type(error).__name__}: {reason}") from None
             return problems
         raise CheckpointError(
             "; ".join(problems) or "there is no state to go on from",
@@ -185,6 +192,22 @@ class RunState:
                 f"{path}: the run cannot go on, it would be another one: {differences}",
                 hint="start a new run with another --out",
             )
+
+
+@dataclass(frozen=True)
+class _Values:
+    """What of a state is no tensor."""
+
+    identity: dict[str, Any]
+    scaler: dict[str, Any] | None
+    best: Real | None
+    step: Count
+    skipped: Count
+    seconds: Real
+    metrics: list[dict[str, Any]]
+    rate: dict[str, Any]
+    epoch: dict[str, Any]
+    ledger: dict[str, Any]
 
 
 _PLAIN = ("step", "skipped", "seconds", "metrics")

@@ -14,7 +14,7 @@ from torch import Tensor
 from resnets import outputs
 from resnets.data.preprocess import known
 from resnets.errors import UsageError
-from resnets.files import write_bytes, write_json
+from resnets.files import followed, write_bytes, write_json
 from resnets.nn import ResNet
 from resnets.weights import passport
 from resnets.weights.checkpoint import NATIVE
@@ -47,6 +47,7 @@ def save_weights(
     """
     path, state = Path(path), model.state_dict()
     check_ending(path, dialect)
+    path = followed(path)
     if not head:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
     if dialect == NATIVE:

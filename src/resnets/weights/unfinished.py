@@ -16,6 +16,7 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError
 from resnets.files import FOLDER_WEIGHTS
+from resnets.plain.reading import loads
 from resnets.weights.passport import Passport, of_members
 from resnets.weights.tensors import damaged, read_tensors, retied
 
@@ -51,8 +52,8 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and values of a state. Raises CheckpointError when it is damaged."""
     try:
         tensors, metadata = read_tensors(path)
-        values = json.loads(metadata["state"])
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        values = loads(metadata["state"], path)
+    except (SafetensorError, OSError, KeyError) as error:
         raise CheckpointError(f"{path}: the state is missing or damaged: {error}") from None
     if wrong := damaged(tensors, metadata):
         raise CheckpointError(f"{path}: the state is damaged: {wrong[0]} does not have its SHA-256")

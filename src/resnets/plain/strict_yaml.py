@@ -5,11 +5,15 @@ ninety; here a plain number is a number and everything else is text.
 """
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from resnets.errors import UsageError
+from resnets.plain.reading import DEEPEST, LONGEST_NUMBER, damaged, read_text
+
+LARGEST = 256 << 10  # bytes; a recipe has one or two thousand
 
 
 class _Loader(yaml.SafeLoader):
@@ -20,18 +24,30 @@ class _Loader(yaml.SafeLoader):
         if tag is None or tag.rpartition(":")[2] in ("null", "bool", "str", "seq", "map")
     }
 
+    depth = 0
+
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             raise yaml.MarkedYAMLError(problem="aliases are not allowed", problem_mark=mark)
-        return super().compose_node(parent, index)
+        self.depth += 1
+        if self.depth > DEEPEST:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=mark)
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, name in enumerate(keys):
-            if name in keys[:position]:
-                mark = node.value[position][0].start_mark
-                raise yaml.MarkedYAMLError(problem=f'duplicate key "{name}"', problem_mark=mark)
+        seen = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if isinstance(name, list | dict):
+                raise yaml.MarkedYAMLError(problem="not a key", problem_mark=key.start_mark)
+            if name in seen:
+                problem = f'duplicate key "{name}"'
+                raise yaml.MarkedYAMLError(problem=problem, problem_mark=key.start_mark)
+            seen.add(name)
         return super().construct_mapping(node, deep)
 
 
@@ -48,9 +64,12 @@ for _tag, _pattern, _first in (
 
 def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
     kind = int if node.tag.endswith(":int") else float
+    if kind is int and len(node.value) > LONGEST_NUMBER:
+        problem = f"a number of {len(node.value):,} digits"
+        raise yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
     try:
         return kind(node.value)
-    except ValueError as error:  # !!int x, or more digits than Python reads
+    except ValueError as error:  # !!int x
         raise yaml.MarkedYAMLError(problem=str(error), problem_mark=node.start_mark) from None
 
 
@@ -63,6 +82,8 @@ def load(text: str, source: str) -> Any:
 
     Raises UsageError, with line and column, for anything that is not plain YAML.
     """
+    if len(text) > LARGEST:
+        raise UsageError(f"{source}: larger than a recipe can be", hint="give a recipe")
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -74,8 +95,24 @@ def load(text: str, source: str) -> Any:
         ) from None
     except yaml.YAMLError as error:
         raise UsageError(
-            f"{source}: {error}", hint="values are plain YAML, such as 0.05, true or [0.5, 0.75]"
+            f"{source}: {_in_one_line(error)}",
+            hint="values are plain YAML, such as 0.05, true or [0.5, 0.75]",
         ) from None
+
+
+def read(path: Path) -> Any:
+    """Return the plain values of a YAML file that training has written.
+
+    Raises CheckpointError, with line and column, for anything else, and OSError.
+    """
+    try:
+        return load(read_text(path, LARGEST), str(path))
+    except UsageError as error:
+        raise damaged(path, error.message.removeprefix(str(path)).lstrip(":, ")) from None
+
+
+def _in_one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())
 
 
 def dump(value: Any) -> str:
