@@ -46,10 +46,10 @@ def pytest_collection_modifyitems(config, items):
     day = config.getoption("models_of")
     if day:
         chosen = of_the_day(day)
-        zoo = [item for item in items if item.get_closest_marker("zoo")]
-        others = {item for item in zoo if item.callspec.params["name"] not in chosen}
-        config.hook.pytest_deselected(items=list(others))
-        items[:] = [item for item in items if item not in others]
+        models = {item: mark.args[0] for item in items if (mark := item.get_closest_marker("zoo"))}
+        others = [item for item, name in models.items() if name not in chosen]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if models.get(item, chosen[0]) in chosen]
 
 
 def coloured(label: int, number: int, side: int = 40) -> Image.Image:

@@ -15,10 +15,10 @@ from resnets.zoo import ZOO
 
 # Together they hold every block, order, stem, shortcut and attention.
 EVERY_KIND = (
-    *("resnet18", "resnet50", "resnet50_v1", "resnet18_v2", "timm_resnet18_v2", "plain18"),
-    *("resnet18_a", "resnet18_c", "resnet18d", "resnet50t", "se_resnet18", "eca_resnet50d"),
-    *("resnext50_32x4d", "resnet20", "resnet20_b", "resnet20_c", "resnet20_v2", "resnet20_b_v2"),
-    *("plain20", "resnet164", "keras_resnet20_v1", "keras_resnet20_v2"),
+    *("resnet18", "resnet18_a", "resnet18_c", "resnet18d", "resnet18_v2", "timm_resnet18_v2"),
+    *("plain18", "se_resnet18", "resnet50t", "eca_resnet50d", "resnext50_32x4d"),
+    *("resnet20", "resnet20_b", "resnet20_c", "resnet20_v2", "resnet20_b_v2", "plain20"),
+    *("keras_resnet20_v1", "keras_resnet20_v2"),
     *("keras_applications_resnet50", "keras_applications_resnet50_v2"),
 )
 DAYS = 14
@@ -45,11 +45,13 @@ FAMILIES = {
 
 
 def each_model(default: Collection[str] = EVERY_KIND) -> list:
-    """Return the cases of a test over "name": ``default`` ones, and the rest marked as slow."""
-    return [
-        pytest.param(name, marks=[pytest.mark.zoo, *[pytest.mark.slow] * (name not in default)])
-        for name in ZOO
-    ]
+    """Return the cases of a test of every model, of which only ``default`` ones are not slow."""
+    return [pytest.param(name, marks=marks(name, name in default)) for name in ZOO]
+
+
+def marks(name: str, default: bool) -> list[pytest.MarkDecorator]:
+    """Return the marks of the case of one model."""
+    return [pytest.mark.zoo(name), *[pytest.mark.slow] * (not default)]
 
 
 def families() -> dict[str, list[str]]:

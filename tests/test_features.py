@@ -37,10 +37,11 @@ KINDS = [
     "resnet18",
     "resnet18_v2",
     "timm_resnet18_v2",
-    "resnet50_v1",
-    "resnet50d",
     "se_resnet18",
-    "keras_applications_resnet50_v2",
+    *(
+        replace(get_spec(name), depths=(1, 2, 1, 1))
+        for name in ("resnet50_v1", "resnet50d", "keras_applications_resnet50_v2")
+    ),
 ]
 ORDERS = [
     replace(get_spec("resnet8"), activation_order=order)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import resnets
-from every_model import each_model
+from every_model import each_model, marks
 from resnets.nn import ResNet
 from resnets.zoo import ZOO
 
@@ -22,13 +22,23 @@ GOLDEN = list(
     csv.DictReader((Path(__file__).parent / "reference/zoo.csv").read_text().splitlines())
 )
 COUNTS = [row for row in ROWS if row["model"] in ZOO]
+# They take seconds each.
+DEEPEST = ("resnet1202_b", "resnet1202_c", "resnet1001_v2", "keras_resnet1001_v2")
+
+
+def cases(rows):
+    names = [row["model"] for row in rows]
+    return [
+        pytest.param(row, id=name, marks=marks(name, name not in DEEPEST))
+        for row, name in zip(rows, names, strict=True)
+    ]
 
 
 def test_every_published_count_is_tested():
     assert COUNTS == ROWS
 
 
-@pytest.mark.parametrize("row", GOLDEN, ids=lambda row: row["model"])
+@pytest.mark.parametrize("row", cases(GOLDEN))
 def test_golden_counts(row):
     """Every zoo entry; `make table` rewrites the file, and a review looks at what changed."""
     cost = profile(row["model"])
@@ -56,7 +66,9 @@ def test_counts_of_other_sources(model, parameters):
     assert profile(model).parameters == parameters
 
 
-@pytest.mark.parametrize("depth", [20, 32, 44, 56, 110, 1202])
+@pytest.mark.parametrize(
+    "depth", [20, 32, 44, 56, 110, pytest.param(1202, marks=marks("resnet1202_c", default=False))]
+)
 def test_options_b_and_c_by_formula(depth):
     """Option B adds two projections with batch norm; option C one more for every other block."""
     a, b, c = (profile(f"resnet{depth}{option}") for option in ("", "_b", "_c"))
@@ -71,7 +83,7 @@ def test_options_b_and_c_by_formula(depth):
     assert c.macs - b.macs == sum(count * w * w * maps[w] for w, count in same)
 
 
-@pytest.mark.parametrize("row", COUNTS, ids=lambda row: row["model"])
+@pytest.mark.parametrize("row", cases(COUNTS))
 def test_counts_equal_the_published(row):
     measured = profile(row["model"])
     assert measured.parameters == int(row["parameters"])
