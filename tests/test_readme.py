@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -15,8 +17,15 @@ def test_the_model_table_is_fresh():
     assert script["readme"]() == README, "run `make table`"
 
 
-def test_the_python_runs(tmp_path):
+WHOLE = '"schedule.epochs=1"'
+SHORT = '"schedule.epochs=null", "schedule.iterations=2"'
+
+
+@pytest.mark.parametrize("length", [SHORT, pytest.param(WHOLE, marks=pytest.mark.slow)])
+def test_the_python_runs(tmp_path, length):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert WHOLE in code
+    code = code.replace(WHOLE, length)
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
     )
