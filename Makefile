@@ -83,11 +83,10 @@ table: $(INSTALLED)  ## rewrite the golden counts and the README's model table
 catalog: $(REFERENCE)/installed  ## rewrite the published weights from torchvision's, timm's and Keras's own data
 	cd reference && ../$(REFERENCE)/bin/python ../docs/make_catalog.py --write
 
-ITERATIONS ?= 1200
 cifar: $(INSTALLED)  ## 1,200 iterations of the paper's recipe on CIFAR-10, under ten minutes
 	$(BIN)/resnets data get cifar10
 	$(BIN)/resnets train cifar10 --model resnet20 --recipe he2015_cifar \
-		--set schedule.iterations=$(ITERATIONS) --out runs/cifar --overwrite
+		--set schedule.iterations=1200 --out runs/cifar --overwrite
 
 WHAT ?= fast shape
 reproduce: $(INSTALLED)  ## repeat the results that two CPU cores can, hours; goes on where it stopped

@@ -24,11 +24,11 @@ from resnets.zoo import get_spec
 # Every kind of block, small: with full widths the optimizer's step alone would be the peak.
 THIN = {"widths": (8, 16, 32, 64), "stem_width": 8, "image_size": 64, "depths": (1, 2, 1, 1)}
 SPECS = {
-    "basic": get_spec("resnet14"),
+    "basic": get_spec("resnet20"),
     "bottleneck": replace(get_spec("resnet50"), **THIN),
     "preactivation": replace(get_spec("resnet18_v2"), **THIN),
     "attention": replace(get_spec("se_resnet50"), **THIN),
-    "wide": get_spec("wrn10_2"),
+    "wide": get_spec("wrn16_4"),
     "random": replace(get_spec("resnet50d"), **THIN, drop_path=0.2, dropout=0.1, activation="silu"),
 }
 CASES = [
