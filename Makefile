@@ -26,7 +26,7 @@ demo: $(INSTALLED)  ## train resnet20 on handwritten digits, two minutes on two 
 # they have processes of their own.
 RUNTIMES := tests/exporting tests/cli/test_export_command.py tests/test_export_page.py \
 	tests/test_runtimes.py tests/test_predict_folder.py tests/test_golden_pictures.py \
-	tests/test_bench.py
+	tests/test_bench.py tests/test_assessment.py tests/test_compatibility.py tests/test_outputs.py
 
 # A file at a time on each of two cores, in the order of their names: the last are short.
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
