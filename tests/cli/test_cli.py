@@ -402,17 +402,20 @@ def test_a_full_disk_ends_in_one_line_and_no_half_file(photos, tmp_path):
 
 
 def test_ctrl_c_and_resume(photos, tmp_path):
-    words = ["train", photos, "--model", "resnet8", *QUICK, "--set", "schedule.epochs=100000"]
+    words = ["train", photos, "--model", "resnet8", *QUICK, "--set", "schedule.epochs=5000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "resnets", *map(str, words), "--out", str(tmp_path / "run")],
         stderr=subprocess.PIPE,
         text=True,
     )
     states = tmp_path / "run/state"
-    while not any(states.glob("step-*")) and process.poll() is None:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate()
+    try:
+        while not any(states.glob("step-*")) and process.poll() is None:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate()
+    finally:
+        process.kill()
     assert process.returncode == 130
     one_line_error(err, "stopped and saved at step")
     assert "error:" not in err
