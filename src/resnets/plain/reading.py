@@ -43,7 +43,7 @@ def loads(text: str, where: str | Path, *, lenient: bool = False) -> Any:
         raise damaged(where, "nested too deeply") from None
     except ValueError as error:
         raise damaged(where, f"not JSON: {error}") from None
-    level, depth = [value], 0
+    level, depth = [value], 1
     while level := [inner for outer in level for inner in _containers(outer)]:
         depth += 1
         if depth > DEEPEST:

@@ -11,9 +11,10 @@ from typing import Any
 import yaml
 
 from resnets.errors import UsageError
-from resnets.plain.reading import DEEPEST, LONGEST_NUMBER, damaged, read_text
+from resnets.plain.reading import DEEPEST, damaged, read_text
 
 LARGEST = 256 << 10  # bytes; a recipe has one or two thousand
+LONGEST_NUMBER = 300  # digits; what a setting may be is said by the recipe
 
 
 class _Loader(yaml.SafeLoader):

@@ -28,6 +28,7 @@ from resnets.report.svg import (
 )
 from resnets.wording import percent
 
+POINTS = 2000  # of a line, which is some 370 pixels wide
 DASHES = ("solid", "dashed", "dotted")
 
 
@@ -133,7 +134,10 @@ def _hundred(fraction: float | None) -> float | None:
 def _points(
     epochs: Sequence[Epoch], pick: Callable[[Epoch], float | None]
 ) -> list[tuple[float, float]]:
-    return [(epoch.epoch, value) for epoch in epochs if (value := pick(epoch)) is not None]
+    """Return what was recorded, thinned out to what a drawing can show; the last point stays."""
+    points = [(epoch.epoch, value) for epoch in epochs if (value := pick(epoch)) is not None]
+    step = -(-len(points) // POINTS)
+    return points[::-step][::-1] if step > 1 else points
 
 
 def _plot(
