@@ -126,6 +126,7 @@ class Experiment:
             broken_limit=recipe.data.broken_limit,
             frame=_frame(recipe, spec, cuts=3 - version),
             scale=recipe.data.range or ("measured" if version == 2 else "own"),
+            report=progress.reading,
         )
         if goes_on:  # as it was then, when an earlier version has begun the run
             dataset = dataset.known_as(folder.read()["data"]["fingerprint"]) or dataset

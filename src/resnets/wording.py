@@ -73,6 +73,15 @@ def plural(number: float, noun: str) -> str:
     )
 
 
+def pace(done: int, total: int, seconds: float) -> str:
+    """Say how far work on pictures is, how fast it goes, and how long the rest takes at that."""
+    line = f"{done:,} of {plural(total, 'picture')}"
+    if not done or seconds <= 0:
+        return line
+    speed = done / seconds
+    return f"{line}, {rate(speed)} a second, {duration((total - done) / speed)} left"
+
+
 def fact(value: Any) -> str:
     """Write a value of a record: yes and no, and settings as a shell has them."""
     if isinstance(value, bool):

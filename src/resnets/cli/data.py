@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnets.cli.options import Json, Root
-from resnets.cli.output import print_json, print_table, say, tell
+from resnets.cli.output import Progress, print_json, print_table, say, tell
 from resnets.errors import UsageError
 from resnets.wording import plural
 
@@ -121,7 +121,9 @@ def sample(
 def _check_folder(path: Path, near: bool, as_json: bool) -> None:
     from resnets.data.check import check_folder
 
-    found = check_folder(path, near=near)
+    progress = Progress()
+    found = check_folder(path, near=near, report=progress.show)
+    progress.clear()
     if as_json:
         print_json(_values(found))
     else:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from resnets.errors import DataError
-from resnets.wording import UNPRINTABLE, plural, printable
+from resnets.wording import UNPRINTABLE, pace, printable
 
 SECONDS = 30.0  # between lines of progress where there is no terminal
 
@@ -149,13 +149,13 @@ class Progress:
 
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
-        self.last = time.monotonic()
+        self.began = self.last = time.monotonic()
 
     def show(self, done: int, total: int) -> None:
         """Say how many pictures are done."""
-        line = f"{done:,} of {plural(total, 'picture')}"
+        line = pace(done, total, time.monotonic() - self.began)
         if self.terminal:
-            _write(sys.stderr, f"\r{line}")
+            _write(sys.stderr, f"\r\033[K{line}")
             sys.stderr.flush()
         elif time.monotonic() - self.last > SECONDS:
             say(line)

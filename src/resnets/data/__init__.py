@@ -7,6 +7,7 @@ and ``check`` (the data sets), ``download`` (fetching them), ``images`` with ``s
 """
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -32,6 +33,7 @@ def open_dataset(
     broken_limit: float = 0.01,
     frame: "Frame | None" = None,
     scale: "Scale | Literal['measured']" = "measured",
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> "Dataset":
     """Open a data set by name (digits, cifar10, cifar100) or a folder of pictures by path.
 
@@ -41,8 +43,9 @@ def open_dataset(
     more than 8 bits become black and white, or has it measured over the training part; ``broken``
     ("error", "skip" or "read") says what happens to those that cannot be read, ``broken_limit``
     which share of all may be left out. A model's own are ``preprocess.frame`` and
-    ``preprocess.scale``. Named data sets have their own size. Raises DataError when there is no
-    such data or it is unsound.
+    ``preprocess.scale``; ``report`` is told how many pictures are read, of
+    how many. Named data sets have their own size. Raises DataError when there is no such data or it
+    is unsound.
     """
     if data == "digits":
         from resnets.data.digits import open_digits
@@ -62,6 +65,7 @@ def open_dataset(
         broken_limit=broken_limit,
         frame=frame,
         scale=scale,
+        report=report,
     )
 
 

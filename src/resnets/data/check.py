@@ -12,7 +12,7 @@ import numpy as np
 from resnets.data.classes import look_alike, sides
 from resnets.data.dataset import Skipped
 from resnets.data.depth import Depth, Extent
-from resnets.data.folder import Store, depth_of, failures, measured_range
+from resnets.data.folder import Report, Store, depth_of, failures, measured_range
 from resnets.data.framing import Frame, count_cropped
 from resnets.data.identity import Copies, Digests, find_copies
 from resnets.data.images import frames, printable
@@ -72,12 +72,15 @@ class FolderCheck:
         return sides(self.classes)
 
 
-def check_folder(path: Path, *, near: bool = False) -> FolderCheck:
+def check_folder(
+    path: Path, *, near: bool = False, report: Report = lambda done, total: None
+) -> FolderCheck:
     """Decode every picture and report what is broken, doubled or labelled in two ways.
 
     Pictures are the same when they have the same size and the same RGB pixels, whatever the files'
-    formats. ``near`` also looks for copies that were scaled, compressed again or mirrored. Raises
-    DataError for a folder in no known layout.
+    formats. ``near`` also looks for copies that were scaled, compressed again or mirrored.
+    ``report`` is told how many are read, of how many. Raises DataError for a folder in no known
+    layout.
     """
     tree = scan(path)
     count = len(tree.samples)
@@ -106,7 +109,7 @@ def check_folder(path: Path, *, near: bool = False) -> FolderCheck:
         if near:
             thumbnails[index] = thumbnail(image)
 
-    reasons = dict(failures(read, range(count)))
+    reasons = dict(failures(read, range(count), report))
     if deep := sorted(extents):
         training = [index for index in deep if tree.samples[index].split == "train"] or deep
         scale = measured_range(path, [extents[index] for index in training])

@@ -33,6 +33,8 @@ from resnets.data.scan import check_not_empty, scan
 from resnets.errors import DataError, UsageError
 from resnets.wording import plural
 
+Report = Callable[[int, int], None]  # how many are done, of how many
+
 _WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
 
 
@@ -106,6 +108,7 @@ def open_folder(
     memory: int | None = None,
     frame: Frame | None = None,
     scale: Scale | Literal["measured"] = "measured",
+    report: Report = lambda done, total: None,
 ) -> Dataset:
     """Open a folder of pictures as uint8 (channels, side, side), or as ``frame`` makes them.
 
@@ -116,7 +119,8 @@ def open_folder(
     The fingerprint covers the content, relative paths, splits and classes of the samples. Raises
     DataError for a folder in no known layout and for broken pictures; with ``broken`` "skip" these
     are left out and listed, as long as they are at most ``broken_limit`` of all (or a single one),
-    and with "read" so are those of which not even a beginning can be read.
+    and with "read" so are those of which not even a beginning can be read. ``report`` is told how
+    many pictures are read, and of how many.
     """
     if broken not in ("error", "skip", "read"):
         raise UsageError(f'broken is "{broken}"', hint="choose from error, skip, read")
@@ -144,7 +148,7 @@ def open_folder(
         if keep:
             images[index] = store.square(picture)
 
-    reasons = dict(failures(read, range(count)))
+    reasons = dict(failures(read, range(count), report))
     deep = sorted(extents)
     if measured and deep:
         training = [i for i in deep if tree.samples[i].split == "train"]
@@ -191,8 +195,13 @@ def open_folder(
     )
 
 
-def failures(read: Callable[[int], None], indices: Sequence[int]) -> Iterator[tuple[int, str]]:
-    """Yield the indices whose picture cannot be decoded, in order, and why."""
+def failures(
+    read: Callable[[int], None], indices: Sequence[int], report: Report = lambda done, total: None
+) -> Iterator[tuple[int, str]]:
+    """Yield the indices whose picture cannot be decoded, in order, and why.
+
+    ``report`` is told after each picture how many are done, and how many there are.
+    """
 
     def attempt(index: int) -> str | None:
         try:
@@ -202,7 +211,9 @@ def failures(read: Callable[[int], None], indices: Sequence[int]) -> Iterator[tu
         return None
 
     with ThreadPoolExecutor(_WORKERS) as pool:
-        for index, reason in zip(indices, pool.map(attempt, indices), strict=True):
+        results = zip(indices, pool.map(attempt, indices), strict=True)
+        for done, (index, reason) in enumerate(results, start=1):
+            report(done, len(indices))
             if reason is not None:
                 yield index, reason
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation import evaluate
 from resnets.files import write_json
 from resnets.processes import ALONE, Processes
+from resnets.profiling import profile
 from resnets.training.captured import CapturedStep
 from resnets.training.divergence import find_divergence
 from resnets.training.feed import Batch, Feed
@@ -29,6 +30,9 @@ from resnets.training.tensorboard import Scalars
 from resnets.wording import duration
 
 SAVE_SECONDS = 600.0  # between states within an epoch
+ADVICE_SECONDS = 10.0  # of steps, before it is said how long a run takes
+LONG_SECONDS = 900.0  # what is long enough to say what would be shorter
+SMALL = 64  # pixels: a side at which most pictures can still be told apart
 
 
 def total_steps(recipe: Recipe, feed: Feed) -> int:
@@ -54,6 +58,7 @@ class Loop:
     processes: Processes = ALONE
     save_seconds: float = SAVE_SECONDS
     captured: CapturedStep | None = None  # takes every step where there is one
+    _advised: bool = False
 
     def run(self) -> Iterator[None]:
         """Train from ``state.step`` to the end of the recipe, saving after every epoch.
@@ -143,6 +148,21 @@ class Loop:
             speed = f"{state.epoch.samples / state.epoch.seconds:.0f} img/s"
             text = f"loss {state.epoch.mean_loss:.3f}   {speed}   {text}"
         self.progress.step(self._title(epoch), batch + 1, last, text)
+        self._advise()
+
+    def _advise(self) -> None:
+        """Say once, after the first steps, that a run will take long, and what would not."""
+        left, spec = self.clock.left, self.state.model.spec
+        if self._advised or self.clock.sitting < ADVICE_SECONDS:
+            return
+        self._advised = True
+        if left < LONG_SECONDS or self.feed.device.type != "cpu" or spec.image_size <= SMALL:
+            return
+        share = profile(replace(spec, image_size=SMALL)).macs / profile(spec).macs
+        self.progress.say(
+            f"this run takes about {duration(left)}; at --set data.image_size={SMALL}, with "
+            f"{100 * share:.0f} % of the multiply-adds, about {duration(share * left)}"
+        )
 
     def _update(self, data: Batch) -> Outcome | None:
         """Change the weights by a batch; return what came of it where the host is told at once."""
@@ -307,9 +327,16 @@ class _Clock:
         self._saved = time.monotonic()
 
     @property
-    def eta(self) -> str:
-        if self._state.step == self._steps:
-            return ""
+    def sitting(self) -> float:
+        """Seconds since this sitting began."""
+        return time.monotonic() - self._began
+
+    @property
+    def left(self) -> float:
+        """Seconds that the other steps take, at the pace of this sitting's."""
         done = self._state.step - self._first_step
-        left = (time.monotonic() - self._began) / done * (self._steps - self._state.step)
-        return f"ETA {duration(left)}"
+        return self.sitting / done * (self._steps - self._state.step)
+
+    @property
+    def eta(self) -> str:
+        return "" if self._state.step == self._steps else f"ETA {duration(self.left)}"

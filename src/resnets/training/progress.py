@@ -7,8 +7,9 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from resnets.wording import printable
+from resnets.wording import pace, printable
 
+LONG_SECONDS = 2.0  # of reading, before it is said how far it is
 PLAIN_SECONDS = 30.0  # between lines within an epoch where there is no terminal
 
 
@@ -38,6 +39,7 @@ class RunProgress:
         )
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
+        self._reading: float | None = None  # when it began
 
     @property
     def _live(self) -> bool:
@@ -58,6 +60,28 @@ class RunProgress:
     def say(self, line: str) -> None:
         """Print a line above the bar."""
         self.console.print(printable(self._title + line), markup=False)
+
+    def reading(self, done: int, total: int) -> None:
+        """Show how many pictures are read, from the time on when that takes long."""
+        now = time.monotonic()
+        if self._reading is None:
+            self._reading = now
+            self._last_line = now - PLAIN_SECONDS  # the first line comes at once
+        seconds = now - self._reading
+        due = 0.2 if self._live else PLAIN_SECONDS
+        line = ""
+        if done == total:
+            self._reading = None
+        elif seconds > LONG_SECONDS and now - self._last_line >= due:
+            line = f"read {pace(done, total, seconds)}"
+        else:
+            return
+        if self._live and not self.console.quiet:
+            self.console.file.write(f"\r\033[K{line}")  # a line that changes, and then is gone
+            self.console.file.flush()
+        elif line:
+            self.say(line)
+        self._last_line = now
 
     def step(self, epoch: str, batch: int, batches: int, text: str) -> None:
         """Show how far an epoch is."""
