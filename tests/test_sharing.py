@@ -50,8 +50,11 @@ def sleeps():
     return status.rpartition(")")[2].split()[0] == "S"
 
 def goes_to_sleep():
-    x.relu()
-    return comes(sleeps)
+    def after_work():  # how it waits is chosen when it begins to
+        x.relu()
+        time.sleep(0.01)
+        return sleeps()
+    return comes(after_work)
 
 def looks_for_work():
     x.relu()

@@ -300,9 +300,10 @@ def test_multi_grid():
 
 
 def test_create_backbone():
-    backbone = create_backbone(
-        "resnet18", levels=("c5", "c3"), in_channels=12, output_stride=16, frozen_stages=1
-    )
+    with pytest.warns(UserWarning, match="without weights"):
+        backbone = create_backbone(
+            "resnet18", levels=("c5", "c3"), in_channels=12, output_stride=16, frozen_stages=1
+        )
     features = backbone(torch.randn(2, 12, 64, 64))
     assert {name: tuple(x.shape[1:]) for name, x in features.items()} == {
         "c5": (512, 4, 4),

@@ -45,6 +45,11 @@ def test_epochs_and_iterations_replace_each_other():
     assert load_recipe("default", ["schedule.iterations=9"]).schedule.epochs is None
 
 
+def test_no_warmup_is_none_at_all():
+    assert load_recipe("default").schedule.warmup_steps > 0
+    assert load_recipe("default", ["schedule.warmup=0"]).schedule.warmup_steps == 0
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

@@ -53,7 +53,7 @@ def test_a_file_and_a_state_dict(file):
 
 def test_nothing_is_changed_by_an_error(file):
     _, path = file
-    for name, options in ("resnet8", ("resnet14", {"num_classes": 3})):
+    for name, options in (("resnet8", {}), ("resnet14", {"num_classes": 3})):
         model = create_model(name, **options)
         before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
         spec, preprocess = model.spec, model.preprocess

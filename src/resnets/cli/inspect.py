@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from resnets.cli.options import Container, Dialect, Ema, Json, Model
-from resnets.cli.output import print_json, print_table, say, tell
+from resnets.cli.output import print_json, print_table, say_error, tell
 from resnets.errors import ResnetsError
 from resnets.wording import percent
 from resnets.zoo import get_spec
@@ -59,7 +59,7 @@ def inspect(
         try:
             told.append(look(file))
         except ResnetsError as error:
-            say(f"error: {error}")
+            say_error(error.message, error.hint)
             told.append({"file": str(file), "error": error.message})
             code = code or error.exit_code
     if as_json:

@@ -208,13 +208,12 @@ class RunFolder:
             )
         try:
             record = read_json(self.record)
-            check(Record, record, self.record)
-        except (OSError, CheckpointError) as error:
-            reason = f"run.json: {error.strerror}" if isinstance(error, OSError) else error.message
+        except OSError as error:
             raise CheckpointError(
-                f"{self.path}: not a run folder: {reason}",
+                f"{self.path}: not a run folder: run.json: {error.strerror}",
                 hint="give a folder that train has written",
             ) from None
+        check(Record, record, self.record)
         return dict(record)
 
     def read_recipe(self) -> Recipe:

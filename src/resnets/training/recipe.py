@@ -233,7 +233,8 @@ class ScheduleRecipe(_Section):
         0,
         ge=0,
         le=10**9,
-        description="steps that the warm-up has at least, but no more than half of the run",
+        description="steps that the warm-up has at least, but no more than half of the run; "
+        "`--set schedule.warmup=0` means none of these either",
     )
     warmup_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="what the rate is multiplied by throughout the warm-up, instead of rising"
@@ -450,6 +451,8 @@ def _override(values: dict[str, Any], setting: str, recipe: str | Path | Recipe)
     # Epochs and iterations exclude each other: the one that is set last stands.
     if sections == ["schedule"] and key in ("epochs", "iterations") and values[key] is not None:
         values[{"epochs": "iterations", "iterations": "epochs"}[key]] = None
+    if path == "schedule.warmup" and values[key] == 0:  # whoever says none means none
+        values["warmup_steps"] = 0
 
 
 def _explain(source: str, error: ValidationError) -> UsageError:
