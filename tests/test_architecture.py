@@ -12,6 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = {
     "errors": set(),
     "wording": set(),
+    "spelling": set(),
     "locks": {"errors"},
     "files": {"errors", "locks"},
     "plain": {"errors", "files"},
@@ -34,6 +35,7 @@ ROOMS = {
     "metadata": {"errors", "spec", "data", "outputs"},
     "weights": {
         "plain",
+        "spelling",
         "errors",
         "files",
         "transfer",
@@ -54,9 +56,10 @@ ROOMS = {
     | {"scores", "evaluation", "outputs"},
     "variants": {"errors", "nn", "data", "create", "prediction", "weights"},
     "hub": {"errors", "files", "transfer", "spec", "nn", "data", "weights", "create"},
-    "runtimes": {"errors", "data", "nn", "create", "outputs", "metadata"},
+    "runtimes": {"errors", "spelling", "data", "nn", "create", "outputs", "metadata"},
     "prediction": {"locks", "plain", "errors", "files", "nn", "data", "runtimes", "outputs"},
     "training": {
+        "spelling",
         "locks",
         "plain",
         "errors",
@@ -82,6 +85,7 @@ ROOMS = {
         "runtimes",
     },
     "exporting": {
+        "spelling",
         "locks",
         "errors",
         "files",
@@ -110,7 +114,7 @@ ROOMS = {
     "runs": {"errors", "spec", "metadata", "data", "device", "experiment", "processes", "training"},
     "repetition": {"errors", "files", "wording", "spec", "experiment", "processes", "training"}
     | {"papers", "report", "runs"},
-    "auditing": {"plain", "errors", "wording", "data", "training", "weights"},
+    "auditing": {"plain", "errors", "wording", "spec", "scores", "data", "training", "weights"},
 }
 WITHOUT_TORCH = (
     "errors",

@@ -13,12 +13,14 @@ import torch
 from resnets.auditing import audit
 from resnets.create import open_model
 from resnets.embedding import embed_folder
+from resnets.errors import CheckpointError
 from resnets.files import partial_of
 from resnets.prediction import predict_table
 from resnets.report import write_report
 from resnets.runs import train
 
 KEPT = Path(__file__).parent / "compatibility" / "schema-1"
+FIRST = KEPT.parent / "schema-0" / "finished"
 CHANGED = 1_700_000_000  # when the pictures were, which tells them from others
 
 
@@ -30,6 +32,12 @@ def kept(tmp_path, monkeypatch):
     for picture in Path("pictures").rglob("*.png"):
         os.utime(picture, (CHANGED, CHANGED))
     return tmp_path / "kept"
+
+
+@pytest.fixture
+def first(tmp_path):
+    """A copy of a run of the first version, which kept no ledger."""
+    return Path(shutil.copytree(FIRST, tmp_path / "first"))
 
 
 def lines(path):
@@ -100,3 +108,37 @@ def test_tables_that_were_begun_go_on(kept):
         assert now["paths"].tolist() == then["paths"].tolist()
         np.testing.assert_allclose(now["embeddings"], then["embeddings"], rtol=1e-5, atol=1e-6)
     assert not list(kept.glob(".begun*"))
+
+
+def test_a_run_of_the_first_version_is_older_and_not_at_fault(first):
+    found = audit(first)
+    assert found.ok, found.differences
+    older = {check.name for check in found.checks if "older version" in check.found}
+    assert older == {"samples", "steps", "metrics", "sittings"}
+    assert "digits" in write_report([first]).read_text("utf-8")
+    predict_table(first, KEPT / "pictures" / "apple" / "1.png", first / "now.jsonl", top=2)
+    (answer,) = lines(first / "now.jsonl")
+    assert answer["predictions"] == [
+        {"class": "8", "probability": 0.117296},
+        {"class": "6", "probability": 0.113223},
+    ]
+
+
+def test_faults_of_a_run_of_the_first_version_are_found(first):
+    whole = (first / "model.safetensors").read_bytes()
+    (first / "model.safetensors").write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    (fault,) = audit(first).differences
+    assert "weights" in fault
+    with pytest.raises(CheckpointError, match="damaged"):
+        open_model(first)
+
+
+@pytest.mark.parametrize("missing", ["ledger", "sittings"])
+def test_a_later_run_with_something_removed_is_not_older(kept, missing):
+    if missing == "ledger":
+        Path("finished/ledger.jsonl").unlink()
+    else:
+        record = json.loads(Path("finished/run.json").read_text("utf-8"))
+        del record["sittings"]
+        Path("finished/run.json").write_text(json.dumps(record), "utf-8")
+    assert not audit("finished").ok

@@ -23,6 +23,8 @@ from resnets.data.unchanged import look_again
 from resnets.errors import CheckpointError, DataError, ResnetsError, ResourceError
 from resnets.plain.checking import Count, Real, check
 from resnets.plain.reading import lines_of, loads, read_json
+from resnets.scores import MOST_CONFUSED
+from resnets.spec import Spec
 from resnets.training.folder import RunFolder
 from resnets.training.ledger import expected
 from resnets.training.recipe import Recipe
@@ -87,7 +89,8 @@ def audit(run: str | Path) -> Audit:
         found = _look("seeds", _seeds, [_Evidence(seed) for seed in seeds])
         return Audit(path, (found,), tuple(audit(seed) for seed in seeds))
     evidence = _Evidence(path)
-    return Audit(path, tuple(_look(name, look, evidence) for name, look in _CHECKS.items()))
+    looks = _CHECKS | (dict.fromkeys(_BY_LEDGER, _older) if evidence.is_older else {})
+    return Audit(path, tuple(_look(name, look, evidence) for name, look in looks.items()))
 
 
 class _Evidence:
@@ -99,6 +102,11 @@ class _Evidence:
         self.status: str = self.record["status"]
         self.finished = self.status == "finished"
         self.data: dict[str, Any] = self.record["data"]
+
+    @property
+    def is_older(self) -> bool:
+        """Whether it is of the first versions, which kept neither ledger nor sittings."""
+        return "sittings" not in self.record and not self.folder.ledger.exists()
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -223,6 +231,10 @@ def _skipped(path: Path) -> set[str]:
         return set()
 
 
+def _older(run: _Evidence) -> Iterator[str]:
+    yield "not looked at: the run is of an older version, which kept no ledger"
+
+
 def _samples(run: _Evidence) -> Iterator[str]:
     whole = sum(run.steps_of(epoch) == run.batches for epoch in range(len(run.ledger)))
     found = f"{plural(whole, 'epoch')}, {plural(run.images, 'image')} each, every one exactly once"
@@ -320,7 +332,7 @@ def _weights(run: _Evidence) -> Iterator[str]:
     made = carried.made
     if Recipe.model_validate_json(json.dumps(made["recipe"])) != run.recipe:
         yield "its recipe is not recipe.yaml"
-    if carried.spec.to_dict() != record["model"]["spec"]:
+    if carried.spec != Spec.from_dict(record["model"]["spec"]):  # which may be an older version's
         yield "its network is not that of run.json"
     yield from _unequal(
         "its data's fingerprint", made["data"]["fingerprint"], run.data["fingerprint"]
@@ -350,9 +362,11 @@ def _test(run: _Evidence) -> Iterator[str]:
         if not scores:
             yield from _unequal(f"{part}: images without a result", run.data[part], 0)
             continue
+        yield from _unequal(f"{part}: images", scores["samples"], run.data[part])
+        if "confusion" not in scores and len(run.data["classes"]) > MOST_CONFUSED:
+            continue
         confusion = scores["confusion"]
         counted, right = sum(map(sum, confusion)), sum(row[i] for i, row in enumerate(confusion))
-        yield from _unequal(f"{part}: images", scores["samples"], run.data[part])
         yield from _unequal(f"{part}: images in the confusion matrix", counted, run.data[part])
         yield from _unequal(f"{part}: accuracy", scores["accuracy"], right / counted)
 
@@ -397,6 +411,9 @@ _CHECKS = {
     "weights": _weights,
     "test": _test,
 }
+
+
+_BY_LEDGER = ("samples", "steps", "metrics", "sittings")
 
 
 def _look(name: str, look: Callable[[Any], Iterator[str]], evidence: Any) -> Check:

@@ -212,7 +212,8 @@ class Experiment:
         self.processes.wait()  # all have looked before one writes
         if unfounded:
             raise CheckpointError(
-                f"{self.folder.path}: its state is gone, so the run cannot go on",
+                f"{self.folder.path}: its state is gone, or of an older version, so the run cannot "
+                "go on",
                 hint="give another --out, or --overwrite to start again",
             )
         if not states:

@@ -251,6 +251,34 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
+def json_text(value: Any) -> str:
+    """Return ``value`` as JSON on one line that fits into any UTF-8.
+
+    Of names that are no UTF-8 the bytes that are not are escapes, which every reader turns back.
+    """
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "backslashreplace").decode()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as indented JSON to ``path``, whole or not at all."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    """Write ``value`` as indented JSON to ``path``, whole or not at all; rows of numbers are lines.
+
+    A number on each line would make a confusion matrix several times as large.
+    """
+    write_text(path, _indented(value, "\n") + "\n")
+
+
+def _indented(value: Any, margin: str) -> str:
+    inner = margin + " "
+    if isinstance(value, dict) and value:
+        # Alone, so that a key becomes text as it always does.
+        keys = (json.dumps({key: 0}, ensure_ascii=False)[1:-2] for key in value)
+        lines = [
+            key + _indented(part, inner) for key, part in zip(keys, value.values(), strict=True)
+        ]
+        return "{" + inner + f",{inner}".join(lines) + margin + "}"
+    if isinstance(value, list | tuple) and not all(isinstance(part, int | float) for part in value):
+        return (
+            "[" + inner + f",{inner}".join(_indented(part, inner) for part in value) + margin + "]"
+        )
+    separators = (",", ": ") if isinstance(value, list | tuple) else None
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=separators)

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_CONFUSED = 5000  # classes of a matrix in a record, where it takes 50 MB
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -38,11 +40,12 @@ class Evaluation:
         return positions
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the metrics as JSON-able values."""
+        """Return the metrics as JSON-able values, of many thousand classes without confusion."""
+        confusion = {"confusion": self.confusion} if self.classes <= MOST_CONFUSED else {}
         return {
             "samples": len(self.labels),
             "loss": self.loss,
             "accuracy": self.accuracy,
             "top5_accuracy": self.top5 / len(self.labels),
-            "confusion": self.confusion,
+            **confusion,
         }

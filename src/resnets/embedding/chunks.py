@@ -16,6 +16,7 @@ from resnets.files import open_regular, write_json
 from resnets.plain.reading import read_json
 from resnets.weights.tensors import read_tensors, write_tensors
 
+VERSION = 1  # of the form of the folder
 _JOB, _FINISHED = "job.json", "finished.json"
 
 
@@ -43,12 +44,19 @@ class Chunks:
         """
         path = folder / _JOB
         earlier = _read(path) or (_read(folder / _FINISHED) or {}).get("job")
+        version = earlier.pop("version", VERSION) if isinstance(earlier, dict) else VERSION
         if folder.is_symlink():  # what is removed and written there would be somebody's
             raise UsageError(f"{folder}: is a symbolic link", hint="remove it")
-        if not isinstance(earlier, dict) or (earlier != job and overwrite):
+        same = earlier == job and version == VERSION
+        if not isinstance(earlier, dict) or (overwrite and not same):
             shutil.rmtree(folder, ignore_errors=True)
-            write_json(path, job)
-        elif earlier != job:
+            write_json(path, {"version": VERSION, **job})
+        elif version != VERSION:
+            raise UsageError(
+                f"{folder}: was begun by another version of resnets",
+                hint="to begin anew: --overwrite; to keep it for later: another --out",
+            )
+        elif not same:
             changed = [name for name, value in job.items() if earlier.get(name) != value]
             raise UsageError(
                 f"{folder}: was begun with other {' and '.join(changed)}",
@@ -82,7 +90,10 @@ class Chunks:
 
     def finish(self, out: Path, done: dict[str, Any]) -> None:
         """Keep what came of the job, whose table ``out`` is whole, until all else is removed."""
-        write_json(self.folder / _FINISHED, {"job": self.job, "table": _digest(out), "done": done})
+        write_json(
+            self.folder / _FINISHED,
+            {"job": {"version": VERSION, **self.job}, "table": _digest(out), "done": done},
+        )
 
     def finished(self, out: Path) -> dict[str, Any] | None:
         """Return what came of the job where ``out`` is its table, which lacks nothing."""

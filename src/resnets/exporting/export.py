@@ -1,7 +1,6 @@
 """export(): a network as a file for another runtime, kept only when it computes the same."""
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -39,11 +38,11 @@ from resnets.exporting.quantizers import OnnxQuantizer, OpenVinoQuantizer, Quant
 from resnets.exporting.samples import Samples, batches, choose_samples, whole_batches
 from resnets.exporting.trace import trace
 from resnets.exporting.write import write_program
-from resnets.files import write_json
+from resnets.files import json_text, write_json
 from resnets.nn import ResNet
 from resnets.outputs import checked
 from resnets.runtimes import open_runtime
-from resnets.runtimes.openvino_runtime import import_openvino
+from resnets.runtimes.openvino_runtime import read_model
 from resnets.weights.passport import SCHEMA_VERSION
 from resnets.weights.save import save_weights
 
@@ -146,7 +145,7 @@ def _passport(network: ResNet, plan: Plan, made: dict[str, Any]) -> str:
         "export": plan.to_dict(),
         "pictures": contract(plan.preprocess, plan.form) if plan.preprocess else None,
     }
-    return json.dumps(values, ensure_ascii=False)
+    return json_text(values)
 
 
 def _opened(path: Path) -> Answer:
@@ -170,11 +169,13 @@ def _quantizer(path: Path, passport: str, samples: Samples, feed: Feed) -> Quant
     # nncf takes each batch's limits for one picture's.
     if path.suffix == ".xml":
         ones = partial(whole_batches, samples.calibration, feed, feed.plan.batch or 1)
-        return OpenVinoQuantizer(partial(import_openvino().Core().read_model, path), passport, ones)
+        return OpenVinoQuantizer(partial(read_model, path), passport, ones)
     import onnx
 
     many = partial(whole_batches, samples.calibration, feed)
-    return OnnxQuantizer(onnx.load(path), passport, many, torch.get_num_threads())
+    return OnnxQuantizer(
+        onnx.load_from_string(path.read_bytes()), passport, many, torch.get_num_threads()
+    )
 
 
 def _answers(feed: Feed, path: Path, split: Split) -> Tensor:

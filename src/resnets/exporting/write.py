@@ -10,8 +10,9 @@ from torch.export import ExportedProgram
 from resnets.errors import ResourceError
 from resnets.exporting.trace import tracing
 from resnets.files import write_bytes
-from resnets.runtimes.openvino_runtime import import_openvino
+from resnets.runtimes.openvino_runtime import import_openvino, read_model
 from resnets.runtimes.passport import KEY
+from resnets.spelling import spelled
 
 OPSET = 18  # of ONNX; runtimes since 2023 have it
 
@@ -31,7 +32,7 @@ def write_program(program: ExportedProgram, path: Path, passport: str) -> None:
         onnx = path.with_suffix(".onnx")
         write_onnx(as_onnx(program), onnx, passport)
         # Core reads ONNX as convert_model does, which besides reports its use to the network.
-        write_openvino(import_openvino().Core().read_model(onnx), path, passport)
+        write_openvino(read_model(onnx), path, passport)
         onnx.unlink()
 
 
@@ -67,7 +68,8 @@ def write_openvino(model: Any, path: Path, passport: str) -> None:
     """Write a model of OpenVINO as .xml and .bin, in the precision that it has."""
     model.set_rt_info(passport, [KEY])
     try:
-        import_openvino().save_model(model, path, compress_to_fp16=False)
+        with spelled(path, ".bin") as name:
+            import_openvino().save_model(model, name, compress_to_fp16=False)
     except RuntimeError as error:
         raise ResourceError(
             f"{path}: cannot be written: {str(error).strip().splitlines()[-1]}",

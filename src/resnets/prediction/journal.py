@@ -16,6 +16,8 @@ from resnets.locks import busy, take
 from resnets.plain.reading import loads
 from resnets.prediction.table import Record, line
 
+VERSION = 1  # of the form of the file
+
 
 class Journal:
     """A file of JSON lines: the job, then the record of each picture that is done, in order."""
@@ -99,18 +101,24 @@ class Journal:
                     break  # torn by the stop, or never written by a computer that crashed
                 if count % batch_size == 0 or count == len(names):
                     self.done, end = count, file.tell()
+        version = earlier.pop("version", VERSION)  # earlier versions had none
+        if earlier and version != VERSION and not overwrite:
+            raise UsageError(
+                f"{self.path}: was begun by another version of resnets",
+                hint="to begin anew: --overwrite; to keep it for later: another --out",
+            )
         if earlier and earlier != job and not overwrite:
             changed = [name for name in {**job, **earlier} if earlier.get(name) != job.get(name)]
             raise UsageError(
                 f"{self.path}: was begun with other {' and '.join(changed)}",
                 hint="to begin anew: --overwrite; to keep it for later: another --out",
             )
-        if earlier == job:
+        if earlier == job and version == VERSION:
             self._file.truncate(end)
             return
         self.done = 0
         self._file.truncate(0)
-        self.add([job])
+        self.add([{"version": VERSION, **job}])
 
 
 def _record(text: bytes) -> Record:

@@ -7,7 +7,6 @@ null in Parquet. Equal records give equal bytes.
 
 import csv
 import io
-import json
 from collections.abc import Iterable
 from importlib.util import find_spec
 from itertools import islice
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resnets.errors import ResourceError, UsageError
-from resnets.files import check_free, followed, partial_of, writing
+from resnets.files import check_free, followed, json_text, partial_of, writing
 
 Record = dict[str, Any]
 ROWS = 4096  # of a group in Parquet
@@ -58,7 +57,7 @@ def _write_jsonl(file: BinaryIO, records: Iterable[Record], top: int) -> None:
 
 def line(record: Record) -> bytes:
     """Return a record as a line of JSON."""
-    return json.dumps(record, ensure_ascii=False).encode() + b"\n"
+    return json_text(record).encode() + b"\n"
 
 
 def _write_csv(file: BinaryIO, records: Iterable[Record], top: int) -> None:

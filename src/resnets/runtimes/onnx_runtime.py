@@ -10,6 +10,7 @@ from resnets.errors import CheckpointError, ResourceError
 from resnets.runtimes.onnx_file import refuse_data_elsewhere
 from resnets.runtimes.passport import KEY, read_passport
 from resnets.runtimes.runtime import Exported, first_line
+from resnets.spelling import spelled
 
 FEW = 8  # pictures
 
@@ -41,9 +42,10 @@ class OnnxRuntime(Exported):
             level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             options.graph_optimization_level = level
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            with spelled(path) as file:
+                self._session = onnxruntime.InferenceSession(
+                    str(file), options, providers=["CPUExecutionProvider"]
+                )
             self._input = self._session.get_inputs()[0].name
             metadata = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # it has a dozen kinds

@@ -11,6 +11,7 @@ from resnets.errors import CheckpointError, ResourceError
 from resnets.runtimes.onnx_file import refuse_data_elsewhere
 from resnets.runtimes.passport import KEY, read_passport
 from resnets.runtimes.runtime import Exported, first_line
+from resnets.spelling import spelled
 
 
 class OpenVino(Exported):
@@ -31,9 +32,8 @@ class OpenVino(Exported):
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
         if threads:
             options["INFERENCE_NUM_THREADS"] = threads
-        core = openvino.Core()
         try:
-            model = core.read_model(path)
+            model = read_model(path)
             # In a model read from .onnx stands there what its metadata says.
             places = [place for place in ([KEY], ["framework", KEY]) if model.has_rt_info(place)]
             text = model.get_rt_info(places[0]).astype(str) if places else None
@@ -41,7 +41,9 @@ class OpenVino(Exported):
             raise _damaged(path, error) from None
         passport = read_passport(path, text)
         try:
-            self._request = core.compile_model(model, "CPU", options).create_infer_request()
+            self._request = (
+                openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+            )
         except Exception as error:
             raise _damaged(path, error) from None
         super().__init__(path, passport, openvino.__version__)
@@ -58,6 +60,12 @@ def import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+def read_model(path: Path) -> Any:
+    """Return what OpenVINO reads of .xml and .bin, or of .onnx; raises RuntimeError."""
+    with spelled(path, *([".bin"] if path.suffix.lower() == ".xml" else [])) as name:
+        return import_openvino().Core().read_model(name)
 
 
 def _check_kind(path: Path) -> None:

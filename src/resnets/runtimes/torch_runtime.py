@@ -15,6 +15,7 @@ from resnets.errors import CheckpointError
 from resnets.nn import ResNet
 from resnets.runtimes.passport import KEY, read_passport
 from resnets.runtimes.runtime import Exported, Runtime, first_line
+from resnets.spelling import spelled
 
 
 class Network(Runtime):
@@ -58,7 +59,8 @@ class Program(Exported):
         _use(threads)
         passport = read_passport(path, _metadata(path))
         try:
-            self._module = torch.export.load(path).module()
+            with spelled(path) as name:
+                self._module = torch.export.load(name).module()
         except Exception as error:
             raise _damaged(path, error) from None
         super().__init__(path, passport, torch.__version__)

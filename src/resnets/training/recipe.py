@@ -447,7 +447,7 @@ def _override(values: dict[str, Any], setting: str, recipe: str | Path | Recipe)
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
             raise UsageError(f'setting "{setting}": {section} is a value, not a section')
-    values[key] = strict_yaml.load(text, f"--set {setting}")
+    values[key] = strict_yaml.load(text, f"--set {setting[:80]}")
     # Epochs and iterations exclude each other: the one that is set last stands.
     if sections == ["schedule"] and key in ("epochs", "iterations") and values[key] is not None:
         values[{"epochs": "iterations", "iterations": "epochs"}[key]] = None

@@ -1,7 +1,10 @@
 """Scalars for TensorBoard, where the extra ``tensorboard`` is installed; otherwise nothing."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+from resnets.spelling import spelled
 
 
 class Scalars:
@@ -11,12 +14,16 @@ class Scalars:
     """
 
     def __init__(self, folder: Path, *, purge_step: int) -> None:
+        self._names = ExitStack()
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             self._writer = None
         else:
-            self._writer = SummaryWriter(str(folder), purge_step=purge_step)
+            folder.mkdir(parents=True, exist_ok=True)  # a link to it may be all that is named
+            self._writer = SummaryWriter(
+                str(self._names.enter_context(spelled(folder))), purge_step=purge_step
+            )
 
     def add(self, step: int, metrics: dict[str, Any]) -> None:
         """Write every number of ``metrics`` at ``step``, train_loss as train/loss."""
@@ -32,3 +39,4 @@ class Scalars:
         """Finish the files."""
         if self._writer is not None:
             self._writer.close()
+        self._names.close()

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from resnets.errors import CheckpointError
+from resnets.files import json_text
 from resnets.metadata import read_assumed, read_classes, read_outputs, read_preprocess, read_spec
 from resnets.spec import Spec
 from resnets.weights.tensors import damaged, retied, write_tensors
@@ -35,7 +36,7 @@ class Passport:
 def save(path: Path, tensors: dict[str, Tensor], passport: Passport) -> None:
     """Write weights and passport to ``path``, whole or not at all. Raises ResourceError."""
     values = {"schema_version": SCHEMA_VERSION, **vars(passport), "spec": passport.spec.to_dict()}
-    write_tensors(path, tensors, {KEY: json.dumps(values, ensure_ascii=False)})
+    write_tensors(path, tensors, {KEY: json_text(values)})
 
 
 def verified(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> Passport:

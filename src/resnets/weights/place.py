@@ -13,4 +13,9 @@ def at(path: str | Path, error: CheckpointError) -> CheckpointError:
 
 
 def _shown(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST])
+    letters = (letter if letter.isprintable() else _escaped(letter) for letter in text[:_LONGEST])
+    return "".join(letters)
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from resnets.errors import CheckpointError
+from resnets.spelling import spelled
 from resnets.weights.formats.plain import is_plausible_size
 from resnets.weights.formats.torchfile import truncated
 
@@ -31,7 +32,7 @@ def is_safetensors(start: bytes) -> bool:
 def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata. Raises CheckpointError before anything is allocated."""
     _judge(path)
-    with safe_open(path, framework="pt") as file:
+    with spelled(path) as name, safe_open(name, framework="pt") as file:
         # Cloned, because the library's tensors stay parts of the mapped file.
         tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
         return tensors, dict(file.metadata() or {})
