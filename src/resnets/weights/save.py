@@ -97,7 +97,8 @@ def _check_classifier(model: ResNet) -> None:
             f"the classifier has {found:,} outputs, its spec says {count:,}",
             hint=f"model.spec = dataclasses.replace(model.spec, num_classes={found})",
         )
-    if not outputs.fits(classes, count, model.outputs) or len(set(classes)) < len(classes):
+    meaning = outputs.checked(model.outputs)
+    if not outputs.fits(classes, count, meaning) or len(set(classes)) < len(classes):
         raise UsageError(
             f"there are {len(set(classes)):,} different class names for {count:,} outputs",
             hint="set model.classes to one name for each, or to ()",
