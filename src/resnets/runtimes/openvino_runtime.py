@@ -76,7 +76,7 @@ def _check_kind(path: Path) -> None:
     with path.open("rb") as file:
         if b"<net" not in file.read(1000):
             raise CheckpointError(f"{path}: is no OpenVINO model")
-    if not (weights := path.with_suffix(".bin")).exists():
+    if not (weights := path.with_suffix(".bin")).is_file():
         raise CheckpointError(f"{path}: its weights are missing: {weights}", hint="copy them too")
 
 

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from resnets.files import write_bytes
+from resnets.files import open_regular, write_bytes
 from resnets.spelling import spelled
 
 _DIGESTS, _TIED = "sha256", "tied"
@@ -51,6 +51,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Return the tensors and the metadata of a file; raises SafetensorError and OSError."""
+    open_regular(path).close()  # the library would wait for the other end of a pipe
     with spelled(path) as name, safe_open(name, framework="pt") as file:
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         return tensors, file.metadata() or {}

@@ -4,7 +4,6 @@ A run keeps its last states in ``state/``: one file each, written whole. Nothing
 run's lock, so it may go on meanwhile.
 """
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError
 from resnets.files import FOLDER_WEIGHTS
-from resnets.plain.reading import loads
+from resnets.plain.reading import loads, read_json
 from resnets.weights.passport import Passport, of_members
 from resnets.weights.tensors import damaged, read_tensors, retied
 
@@ -144,7 +143,7 @@ def _newest(run: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
     except FileNotFoundError:
         if path.name == "run.json":
             raise CheckpointError(
@@ -152,8 +151,10 @@ def _json(path: Path) -> dict[str, Any]:
                 hint="give the whole run folder",
             ) from None
         return {}
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path}: is damaged: {error}", hint="copy it again") from None
+    except OSError as error:
+        raise CheckpointError(
+            f"{path}: cannot be read: {error.strerror}", hint="copy it again"
+        ) from None
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: is damaged: no record", hint="copy it again")
     return values

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from resnets.errors import CheckpointError
+from resnets.files import open_regular
 from resnets.spelling import spelled
 from resnets.weights.formats.plain import is_plausible_size
 from resnets.weights.formats.torchfile import truncated
@@ -40,7 +41,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 def _judge(path: Path) -> None:
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _LONGEST_HEADER:
             raise _damaged(f"its header says to be {length:,} bytes long")
