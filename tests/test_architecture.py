@@ -85,6 +85,7 @@ ROOMS = {
         "runtimes",
     },
     "exporting": {
+        "plain",
         "spelling",
         "locks",
         "errors",

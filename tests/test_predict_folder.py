@@ -351,6 +351,24 @@ def test_a_file_of_somebody_else_is_not_replaced(onnx, photos, tmp_path):
         predict_table(onnx, photos, out)
 
 
+@pytest.mark.parametrize("ending", ["csv", "jsonl", "parquet"])
+def test_a_table_that_was_whole_when_its_process_was_killed(onnx, photos, tmp_path, ending):
+    out = tmp_path / f"out.{ending}"
+
+    def stop(done, total):
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_table(onnx, photos, out, on_progress=stop)
+    predict_table(onnx, photos, tmp_path / f"whole.{ending}")
+    whole = (tmp_path / f"whole.{ending}").read_bytes()
+    out.write_bytes(whole)  # as it had its name already
+    assert predict_table(onnx, photos, out).resumed == 22
+    assert out.read_bytes() == whole
+    assert not list(tmp_path.glob(".out*"))
+
+
 def test_a_file_that_came_after_a_stop_is_not_replaced(onnx, photos, begun):
     begun.write_text("path,label\n")
     with pytest.raises(UsageError, match=r"out\.csv: is there already"):

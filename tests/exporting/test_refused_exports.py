@@ -12,6 +12,7 @@ from resnets import export, save_weights
 from resnets.errors import CheckpointError, DataError, ExportError, ResourceError, UsageError
 from resnets.exporting import keeping
 from resnets.exporting import trace as tracing
+from resnets.exporting.plan import draft_of
 
 
 class Halved:
@@ -178,3 +179,27 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(ResourceError, match="No space left"):
         export(network(), tmp_path / "net.pt2", to="torch")
     assert not list(tmp_path.iterdir())
+
+
+def test_the_export_of_a_killed_process_is_its_own_only(tmp_path):
+    """Killed when only the hidden folder was left to be removed, or in the midst of renaming."""
+    out = tmp_path / "net.pt2"
+    export(network(), out, to="torch")
+    draft_of(out).mkdir()
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    for other, words in ((network(1), {}), (network(), {"batch": 2})):
+        with pytest.raises(UsageError, match="is there already"):
+            export(other, out, to="torch", **words)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+    export(network(), out, to="torch")
+    assert not draft_of(out).exists()
+    draft_of(out).mkdir()
+    out.unlink()
+    export(network(), out, to="torch")
+    assert out.is_file()
+    assert not draft_of(out).exists()
+    draft_of(out).mkdir()
+    out.write_bytes(b"somebody's")
+    with pytest.raises(UsageError, match="is there already"):
+        export(network(), out, to="torch")
+    assert out.read_bytes() == b"somebody's"

@@ -112,20 +112,25 @@ def certificate(
     versions = {
         name: str(getattr(import_module(name), "__version__", "unknown")) for name in packages
     }
-    preprocess, spec = network.preprocess, network.spec
-    if not isinstance(preprocess, Preprocess):
-        preprocess = identity(spec.in_channels, spec.image_size)
     return {
         "schema_version": SCHEMA_VERSION,
         # The digest is that of architecture, weights and preprocessing.
         "network": {
-            **{"name": spec.name, "sha256": network_digest(network, preprocess)},
+            **{"name": network.spec.name, "sha256": function_digest(network)},
             **({"unfinished": made["unfinished"]} if "unfinished" in made else {}),
         },
-        "export": {"to": plan.to, **plan.to_dict()},
+        "export": plan.record(),
         "files": {path.name: digest_of(path) for path in files},
         "versions": {"resnets": __version__, **versions},
         "float32": comparison.to_dict(),
         "int8": quantized.to_dict() if quantized else None,
         "passed": True,
     }
+
+
+def function_digest(network: ResNet) -> str:
+    """Return the SHA-256 of a network's architecture, weights and preprocessing."""
+    preprocess, spec = network.preprocess, network.spec
+    if not isinstance(preprocess, Preprocess):
+        preprocess = identity(spec.in_channels, spec.image_size)
+    return network_digest(network, preprocess)

@@ -15,7 +15,7 @@ from torch import Tensor
 from resnets.create import open_model, restore
 from resnets.data.dataset import Dataset, Split
 from resnets.errors import UsageError
-from resnets.exporting.certificate import Export, certificate
+from resnets.exporting.certificate import Export, certificate, function_digest
 from resnets.exporting.check import Answer, compare
 from resnets.exporting.contract import contract
 from resnets.exporting.examples import find_data, find_examples
@@ -30,6 +30,7 @@ from resnets.exporting.plan import (
     Target,
     certificate_of,
     check_names,
+    check_same,
     check_words,
     files_of,
     plan_export,
@@ -96,6 +97,8 @@ def export(
     # Its own copy: exact, on the CPU, and the caller's stays as it is.
     network = copy.deepcopy(network).cpu().float().eval()
     plan = plan_export(network, to=to, form=input, batch=batch, size=size, int8=int8)
+    if not overwrite:
+        check_same(out, function_digest(network), plan)
     feed = Feed(network, plan)
     found = find_data(feed, made, data, root, whole=int8)
     samples = None

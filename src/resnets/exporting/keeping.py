@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from resnets.errors import ResourceError
-from resnets.exporting.plan import files_of
+from resnets.exporting.plan import draft_of, files_of
 from resnets.files import followed, sweep, writing
 from resnets.locks import alone
 
@@ -22,7 +22,7 @@ def drafted(out: Path) -> Iterator[Path]:
     through, if `followed` says so. Raises ResourceError when files cannot be written, and while
     another process exports to ``out``.
     """
-    folder = out.with_name(f".{out.name}.export")
+    folder = draft_of(out)
     with alone(out):
         _finish(out)
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,9 @@ from resnets.data.preprocess import Preprocess, known, unknown_preparation
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.files import FOLDER_WEIGHTS
 from resnets.nn import ResNet
+from resnets.plain.reading import read_json
 from resnets.runtimes.passport import INPUTS
+from resnets.transfer import digest_of
 
 Target = Literal["onnx", "openvino", "torch", "safetensors"]
 Form = Literal["normalized", "pixels", "pictures"]
@@ -45,6 +47,10 @@ class Plan:
             "size": "dynamic" if self.size is None else list(self.size),
             "folded": self.to != "safetensors",
         }
+
+    def record(self) -> dict[str, Any]:
+        """Return what the certificate says of it."""
+        return {"to": self.to, **self.to_dict()}
 
 
 def plan_export(
@@ -110,6 +116,7 @@ def check_words(to: str, input: str, batch: int | str, size: Size | str | None, 
 def check_names(out: Path, to: str, *, overwrite: bool, source: Path | None = None) -> None:
     """Raise UsageError for a file of another kind, one that is there, and the weights themselves.
 
+    What a killed export has left is no hindrance here: `check_same` knows whose it was.
     ``source`` is the file or folder that the network is from.
     """
     if out.suffix != ENDINGS[to]:
@@ -118,8 +125,43 @@ def check_names(out: Path, to: str, *, overwrite: bool, source: Path | None = No
     for path in files_of(out):
         if any(_is_same(path, file) for file in own):
             raise UsageError(f"{path}: is the checkpoint itself", hint="give another --out")
-        if path.exists() and not (overwrite and path.is_file()):
-            raise UsageError(f"{path}: is there already", hint="--overwrite, or another --out")
+        if path.exists() and not (path.is_file() and (overwrite or killed(out))):
+            raise _there(path)
+
+
+def check_same(out: Path, network: str, plan: Plan) -> None:
+    """Raise UsageError where `killed` left the export of another network, or another plan's."""
+    record = killed(out)
+    if record is None:
+        return
+    same = record["network"]["sha256"] == network and record["export"] == plan.record()
+    if not same:
+        raise _there(out)
+
+
+def killed(out: Path) -> dict[str, Any] | None:
+    """Return the certificate at ``out`` of an export whose process was killed before it had tidied.
+
+    None where nothing is left of one, or a file is another than the certificate says.
+    """
+    if not draft_of(out).is_dir() or draft_of(out).is_symlink():
+        return None
+    try:
+        record: dict[str, Any] = read_json(certificate_of(out))
+        digests = {path: record["files"][path.name] for path in files_of(out)[1:] if path.exists()}
+        whole = all(path.is_file() and digest_of(path) == found for path, found in digests.items())
+        return record if whole and {"network", "export"} <= record.keys() else None
+    except (OSError, CheckpointError, LookupError, TypeError, AttributeError):
+        return None
+
+
+def _there(path: Path) -> UsageError:
+    return UsageError(f"{path}: is there already", hint="--overwrite, or another --out")
+
+
+def draft_of(out: Path) -> Path:
+    """Return the hidden folder in which an export is made."""
+    return out.with_name(f".{out.name}.export")
 
 
 def _is_same(path: Path, other: Path) -> bool:
