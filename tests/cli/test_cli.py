@@ -1,5 +1,6 @@
 """The command line as a user meets it: output, exit codes, one-line errors."""
 
+import errno
 import json
 import resource
 import shutil
@@ -189,6 +190,11 @@ def test_no_arguments_show_the_help(resnets):
         assert "error:" not in err
 
 
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [
@@ -197,6 +203,12 @@ def test_no_arguments_show_the_help(resnets):
         (MemoryError(), 7),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 7),
         (torch.OutOfMemoryError("CUDA out of memory"), 7),
+        (RuntimeError("std::bad_alloc"), 7),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 7),
+        (RuntimeError("can't start new thread"), 7),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), 7),
+        (caused(CheckpointError("cannot be computed"), MemoryError()), 7),
+        (CheckpointError("its class std::bad_alloc is no text"), 4),  # which a file says
         (KeyboardInterrupt(), 130),
         (KeyError("x"), 1),
     ],

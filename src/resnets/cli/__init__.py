@@ -161,7 +161,8 @@ def _print_error(error: BaseException, message: str, hint: str) -> None:
 def _explain(error: BaseException, arguments: list[str]) -> tuple[str, str, int]:
     """Return what an error says: message, hint, exit code."""
     if _lacks_memory(error):
-        return "out of memory", "lower batch_size or data.image_size, or close other programs", 7
+        less = "lower batch_size or data.image_size, or " if "train" in arguments else ""
+        return "out of memory", f"{less}close other programs", 7
     if isinstance(error, ResnetsError):
         return error.message, _typed(error.hint, arguments), error.exit_code
     if isinstance(error, TyperException):
