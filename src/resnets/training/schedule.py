@@ -7,7 +7,7 @@ from resnets.training.recipe import LONG_RATE, AugmentRecipe, ScheduleRecipe
 
 WINDOW = 100  # steps over which the warm-up by error measures the training error
 MIN_DELTA = 1e-4  # by which a held-out loss must fall to count; ReduceLROnPlateau's default
-LONG_STEPS, LONG_BATCH = 1000, 64  # from which on a run has the rate of a long one
+LONG_STEPS, LONG_BATCH = 600, 64  # from which on a run has the rate of a long one
 GROWTH = 4  # pixels from one size of progressive training to the next
 
 
