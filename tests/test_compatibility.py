@@ -13,7 +13,7 @@ import torch
 from resnets.auditing import audit
 from resnets.create import open_model
 from resnets.embedding import embed_folder
-from resnets.errors import CheckpointError
+from resnets.errors import CheckpointError, UsageError
 from resnets.files import partial_of
 from resnets.prediction import predict_table
 from resnets.report import write_report
@@ -142,3 +142,18 @@ def test_a_later_run_with_something_removed_is_not_older(kept, missing):
         del record["sittings"]
         Path("finished/run.json").write_text(json.dumps(record), "utf-8")
     assert not audit("finished").ok
+
+
+def test_tables_that_a_newer_version_has_begun_are_left_to_it(kept):
+    journal, job = partial_of(Path("begun.csv")), partial_of(Path("begun.npz")) / "job.json"
+    first, *done = lines(journal)
+    newer = [{"version": 2, **first}, *done]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in newer), "utf-8")
+    job.write_text(json.dumps({"version": 2, **json.loads(job.read_text("utf-8"))}), "utf-8")
+    before = journal.read_bytes(), job.read_bytes()
+    for work, out in ((predict_table, "begun.csv"), (embed_folder, "begun.npz")):
+        with pytest.raises(UsageError, match="another version") as caught:
+            work(open_model("weights.safetensors"), "pictures", out)
+        assert "--overwrite" in caught.value.hint
+    assert (journal.read_bytes(), job.read_bytes()) == before
+    assert predict_table("weights.safetensors", "pictures", "begun.csv", overwrite=True).pictures

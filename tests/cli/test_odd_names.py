@@ -12,6 +12,7 @@ import pytest
 from conftest import coloured
 from resnets.files import write_json
 from resnets.plain.reading import read_json
+from resnets.scores import Evaluation
 from resnets.weights.tensors import read_tensors
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 on other systems")
@@ -130,3 +131,11 @@ def test_a_large_confusion_matrix_can_be_read_again(tmp_path):
     write_json(tmp_path / "run.json", {"results": {"test": {"confusion": matrix}}})
     assert (tmp_path / "run.json").stat().st_size < 2.1 * classes**2
     assert read_json(tmp_path / "run.json")["results"]["test"]["confusion"] == matrix
+
+
+@pytest.mark.parametrize(("classes", "kept"), [(3, True), (20_000, False)])
+def test_a_record_of_many_thousand_classes_has_no_matrix(classes, kept):
+    labels = np.array([0, 1, 2])
+    found = Evaluation(labels, labels, np.ones(3, np.float32), 0.5, 3, classes).to_dict()
+    assert ("confusion" in found) is kept
+    assert found["accuracy"] == 1
