@@ -111,7 +111,7 @@ ROOMS = {
         "data",
         "create",
     }
-    | {"nn", "memory", "processes", "training", "report"},
+    | {"nn", "memory", "plain", "processes", "training", "report"},
     "runs": {"errors", "spec", "metadata", "data", "device", "experiment", "processes", "training"},
     "repetition": {"errors", "files", "wording", "spec", "experiment", "processes", "training"}
     | {"papers", "report", "runs"},

@@ -69,6 +69,13 @@ def test_a_stopped_run_goes_on(kept, monkeypatch):
     assert found.ok, found.differences
 
 
+@pytest.mark.parametrize("text", ["{", "[" * 50_000 + "]" * 50_000])
+def test_a_run_that_does_not_say_how_its_pictures_were_cut_does_not_go_on(kept, text):
+    Path("stopped/data.json").write_text(text)
+    with pytest.raises(CheckpointError, match=r"data\.json.* damaged"):
+        train("pictures", resume="stopped", quiet=True)
+
+
 @pytest.mark.parametrize(
     "model",
     ["finished", "weights.safetensors", "exported.onnx", "exported.xml", "exported.pt2"],

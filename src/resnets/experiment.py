@@ -1,7 +1,6 @@
 """One run: data, recipe, model and machine brought together, from opening them to the last file."""
 
 import hashlib
-import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +22,7 @@ from resnets.errors import CheckpointError, DataError, Stopped, UsageError
 from resnets.files import write_json, write_text
 from resnets.memory import check_fits
 from resnets.nn.synchronous import synchronize
+from resnets.plain.reading import read_json
 from resnets.processes import ALONE, Processes, launch, launched
 from resnets.profiling import profile
 from resnets.report import write_report
@@ -441,10 +441,13 @@ def _with_rate(recipe: Recipe, rate: float) -> Recipe:
 
 
 def _version(folder: RunFolder) -> int:
-    """Return how a run that goes on has prepared its pictures, as `Preprocess.version` says it."""
+    """Return how a run that goes on has prepared its pictures, as `Preprocess.version` says it.
+
+    Raises CheckpointError for a damaged data.json, which does not say.
+    """
     try:
-        values = json.loads(folder.data.read_text("utf-8"))
-    except (OSError, ValueError):  # it has not begun
+        values = read_json(folder.data)
+    except FileNotFoundError:  # it has not begun
         return 2
     prepared = values.get("preprocess") if isinstance(values, dict) else None
     return 2 if isinstance(prepared, dict) and prepared.get("version") == 2 else 1
