@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all test-quiet torchrun zoo zoo-sample reference check lint types format \
+.PHONY: demo test test-all test-quiet golden torchrun zoo zoo-sample reference check lint types format \
 	table catalog cifar reproduce gpu-table bench-training bench-inference bench-gpu clean
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -40,6 +40,9 @@ test-all: $(INSTALLED)  ## the slow tests too, and the quiet ones
 
 test-quiet: $(INSTALLED)  ## tests that compare times, for a machine that does little else
 	$(BIN)/python -m pytest -m quiet
+
+golden: $(INSTALLED)  ## runs, logits, load reports, exports and predictions as recorded, to the bit
+	$(BIN)/python -m pytest -m golden tests/golden
 
 torchrun: $(INSTALLED)  ## workers killed and signalled under a real torchrun
 	$(BIN)/python -m pytest -m slow tests/training/test_distributed.py -k torchrun
