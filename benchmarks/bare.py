@@ -1,4 +1,4 @@
-"""What `resnets.runtimes` costs: exported files by it and by the bare runtime, in turns.
+"""What `resnets.inference.runtimes` costs: exported files by it and by the bare runtime, in turns.
 
 usage: python benchmarks/bare.py [--models resnet50 resnet20] [--rounds 12] [--seconds 0.25]
        [--files DIR] [--root DATA] [--out FILE.json]
@@ -17,10 +17,10 @@ from typing import Any
 import files
 import rows
 from inference import JOBS, noise
+from resnets.training.record import timestamp
 
 from resnets.benchmarking.rounds import timed
-from resnets.runtimes import open_runtime
-from resnets.training.record import timestamp
+from resnets.inference.runtimes import open_runtime
 
 VARIANTS = ("onnxruntime", "onnxruntime-int8", "openvino", "openvino-int8")
 

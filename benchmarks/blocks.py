@@ -5,8 +5,8 @@ usage: python benchmarks/blocks.py [--batch 128] [--rounds 14] [--steps 5]
 Each variant is a process that trains resnet20 on one synthetic batch; all are ready at once and
 take turns of STEPS steps, the order reversed every round, so that a slow minute of the machine is
 everybody's. `default` is glibc as it is, `kept` what `resnets train` does
-(`resnets.cpu.keep_large_blocks`), `kept, huge` glibc's own tunables for that and for huge pages,
-`kept, torch's huge` torch's own way to them.
+(`resnets.machine.cpu.keep_large_blocks`), `kept, huge` glibc's own tunables for that and for huge
+pages, `kept, torch's huge` torch's own way to them.
 A ratio is to `default` in the same round, its median and quartiles over the rounds; faults are
 pages taken from the system in a step.
 """
@@ -21,7 +21,7 @@ import time
 
 from loop import stepper
 
-from resnets.cpu import keep_large_blocks
+from resnets.machine.cpu import keep_large_blocks
 
 TUNABLES = "mmap_threshold=33554432", "trim_threshold=2147483647", "hugetlb=1"
 VARIANTS = {

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from resnets.experiment import Experiment, Machine
-from resnets.processes import ALONE
-from resnets.training.environment import environment
-from resnets.training.folder import RunFolder
+from resnets.machine.environment import environment
+from resnets.machine.processes import ALONE
+from resnets.run_folder.directory import RunFolder
+from resnets.training.experiment import Experiment, Machine
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import load_recipe
 from resnets.training.step import training_step

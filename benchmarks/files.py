@@ -43,7 +43,7 @@ def bare(path: Path, own_choice: bool = False) -> Callable[[Any], Any]:
     With ``own_choice`` in the precision that the runtime chooses.
     """
     if path.suffix == ".xml":
-        from resnets.runtimes.openvino_runtime import import_openvino
+        from resnets.inference.runtimes.openvino_runtime import import_openvino
 
         # As ours computes; by itself it takes bfloat16 where the processor has it.
         precision = {} if own_choice else {"INFERENCE_PRECISION_HINT": "f32"}
@@ -117,8 +117,8 @@ def export_int8(options: argparse.Namespace, model: str, variant: str) -> None:
     import torch
 
     from resnets.exporting.quantizers import OnnxQuantizer, OpenVinoQuantizer
-    from resnets.runtimes import open_runtime
-    from resnets.runtimes.passport import KEY
+    from resnets.inference.runtimes import open_runtime
+    from resnets.inference.runtimes.exported import KEY
 
     plain = variant.removesuffix("-int8")
     export(options, model, [plain])
@@ -136,7 +136,7 @@ def export_int8(options: argparse.Namespace, model: str, variant: str) -> None:
         batches = partial(np.array_split, np.concatenate(pictures), max(1, len(few) // 8))
         quantizer = OnnxQuantizer(file, passport, batches, torch.get_num_threads())
     else:
-        from resnets.runtimes.openvino_runtime import import_openvino
+        from resnets.inference.runtimes.openvino_runtime import import_openvino
 
         read = partial(import_openvino().Core().read_model, whole)
         passport = read().get_rt_info([KEY]).astype(str)

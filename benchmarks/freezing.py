@@ -20,8 +20,8 @@ from typing import Any
 import torch
 
 from resnets import Backbone, create_backbone
-from resnets.processes import ALONE
-from resnets.training.environment import environment
+from resnets.machine.environment import environment
+from resnets.machine.processes import ALONE
 
 CHOICES: dict[str, dict[str, Any]] = {
     "nothing": {},

@@ -22,11 +22,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from resnets import create_model, experiment
+from resnets import create_model
 from resnets.data.dataset import Dataset, MemoryImages, whole
-from resnets.processes import ALONE
-from resnets.repetition import train_seeds
-from resnets.training.environment import environment
+from resnets.machine.environment import environment
+from resnets.machine.processes import ALONE
+from resnets.training import experiment
+from resnets.training.seeds import train_seeds
 
 FLOOR = "floor of an H200: 15 ms of arithmetic, 68 to 96 ms of memory traffic an epoch"
 

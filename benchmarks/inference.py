@@ -6,8 +6,8 @@ Every row is a process of its own, fresh in every round, in the environment that
 reference` for torchvision); the order is reversed every round, and ratios are taken to a table's
 first row. A row is MODEL-BATCH-VARIANT: `torchvision` (for resnet20 the plainly written net),
 `eager`, `channels-last`, `onnxruntime` and `openvino` (the exported file through
-`resnets.runtimes`), `...-own-choice` (by the runtime alone in the precision that it chooses for
-this processor), `...-int8`.
+`resnets.inference.runtimes`), `...-own-choice` (by the runtime alone in the precision that it
+chooses for this processor), `...-int8`.
 
 Files are exported once, into --files where that is given; see files.py for what they hold.
 """
@@ -81,7 +81,7 @@ def torch_row(
 def file_row(
     window: Window, options: argparse.Namespace, *, model: str, variant: str, batch: int
 ) -> None:
-    from resnets.runtimes import open_runtime
+    from resnets.inference.runtimes import open_runtime
 
     images = noise(batch, JOBS[model][0])
     runtime = open_runtime(exported(options, model, variant), variant.partition("-")[0])

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnets import create_model
-from resnets.cpu import keep_large_blocks
+from resnets.machine.cpu import keep_large_blocks
 from resnets.nn.blocks import BasicBlock
 from resnets.nn.shortcuts import Sum
 

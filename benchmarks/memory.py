@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 from resnets import get_spec
-from resnets.memory import peak_memory
+from resnets.machine.environment import environment
+from resnets.machine.processes import ALONE
 from resnets.nn import ResNet
-from resnets.processes import ALONE
-from resnets.training.environment import environment
+from resnets.training.memory import peak_memory
 from resnets.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 from resnets.training.step import build_optimizer, training_step
 

@@ -57,7 +57,7 @@ def prepared(options: argparse.Namespace, model: str) -> Path:
     if not path.exists():
         import numpy as np
 
-        from resnets.runtimes import open_runtime
+        from resnets.inference.runtimes import open_runtime
 
         runtime = open_runtime(exported(options, model, "onnxruntime"))
         pictures = sorted(files.photographs(options).rglob("*.jpg"))

@@ -5,10 +5,10 @@ usage: python benchmarks/sharing.py [--batch 64 128] [--waiting default adapts p
 
 Each cell is a fresh process that trains resnet20 on one synthetic batch: two seconds unmeasured,
 then SECONDS. `default` leaves OpenMP as it is, `adapts` is what `resnets` commands do
-(`resnets.sharing`), `passive` is OMP_WAIT_POLICY, a number is GOMP_SPINCOUNT. It is alone, beside
-one process that keeps one core busy, in a session of its own as another user's would be, or beside
-a second training like itself. The order is reversed every round. A ratio is to `default` alone in
-the same round, its median over the rounds.
+(`resnets.machine.sharing`), `passive` is OMP_WAIT_POLICY, a number is GOMP_SPINCOUNT. It is alone,
+beside one process that keeps one core busy, in a session of its own as another user's would be, or
+beside a second training like itself. The order is reversed every round. A ratio is to `default`
+alone in the same round, its median over the rounds.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SETTLING = 2.0  # seconds before the measurement
 
 def work(batch: int, waiting: str, seconds: float) -> None:
     """Print how many images a second this process trains."""
-    from resnets.sharing import sharing_cores
+    from resnets.machine.sharing import sharing_cores
 
     step = stepper(batch)
 

@@ -9,10 +9,10 @@ taken to the first row of the same round.
 
 Rows: `ours` is `resnets train` itself (recipe he2015_cifar: gather, pad, crop, flip, normalise,
 ledger, progress); `ours-synthetic` the same on one batch that stays; `ours-unsettled` without what
-commands settle (`resnets.cpu`, `resnets.sharing`), `ours-bfloat16` with `--set precision=bfloat16`,
-for processors that have such arithmetic. `akamaster-N`, `timm-N` have N loader workers;
-`timm-channels-last-N` is timm's own option. `keras-BACKEND-FEED-BATCH` is Keras's example: fed by
-ImageDataGenerator, as it is, or by bare arrays without augmentation.
+commands settle (`resnets.machine.cpu`, `resnets.machine.sharing`), `ours-bfloat16` with `--set
+precision=bfloat16`, for processors that have such arithmetic. `akamaster-N`, `timm-N` have N loader
+workers; `timm-channels-last-N` is timm's own option. `keras-BACKEND-FEED-BATCH` is Keras's example:
+fed by ImageDataGenerator, as it is, or by bare arrays without augmentation.
 """
 
 import argparse
@@ -36,8 +36,8 @@ def ours(
     settled: bool = True,
     precision: str = "float32",
 ) -> None:
-    from resnets import cpu
-    from resnets.sharing import sharing_cores
+    from resnets.machine import cpu
+    from resnets.machine.sharing import sharing_cores
 
     if settled:  # as the command line does, before torch loads
         cpu.settle()

@@ -2,9 +2,9 @@
 
 usage: python benchmarks/watching.py [--batch 64 128] [--rounds 16]
 
-`resnets.sharing` looks twice a second for how long threads were kept from running. Each turn is
-some steps of resnet20 on one synthetic batch; the order is reversed every round. It says too how
-often the watcher changed how threads wait, which alone should be never.
+`resnets.machine.sharing` looks twice a second for how long threads were kept from running. Each
+turn is some steps of resnet20 on one synthetic batch; the order is reversed every round. It says
+too how often the watcher changed how threads wait, which alone should be never.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from contextlib import nullcontext
 
 from loop import stepper
 
-from resnets import sharing
+from resnets.machine import sharing
 
 PICTURES = 640  # of a turn, about a second
 

@@ -23,8 +23,8 @@ from torchvision.ops.feature_pyramid_network import LastLevelMaxPool, LastLevelP
 
 from conftest import scramble
 from resnets import create_backbone
+from resnets.integrations.torchvision import PyramidBackbone, RenamedBackbone
 from resnets.nn import FeaturePyramid
-from resnets.plugs.torchvision import PyramidBackbone, RenamedBackbone
 
 LEVELS = ("c1", "c2", "c3", "c4", "c5")
 SIZES = [(225, 301), (64, 96)]

@@ -11,8 +11,8 @@ from torch import nn
 from conftest import scramble
 from resnets import ResNet, get_spec
 from resnets.errors import CheckpointError
+from resnets.readers.content import State
 from resnets.weights.containers import unwrap
-from resnets.weights.content import State
 from resnets.weights.dialects import DIALECTS
 from resnets.weights.infer import looks_like
 from resnets.weights.naming import refusal

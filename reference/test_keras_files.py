@@ -13,8 +13,8 @@ from test_keras import example_v1, example_v2, scramble
 
 from resnets import ResNet, create_model, get_spec, load_weights, open_model, save_weights
 from resnets.errors import CheckpointError
-from resnets.weights.content import Content
-from resnets.weights.keras.file import read_keras
+from resnets.readers.content import Content
+from resnets.readers.keras_file import read_keras
 from resnets.weights.keras.layout import to_ours
 from resnets.weights.keras.modules import layer_order
 from resnets.weights.keras.names import application_names, ordered_names

@@ -13,12 +13,12 @@ from multiprocessing import connection, get_context
 import torch
 from torch.distributed import TCPStore
 
-from resnets.processes import join
+from resnets.machine.processes import join
 
 SECONDS = 600  # for whoever waits: a test that hangs fails
 _starter = get_context("forkserver")
 # DistributedDataParallel imports torch._dynamo.
-_starter.set_forkserver_preload(["pytest", "resnets.evaluation", "torch._dynamo"])
+_starter.set_forkserver_preload(["pytest", "resnets.evaluation.network", "torch._dynamo"])
 
 
 def launch(count: int, function, *args, timeout: float = SECONDS) -> list:

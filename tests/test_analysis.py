@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from resnets import create_model
-from resnets.analysis import gradient_norms, layer_responses
+from resnets.analysis.responses import gradient_norms, layer_responses
 
 
 @pytest.fixture

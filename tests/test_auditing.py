@@ -14,17 +14,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import resnets.experiment
+import resnets.training.experiment
 from conftest import tiny_dataset
-from resnets import auditing
-from resnets.auditing import audit
 from resnets.errors import CheckpointError, Stopped
-from resnets.runs import train
+from resnets.run_folder.ledger import Ledger
+from resnets.training import audit as auditing
 from resnets.training import loop
+from resnets.training.audit import audit
 from resnets.training.feed import Feed
-from resnets.training.ledger import Ledger
 from resnets.training.recipe import load_recipe
 from resnets.training.step import training_step
+from resnets.training.train import train
 
 RECIPE = load_recipe(
     "default", ["schedule.iterations=12", "batch_size=8", "data.holdout=10", "optimizer.lr=0.05"]
@@ -38,8 +38,10 @@ def tiny(monkeypatch):
 
 
 def quicken(patch) -> None:
-    patch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: tiny_dataset())
-    patch.setattr(resnets.experiment, "write_report", lambda *_: None)  # longer than the run
+    patch.setattr(resnets.training.experiment, "open_dataset", lambda *_, **__: tiny_dataset())
+    patch.setattr(
+        resnets.training.experiment, "write_report", lambda *_: None
+    )  # longer than the run
 
 
 @pytest.fixture(scope="module")

@@ -10,20 +10,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnets.assessment import evaluate
-from resnets.auditing import audit
-from resnets.create import create_model
 from resnets.data.folder import open_folder
 from resnets.data.preprocess import Preprocess
-from resnets.embedding import embed_folder
 from resnets.errors import DataError, UsageError
-from resnets.experiment import Experiment, Machine
-from resnets.prediction import predict_table
+from resnets.evaluation import evaluate
+from resnets.inference.embedding import embed_folder
+from resnets.inference.prediction import predict_table
+from resnets.models import create_model
 from resnets.report import read_run
-from resnets.runs import train
-from resnets.training.folder import RunFolder
+from resnets.run_folder.directory import RunFolder
+from resnets.training.audit import audit
+from resnets.training.experiment import Experiment, Machine
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import load_recipe
+from resnets.training.train import train
 from resnets.zoo import get_spec
 
 RECIPE = load_recipe(
@@ -233,7 +233,7 @@ def test_a_table_that_goes_on_has_the_pictures_that_are_there(made, model, place
 
 def test_embeddings_that_go_on_are_of_the_pictures_that_are_there(made, model, monkeypatch):
     photos, out = made / "photos", made / "table.npz"
-    monkeypatch.setattr("resnets.embedding.folder.CHUNK", 4)
+    monkeypatch.setattr("resnets.inference.embedding.folder_embeddings.CHUNK", 4)
     with pytest.raises(KeyboardInterrupt):
         embed_folder(model, photos, out, on_progress=stop)
     exchange(photos / "cat/1.bmp")

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from resnets.auditing import audit
-from resnets.create import open_model
-from resnets.embedding import embed_folder
 from resnets.errors import CheckpointError, UsageError
 from resnets.files import partial_of
-from resnets.prediction import predict_table
+from resnets.inference.embedding import embed_folder
+from resnets.inference.prediction import predict_table
+from resnets.models import open_model
 from resnets.report import write_report
-from resnets.runs import train
+from resnets.training.audit import audit
+from resnets.training.train import train
 
 KEPT = Path(__file__).parent / "compatibility" / "schema-1"
 FIRST = KEPT.parent / "schema-0" / "finished"

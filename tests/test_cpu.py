@@ -7,9 +7,8 @@ import sys
 
 import pytest
 
-from resnets import cpu
-from resnets.cpu import keep_large_blocks, quota, settings, settle
-from resnets.training import environment
+from resnets.machine import cpu, environment
+from resnets.machine.cpu import keep_large_blocks, quota, settings, settle
 
 OWN = "0::/outer/inner\n"
 OWN_V1 = "4:cpu,cpuacct:/outer\n3:memory:/outer\n"
@@ -84,7 +83,7 @@ def test_settings_are_what_decides():
 
 FAULTS = """
 import resource
-from resnets.cpu import keep_large_blocks
+from resnets.machine.cpu import keep_large_blocks
 keep_large_blocks()
 import torch
 def faults():

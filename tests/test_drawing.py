@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from every_model import each_model
-from resnets.drawing import draw
+from resnets.analysis.drawing import draw
 from resnets.nn import ResNet
 from resnets.nn.layers import DropPath
 from resnets.spec import ActivationOrder, Spec

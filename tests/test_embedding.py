@@ -15,9 +15,9 @@ import torch
 
 from conftest import coloured
 from resnets import create_model
-from resnets.embedding import Embedded, embed_folder
-from resnets.embedding import folder as module
 from resnets.errors import CheckpointError, DataError, NonFiniteError, ResourceError, UsageError
+from resnets.inference.embedding import Embedded, embed_folder
+from resnets.inference.embedding import folder_embeddings as module
 from resnets.locks import alone
 
 
@@ -106,7 +106,7 @@ def test_rows_are_bit_for_bit_those_of_the_same_batch(model, pictures, tmp_path)
 
 def test_parquet(model, pictures, tmp_path, monkeypatch):
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("resnets.embedding.table.ROW_GROUP", 8 * 64 * 4)
+    monkeypatch.setattr("resnets.inference.embedding.embedding_table.ROW_GROUP", 8 * 64 * 4)
     (pictures / "a" / "bad.png").write_text("hello")
     for out in (tmp_path / "t.parquet", tmp_path / "t.npz"):
         embed_folder(model, pictures, out)
@@ -179,7 +179,7 @@ def test_a_stop_while_the_table_is_put_together(model, pictures, tmp_path, monke
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"resnets.embedding.folder.{place}", stop)
+        patch.setattr(f"resnets.inference.embedding.folder_embeddings.{place}", stop)
         with pytest.raises(Stop):
             embed_folder(model, pictures, tmp_path / "out.npz")
     model.preprocess = stopped_at(model, 1)  # nothing but the broken one is read again
@@ -210,8 +210,8 @@ import os, signal, sys, torch
 torch.set_num_threads(1)
 from resnets import create_model
 from resnets.data.preprocess import Preprocess
-from resnets.embedding import embed_folder, folder
-folder.CHUNK = 4
+from resnets.inference.embedding import embed_folder, folder_embeddings
+folder_embeddings.CHUNK = 4
 pictures, out, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.manual_seed(0)
 model = create_model("resnet8", image_size=16)
@@ -419,7 +419,7 @@ def test_one_picture_and_strange_names(model, pictures, tmp_path):
 def test_what_cannot_be_embedded(model, pictures, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"ends in \.npz or \.parquet"):
         embed_folder(model, pictures, tmp_path / "t.csv")
-    monkeypatch.setattr("resnets.embedding.table.find_spec", lambda name: None)
+    monkeypatch.setattr("resnets.inference.embedding.embedding_table.find_spec", lambda name: None)
     with pytest.raises(ResourceError) as caught:
         embed_folder(model, pictures, tmp_path / "t.parquet")
     assert 'pip install "resnets[parquet]"' in caught.value.hint
@@ -445,7 +445,7 @@ import json, re, sys, torch
 torch.set_num_threads(1)
 from dataclasses import replace
 from resnets import create_model, get_spec
-from resnets.embedding import embed_folder
+from resnets.inference.embedding import embed_folder
 spec = replace(get_spec("resnet8"), depths=(1,), widths=(8,), stem_width=8, block="bottleneck",
                out_channels=(8192,), shortcut="none", image_size=2)
 model = create_model(spec)
@@ -483,7 +483,9 @@ def test_killed_between_the_table_and_the_end(model, pictures, tmp_path, monkeyp
     """The same command knows its own table, whatever is left of the way to it, and tidies up."""
     out, partial = tmp_path / "out.npz", tmp_path / ".out.npz.partial"
     with monkeypatch.context() as patch:
-        patch.setattr("resnets.embedding.folder.Chunks.remove", lambda self: None)
+        patch.setattr(
+            "resnets.inference.embedding.folder_embeddings.Chunks.remove", lambda self: None
+        )
         embed_folder(model, pictures, out)
     table = out.read_bytes()
     for path in list(partial.iterdir()):

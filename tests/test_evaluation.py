@@ -12,8 +12,8 @@ from launching import launch
 from resnets.data.dataset import MemoryImages, whole
 from resnets.data.preprocess import identity
 from resnets.errors import NonFiniteError
-from resnets.evaluation import evaluate
-from resnets.scores import Evaluation
+from resnets.evaluation.network import evaluate
+from resnets.evaluation.scores import Evaluation
 
 
 class Answers(nn.Module):

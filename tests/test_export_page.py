@@ -12,8 +12,8 @@ from PIL import Image
 
 from conftest import coloured
 from resnets import cli
-from resnets.prediction import predict
-from resnets.runtimes import open_runtime
+from resnets.inference.prediction import predict
+from resnets.inference.runtimes import open_runtime
 
 PAGE = Path(__file__).parents[1] / "docs" / "export.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)

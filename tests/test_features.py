@@ -17,9 +17,9 @@ from PIL import Image
 from conftest import coloured, scramble
 from every_model import each_model
 from resnets import ResNet, create_model
+from resnets.analysis.features import grad_cam, stage_maps, write_features
+from resnets.analysis.features.overlays import map_url, overlay_url, picture_url
 from resnets.errors import CheckpointError, DataError, NonFiniteError
-from resnets.features import grad_cam, stage_maps, write_features
-from resnets.features.pictures import map_url, overlay_url, picture_url
 from resnets.spec import Spec
 from resnets.zoo import ZOO, get_spec
 

@@ -20,7 +20,7 @@ from PIL import Image
 from exported import convert, export, passport
 from resnets import create_model, predict
 from resnets.data.preprocess import Preprocess, identity, imagenet
-from resnets.runtimes import open_runtime
+from resnets.inference.runtimes import open_runtime
 
 BOUND = 1e-5
 UPRIGHT = {  # what turns an upright picture into one that its orientation says to turn back

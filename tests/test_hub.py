@@ -14,11 +14,12 @@ import huggingface_hub
 from huggingface_hub import hub_mixin
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from resnets import create_model, hub, open_model
-from resnets.create import restore
+from resnets import create_model, open_model
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError, ResourceError
-from resnets.hub import HubResNet
+from resnets.integrations import hub
+from resnets.integrations.hub import HubResNet
+from resnets.models import restore
 from resnets.weights import passport
 
 
@@ -196,7 +197,7 @@ import sys
 sys.modules["huggingface_hub"] = None
 from resnets.errors import ResourceError
 try:
-    import resnets.hub
+    import resnets.integrations.hub
 except ResourceError as error:
     print(error.hint)
 """

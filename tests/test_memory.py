@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.profiler import profile
 
 from resnets.errors import UsageError
-from resnets.memory import peak_memory
 from resnets.nn import ResNet
+from resnets.training.memory import peak_memory
 from resnets.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 from resnets.training.step import build_optimizer, training_step
 from resnets.zoo import get_spec

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from resnets import ResNet, open_model
 from resnets.errors import CheckpointError
-from resnets.runtimes.passport import Passport as ExportedPassport
-from resnets.runtimes.passport import read_passport
+from resnets.inference.runtimes.exported import Passport as ExportedPassport
+from resnets.inference.runtimes.exported import read_passport
 from resnets.spec import Spec
 from resnets.weights.checkpoint import open_checkpoint
 from resnets.weights.passport import Passport, save

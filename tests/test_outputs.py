@@ -13,9 +13,9 @@ from exported import export
 from resnets import create_model, load_weights, open_model, predict, save_weights
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError, UsageError
-from resnets.outputs import answers, meaning, probabilities
-from resnets.prediction import predict_table
+from resnets.inference.prediction import predict_table
 from resnets.weights.checkpoint import open_checkpoint
+from resnets.weights.outputs import answers, meaning, probabilities
 
 PREPARED = Preprocess(3, 16, 16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
 
@@ -276,7 +276,7 @@ def test_export_says_what_it_cannot_write_down(bare, tmp_path, resnets):
 
 
 def test_features_of_a_sigmoid(picture, tmp_path):
-    from resnets.features import write_features
+    from resnets.analysis.features import write_features
 
     model = network(1, "sigmoid", ("cat", "dog"))
     page = write_features(model, picture, tmp_path / "f.html").read_text()

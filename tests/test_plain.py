@@ -5,9 +5,9 @@ import os
 import pytest
 
 from resnets.errors import CheckpointError, UsageError
-from resnets.plain import strict_yaml
-from resnets.plain.checking import Count, check
-from resnets.plain.reading import DEEPEST, lines_of, loads, read_json
+from resnets.readers import strict_yaml
+from resnets.readers.documents import DEEPEST, lines_of, loads, read_json
+from resnets.readers.fields import Count, check
 
 DEEP = 100_000
 

@@ -6,10 +6,10 @@ from torch import nn
 
 from resnets import create_backbone, create_model, get_spec
 from resnets.errors import UsageError
+from resnets.integrations.huggingface import AutoBackbone
+from resnets.integrations.mmdetection import ResNet, Resnet
+from resnets.integrations.torchvision import PyramidBackbone, RenamedBackbone
 from resnets.nn.freezing import FixedBatchNorm2d
-from resnets.plugs.huggingface import AutoBackbone
-from resnets.plugs.mmdetection import ResNet, Resnet
-from resnets.plugs.torchvision import PyramidBackbone, RenamedBackbone
 
 X = torch.randn(2, 3, 75, 64, generator=torch.Generator().manual_seed(0))
 

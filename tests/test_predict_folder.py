@@ -19,15 +19,9 @@ from conftest import coloured, scramble
 from exported import export
 from resnets import create_model, predict
 from resnets.data.preprocess import identity
-from resnets.errors import (
-    CheckpointError,
-    DataError,
-    NonFiniteError,
-    ResourceError,
-    UsageError,
-)
-from resnets.prediction import Predicted, pictures, predict_table
-from resnets.runtimes import Runtime, open_runtime
+from resnets.errors import CheckpointError, DataError, NonFiniteError, ResourceError, UsageError
+from resnets.inference.prediction import Predicted, pictures, predict_table
+from resnets.inference.runtimes import Runtime, open_runtime
 
 SUFFIXES = [".csv", ".jsonl", ".parquet"]
 
@@ -185,10 +179,10 @@ def test_names_that_the_output_cannot_encode(onnx, photos, words):
 
 KILLED = """
 import os, signal, sys
-import resnets.prediction.folder as folder, resnets.files as files
-from resnets.prediction.journal import Journal
-from resnets.prediction import predict_table
-from resnets.runtimes.onnx_runtime import OnnxRuntime
+import resnets.inference.prediction.folder_predictions as folder, resnets.files as files
+from resnets.inference.prediction.journal import Journal
+from resnets.inference.prediction import predict_table
+from resnets.inference.runtimes.onnx_runtime import OnnxRuntime
 model, pictures, out, place, count = sys.argv[1:]
 left = int(count)
 def die():
@@ -462,7 +456,7 @@ def test_two_processes_do_not_write_one_table(onnx, photos, begun):
 
 
 def test_a_full_disk(onnx, photos, begun, monkeypatch):
-    from resnets.prediction.journal import Journal
+    from resnets.inference.prediction.journal import Journal
 
     class Full:
         def __init__(self, file):
@@ -491,7 +485,9 @@ def test_what_cannot_be_written(onnx, photos, tmp_path, monkeypatch):
         predict_table(onnx, photos, tmp_path / "folder.csv")
     with pytest.raises(ResourceError, match="cannot be written"):
         predict_table(onnx, photos, photos / "a" / "text.jpg" / "t.csv")
-    monkeypatch.setattr("resnets.prediction.table.find_spec", lambda name: None)
+    monkeypatch.setattr(
+        "resnets.inference.prediction.prediction_table.find_spec", lambda name: None
+    )
     with pytest.raises(ResourceError) as caught:
         predict_table(onnx, photos, tmp_path / "t.parquet")
     assert 'pip install "resnets[parquet]"' in caught.value.hint

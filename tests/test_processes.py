@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from launching import launch
 from resnets.errors import ResourceError
-from resnets.processes import (
+from resnets.machine.processes import (
     ALONE,
     PeerLost,
     Processes,
@@ -235,7 +235,7 @@ def test_each_process_needs_a_gpu_of_its_own(monkeypatch):
 
 TOGETHER = """
 import torch
-from resnets.processes import join
+from resnets.machine.processes import join
 with join(torch.device("cpu")) as processes:
     total = processes.sum([1.0 + processes.rank])
     if processes.is_first:

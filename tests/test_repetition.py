@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-import resnets.experiment
+import resnets.training.experiment
 from conftest import tiny_dataset
-from resnets import repetition
-from resnets.auditing import audit
 from resnets.errors import Stopped, UsageError
-from resnets.papers.tables import Published
-from resnets.repetition import train_seeds
-from resnets.runs import train, train_side_by_side
+from resnets.report.published import Published
 from resnets.training import loop
+from resnets.training import seeds as repetition
+from resnets.training.audit import audit
 from resnets.training.recipe import load_recipe
+from resnets.training.seeds import train_seeds
 from resnets.training.step import training_step
+from resnets.training.train import train, train_side_by_side
 
 RECIPE = load_recipe(
     "default", ["schedule.epochs=1", "batch_size=8", "data.holdout=10", "optimizer.lr=0.05"]
@@ -34,7 +34,7 @@ def mean(monkeypatch):
 
     def dataset(**changes):
         found = replace(tiny_dataset(), **changes)
-        monkeypatch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: found)
+        monkeypatch.setattr(resnets.training.experiment, "open_dataset", lambda *_, **__: found)
 
     dataset()
     return dataset
@@ -43,7 +43,7 @@ def mean(monkeypatch):
 @pytest.fixture
 def unreported(monkeypatch):
     """Write no pages, which take longer than the runs."""
-    monkeypatch.setattr(resnets.experiment, "write_report", lambda *_: None)
+    monkeypatch.setattr(resnets.training.experiment, "write_report", lambda *_: None)
     monkeypatch.setattr(repetition, "write_report", lambda *_: None)
 
 

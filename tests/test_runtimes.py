@@ -16,8 +16,8 @@ from resnets import create_model, predict
 from resnets.data.images import decode, pixels
 from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.runtimes import choose, open_runtime
-from resnets.runtimes import passport as passports
+from resnets.inference.runtimes import choose, open_runtime
+from resnets.inference.runtimes import exported as passports
 from resnets.weights import passport as weights_passport
 
 CLASSES = tuple(f"class {i}" for i in range(10))
@@ -179,10 +179,11 @@ def test_who_reads_what(onnx, tmp_path, monkeypatch):
         open_runtime(onnx, "tensorrt")
     found = importlib.util.find_spec
     monkeypatch.setattr(
-        "resnets.runtimes.find_spec", lambda name: None if name == "onnxruntime" else found(name)
+        "resnets.inference.runtimes.find_spec",
+        lambda name: None if name == "onnxruntime" else found(name),
     )
     assert choose(onnx) == "openvino"
-    monkeypatch.setattr("resnets.runtimes.find_spec", lambda name: None)
+    monkeypatch.setattr("resnets.inference.runtimes.find_spec", lambda name: None)
     assert choose(onnx) == "onnxruntime"  # which then says what to install
 
 

@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-from resnets import sharing
-from resnets.sharing import adapts, sharing_cores
+from resnets.machine import sharing
+from resnets.machine.sharing import adapts, sharing_cores
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's accounts")
 
@@ -38,7 +38,7 @@ def python(script, **variables):
 WAITING = """
 import torch
 from pathlib import Path
-from resnets.sharing import IdleThreads, gnu_openmp
+from resnets.machine.sharing import IdleThreads, gnu_openmp
 
 torch.set_num_threads(2)
 others = set(os.listdir("/proc/self/task"))
@@ -92,7 +92,7 @@ def test_idle_threads_let_waiting_threads_sleep_until_they_end(first):
 
 DELAYED = """
 import hashlib
-from resnets.sharing import delayed
+from resnets.machine.sharing import delayed
 
 os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
 busy = True
@@ -123,7 +123,7 @@ def test_threads_without_a_core_are_delayed():
 
 
 WATCHED = """
-from resnets.sharing import IDLE, sharing_cores
+from resnets.machine.sharing import IDLE, sharing_cores
 
 class Machine:
     "Its threads wait for a core while it is busy; as newcomers, each ends before the next look."
@@ -166,7 +166,7 @@ def test_idle_threads_come_and_go_with_other_jobs():
 REFUSED = """
 import re, resource, torch
 from pathlib import Path
-from resnets.sharing import IdleThreads, gnu_openmp
+from resnets.machine.sharing import IdleThreads, gnu_openmp
 
 torch.set_num_threads(2)
 torch.zeros(2**20).relu()

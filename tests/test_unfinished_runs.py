@@ -11,8 +11,8 @@ from PIL import Image
 
 import resnets as package
 from resnets.errors import CheckpointError
-from resnets.runs import train
 from resnets.training.recipe import load_recipe
+from resnets.training.train import train
 
 SETTINGS = ("schedule.epochs=2", "batch_size=8", "data.image_size=16", "data.holdout=6")
 KINDS = {"last": (), "average": ("ema=0.9",), "best": ("selection=best",)}

@@ -8,7 +8,7 @@ from resnets import create_model, save_weights
 from resnets.data import open_dataset
 from resnets.data.samples import write_samples
 from resnets.errors import CheckpointError
-from resnets.variants import compare_variants
+from resnets.evaluation.variants import compare_variants
 from resnets.weights.checkpoint import open_checkpoint
 
 

@@ -9,22 +9,22 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from resnets.assessment import evaluate as evaluate
-    from resnets.auditing import audit as audit
-    from resnets.backbones import create_backbone as create_backbone
-    from resnets.create import create_model as create_model
-    from resnets.create import open_model as open_model
+    from resnets.analysis.profiling import profile as profile
     from resnets.errors import ResnetsError as ResnetsError
+    from resnets.evaluation import evaluate as evaluate
     from resnets.exporting.export import export as export
-    from resnets.hub import HubResNet as HubResNet
-    from resnets.memory import peak_memory as peak_memory
+    from resnets.inference.prediction import predict as predict
+    from resnets.integrations.hub import HubResNet as HubResNet
+    from resnets.models import create_backbone as create_backbone
+    from resnets.models import create_model as create_model
+    from resnets.models import open_model as open_model
     from resnets.nn import Backbone as Backbone
     from resnets.nn import ResNet as ResNet
-    from resnets.prediction import predict as predict
-    from resnets.profiling import profile as profile
-    from resnets.repetition import train_seeds as train_seeds
-    from resnets.runs import train as train
     from resnets.spec import Spec as Spec
+    from resnets.training.audit import audit as audit
+    from resnets.training.memory import peak_memory as peak_memory
+    from resnets.training.seeds import train_seeds as train_seeds
+    from resnets.training.train import train as train
     from resnets.weights.load import load_weights as load_weights
     from resnets.weights.save import save_weights as save_weights
     from resnets.zoo import get_spec as get_spec
@@ -32,25 +32,25 @@ if TYPE_CHECKING:
 
 _HOME = {
     "Backbone": "nn",
-    "HubResNet": "hub",
+    "HubResNet": "integrations.hub",
     "ResNet": "nn",
     "ResnetsError": "errors",
     "Spec": "spec",
-    "audit": "auditing",
-    "create_backbone": "backbones",
-    "create_model": "create",
-    "evaluate": "assessment",
+    "audit": "training.audit",
+    "create_backbone": "models",
+    "create_model": "models",
+    "evaluate": "evaluation",
     "export": "exporting.export",
     "get_spec": "zoo",
     "list_models": "zoo",
     "load_weights": "weights.load",
-    "open_model": "create",
-    "peak_memory": "memory",
-    "predict": "prediction",
-    "profile": "profiling",
+    "open_model": "models",
+    "peak_memory": "training.memory",
+    "predict": "inference.prediction",
+    "profile": "analysis.profiling",
     "save_weights": "weights.save",
-    "train": "runs",
-    "train_seeds": "repetition",
+    "train": "training.train",
+    "train_seeds": "training.seeds",
 }
 
 __all__ = sorted([*_HOME, "__version__"])

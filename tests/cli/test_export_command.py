@@ -146,7 +146,7 @@ def test_errors_are_one_line_with_the_right_code(resnets, run_folder, words, cod
 
 
 def test_a_failed_check_has_its_exit_code(resnets, run_folder, monkeypatch):
-    from resnets.exporting import check
+    from resnets.exporting import parity as check
 
     monkeypatch.setattr(check, "FACTOR", 1e-6)
     code, out, err = resnets("export", run_folder, "--to", "torch")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from conftest import coloured
+from resnets.evaluation.scores import Evaluation
 from resnets.files import write_json
-from resnets.plain.reading import read_json
-from resnets.scores import Evaluation
+from resnets.readers.documents import read_json
 from resnets.weights.tensors import read_tensors
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names are UTF-8 on other systems")

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from conftest import tiny_dataset
-from resnets import experiment, repetition, runs
 from resnets.errors import DataError, Stopped
-from resnets.processes import PeerLost
+from resnets.machine.processes import PeerLost
+from resnets.training import experiment
+from resnets.training import seeds as repetition
+from resnets.training import train as runs
 
 RESULTS = {
     "train": {"images_per_second": 100.0},

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from resnets.data.download import RELEASES, Archive, NpmPackage, Release, get
+from resnets.data.cifar_download import RELEASES, Archive, NpmPackage, Release, get
 from resnets.errors import DataError, ResourceError, UsageError
-from resnets.transfer import TransferError
+from resnets.machine.downloads import TransferError
 
 FILES = {"a.bin": b"alpha" * 1000, "b.bin": b"beta" * 1000}
 SUMS = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}

@@ -12,12 +12,7 @@ from PIL import Image
 
 from conftest import resize_crop
 from resnets.data.framing import Frame
-from resnets.data.images import (
-    PictureTooLargeError,
-    decode,
-    is_picture,
-    pixels,
-)
+from resnets.data.images import PictureTooLargeError, decode, is_picture, pixels
 from resnets.errors import DataError, UsageError
 from resnets.training.recipe import load_recipe
 

@@ -15,9 +15,9 @@ from safetensors import safe_open
 from conftest import coloured, scramble
 from resnets import create_model, export, open_model, predict
 from resnets.errors import DataError, UsageError
-from resnets.exporting import check
+from resnets.exporting import parity as check
 from resnets.exporting.plan import files_of
-from resnets.runtimes import open_runtime
+from resnets.inference.runtimes import open_runtime
 from resnets.zoo import ZOO
 
 

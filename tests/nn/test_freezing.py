@@ -11,8 +11,8 @@ from torch import nn
 
 from launching import launch
 from resnets import Backbone, create_backbone, get_spec
+from resnets.machine.processes import Processes
 from resnets.nn.freezing import FixedBatchNorm2d
-from resnets.processes import Processes
 
 SPEC = get_spec("resnet14")  # three stages of two blocks
 

@@ -1,6 +1,6 @@
 import pytest
 
-from resnets.papers.tables import TABLES, published
+from resnets.report.published import TABLES, published
 from resnets.training.recipe import load_recipe
 
 

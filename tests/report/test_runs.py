@@ -6,7 +6,7 @@ from run_folders import write_run
 
 from resnets.errors import CheckpointError
 from resnets.report import read_run
-from resnets.report.runs import is_picture
+from resnets.run_folder.reading import is_picture
 
 
 def test_a_complete_run_is_read(tmp_path: Path) -> None:

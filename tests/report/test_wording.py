@@ -1,6 +1,6 @@
 import pytest
 
-from resnets import wording
+from resnets import formatting as wording
 
 
 @pytest.mark.parametrize(

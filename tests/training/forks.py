@@ -70,7 +70,7 @@ def _origin():
 def _fork_on_request(connection: Connection) -> None:
     import torch._dynamo  # DistributedDataParallel does
 
-    import resnets.runs  # noqa: F401
+    import resnets.training.train  # noqa: F401
 
     os.setpgid(0, 0)
     torch.set_num_threads(1)

@@ -13,14 +13,14 @@ import torch
 from safetensors import safe_open
 
 from conftest import tiny_dataset
-from resnets import experiment, files
+from resnets import files
 from resnets.files import write_text
-from resnets.runs import train
+from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
-from resnets.training import loop, schedule
-from resnets.training.folder import RunFolder
+from resnets.training import experiment, loop, schedule
 from resnets.training.recipe import load_recipe
 from resnets.training.step import training_step
+from resnets.training.train import train
 from resnets.zoo import get_spec
 
 NARROW = replace(get_spec("resnet8"), widths=(4, 8, 16), stem_width=4)

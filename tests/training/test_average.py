@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnets.training.average import Average
+from resnets.training.ema import Average
 
 
 def model() -> nn.Module:

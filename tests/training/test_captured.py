@@ -8,16 +8,15 @@ import pytest
 import torch
 
 from conftest import tiny_dataset
-from resnets import experiment
-from resnets.create import create_model
 from resnets.errors import NonFiniteError
-from resnets.processes import ALONE, Processes
-from resnets.runs import train
-from resnets.training import captured
+from resnets.machine.processes import ALONE, Processes
+from resnets.models import create_model
+from resnets.training import captured, experiment
 from resnets.training.captured import CapturedStep, captured_step
 from resnets.training.feed import Batch
 from resnets.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 from resnets.training.step import build_optimizer, training_step
+from resnets.training.train import train
 from resnets.zoo import get_spec
 
 OPTIMIZERS = {

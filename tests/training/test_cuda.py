@@ -5,15 +5,15 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import tiny_dataset
-from resnets import experiment
-from resnets.create import create_model
 from resnets.data.preprocess import measure
-from resnets.repetition import train_seeds
-from resnets.runs import train
+from resnets.models import create_model
+from resnets.training import experiment
 from resnets.training.captured import CapturedStep
 from resnets.training.feed import build_feed
 from resnets.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe, ScheduleRecipe
+from resnets.training.seeds import train_seeds
 from resnets.training.step import build_optimizer
+from resnets.training.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 

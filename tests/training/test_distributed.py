@@ -16,11 +16,12 @@ from forks import forked, launched_together
 from runs import left, run, state, timeless, watch
 from safetensors.torch import load_file
 
-from resnets import create, evaluation
+from resnets import models as create
 from resnets.data.preprocess import preprocess_of
 from resnets.errors import DataError, Stopped
-from resnets.processes import PeerLost
-from resnets.training.folder import RunFolder
+from resnets.evaluation import network as evaluation
+from resnets.machine.processes import PeerLost
+from resnets.run_folder.directory import RunFolder
 
 PICTURES = 53  # 43 to train on: five batches of 8 and one of 3; 10 held out, 21 to test
 OWN = ("sync_batch_norm=false",)

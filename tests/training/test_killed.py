@@ -14,7 +14,7 @@ from forks import forked
 from runs import STEPS, left, run, state, watch
 
 from resnets.errors import ResourceError, Stopped
-from resnets.training.folder import RunFolder
+from resnets.run_folder.directory import RunFolder
 
 NESTEROV = (("optimizer.nesterov=true",), 0)  # minutes between states: one after every step
 CAFFE = (("optimizer.nesterov=false", "optimizer.momentum_form=caffe"), 10)

@@ -7,17 +7,17 @@ from math import log
 import pytest
 import torch
 
-import resnets.experiment
+import resnets.training.experiment
 from conftest import coloured, tiny_dataset
 from resnets import get_spec
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.memory import check_fits
 from resnets.report import read_run
-from resnets.runs import train
+from resnets.run_folder.directory import RunFolder
 from resnets.training.divergence import find_divergence
-from resnets.training.folder import RunFolder
+from resnets.training.memory import check_fits
 from resnets.training.recipe import load_recipe
 from resnets.training.schedule import RateMemory, Schedule, fitted_rate
+from resnets.training.train import train
 
 NARROW = replace(get_spec("resnet18"), depths=(1, 1, 1, 1), widths=(16, 32, 64, 128), stem_width=16)
 
@@ -98,7 +98,9 @@ def test_what_is_a_divergence(losses, stretch):
 
 
 def test_a_diverging_run_says_so(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: tiny_dataset())
+    monkeypatch.setattr(
+        resnets.training.experiment, "open_dataset", lambda *_, **__: tiny_dataset()
+    )
     settings = ["optimizer.lr=20", "schedule.warmup=0", "schedule.warmup_steps=0", "batch_size=8"]
     settings += ["schedule.epochs=5", "optimizer.clip=null", "schedule.shape=steps"]
     run = train("digits", model="resnet8", settings=settings, out=tmp_path / "run")
@@ -166,7 +168,9 @@ def test_resuming_from_a_file_says_what_it_is(tmp_path):
 
 
 def test_float16_on_a_cpu_is_said_to_be_slow(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: tiny_dataset(16, 8))
+    monkeypatch.setattr(
+        resnets.training.experiment, "open_dataset", lambda *_, **__: tiny_dataset(16, 8)
+    )
     settings = ["schedule.iterations=1", "batch_size=8", "precision=float16"]
     train("digits", model="resnet8", settings=settings, out=tmp_path / "run", device="cpu")
     assert "about 100 times slower than float32" in capsys.readouterr().err

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
-import resnets.experiment
-import resnets.runs
-import resnets.training.environment
+import resnets.machine.environment
+import resnets.training.experiment
+import resnets.training.train
 from conftest import tiny_dataset
 from resnets import audit, get_spec, open_model
 from resnets.errors import (
@@ -27,11 +27,11 @@ from resnets.errors import (
     UsageError,
 )
 from resnets.report import read_run
-from resnets.runs import train
+from resnets.run_folder.directory import RunFolder
 from resnets.training import loop, results
-from resnets.training.folder import RunFolder
 from resnets.training.recipe import load_recipe
 from resnets.training.step import training_step
+from resnets.training.train import train
 
 RECIPE = load_recipe(
     "default", ["schedule.epochs=3", "batch_size=8", "data.holdout=10", "optimizer.lr=0.05"]
@@ -41,7 +41,9 @@ RECIPE = load_recipe(
 @pytest.fixture
 def tiny(monkeypatch):
     """Make `digits` mean the tiny data set, so that whole runs take a second."""
-    monkeypatch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: tiny_dataset())
+    monkeypatch.setattr(
+        resnets.training.experiment, "open_dataset", lambda *_, **__: tiny_dataset()
+    )
 
 
 def run(out, recipe=RECIPE, model="resnet8", **options):
@@ -337,7 +339,7 @@ def test_another_recipe_or_data_set_is_refused(tiny, tmp_path, monkeypatch):
         run(tmp_path / "run", load_recipe(RECIPE, ["optimizer.lr=0.1"]), resume="auto")
     other = tiny_dataset()
     object.__setattr__(other, "fingerprint", "f" * 64)
-    monkeypatch.setattr(resnets.experiment, "open_dataset", lambda *_, **__: other)
+    monkeypatch.setattr(resnets.training.experiment, "open_dataset", lambda *_, **__: other)
     with pytest.raises(DataError, match="the pictures or labels have changed"):
         train(resume=tmp_path / "run", quiet=True)
 
@@ -400,8 +402,8 @@ def test_a_length_that_cuts_the_books_is_refused(tiny, tmp_path, monkeypatch):
 
 def test_only_the_torchrun_that_began_a_run_goes_on_unasked(tiny, tmp_path, monkeypatch):
     run(tmp_path / "run")
-    monkeypatch.setattr(resnets.runs, "restarts", lambda: 1)
-    monkeypatch.setattr(resnets.runs, "launch", lambda: "ours")
+    monkeypatch.setattr(resnets.training.train, "restarts", lambda: 1)
+    monkeypatch.setattr(resnets.training.train, "launch", lambda: "ours")
     with pytest.raises(UsageError, match="there is a run in it already"):
         run(tmp_path / "run")
     record = json.loads((tmp_path / "run/run.json").read_text())
@@ -417,7 +419,7 @@ def test_without_an_installed_package(tiny, tmp_path, monkeypatch):
             raise PackageNotFoundError(name)
         return "1.0"
 
-    monkeypatch.setattr(resnets.training.environment, "version", missing)
+    monkeypatch.setattr(resnets.machine.environment, "version", missing)
     run(tmp_path / "run", load_recipe(RECIPE, ["schedule.iterations=1"]))
 
 

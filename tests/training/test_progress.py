@@ -6,8 +6,8 @@ import pytest
 
 from resnets.data import open_dataset
 from resnets.data.check import check_folder
+from resnets.formatting import pace
 from resnets.training.progress import RunProgress
-from resnets.wording import pace
 
 
 def test_pace():

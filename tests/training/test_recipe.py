@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnets.errors import UsageError
-from resnets.plain import strict_yaml
+from resnets.readers import strict_yaml
 from resnets.training.recipe import Recipe, list_recipes, load_recipe
 
 

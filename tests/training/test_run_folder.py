@@ -19,7 +19,7 @@ import torch
 
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.files import write_bytes
-from resnets.training.folder import RunFolder
+from resnets.run_folder.directory import RunFolder
 from resnets.weights.tensors import damaged, read_tensors, write_tensors
 
 
@@ -170,7 +170,7 @@ def test_a_folder_on_a_disk_that_became_read_only(folder, monkeypatch):
 HOLDER = """
 import subprocess, sys, time
 from pathlib import Path
-from resnets.training.folder import RunFolder
+from resnets.run_folder.directory import RunFolder
 
 with RunFolder(Path(sys.argv[1])).lock():
     child = subprocess.Popen(["sleep", "100"], close_fds=False, stdout=subprocess.DEVNULL)
@@ -235,7 +235,7 @@ def test_a_killed_process_holds_no_lock(folder):
 FORKED = """
 import os, sys
 from pathlib import Path
-from resnets.training.folder import RunFolder
+from resnets.run_folder.directory import RunFolder
 
 reading, writing = os.pipe()
 with RunFolder(Path(sys.argv[1])).lock():

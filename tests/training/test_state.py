@@ -17,8 +17,8 @@ from runs import NARROW, left, run, state, watch
 from torch.amp import GradScaler
 
 from resnets.errors import CheckpointError, DataError, Stopped
+from resnets.run_folder.directory import RunFolder
 from resnets.training import schedule
-from resnets.training.folder import RunFolder
 from resnets.training.loop import Loop
 from resnets.weights.tensors import write_tensors
 

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from launching import launch
+from resnets.machine.processes import Processes
 from resnets.nn.synchronous import synchronize
-from resnets.processes import Processes
-from resnets.training.statistics import measure_statistics
+from resnets.training.precise_bn import measure_statistics
 
 SIZES = (5, 1, 7, 3)
 

@@ -11,8 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from launching import launch
 from resnets.errors import NonFiniteError
+from resnets.machine.processes import Processes
 from resnets.nn.synchronous import synchronize
-from resnets.processes import Processes
 from resnets.training.optimizers import orthogonalize
 from resnets.training.recipe import OptimizerRecipe, Recipe
 from resnets.training.step import Outcome, build_optimizer, training_step

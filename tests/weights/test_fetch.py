@@ -8,8 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from resnets import transfer
 from resnets.errors import CheckpointError, ResourceError
+from resnets.machine import downloads as transfer
 from resnets.weights import fetch as fetching
 from resnets.weights.catalog import Entry, RemoteFile
 from resnets.weights.fetch import fetch, own_path

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from resnets.errors import CheckpointError
-from resnets.weights.hdf5.tree import Group, read_tree
+from resnets.readers.hdf5.tree import Group, read_tree
 
 WHERE = Path("weights.h5")
 MIB = 1024**2

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 
 from resnets import ResNet, get_spec
 from resnets.errors import CheckpointError, ResourceError
+from resnets.readers.keras_config import snake_case, stored_paths
+from resnets.readers.keras_file import read_keras
 from resnets.weights.checkpoint import open_checkpoint
-from resnets.weights.keras.config import snake_case, stored_paths
-from resnets.weights.keras.file import read_keras
 from resnets.weights.keras.layout import to_keras, to_ours
 from resnets.weights.keras.modules import layer_order
 from resnets.weights.keras.names import application_layer, application_names, ordered_names

@@ -18,9 +18,9 @@ import safetensors.torch
 import torch
 
 from resnets.errors import CheckpointError
+from resnets.readers.content import Content
+from resnets.readers.reader import read
 from resnets.weights.containers import unwrap
-from resnets.weights.content import Content
-from resnets.weights.reader import read
 
 MIB = 1024**2
 WEIGHTS = {

@@ -25,8 +25,8 @@ import safetensors.torch
 import torch
 
 from resnets.errors import CheckpointError
-from resnets.weights.content import Content
-from resnets.weights.reader import read
+from resnets.readers.content import Content
+from resnets.readers.reader import read
 
 MIB = 1024**2
 
@@ -304,9 +304,9 @@ def test_folders_of_a_run_and_of_hugging_face(tmp_path):
 
 
 def test_keras_files_are_given_to_their_reader_by_content(tmp_path, monkeypatch):
-    stand_in = type(sys)("resnets.weights.keras.file")
+    stand_in = type(sys)("resnets.readers.keras_file")
     stand_in.read_keras = lambda path: Content(path, "Keras", {})
-    monkeypatch.setitem(sys.modules, "resnets.weights.keras.file", stand_in)
+    monkeypatch.setitem(sys.modules, "resnets.readers.keras_file", stand_in)
     (tmp_path / "model.pth").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
     assert read(tmp_path / "model.pth").format == "Keras"
     with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
@@ -406,7 +406,7 @@ def test_no_opcode_reaches_beyond_the_list(tmp_path, monkeypatch, name):
 def test_nothing_is_imported_for_a_name_in_a_file(tmp_path):
     (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
     (tmp_path / "model.pkl").write_bytes(b"\x80\x02cevil\nNamespace\n)\x81.")
-    code = "import sys; from resnets.weights.reader import read; read('model.pkl'); print('fine')"
+    code = "import sys; from resnets.readers.reader import read; read('model.pkl'); print('fine')"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True)
     assert result.stdout.strip() == b"fine"
 

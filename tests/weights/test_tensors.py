@@ -5,7 +5,7 @@ import json
 import torch
 from safetensors import safe_open
 
-from resnets.weights.reader import read
+from resnets.readers.reader import read
 from resnets.weights.tensors import damaged, read_tensors, retied, write_tensors
 
 

@@ -9,10 +9,10 @@ from torch import nn
 
 from resnets import ResNet, get_spec
 from resnets.errors import CheckpointError, UsageError
+from resnets.readers.content import Content, State
 from resnets.spec import Spec
 from resnets.weights.biases import fold_biases
 from resnets.weights.containers import unwrap
-from resnets.weights.content import Content, State
 from resnets.weights.dialects import CAFFE2_INPUT, DETECTRON2_INPUT, DIALECTS, IMAGENET_INPUT
 from resnets.weights.naming import refusal
 from resnets.weights.translate import to_dialect, translate

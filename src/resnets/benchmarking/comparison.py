@@ -24,10 +24,10 @@ from resnets.benchmarking.statistics import (
     unrest,
     verdict,
 )
-from resnets.processes import ALONE
-from resnets.training.environment import environment
-from resnets.training.record import timestamp
-from resnets.wording import moment, percent, plural, rate
+from resnets.formatting import moment, percent, plural, rate
+from resnets.machine.environment import environment
+from resnets.machine.processes import ALONE
+from resnets.training.opening import timestamp
 
 SCHEMA_VERSION = 1
 SECONDS = 0.5  # at least, of one measurement
@@ -46,7 +46,7 @@ def compare(
     """Yield for each job what `summarise` makes of our case and, where they are here, its peers.
 
     All cases of a job are in this process: they share its threads, its allocator, and what
-    `resnets.cpu` has settled for them.
+    `resnets.machine.cpu` has settled for them.
     """
     with TemporaryDirectory() as folder:
         for job in jobs:

@@ -20,7 +20,7 @@ from resnets.benchmarking.cases import Call, Job, plain
 from resnets.errors import CheckpointError, ResourceError
 from resnets.exporting.export import export
 from resnets.exporting.plan import Target
-from resnets.runtimes import open_runtime
+from resnets.inference.runtimes import open_runtime
 from resnets.weights.translate import to_dialect
 from resnets.zoo import ALIASES
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.exceptions import TyperException
 
-from resnets import __version__, cpu
+from resnets import __version__
 from resnets.cli import (
     audit,
     bench,
@@ -42,7 +42,8 @@ from resnets.cli.output import (
 )
 from resnets.errors import NonFiniteError, ResnetsError, Stopped
 from resnets.files import FULL
-from resnets.sharing import sharing_cores
+from resnets.machine import cpu
+from resnets.machine.sharing import sharing_cores
 
 _EXIT_CODES = """
 Exit codes: 0 done, 1 a bug, 2 usage, 3 data, 4 checkpoint, 5 an export that failed its check,

@@ -10,7 +10,7 @@ from resnets.cli.output import print_json, tell
 from resnets.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from resnets.auditing import Check
+    from resnets.training.audit import Check
 
 SHOWN = 3  # differences of a check; --json has them all
 
@@ -31,7 +31,7 @@ def audit(
       resnets audit runs/cifar10-resnet20
       resnets audit runs/cifar10-resnet20-seeds --json
     """
-    from resnets import auditing
+    from resnets.training import audit as auditing
 
     found = auditing.audit(run)
     if as_json:

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from resnets import cpu
 from resnets.cli.options import Json
 from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import ResourceError, UsageError
 from resnets.files import followed, write_json
+from resnets.machine import cpu
 from resnets.zoo import get_spec
 
 
@@ -67,7 +67,7 @@ def bench(
 
     from resnets.benchmarking import comparison
     from resnets.benchmarking.cases import job
-    from resnets.training.record import timestamp
+    from resnets.training.opening import timestamp
 
     if threads:
         torch.set_num_threads(threads)

@@ -9,8 +9,8 @@ from resnets.cli.options import Container, Dialect, Ema, Json, Meaning, Model, P
 from resnets.cli.output import print_json, say, tell
 from resnets.errors import UsageError
 from resnets.files import check_free
+from resnets.formatting import plural
 from resnets.locks import alone
-from resnets.wording import plural
 from resnets.zoo import get_spec
 
 
@@ -47,9 +47,9 @@ def convert(
     """
     if out.resolve() == source.resolve():
         raise UsageError(f"{out}: is the checkpoint itself", hint="give another OUT")
-    from resnets.create import from_checkpoint
-    from resnets.outputs import given
+    from resnets.models import from_checkpoint
     from resnets.weights.checkpoint import open_checkpoint
+    from resnets.weights.outputs import given
     from resnets.weights.save import check_ending, save_weights
 
     check_ending(out, to)

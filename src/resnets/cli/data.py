@@ -10,7 +10,7 @@ import typer
 from resnets.cli.options import Json, Root
 from resnets.cli.output import Progress, print_json, print_table, say, tell
 from resnets.errors import UsageError
-from resnets.wording import plural
+from resnets.formatting import plural
 
 if TYPE_CHECKING:
     from resnets.data.check import FolderCheck
@@ -41,7 +41,7 @@ def get(
       resnets data get cifar10
       resnets data get cifar100 --root /data
     """
-    from resnets.data.download import get as download
+    from resnets.data.cifar_download import get as download
 
     tell(download(name, root, say))
 

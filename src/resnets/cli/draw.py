@@ -25,7 +25,7 @@ def draw(
       resnets draw resnet20_v2 --out figures/preactivation.svg
     """
     spec = get_spec(model)
-    from resnets.drawing import draw
+    from resnets.analysis.drawing import draw
     from resnets.files import followed, write_text
 
     path = out or Path(f"{model}.svg")

@@ -19,7 +19,7 @@ from resnets.cli.options import (
 )
 from resnets.cli.output import Progress, print_json, say, tell
 from resnets.errors import UsageError
-from resnets.wording import plural
+from resnets.formatting import plural
 
 
 def embed(
@@ -57,7 +57,7 @@ def embed(
       resnets embed photos/ --model runs/photos-resnet18
       resnets embed photos/ --model resnet50 --weights resnet50.safetensors --out photos.parquet
     """
-    from resnets.embedding import check_table, embed_folder
+    from resnets.inference.embedding import check_table, embed_folder
 
     check_table(out, overwrite=overwrite)
     known = Known(None, weights, container, dialect, ema, preprocess)
@@ -67,7 +67,7 @@ def embed(
             f"{model}: a name alone has fresh weights, whose embeddings mean nothing",
             hint="give --weights, or a run folder as --model",
         )
-    from resnets.device import choose_device
+    from resnets.machine.device import choose_device
 
     progress = Progress()
     table = embed_folder(

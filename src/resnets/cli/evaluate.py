@@ -20,10 +20,10 @@ from resnets.cli.options import (
     open_answering,
 )
 from resnets.cli.output import Progress, print_json, tell
-from resnets.wording import plural
+from resnets.formatting import plural
 
 if TYPE_CHECKING:
-    from resnets.assessment import Assessment
+    from resnets.evaluation import Assessment
 
 
 def evaluate(
@@ -79,7 +79,7 @@ def evaluate(
     """
     known = Known(model, weights, container, dialect, ema, preprocess, outputs, head=head)
     answering = open_answering(run, known, runtime, threads)
-    from resnets.assessment import evaluate
+    from resnets.evaluation import evaluate
 
     progress = Progress()
     found = evaluate(

@@ -49,7 +49,7 @@ def features(
     network, learnt = chosen_model(model, known)
     if learnt and hasattr(network.fc, "out_features"):
         say_meaning(network.outputs, network.spec.num_classes)
-    from resnets.features import write_features
+    from resnets.analysis.features import write_features
 
     source = weights or model or "the package's own"
     tell(write_features(network, image, out, top=top, learnt=learnt, source=source))

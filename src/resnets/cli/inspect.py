@@ -9,7 +9,7 @@ import typer
 from resnets.cli.options import Container, Dialect, Ema, Json, Model
 from resnets.cli.output import print_json, print_table, say_error, tell
 from resnets.errors import ResnetsError
-from resnets.wording import percent
+from resnets.formatting import percent
 from resnets.zoo import get_spec
 
 
@@ -77,7 +77,7 @@ def _look(file: Path, *, pictures: list[Path] | None, **known: Any) -> dict[str,
     checkpoint = open_checkpoint(file, **known)
     about = checkpoint.to_dict()
     if pictures is not None:
-        from resnets.variants import compare_variants
+        from resnets.evaluation.variants import compare_variants
 
         about["variants"] = [vars(fit) for fit in compare_variants(checkpoint, pictures)]
     return about

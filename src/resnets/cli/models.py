@@ -33,7 +33,7 @@ def models(
         for name in list_models(pattern)
     ]
     if counts:
-        from resnets.profiling import profile
+        from resnets.analysis.profiling import profile
 
         for row in rows:
             cost = profile(str(row["model"]))

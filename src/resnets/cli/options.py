@@ -11,9 +11,9 @@ from resnets.errors import UsageError
 from resnets.zoo import get_spec
 
 if TYPE_CHECKING:
-    from resnets.create import Reading
+    from resnets.inference.runtimes import Runtime
+    from resnets.models import Reading
     from resnets.nn import ResNet
-    from resnets.runtimes import Runtime
     from resnets.weights.fit import Head
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
@@ -74,8 +74,8 @@ def explain(network: "ResNet", outputs: str | None) -> None:
 
     Raises UsageError.
     """
-    from resnets.outputs import given
     from resnets.weights.assumptions import notes
+    from resnets.weights.outputs import given
 
     network.outputs = given(outputs) or network.outputs
     for note in notes(network.assumed, network.spec):
@@ -154,7 +154,7 @@ def open_network(
         )
     if known.weights is not None:
         get_spec(word)  # before torch takes its seconds to load
-    from resnets.create import create_model, restore
+    from resnets.models import create_model, restore
     from resnets.weights.shipped import shipped
 
     if known.weights is None:
@@ -180,12 +180,12 @@ def open_answering(
     path: str, known: Known, runtime: str = "auto", threads: int = 0, count: int | None = None
 ) -> "Runtime":
     """Return what computes an exported file, or a network, ready for so many pictures."""
-    from resnets.runtimes import choose, is_export, open_runtime
+    from resnets.inference.runtimes import choose, is_export, open_runtime
 
     choose(Path(path), runtime)  # before torch takes its seconds to load
     if not is_export(Path(path)):
         network, made = open_network(path, known)
-        from resnets.runtimes.torch_runtime import Network
+        from resnets.inference.runtimes.torch_runtime import Network
 
         return _said(Network(network, threads, made))
     if known.options:
@@ -193,7 +193,7 @@ def open_answering(
             f"{path}: an exported file says itself what it holds and how pictures are prepared",
             hint=f"leave out {' and '.join(known.options)}",
         )
-    from resnets.outputs import given
+    from resnets.weights.outputs import given
 
     word = given(known.outputs)
     exported = open_runtime(path, runtime, threads=threads, pictures=count)
@@ -212,7 +212,7 @@ def say_meaning(outputs: str | None, count: int) -> None:
 
     Raises CheckpointError where it has to be said.
     """
-    from resnets.outputs import ASSUMED, meaning
+    from resnets.weights.outputs import ASSUMED, meaning
 
     meaning(outputs, count)
     if outputs is None:
@@ -262,7 +262,7 @@ def chosen_model(
     spec = get_spec(model)  # before torch takes its seconds to load
     import torch
 
-    from resnets.create import create_model
+    from resnets.models import create_model
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # fresh weights are the same every time

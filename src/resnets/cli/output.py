@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
 from resnets.errors import DataError
-from resnets.wording import UNPRINTABLE, pace, printable
+from resnets.formatting import UNPRINTABLE, pace, printable
 
 SECONDS = 30.0  # between lines of progress where there is no terminal
 

@@ -24,10 +24,10 @@ from resnets.cli.options import (
 from resnets.cli.output import Progress, print_json, say, say_error, tell
 from resnets.errors import UsageError
 from resnets.files import FOLDER_WEIGHTS
-from resnets.wording import plural
+from resnets.formatting import plural
 
 if TYPE_CHECKING:
-    from resnets.prediction import Prediction
+    from resnets.inference.prediction import Prediction
 
 
 def predict(
@@ -85,7 +85,7 @@ def predict(
       resnets predict resnet50.pth cat.jpg --preprocess imagenet
     """
     path, images = _divided(words)
-    from resnets.prediction import check_table, pictures, predict, predict_table
+    from resnets.inference.prediction import check_table, pictures, predict, predict_table
 
     if out is not None:
         check_table(out, overwrite=overwrite)

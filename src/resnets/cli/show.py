@@ -9,11 +9,10 @@ import typer
 from resnets.cli.options import Json
 from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import UsageError
-from resnets.provenance import provenance
-from resnets.zoo import get_spec
+from resnets.zoo import get_spec, provenance
 
 if TYPE_CHECKING:
-    from resnets.memory import Memory
+    from resnets.training.memory import Memory
 
 # What `--memory` looks at, where nothing else is said.
 STEP = {
@@ -89,11 +88,11 @@ def show(
     if step and not memory:
         option = next(iter(step)).replace("_", "-")
         raise UsageError(f"--{option} is about memory", hint="add --memory")
-    from resnets.profiling import profile
+    from resnets.analysis.profiling import profile
 
     cost = profile(spec)
     if tensorboard:
-        from resnets.drawing.graph import write_graph
+        from resnets.analysis.drawing.module_graph import write_graph
 
         write_graph(spec, tensorboard)
         say(
@@ -101,7 +100,7 @@ def show(
         )
     needed: dict[str, Memory] = {}
     if memory:
-        from resnets.memory import peak_memory
+        from resnets.training.memory import peak_memory
 
         step = {**STEP, **step}
         needed = {

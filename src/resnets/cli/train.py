@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets import cpu
 from resnets.cli.options import Device, Json, Root
 from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import UsageError
-from resnets.wording import duration, percent, plural
+from resnets.formatting import duration, percent, plural
+from resnets.machine import cpu
 
 if TYPE_CHECKING:
-    from resnets.experiment import Run
-    from resnets.repetition import Comparison, Repetition
+    from resnets.training.experiment import Run
+    from resnets.training.seeds import Comparison, Repetition
 
 PARTS = {"test": "test", "validation": "held-out"}
 NO_ACCURACY = "no accuracy: the data have neither a held-out nor a test part"
@@ -120,7 +120,8 @@ def train(
         "checkpointing": checkpointing,
         "save_minutes": save_every,
     }
-    from resnets import repetition, runs
+    from resnets.training import seeds as repetition
+    from resnets.training import train as runs
 
     if seeds is None:
         run = runs.train(data, **options)

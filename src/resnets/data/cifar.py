@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from resnets.data.dataset import Dataset, MemoryImages, Split, whole
 from resnets.data.images import printable
 from resnets.errors import DataError, UsageError
-from resnets.transfer import cache_folder
+from resnets.machine.downloads import cache_folder
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),

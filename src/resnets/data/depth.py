@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from resnets.wording import plural
+from resnets.formatting import plural
 
 Range = tuple[float, float]  # the values that become black and white
 # "container": all that the file's kind of number holds, 0..65535, or 0..1 of floats. "own": as

@@ -31,7 +31,7 @@ from resnets.data.identity import (
 from resnets.data.images import Decoded, PictureError, pixels, printable, read_picture
 from resnets.data.scan import check_not_empty, scan
 from resnets.errors import DataError, UsageError
-from resnets.wording import plural
+from resnets.formatting import plural
 
 Report = Callable[[int, int], None]  # how many are done, of how many
 

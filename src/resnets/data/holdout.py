@@ -11,7 +11,7 @@ from resnets.data import counter
 from resnets.data.dataset import Dataset, Split
 from resnets.data.images import printable
 from resnets.errors import DataError
-from resnets.wording import plural
+from resnets.formatting import plural
 
 
 def divide(dataset: Dataset, amount: float | int, seed: int) -> Dataset:

@@ -16,7 +16,7 @@ from resnets.data.images import printable
 from resnets.data.scan import Sample
 from resnets.errors import CheckpointError
 from resnets.files import open_regular, writing
-from resnets.wording import plural
+from resnets.formatting import plural
 
 MANIFEST = "pictures.sha256"  # in a run folder
 CONTENT = "content:"  # how fingerprints begin that cover what is in the files

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from resnets.data.classes import look_alike
 from resnets.data.identity import Copies
 from resnets.data.images import printable
-from resnets.wording import plural
+from resnets.formatting import plural
 
 
 def copy_notes(copies: Copies, *, together: bool) -> list[str]:

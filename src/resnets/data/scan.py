@@ -19,7 +19,7 @@ from pathlib import Path
 from resnets.data.images import is_picture, printable
 from resnets.errors import DataError
 from resnets.files import irregular
-from resnets.wording import plural
+from resnets.formatting import plural
 
 # The last four cannot be read: they are listed as broken rather than passed over in silence.
 EXTENSIONS = frozenset(

@@ -13,7 +13,7 @@ from resnets.data.identity import (
 )
 from resnets.data.images import printable
 from resnets.data.scan import scan
-from resnets.wording import plural
+from resnets.formatting import plural
 
 
 def look_again(

@@ -11,13 +11,13 @@ from typing import Any
 
 from resnets import __version__
 from resnets.data.preprocess import Preprocess, identity
-from resnets.exporting.check import Comparison
 from resnets.exporting.int8 import Quantized
+from resnets.exporting.parity import Comparison
 from resnets.exporting.plan import Plan
+from resnets.formatting import percent
+from resnets.inference.runtimes.torch_runtime import network_digest
+from resnets.machine.downloads import digest_of
 from resnets.nn import ResNet
-from resnets.runtimes.torch_runtime import network_digest
-from resnets.transfer import digest_of
-from resnets.wording import percent
 
 SCHEMA_VERSION = 1
 _PACKAGES = {

@@ -14,8 +14,8 @@ from resnets.data.dataset import Dataset
 from resnets.data.images import printable
 from resnets.data.scan import pictures_in
 from resnets.errors import DataError, ResnetsError, UsageError
-from resnets.exporting.feed import Feed, Pixels, as_pictures
 from resnets.exporting.plan import Size
+from resnets.exporting.raw_pixels import Feed, Pixels, as_pictures
 
 COUNT = 32  # real pictures
 

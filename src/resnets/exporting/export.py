@@ -12,16 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnets.create import open_model, restore
 from resnets.data.dataset import Dataset, Split
 from resnets.errors import UsageError
+from resnets.exporting.calibration import Samples, batches, choose_samples, whole_batches
 from resnets.exporting.certificate import Export, certificate, function_digest
-from resnets.exporting.check import Answer, compare
 from resnets.exporting.contract import contract
 from resnets.exporting.examples import find_data, find_examples
-from resnets.exporting.feed import Feed
 from resnets.exporting.int8 import quantize
 from resnets.exporting.keeping import drafted
+from resnets.exporting.parity import Answer, compare
 from resnets.exporting.plan import (
     Dynamic,
     Form,
@@ -36,14 +35,15 @@ from resnets.exporting.plan import (
     plan_export,
 )
 from resnets.exporting.quantizers import OnnxQuantizer, OpenVinoQuantizer, Quantizer
-from resnets.exporting.samples import Samples, batches, choose_samples, whole_batches
+from resnets.exporting.raw_pixels import Feed
 from resnets.exporting.trace import trace
 from resnets.exporting.write import write_program
 from resnets.files import json_text, write_json
+from resnets.inference.runtimes import open_runtime
+from resnets.inference.runtimes.openvino_runtime import read_model
+from resnets.models import open_model, restore
 from resnets.nn import ResNet
-from resnets.outputs import checked
-from resnets.runtimes import open_runtime
-from resnets.runtimes.openvino_runtime import read_model
+from resnets.weights.outputs import checked
 from resnets.weights.passport import SCHEMA_VERSION
 from resnets.weights.save import save_weights
 

@@ -9,10 +9,10 @@ from typing import Any, Literal
 from resnets.data.preprocess import Preprocess, known, unknown_preparation
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.files import FOLDER_WEIGHTS
+from resnets.inference.runtimes.exported import INPUTS
+from resnets.machine.downloads import digest_of
 from resnets.nn import ResNet
-from resnets.plain.reading import read_json
-from resnets.runtimes.passport import INPUTS
-from resnets.transfer import digest_of
+from resnets.readers.documents import read_json
 
 Target = Literal["onnx", "openvino", "torch", "safetensors"]
 Form = Literal["normalized", "pixels", "pictures"]

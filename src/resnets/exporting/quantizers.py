@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from resnets.exporting.ranges import find_ranges
 from resnets.exporting.write import write_onnx, write_openvino
-from resnets.runtimes.openvino_runtime import import_openvino
+from resnets.inference.runtimes.openvino_runtime import import_openvino
 
 Batches = Callable[[], Iterable[NDArray[Any]]]
 

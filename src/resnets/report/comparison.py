@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from resnets.report.runs import RunRecord
+from resnets.formatting import percent, plural
 from resnets.report.score import headline
-from resnets.wording import percent, plural
+from resnets.run_folder.reading import RunRecord
 
 
 def labels(runs: Sequence[RunRecord]) -> list[str]:

@@ -9,16 +9,16 @@ from pathlib import Path
 
 from jinja2 import Environment
 
-from resnets import wording
+from resnets import formatting as wording
 from resnets.errors import UsageError
 from resnets.files import followed, write_text
-from resnets.page import environment
-from resnets.papers.tables import published
 from resnets.report import comparison, plots
-from resnets.report.runs import Mistake, RunRecord, read_run
+from resnets.report.published import published
 from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence
+from resnets.report.style import environment
 from resnets.report.verdict import accuracy_cautions
+from resnets.run_folder.reading import Mistake, RunRecord, read_run
 
 PAGE = "report.html"
 SHOWN_CLASSES = 20  # the rest folds away

@@ -12,7 +12,7 @@ from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 
-from resnets.report.runs import Epoch
+from resnets.formatting import percent
 from resnets.report.score import class_names
 from resnets.report.svg import (
     BLACK,
@@ -26,7 +26,7 @@ from resnets.report.svg import (
     WRONG,
     inline,
 )
-from resnets.wording import percent
+from resnets.run_folder.reading import Epoch
 
 POINTS = 2000  # of a line, which is some 370 pixels wide
 DASHES = ("solid", "dashed", "dotted")

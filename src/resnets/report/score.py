@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from resnets.report.runs import RunRecord, Score
+from resnets.run_folder.reading import RunRecord, Score
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """The sentences that matter: what came out, and how that stands beside what was published."""
 
-from resnets.papers.tables import Published, published
-from resnets.report.runs import RunRecord
+from resnets.formatting import duration, percent, plural
+from resnets.report.published import Published, published
 from resnets.report.score import headline
-from resnets.wording import duration, percent, plural
+from resnets.run_folder.reading import RunRecord
 
 
 def sentence(run: RunRecord) -> str:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from resnets.formatting import percent, plural
 from resnets.report.score import class_names, interval
-from resnets.wording import percent, plural
 
 ALMOST_ALL = 0.9  # of the pictures, and of those of other classes, that get one and the same answer
 

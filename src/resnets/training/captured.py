@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from resnets.processes import ALONE, Processes
+from resnets.machine.processes import ALONE, Processes
 from resnets.spec import Spec
 from resnets.training.feed import Batch
 from resnets.training.recipe import Recipe

@@ -1,9 +1,9 @@
 """Whether a recipe, a data set and a network go together; said before anything is computed."""
 
+from resnets.analysis.profiling import Profile
 from resnets.data.dataset import Dataset
 from resnets.data.order import batch_bounds
 from resnets.errors import UsageError
-from resnets.profiling import Profile
 from resnets.training.recipe import Recipe
 
 

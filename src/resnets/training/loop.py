@@ -9,25 +9,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resnets.analysis.profiling import profile
 from resnets.data import counter
 from resnets.data.dataset import Split
 from resnets.errors import NonFiniteError, Stopped
-from resnets.evaluation import evaluate
+from resnets.evaluation.network import evaluate
 from resnets.files import write_json
-from resnets.processes import ALONE, Processes
-from resnets.profiling import profile
+from resnets.formatting import duration
+from resnets.machine.processes import ALONE, Processes
+from resnets.run_folder.directory import RunFolder
 from resnets.training.captured import CapturedStep
 from resnets.training.divergence import find_divergence
 from resnets.training.feed import Batch, Feed
-from resnets.training.folder import RunFolder
 from resnets.training.progress import RunProgress, metrics_text
 from resnets.training.recipe import Recipe
 from resnets.training.schedule import Schedule, image_size
+from resnets.training.signals import StopRequest
 from resnets.training.state import Best, RunState, Totals
 from resnets.training.step import Outcome, training_step
-from resnets.training.stop import StopRequest
 from resnets.training.tensorboard import Scalars
-from resnets.wording import duration
 
 SAVE_SECONDS = 600.0  # between states within an epoch
 ADVICE_SECONDS = 10.0  # of steps, before it is said how long a run takes

@@ -7,7 +7,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from resnets.wording import pace, printable
+from resnets.formatting import pace, printable
 
 LONG_SECONDS = 2.0  # of reading, before it is said how far it is
 PLAIN_SECONDS = 30.0  # between lines within an epoch where there is no terminal

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic.fields import FieldInfo
 
 from resnets.errors import CheckpointError, UsageError
-from resnets.plain import strict_yaml
-from resnets.plain.reading import read_text
-from resnets.training.naming import assignment, find_setting
+from resnets.readers import strict_yaml
+from resnets.readers.documents import damaged, read_text
+from resnets.training.other_names import assignment, find_setting
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
@@ -385,7 +385,7 @@ _EXAMPLES = {"data.image_size": "64", "schedule.iterations": "1000", "optimizer.
 
 def list_recipes() -> list[str]:
     """Return the names of the recipes inside the package."""
-    folder = resources.files("resnets") / "recipes"
+    folder = resources.files("resnets.training") / "recipes"
     return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
@@ -425,7 +425,9 @@ def _read(recipe: str | Path) -> str:
             f'no recipe is called "{recipe}"',
             hint=f"choose from {', '.join(names)}, or give the path of a .yaml file",
         )
-    return (resources.files("resnets") / "recipes" / f"{recipe}.yaml").read_text(encoding="utf-8")
+    return (resources.files("resnets.training") / "recipes" / f"{recipe}.yaml").read_text(
+        encoding="utf-8"
+    )
 
 
 def _override(values: dict[str, Any], setting: str, recipe: str | Path | Recipe) -> None:
@@ -484,3 +486,12 @@ def _unknown(source: str, key: str, close: str) -> UsageError:
         f'recipe {source}: unknown key "{key}"',
         hint=f"did you mean {close}?" if close else "`resnets train --settings` lists all of them",
     )
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Return the recipe that a run has kept. Raises CheckpointError: it is missing or damaged."""
+    try:
+        return load_recipe(path)
+    except UsageError as error:
+        reason = error.message.removeprefix("recipe ").removeprefix(str(path)).lstrip(":, ")
+        raise damaged(path, reason) from None

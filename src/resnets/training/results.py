@@ -7,13 +7,13 @@ import torch
 from resnets.data.dataset import Dataset, Split
 from resnets.data.preprocess import preprocess_of
 from resnets.data.samples import data_url
-from resnets.evaluation import evaluate
+from resnets.evaluation.network import evaluate
+from resnets.evaluation.scores import Evaluation
 from resnets.files import write_json
+from resnets.machine.processes import Processes
 from resnets.nn import ResNet
-from resnets.processes import Processes
-from resnets.scores import Evaluation
+from resnets.run_folder.directory import RunFolder
 from resnets.training.feed import Feed
-from resnets.training.folder import RunFolder
 from resnets.training.state import RunState
 from resnets.weights import passport
 

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError, DataError
 from resnets.nn import ResNet
-from resnets.plain.checking import Count, Real, check
-from resnets.plain.reading import damaged
-from resnets.training.average import Average
-from resnets.training.ledger import Ledger
+from resnets.readers.documents import damaged
+from resnets.readers.fields import Count, Real, check
+from resnets.run_folder.ledger import Ledger
+from resnets.training.ema import Average
 from resnets.training.recipe import Recipe, ScheduleRecipe
 from resnets.training.schedule import RateMemory
 from resnets.weights.tensors import write_tensors

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnets.errors import NonFiniteError
-from resnets.processes import ALONE, Processes
+from resnets.machine.processes import ALONE, Processes
 from resnets.training.optimizers import CaffeSGD, Muon
 from resnets.training.recipe import OptimizerRecipe, Recipe
 

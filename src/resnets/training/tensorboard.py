@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from resnets.spelling import spelled
+from resnets.formatting import spelled
 
 
 class Scalars:

@@ -12,17 +12,17 @@ from torch import Tensor
 
 from resnets.data.preprocess import stored_side
 from resnets.errors import CheckpointError, UsageError
-from resnets.outputs import fits
+from resnets.machine.downloads import digest_of
+from resnets.readers.content import Content, State
+from resnets.readers.reader import read
 from resnets.spec import Spec
-from resnets.transfer import digest_of
 from resnets.weights import catalog
 from resnets.weights import passport as passports
 from resnets.weights.containers import unwrap
-from resnets.weights.content import Content, State
 from resnets.weights.dialects import Input
 from resnets.weights.infer import UNSEEN, Guess, looks_like
 from resnets.weights.naming import traits
-from resnets.weights.reader import read
+from resnets.weights.outputs import fits
 from resnets.weights.tensors import is_finite, retied, some
 from resnets.weights.translate import Translation, translate
 from resnets.weights.unfinished import is_unfinished, read_unfinished
@@ -246,7 +246,7 @@ def open_checkpoint(
         entry = catalog.by_digest(digest_of(content.path))
     pictures = _pictures(entry)
     if content.format.startswith("Keras"):
-        from resnets.weights.keras.translate import translate_keras
+        from resnets.weights.keras.keras_translate import translate_keras
 
         translation = translate_keras(state, content, spec, pictures=pictures)
     else:

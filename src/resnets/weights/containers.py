@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.weights.content import State
-from resnets.weights.place import at
+from resnets.readers.content import State
+from resnets.readers.place import at
 from resnets.weights.prefixes import strip
 
 _DEEPEST = 4  # "0.0.model.teacher"

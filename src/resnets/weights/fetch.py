@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from resnets.errors import CheckpointError, ResourceError
 from resnets.files import write_text
-from resnets.transfer import (
+from resnets.machine.downloads import (
     MissingPackageError,
     Report,
     TransferError,
@@ -39,9 +39,9 @@ def fetch(
 ) -> Path:
     """Return a verified file of these weights, downloaded when no cache has one.
 
-    ``offline`` defaults to what the environment says (see resnets.transfer). ``report`` is called
-    with lines of progress, and with what is passed over and why. Raises ResourceError when the file
-    is neither here nor to be had, and CheckpointError when it is not what it should be.
+    ``offline`` defaults to what the environment says (see resnets.machine.downloads). ``report`` is
+    called with lines of progress, and what is passed over and why. Raises ResourceError when the
+    file is neither here nor to be had, and CheckpointError when it is not what it should be.
     """
     offline = is_offline() if offline is None else offline
     for file in entry.files:

@@ -17,8 +17,8 @@ from resnets.weights import assumptions
 from resnets.weights.biases import fold_biases
 from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
 from resnets.weights.fit import HEAD, Fit, Head, InChannels, fit
+from resnets.weights.load_report import LoadReport
 from resnets.weights.naming import traits
-from resnets.weights.report import LoadReport
 from resnets.weights.tensors import is_finite, some
 
 # What may differ between a file's network and ours: carried over, folded exactly, or without

@@ -13,8 +13,14 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError
 from resnets.files import json_text
-from resnets.metadata import read_assumed, read_classes, read_outputs, read_preprocess, read_spec
 from resnets.spec import Spec
+from resnets.weights.metadata import (
+    read_assumed,
+    read_classes,
+    read_outputs,
+    read_preprocess,
+    read_spec,
+)
 from resnets.weights.tensors import damaged, retied, write_tensors
 
 SCHEMA_VERSION = 1

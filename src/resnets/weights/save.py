@@ -11,12 +11,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from resnets import outputs
 from resnets.data.preprocess import known
 from resnets.errors import UsageError
 from resnets.files import followed, write_bytes, write_json
 from resnets.nn import ResNet
-from resnets.weights import passport
+from resnets.weights import outputs, passport
 from resnets.weights.checkpoint import NATIVE
 from resnets.weights.translate import PROBLEMS, to_dialect
 

@@ -19,7 +19,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from resnets.files import open_regular, write_bytes
-from resnets.spelling import spelled
+from resnets.formatting import spelled
 
 _DIGESTS, _TIED = "sha256", "tied"
 

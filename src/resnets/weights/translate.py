@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from resnets.errors import CheckpointError
+from resnets.readers.content import Content, State
 from resnets.spec import Spec
 from resnets.weights import dialects, naming
-from resnets.weights.content import Content, State
 from resnets.weights.dialects import Dialect, Input
 
 STATISTICS = ("running_mean", "running_var")
@@ -35,7 +35,7 @@ class Translation:
     hints: dict[str, Any]  # fields of the spec that the dialect, or the file, proves
     input: Input | None  # what pictures the net was trained on, red first, where that is known
     adapted: dict[str, str]  # our key -> what was done to its values, in words
-    outputs: str | None = None  # what a config says that they mean, as `resnets.outputs` has it
+    outputs: str | None = None  # as a config says (`weights.outputs`)
 
 
 def translate(

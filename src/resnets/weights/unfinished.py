@@ -15,7 +15,7 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError
 from resnets.files import FOLDER_WEIGHTS
-from resnets.plain.reading import loads, read_json
+from resnets.readers.documents import loads, read_json
 from resnets.weights.passport import Passport, of_members
 from resnets.weights.tensors import damaged, read_tensors, retied
 

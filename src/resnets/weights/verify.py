@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from resnets.errors import CheckpointError
-from resnets.transfer import digest_of
+from resnets.machine.downloads import digest_of
+from resnets.readers.reader import read
 from resnets.weights import catalog, passport
 from resnets.weights.containers import unwrap
-from resnets.weights.reader import read
 from resnets.weights.tensors import damaged, is_finite, some
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from resnets.errors import CheckpointError
-from resnets.weights.keras.config import is_model, layer_name, layers_of
+from resnets.readers.keras_config import is_model, layer_name, layers_of
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,266 @@
+"""evaluate(): a model of any kind on labelled pictures of any kind, each counted once."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from PIL import Image
+
+from resnets.data import NAMES, folder_of, open_dataset
+from resnets.data.identity import MANIFEST, changes, read_manifest
+from resnets.data.images import printable
+from resnets.data.labelled import WHOLE, Labelled, open_labelled
+from resnets.data.preprocess import preprocess_of
+from resnets.data.scan import scan
+from resnets.errors import DataError
+from resnets.evaluation.assessment import Assessment
+from resnets.evaluation.collected import Answered, answer
+from resnets.evaluation.labels import Labelling, label
+from resnets.formatting import plural
+from resnets.inference.runtimes import Runtime, open_runtime
+from resnets.inference.runtimes.runtime import Exported
+from resnets.weights.outputs import alternatives, meaning
+
+if TYPE_CHECKING:  # torch is imported where a model or a data set needs it
+    from resnets.data.dataset import Dataset, Split
+    from resnets.nn import ResNet
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+    model: "ResNet | Runtime | str | Path",
+    data: str | Path,
+    *,
+    split: str | None = None,
+    root: str | Path | None = None,
+    device: str = "auto",
+    home: str | Path | None = None,
+    on_progress: Progress = lambda done, total: None,
+) -> Assessment:
+    """Measure a model on labelled pictures: a data set's name, or a folder with class folders.
+
+    ``model`` is a network, a run folder, weights or an exported file, or what
+    `resnets.inference.runtimes.open_runtime` returns; exported files do without torch where their
+    runtime does. Labels are by name. Where the model's file names no classes, folders that are
+    numbers are its outputs, and as many classes as outputs are taken in their order, which
+    ``notes`` then say. Classes that the model does not have, those without pictures and broken
+    pictures are counted.
+    ``split`` names the part: train, validation or test; left out, it is the last one there is. On
+    the data that a model was trained on, the parts are those of its run, the held-out one included;
+    a folder without parts is taken whole, as "all". ``root`` is where CIFAR's files are; ``device``
+    is where torch computes. ``home`` is the run folder of a model that is given opened, where the
+    pictures that it was trained on are listed. ``on_progress`` is called with how many pictures of
+    how many are done.
+
+    Raises CheckpointError when there is no model or nothing says how pictures are prepared or what
+    its one output means, DataError when no picture is left to look at, UsageError for a part that
+    cannot be meant, and NonFiniteError when an answer is NaN or infinite.
+    """
+    runtime = _ready(model, device)
+    place = None if root is None else Path(root)
+    if isinstance(data, str) and data in NAMES:
+        return _on_data_set(runtime, _opened(runtime, data, place), data, split, on_progress)
+    folder = folder_of(data)
+    notes: list[str] = []
+    home = model if home is None and isinstance(model, str | Path) else home
+    if dataset := _as_trained_on(runtime, folder, place, home, notes):
+        found = _on_data_set(runtime, dataset, str(folder), split, on_progress)
+    else:
+        labelled = open_labelled(folder, part=split, classes=runtime.classes)
+        found = _on_folder(runtime, labelled, on_progress)
+    return replace(found, notes=(*found.notes, *notes))
+
+
+def _ready(model: "ResNet | Runtime | str | Path", device: str) -> Runtime:
+    runtime = model if isinstance(model, Runtime) else None
+    if isinstance(model, str | Path):
+        runtime = open_runtime(model)
+    if runtime is None or runtime.name == "torch":
+        from resnets.inference.runtimes.torch_runtime import Network
+        from resnets.machine.device import choose_device
+
+        runtime = runtime or Network(model)  # type: ignore[arg-type]
+        if isinstance(runtime, Network):
+            runtime.network.to(choose_device(device))
+    if runtime.input != "pictures":
+        preprocess_of(runtime)
+    meaning(runtime.outputs, runtime.spec["num_classes"])
+    return runtime
+
+
+def _opened(runtime: Runtime, data: str | Path, root: Path | None) -> "Dataset":
+    """Open a data set with pictures as the model was trained on them."""
+    preprocess, channels = runtime.preprocess, runtime.spec["in_channels"]
+    how = runtime.made.get("recipe", {}).get("data", {})
+    dataset = open_dataset(
+        data,
+        root=root,
+        channels=channels,
+        frame=preprocess.frame if preprocess else None,
+        scale=preprocess.scale if preprocess else "container",
+        broken=how.get("broken", "error"),
+        broken_limit=how.get("broken_limit", 0.01),
+    )
+    if (found := dataset.train.images.shape[0]) != channels:
+        raise DataError(
+            f"{data}: its pictures have {plural(found, 'channel')}, the model takes {channels}",
+            hint="give pictures like those that the model was trained on",
+        )
+    return dataset
+
+
+def _as_trained_on(
+    runtime: Runtime,
+    folder: Path,
+    root: Path | None,
+    home: str | Path | None,
+    notes: list[str],
+) -> "Dataset | None":
+    """Return a folder as the data set that training makes of it; None where it makes none.
+
+    What is to be said where its pictures are those of the model's training is added to ``notes``.
+    """
+    try:
+        dataset = _as_data_set(runtime, folder, root, notes)
+    except DataError:  # training would not take it, but it may be looked at
+        dataset = None
+    own = runtime.made.get("data", {})
+    known = dataset.known_as(own.get("fingerprint", "")) if dataset else None
+    if known is None and _is_same(folder, own.get("source")):
+        found = _changes(dataset, home) if dataset else ""
+        notes.append(
+            f"{printable(folder)} has changed since the model was trained on it"
+            f"{found and f' ({found})'}: pictures of its training are among these"
+        )
+    return known or (None if isinstance(runtime, Exported) else dataset)
+
+
+def _changes(dataset: "Dataset", home: str | Path | None) -> str:
+    """Return in what pictures differ from those that a run has begun with, where it lists them."""
+    before = None if home is None else read_manifest(Path(home) / MANIFEST)
+    if before is None or dataset.manifest is None:
+        return ""
+    return str(changes(before, dataset.manifest))
+
+
+def _as_data_set(
+    runtime: Runtime, folder: Path, root: Path | None, notes: list[str]
+) -> "Dataset | None":
+    """Return a folder with the model's classes, opened as for training, which needs torch.
+
+    For an exported file None, unless there are as many pictures as it was trained on.
+    """
+    tree = scan(folder)
+    if tree.classes != runtime.classes:
+        return None
+    if isinstance(runtime, Exported):
+        own = runtime.made.get("data", {})
+        counts = [own.get(name) or 0 for name in ("train", "validation", "test", "skipped")]
+        if sum(counts) != len(tree.samples):
+            return None
+        if find_spec("torch") is None:
+            notes.append(
+                "these may be the pictures of its training: without torch nothing can tell"
+            )
+            return None
+    return _opened(runtime, folder, root)
+
+
+def _is_same(folder: Path, source: Any) -> bool:
+    """Whether a folder is the one where a model's training pictures were."""
+    try:
+        return isinstance(source, str) and source not in NAMES and folder.samefile(source)
+    except OSError:
+        return False
+
+
+def _on_data_set(
+    runtime: Runtime, dataset: "Dataset", source: str, split: str | None, on_progress: Progress
+) -> Assessment:
+    from resnets.data.holdout import divide
+
+    how = runtime.made.get("recipe", {}).get("data", {})
+    part = split or ""
+    if runtime.made.get("data", {}).get("fingerprint") == dataset.fingerprint:
+        dataset = divide(dataset, how["holdout"], how["split_seed"])
+    elif split is None and list(dataset.parts) == ["train"]:
+        part = WHOLE
+    part = part or list(dataset.parts)[-1]
+    chosen = dataset.train if part == WHOLE else dataset.part(part)
+    counts = [int((chosen.labels == i).sum()) for i in range(len(dataset.classes))]
+    labelling = label(
+        source,
+        dict(zip(dataset.classes, counts, strict=True)),
+        *_alternatives(runtime),
+        "the set's own" if source in NAMES else "alphabetical",
+    )
+    found = _of_split(runtime, _relabelled(chosen, dataset.classes, labelling), on_progress)
+    return _assessment(
+        found,
+        labelling,
+        dict(zip(dataset.classes, counts, strict=True)),
+        part=part,
+        broken=tuple((skipped.path, skipped.reason) for skipped in dataset.skipped),
+    )
+
+
+def _alternatives(runtime: Runtime) -> tuple[tuple[str, ...], int]:
+    return alternatives(runtime.classes, runtime.spec["num_classes"], runtime.outputs)
+
+
+def _relabelled(split: "Split", classes: Sequence[str], labelling: Labelling) -> "Split":
+    """Return the samples whose class the model has, labelled by its outputs."""
+    import torch
+
+    outputs = torch.tensor([labelling.outputs.get(name, -1) for name in classes])[split.labels]
+    kept = torch.nonzero(outputs >= 0).flatten()
+    return replace(split, labels=outputs).subset(kept)
+
+
+def _of_split(runtime: Runtime, split: "Split", on_progress: Progress) -> Answered:
+    from resnets.evaluation.network import evaluate as evaluate_network
+    from resnets.inference.runtimes.torch_runtime import Network
+
+    if isinstance(runtime, Network) and runtime.outputs != "sigmoid":
+        scores = evaluate_network(runtime.network, split, preprocess_of(runtime))
+        return Answered(scores, ())
+    return answer(runtime, _pictures(split), split.labels.tolist(), on_progress)
+
+
+def _pictures(split: "Split") -> Iterator[Image.Image]:
+    for images, _ in split.batches(64):
+        for pixels in images.permute(0, 2, 3, 1).numpy():
+            yield Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+
+
+def _on_folder(runtime: Runtime, labelled: Labelled, on_progress: Progress) -> Assessment:
+    counts = {name: len(files) for name, files in labelled.pictures.items()}
+    labelling = label(str(labelled.root), counts, *_alternatives(runtime), "alphabetical")
+    pairs = [
+        (file, labelling.outputs[name])
+        for name, files in labelled.pictures.items()
+        if name in labelling.outputs
+        for file in files
+    ]
+    found = answer(
+        runtime, (file for file, _ in pairs), [output for _, output in pairs], on_progress
+    )
+    broken = tuple((labelled.relative(pairs[place][0]), reason) for place, reason in found.broken)
+    return _assessment(
+        found, labelling, counts, part=labelled.part, broken=broken, loose=labelled.loose
+    )
+
+
+def _assessment(
+    found: Answered, labelling: Labelling, counts: dict[str, int], **about: Any
+) -> Assessment:
+    return Assessment(
+        **vars(found.scores),
+        names=labelling.names,
+        strange=tuple((name, counts[name]) for name in labelling.strange),
+        notes=(labelling.assumed,) if labelling.assumed else (),
+        **about,
+    )

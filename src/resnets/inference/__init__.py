@@ -1,0 +1,1 @@
+"""Answers of any model, by whatever computes: one by one, or of whole folders."""

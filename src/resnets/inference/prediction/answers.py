@@ -1,0 +1,158 @@
+"""Labelled probabilities of pictures, decoded in threads while others are computed."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sized
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from resnets.data.images import printable
+from resnets.data.preprocess import preprocess_of
+from resnets.errors import DataError, NonFiniteError
+from resnets.inference.runtimes import Runtime, open_runtime
+from resnets.weights.outputs import meaning, probabilities
+
+if TYPE_CHECKING:  # torch is imported where a model needs it
+    from resnets.nn import ResNet
+
+_WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The most probable classes of one picture, most probable first; ``error`` if it is broken."""
+
+    path: str
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    error: DataError | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able record of the prediction."""
+        if self.error is not None:
+            return {"path": printable(self.path), "error": self.error.message}
+        pairs = zip(self.classes, self.probabilities, strict=True)
+        return {
+            "path": printable(self.path),
+            "predictions": [{"class": name, "probability": round(p, 6)} for name, p in pairs],
+        }
+
+
+def predict(
+    model: "ResNet | Runtime | str | Path",
+    images: str | Path | Iterable[str | Path],
+    *,
+    top: int = 3,
+    batch_size: int = 1,
+) -> Iterator[Prediction]:
+    """Yield a Prediction for each picture's file, in order; a broken one yields its error.
+
+    ``model`` is a network with its preprocessing, a run folder, weights file or exported file that
+    holds one, or what `resnets.inference.runtimes.open_runtime` returns; without torch for an
+    exported file. In memory are three batches at most: the next two are decoded while one is
+    computed. Raises CheckpointError when there is no model, no preprocessing or one output that
+    nothing explains, and NonFiniteError for answers that are NaN or infinite. Several outputs that
+    nothing explains are taken as a softmax; ``model.outputs`` says otherwise.
+    """
+    images = [images] if isinstance(images, str | Path) else images
+    runtime = resolved(model, len(images) if isinstance(images, Sized) else None)
+    for batch in batches(runtime, images, top, batch_size):
+        yield from batch
+
+
+def resolved(model: "ResNet | Runtime | str | Path", pictures: int | None) -> Runtime:
+    """Return what computes a model that will see so many pictures (None: nobody knows).
+
+    Raises CheckpointError where nothing says how they are prepared, or what its output means.
+    """
+    if isinstance(model, str | Path):
+        model = open_runtime(model, pictures=pictures)
+    elif not isinstance(model, Runtime):
+        from resnets.inference.runtimes.torch_runtime import Network
+
+        model = Network(model)
+    if model.input != "pictures":
+        preprocess_of(model)
+    meaning(model.outputs, model.spec["num_classes"])
+    return model
+
+
+def batches(
+    runtime: Runtime, images: Iterable[str | Path], top: int, batch_size: int
+) -> Iterator[list[Prediction]]:
+    """Yield the predictions of each ``batch_size`` pictures, in order."""
+    for batch in read_batches(runtime, images, batch_size):
+        yield _predictions(runtime, batch, top)
+
+
+Read = tuple[str, NDArray[Any] | DataError]  # a picture's name, and what is read of it
+
+
+def read_batches(
+    runtime: Runtime, images: Iterable[str | Path | Image], batch_size: int
+) -> Iterator[list[Read]]:
+    """Yield each ``batch_size`` pictures, in order, as the model takes them.
+
+    They are decoded in threads. In memory are three batches at most: the next two are decoded while
+    one is used.
+    """
+    if runtime.input == "pictures":
+        batch_size = 1  # each has a size of its own
+
+    def read(image: str | Path | Image) -> Read:
+        return str(image), prepared(runtime, image)
+
+    coming = iter(images)
+    pool = ThreadPoolExecutor(_WORKERS)
+    reading: deque[Future[Read]] = deque()
+    try:
+        reading.extend(pool.submit(read, image) for image in islice(coming, 2 * batch_size))
+        while reading:
+            batch = [reading.popleft().result() for _ in range(min(batch_size, len(reading)))]
+            reading.extend(pool.submit(read, image) for image in islice(coming, batch_size))
+            yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def prepared(runtime: Runtime, path: str | Path | Image) -> NDArray[Any] | DataError:
+    """Return a picture in the form that a model takes, or why it cannot be read."""
+    try:
+        if not isinstance(path, Image) and "://" in str(path):
+            raise DataError(f"{printable(path)}: addresses are not fetched", hint="give a file")
+        return runtime.prepare(path)
+    except DataError as error:
+        return error
+
+
+def _predictions(runtime: Runtime, batch: list[Read], top: int) -> list[Prediction]:
+    good = [answer for _, answer in batch if not isinstance(answer, DataError)]
+    rows: Iterator[NDArray[np.float64]] = iter(())
+    if good:
+        logits = _finite(runtime.logits(np.concatenate(good)))
+        rows = iter(probabilities(logits, runtime.outputs, len(runtime.labels)))
+    labels = runtime.labels
+    found = []
+    for path, answer in batch:
+        if isinstance(answer, DataError):
+            found.append(Prediction(path, error=answer))
+            continue
+        row = next(rows)
+        best = np.argsort(-row, kind="stable")[:top]
+        found.append(Prediction(path, tuple(labels[i] for i in best), tuple(row[best].tolist())))
+    return found
+
+
+def _finite(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(logits).all():
+        raise NonFiniteError(
+            "an answer is NaN or infinite", hint="the model's weights have diverged"
+        )
+    return logits

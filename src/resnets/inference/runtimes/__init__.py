@@ -1,0 +1,77 @@
+"""Who computes: ONNX Runtime, OpenVINO or torch, alike from outside; only the last needs torch."""
+
+import os
+from importlib.util import find_spec
+from pathlib import Path
+
+from resnets.errors import CheckpointError, UsageError
+from resnets.inference.runtimes.runtime import Runtime
+
+NAMES = ("onnxruntime", "openvino", "torch")
+# Of an exported file, by the end of its name: who reads it, the first that is installed by itself.
+_READERS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("torch",)}
+
+__all__ = ["NAMES", "Runtime", "choose", "is_export", "open_runtime"]
+
+
+def is_export(path: Path) -> bool:
+    """Whether a name is that of an exported file, rather than a run folder or a checkpoint."""
+    return path.suffix.lower() in _READERS and not path.is_dir()
+
+
+def choose(path: Path, name: str = "auto") -> str:
+    """Return who computes what is in a file or folder; raises UsageError where ``name`` cannot."""
+    readers = _READERS[path.suffix.lower()] if is_export(path) else ("torch",)
+    if name == "auto":
+        return next((reader for reader in readers if find_spec(reader)), readers[0])
+    if name not in NAMES:
+        raise UsageError(
+            f'no runtime is called "{name}"', hint=f"choose from auto, {', '.join(NAMES)}"
+        )
+    if name not in readers:
+        raise UsageError(
+            f"{path}: {name} does not read it",
+            hint=f"{' or '.join(readers)} does; resnets export writes files for each of them",
+        )
+    return name
+
+
+def open_runtime(
+    path: str | Path, name: str = "auto", *, threads: int = 0, pictures: int | None = None
+) -> Runtime:
+    """Return the model in an exported file, a run folder or a checkpoint, ready to answer.
+
+    ``name`` says who computes: "onnxruntime" or "openvino" for .onnx, "openvino" for .xml, "torch"
+    for all else; "auto" is the first of them that is installed. ``threads`` is how many it computes
+    with (0: OMP_NUM_THREADS, or as many as it likes), ``pictures`` how many it will see, where that
+    is known.
+
+    Raises UsageError for another name, CheckpointError for a file that is missing, damaged or not
+    of resnets, and ResourceError when the package is not installed.
+    """
+    path = Path(path)
+    name = choose(path, name)
+    if is_export(path) and not path.is_file():
+        raise CheckpointError(f"{path}: no such file", hint="check the name")
+    if name == "onnxruntime":
+        from resnets.inference.runtimes.onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(path, threads or _threads(), pictures)
+    if name == "openvino":
+        from resnets.inference.runtimes.openvino_runtime import OpenVino
+
+        return OpenVino(path, threads or _threads())
+    from resnets.inference.runtimes.torch_runtime import Network, Program
+
+    if is_export(path):
+        return Program(path, threads)
+    from resnets.models import restore
+
+    network, passport = restore(path)
+    return Network(network, threads, passport.made)
+
+
+def _threads() -> int:
+    """Return what the environment says for OpenMP, which these two do not read, or 0."""
+    text = os.environ.get("OMP_NUM_THREADS", "")
+    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,87 @@
+"""OpenVINO: its own .xml with .bin, and exported .onnx files, computed on the CPU."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnets.errors import CheckpointError, ResourceError
+from resnets.formatting import spelled
+from resnets.inference.runtimes.exported import KEY, read_passport
+from resnets.inference.runtimes.onnx_file import refuse_data_elsewhere
+from resnets.inference.runtimes.runtime import Exported, first_line
+
+
+class OpenVino(Exported):
+    """A compiled model of OpenVINO."""
+
+    name = "openvino"
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        """Open a file; raises ResourceError without the package, CheckpointError for a bad file."""
+        try:
+            openvino = import_openvino()
+        except ImportError:
+            raise ResourceError(
+                f"{path}: needs the package openvino", hint='pip install "resnets[openvino]"'
+            ) from None
+        _check_kind(path)
+        # Where a processor has bfloat16 it would be taken, whose error is 65,000 times as large.
+        options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
+        if threads:
+            options["INFERENCE_NUM_THREADS"] = threads
+        try:
+            model = read_model(path)
+            # In a model read from .onnx stands there what its metadata says.
+            places = [place for place in ([KEY], ["framework", KEY]) if model.has_rt_info(place)]
+            text = model.get_rt_info(places[0]).astype(str) if places else None
+        except Exception as error:
+            raise _damaged(path, error) from None
+        passport = read_passport(path, text)
+        try:
+            self._request = (
+                openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+            )
+        except Exception as error:
+            raise _damaged(path, error) from None
+        super().__init__(path, passport, openvino.__version__)
+
+    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        answers = self._request.infer(images, share_inputs=True, share_outputs=True)
+        return np.array(answers[0])  # the next batch is written over what is shared
+
+
+def import_openvino() -> Any:
+    """Return OpenVINO's module, kept from telling others on the network that it is used."""
+    # What is None cannot be imported, and OpenVINO and nncf do without it.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
+def read_model(path: Path) -> Any:
+    """Return what OpenVINO reads of .xml and .bin, or of .onnx; raises RuntimeError."""
+    with spelled(path, *([".bin"] if path.suffix.lower() == ".xml" else [])) as name:
+        return import_openvino().Core().read_model(name)
+
+
+def _check_kind(path: Path) -> None:
+    """Refuse what OpenVINO would try with the reader of each framework, and data elsewhere."""
+    if path.suffix.lower() != ".xml":
+        refuse_data_elsewhere(path)
+        return
+    with path.open("rb") as file:
+        if b"<net" not in file.read(1000):
+            raise CheckpointError(f"{path}: is no OpenVINO model")
+    if not (weights := path.with_suffix(".bin")).is_file():
+        raise CheckpointError(f"{path}: its weights are missing: {weights}", hint="copy them too")
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: is damaged or no model for OpenVINO: {first_line(error)}",
+        hint="export it again, or copy it again from where it came from",
+    )

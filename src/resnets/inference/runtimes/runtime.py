@@ -1,0 +1,145 @@
+"""What every runtime does: pictures in the form that a model takes, and the logits of a batch."""
+
+import hashlib
+import re
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnets.data.images import PictureError, decode, pixels, printable
+from resnets.data.preprocess import Picture, Preprocess, preprocess_of
+from resnets.errors import CheckpointError, ResnetsError, ResourceError
+from resnets.inference.runtimes.exported import Passport
+from resnets.weights.outputs import answers
+
+_CODES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_PLACES = ("Exception from", "Check '")  # OpenVINO's
+
+
+class Runtime(ABC):
+    """A model that is ready to answer, and what is known of it.
+
+    ``input`` is the form of its batches: "normalized" float32 (N, C, H, W), "pixels" uint8
+    (N, C, H, W), scaled and cropped, or "pictures" uint8 (N, H, W, C) of any size.
+    """
+
+    name: ClassVar[str]  # "onnxruntime", "openvino" or "torch"
+    version: str  # of the package that computes
+    classes: tuple[str, ...]  # empty where the model does not say
+    outputs: str | None = None  # their meaning (`weights.outputs`), if known
+    preprocess: Preprocess | None
+    input: str
+    spec: dict[str, Any]
+    made: dict[str, Any]  # how its weights came about, as far as the file says
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the answers: of the classes, or the numbers of the outputs."""
+        return answers(self.classes, self.spec["num_classes"], self.outputs)
+
+    def prepare(self, picture: Picture) -> NDArray[Any]:
+        """Return a picture as a batch of one, in the form that the model takes.
+
+        Raises PictureError for one that cannot be decoded, and CheckpointError where nothing says
+        how pictures are prepared.
+        """
+        if self.input == "pictures":
+            return pixels(self._decoded(picture))[None]
+        preprocess = preprocess_of(self)
+        return preprocess.squares(picture) if self.input == "pixels" else preprocess.arrays(picture)
+
+    def _decoded(self, picture: Picture) -> Image.Image:
+        if self.preprocess is not None:
+            return self.preprocess.decoded(picture)
+        source = picture if isinstance(picture, Image.Image) else Path(picture)
+        return decode(source, self.spec["in_channels"])
+
+    @abstractmethod
+    def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the logits (N, classes) of a batch in the form that the model takes.
+
+        Raises CheckpointError when an exported file cannot be computed, and ResourceError when
+        there is not enough memory.
+        """
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Return the SHA-256 of all that decides what the model answers."""
+
+
+class Exported(Runtime):
+    """A model from an exported file; a subclass computes it."""
+
+    def __init__(self, path: Path, passport: Passport, version: str) -> None:
+        self.path, self.version = path, version
+        self.classes, self.preprocess = passport.classes, passport.preprocess
+        self.outputs = passport.outputs
+        self.input, self.spec, self.batch = passport.input, passport.spec, passport.batch
+        self.size, self.made = passport.size, passport.made
+
+    def prepare(self, picture: Picture) -> NDArray[Any]:
+        """Return a picture as the model takes it; raises PictureError for one of another size."""
+        images = super().prepare(picture)
+        found, wanted = images.shape[1:3], self.size
+        if self.input == "pictures" and wanted and found != wanted:
+            name = "the picture" if isinstance(picture, Image.Image) else printable(picture)
+            raise PictureError(
+                name,
+                f"is {found[0]} x {found[1]} (height x width), the model takes {wanted[0]} x "
+                f"{wanted[1]} only",
+                hint="scale it first, or export the model with --size dynamic",
+            )
+        return images
+
+    def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the logits (N, classes); a file for batches of one size gets that size."""
+        size = self.batch or len(images)
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        logits = [self._filled(part, size) for part in parts]
+        found = logits[0] if len(logits) == 1 else np.concatenate(logits)
+        if found.shape[1:] != (self.spec["num_classes"],):
+            raise CheckpointError(
+                f"{self.path}: its output is {found.shape}, its classes are "
+                f"{self.spec['num_classes']}"
+            )
+        return found
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the file, and of the weights beside an .xml."""
+        weights = [self.path.with_suffix(".bin")] if self.path.suffix.lower() == ".xml" else []
+        digest = hashlib.sha256()
+        for path in (self.path, *weights):
+            with path.open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return digest.hexdigest()
+
+    @abstractmethod
+    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the logits of a batch of a size that the file takes."""
+
+    def _filled(self, images: NDArray[Any], size: int) -> NDArray[np.float32]:
+        """Return the logits of at most ``size`` pictures, which others fill up."""
+        missing = size - len(images)
+        filled = np.concatenate([images, *[images[-1:]] * missing]) if missing else images
+        try:
+            return self._run(np.ascontiguousarray(filled))[: len(images)]
+        except Exception as error:  # each runtime has kinds of its own
+            raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> ResnetsError:
+        if isinstance(error, MemoryError) or "alloc" in str(error).lower():
+            return ResourceError(
+                f"{self.path}: there is not enough memory for a batch", hint="make batches smaller"
+            )
+        return CheckpointError(f"{self.path}: cannot be computed: {first_line(error)}")
+
+
+def first_line(error: Exception) -> str:
+    """Return what a runtime's message says first, without its codes and places in its source."""
+    lines = [_CODES.sub("", line.strip()) for line in str(error).splitlines()]
+    told = [line for line in lines if line and not line.startswith(_PLACES) and line[-1] != ":"]
+    return (told or [type(error).__name__])[0]

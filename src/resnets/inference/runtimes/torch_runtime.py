@@ -1,0 +1,105 @@
+"""torch: networks from checkpoints and run folders, and exported programs (.pt2)."""
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from resnets.data.preprocess import Preprocess, preprocess_of
+from resnets.errors import CheckpointError
+from resnets.formatting import spelled
+from resnets.inference.runtimes.exported import KEY, read_passport
+from resnets.inference.runtimes.runtime import Exported, Runtime, first_line
+from resnets.nn import ResNet
+
+
+class Network(Runtime):
+    """A network that torch computes, in evaluation mode, where it is."""
+
+    name = "torch"
+
+    def __init__(
+        self, network: ResNet, threads: int = 0, made: dict[str, Any] | None = None
+    ) -> None:
+        _use(threads)
+        self.made = made or {}
+        self.network, self.version = network.eval(), torch.__version__
+        self.classes, self.input = network.classes or (), "normalized"
+        self.outputs = network.outputs
+        self.preprocess, self.spec = preprocess_of(network), network.spec.to_dict()
+
+    def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the logits (N, classes) of normalised pictures (N, C, H, W)."""
+        batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+        device = next(self.network.parameters()).device
+        with torch.no_grad():
+            found: NDArray[np.float32] = self.network(batch.to(device)).float().cpu().numpy()
+        return found
+
+    def digest(self) -> str:
+        """Return the SHA-256 of architecture, weights, preprocessing and classes."""
+        assert self.preprocess is not None
+        digest = hashlib.sha256(json.dumps(self.classes).encode())
+        digest.update(network_digest(self.network, self.preprocess).encode())
+        return digest.hexdigest()
+
+
+class Program(Exported):
+    """A program that torch exported. It may hold code: as other programs, it has to be trusted."""
+
+    name = "torch"
+
+    def __init__(self, path: Path, threads: int = 0) -> None:
+        """Open a file; raises CheckpointError for a bad one."""
+        _use(threads)
+        passport = read_passport(path, _metadata(path))
+        try:
+            with spelled(path) as name:
+                self._module = torch.export.load(name).module()
+        except Exception as error:
+            raise _damaged(path, error) from None
+        super().__init__(path, passport, torch.__version__)
+
+    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        # Torch takes nothing that it may not write, such as a PIL image's own pixels.
+        batch = torch.from_numpy(np.require(images, requirements="W"))
+        with torch.no_grad():
+            found: NDArray[np.float32] = self._module(batch).numpy()
+        return found
+
+
+def network_digest(network: ResNet, preprocess: Preprocess) -> str:
+    """Return the SHA-256 of what a network computes: architecture, weights, preprocessing."""
+    function = {**network.spec.to_dict(), "name": None, "preprocess": preprocess.to_dict()}
+    digest = hashlib.sha256(json.dumps(function, sort_keys=True).encode())
+    for name, tensor in network.state_dict().items():
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _use(threads: int) -> None:
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _metadata(path: Path) -> str | None:
+    """Return the passport's text, before anything else of the program is read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(f"/extra/{KEY}")]
+            return archive.read(names[0]).decode("utf-8") if names else None
+    except (zipfile.BadZipFile, ValueError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"{path}: is damaged or no exported program: {first_line(error)}",
+        hint="export it again, or copy it again from where it came from",
+    )

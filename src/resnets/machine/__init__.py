@@ -1,0 +1,1 @@
+"""What this computer has: devices, processes, threads, downloads."""

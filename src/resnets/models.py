@@ -1,0 +1,302 @@
+"""A name, a spec or a file -> a model or a backbone that is ready to use."""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
+
+import torch
+
+from resnets.data.preprocess import identity
+from resnets.errors import CheckpointError, UsageError, nearest
+from resnets.formatting import printable
+from resnets.nn import Backbone, ResNet
+from resnets.nn.freezing import FreezeBatchNorm
+from resnets.spec import Spec
+from resnets.weights import catalog
+from resnets.weights.assumptions import as_the_file_has_it
+from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
+from resnets.weights.fetch import fetch
+from resnets.weights.fit import Head
+from resnets.weights.load import load_checkpoint
+from resnets.weights.load_report import LoadReport
+from resnets.weights.passport import Passport
+from resnets.weights.shipped import shipped
+from resnets.zoo import get_spec
+
+
+def create_backbone(
+    model: str | Spec,
+    *,
+    levels: Sequence[str] | None = None,
+    weights: Source | None = None,
+    frozen_stages: int = -1,
+    norm_eval: bool = False,
+    freeze_bn: FreezeBatchNorm = "none",
+    activated: bool = False,
+    gradient_checkpointing: bool = False,
+    **options: Any,
+) -> Backbone:
+    """Return the backbone of a name or spec: {"c2": (N, C, H/4, W/4), ...} out of pictures.
+
+    ``weights`` is whatever ``create_model`` takes, its classifier left out: a file, a state dict,
+    published weights. ``options`` are fields of the spec: ``in_channels``, to which the weights are
+    adapted, ``output_stride`` 8 or 16 and ``multi_grid``, which dilate them, ``norm``. The rest is
+    explained at `Backbone`.
+
+    ``frozen_stages``: -1 freezes nothing, 0 the stem, k the stem and the first k stages. Freezing
+    fresh weights, which then never learn, is warned of. Raises UsageError for what cannot be meant
+    and CheckpointError for weights that do not fit.
+    """
+    settings: dict[str, Any] = {
+        "levels": levels,
+        "frozen_stages": frozen_stages,
+        "norm_eval": norm_eval,
+        "freeze_bn": freeze_bn,
+        "activated": activated,
+        "gradient_checkpointing": gradient_checkpointing,
+    }
+    with torch.device("meta"):
+        spec = create_model(model, **options).spec  # checks the options; nothing is drawn
+    source, entry = find_weights(spec.name, weights)
+    if entry:
+        spec = replace(spec, **entry.changes)
+    if source is None:
+        backbone = Backbone(spec, **settings)
+        _warn_of_frozen_chance(backbone)
+        backbone.preprocess = identity(spec.in_channels, spec.image_size, assumed=True)
+        return backbone
+    checkpoint = open_weights(source, spec, entry)
+    if isinstance(model, str):
+        spec = as_the_file_has_it(spec, checkpoint.stated, options)
+    backbone = Backbone(spec, **settings)
+    load_checkpoint(backbone, checkpoint, head="drop")
+    return backbone
+
+
+def _warn_of_frozen_chance(backbone: Backbone) -> None:
+    """Warn where fresh weights or statistics are frozen: they stay what chance has made them."""
+    frozen = {
+        name: value
+        for name, value in vars(backbone.freezing).items()
+        if value not in (-1, False, "none")
+    }
+    if frozen:
+        words = ", ".join(f"{name}={value!r}" for name, value in frozen.items())
+        warnings.warn(
+            f"create_backbone: {words} without weights freezes what is random; give weights=",
+            stacklevel=3,
+        )
+
+
+class Reading(TypedDict, total=False):
+    """What cannot be told from a checkpoint's file, as `load_weights` takes it."""
+
+    container: str | None
+    dialect: str | None
+    ema: bool
+
+
+def create_model(
+    model: str | Spec,
+    *,
+    weights: Source | None = None,
+    head: Head | None = None,
+    container: str | None = None,
+    dialect: str | None = None,
+    ema: bool = False,
+    **options: Any,
+) -> ResNet:
+    """Return the network of a name or spec, its weights fresh, from a file, or published ones.
+
+    Options are fields of the spec: ``num_classes``, ``in_channels``, ``zero_init_residual`` and
+    the rest. ``weights`` is a checkpoint of any kind that `load_weights` reads, or the name of
+    published weights such as "torchvision.IMAGENET1K_V2", which are fetched, verified and kept;
+    resnet20's "cifar10" come with the package.
+    ``head`` is what `load_weights` does when the classifier does not fit: "error", but "drop" for
+    published weights when ``num_classes`` is given. ``container``, ``dialect`` and ``ema`` are
+    what they are there. Where a name leaves a choice open, such as the side on which option A pads,
+    and the weights prove it, they decide; a spec and options are taken at their word. Raises
+    UsageError for an unknown name or option, CheckpointError for weights that do not fit, and
+    ResourceError when they cannot be had.
+    """
+    spec = asked_spec(model)
+    names = [f.name for f in fields(Spec)]
+    for option in options:
+        if option not in names:
+            close = nearest(option, names)
+            raise UsageError(
+                f'create_model: unknown option "{option}"',
+                hint=f"did you mean {close}?" if close else f"options are {', '.join(names)}",
+            )
+    source, entry = find_weights(spec.name, weights)
+    if entry:
+        spec = replace(spec, num_classes=len(entry.classes), **entry.changes)
+    asked = replace(spec, **options)
+    if source is None:
+        network = ResNet(asked)
+        network.preprocess = identity(asked.in_channels, asked.image_size, assumed=True)
+        return network
+    reading = Reading(container=container, dialect=dialect, ema=ema)
+    checkpoint = open_weights(source, asked, entry, **reading)
+    if isinstance(model, str):
+        asked = as_the_file_has_it(asked, checkpoint.stated, options)
+    network = ResNet(asked)
+    other_classes = asked.num_classes != spec.num_classes
+    named = entry or source is not weights
+    dropped = (other_classes and named) or (entry and not entry.head)
+    load_checkpoint(network, checkpoint, head=head or ("drop" if dropped else "error"))
+    if head == "optional" and "fc.weight" not in checkpoint.tensors:
+        network.reset_classifier(0)
+    return network
+
+
+def asked_spec(model: str | Spec) -> Spec:
+    """Return the spec of a name, or the one given. Raises UsageError for anything else."""
+    if isinstance(model, str):
+        return get_spec(model)
+    if not isinstance(model, Spec):
+        raise UsageError(
+            f"{type(model).__name__} is no model's name and no spec",
+            hint="give a name such as resnet50, or a Spec",
+        )
+    return model
+
+
+def find_weights(model: str, weights: Source | None) -> tuple[Source | None, catalog.Entry | None]:
+    """Return the file or state dict that is meant, and the published weights if those are.
+
+    The name of weights that come with the package becomes their file. Raises UsageError for a name
+    that no weights of the model have.
+    """
+    if not isinstance(weights, str):
+        return weights, None
+    if own := shipped(model, weights):
+        return own, None
+    provider, _, rest = weights.partition(".")
+    known = {entry.name.partition(".")[0] for entry in catalog.entries()}
+    is_name = provider in known or not (rest or "/" in weights)
+    if Path(weights).exists() or not is_name:
+        return weights, None
+    return weights, catalog.find(model, weights)
+
+
+def open_weights(
+    weights: Source, spec: Spec, entry: catalog.Entry | None, **reading: Unpack[Reading]
+) -> Checkpoint:
+    """Return the checkpoint of a file or state dict, or of published weights, which are fetched."""
+    source = fetch(entry, report=_say) if entry else weights
+    return _heard(open_checkpoint(source, spec=spec, entry=entry, **reading))
+
+
+def _heard(checkpoint: Checkpoint) -> Checkpoint:
+    """Say where a checkpoint is not what a run has ended with."""
+    if checkpoint.unfinished:
+        _say(checkpoint.unfinished)
+    return checkpoint
+
+
+def _say(line: str) -> None:
+    print(printable(line), file=sys.stderr)
+
+
+def open_model(
+    path: str | Path, model: str | Spec | None = None, **reading: Unpack[Reading]
+) -> ResNet:
+    """Return the model that a run folder or weights file holds, in evaluation mode.
+
+    ``model`` says which network it is where the file does not; ``container``, ``dialect`` and
+    ``ema`` are what they are for `load_weights`. Raises CheckpointError when there is none, it is
+    damaged, has no classifier, or nothing says which network it is.
+    """
+    return restore(path, model, **reading)[0]
+
+
+def restore(
+    path: str | Path,
+    model: str | Spec | None = None,
+    *,
+    needs_classifier: bool = True,
+    **reading: Unpack[Reading],
+) -> tuple[ResNet, Passport]:
+    """Return the model that ``open_model`` returns, and its passport.
+
+    Where it needs no classifier and the file has none, the model has none either.
+    """
+    if not isinstance(path, str | Path):
+        raise UsageError(
+            f"{type(path).__name__} is no run folder and no file",
+            hint="create_model(weights=...) takes a state dict",
+        )
+    spec = None if model is None else asked_spec(model)
+    checkpoint = _heard(open_checkpoint(path, spec=spec, **reading))
+    has_classifier = "fc.weight" in checkpoint.tensors
+    if needs_classifier and not has_classifier:
+        raise no_classifier(path, checkpoint)
+    network, _ = from_checkpoint(checkpoint, model)
+    if not has_classifier:
+        network.reset_classifier(0)
+    made = checkpoint.passport or Passport(network.spec, checkpoint.preprocess)
+    return network, made
+
+
+def no_classifier(path: str | Path, checkpoint: Checkpoint) -> CheckpointError:
+    """Return the error for a checkpoint without a classifier where one is needed."""
+    return CheckpointError(
+        f"{path}: it has no classifier ({checkpoint.guess.words})",
+        hint=f'create_model("{checkpoint.made_for}", num_classes=..., weights=..., head="drop") '
+        "gives it one; `resnets embed` and `resnets features` do without",
+    )
+
+
+def from_checkpoint(
+    checkpoint: Checkpoint,
+    model: str | Spec | None = None,
+    *,
+    check_variant: bool = True,
+    dtype: torch.dtype = torch.float32,
+) -> tuple[ResNet, LoadReport]:
+    """Return the network that a checkpoint holds, in evaluation mode, and the report.
+
+    ``model`` says which network it is where the checkpoint does not; ``dtype`` is the precision of
+    its parameters, and ``checkpoint.dtype`` one that holds every value exactly. Without a
+    classifier in the checkpoint the network's own is fresh; without its preprocessing
+    ``network.preprocess`` is None.
+    Raises CheckpointError when nothing says which network it is.
+    """
+    if model is None and (undecided := _undecided(checkpoint)):
+        names = " or ".join(checkpoint.guess.names[:4]) or "no network with a name"
+        raise CheckpointError(
+            f"{checkpoint.source}: nothing says {undecided}: it looks like {names}",
+            hint="name the network it holds, with --model or as a second argument",
+        )
+    spec = checkpoint.spec if model is None else asked_spec(model)
+    if spec is None:
+        raise CheckpointError(
+            f"{checkpoint.source}: {checkpoint.guess.words}",
+            hint="name the network it holds, if you know better",
+        )
+    if model is not None and (seen := checkpoint.guess.spec):
+        spec = replace(spec, in_channels=seen.in_channels)
+        if "fc.weight" in checkpoint.tensors:
+            spec = replace(spec, num_classes=seen.num_classes)
+    if isinstance(model, str):
+        spec = as_the_file_has_it(spec, checkpoint.stated)
+    network = ResNet(spec).to(dtype)
+    head: Head = "error" if "fc.weight" in checkpoint.tensors else "drop"
+    report = load_checkpoint(network, checkpoint, head=head, check_variant=check_variant)
+    return network.eval(), report
+
+
+def _undecided(checkpoint: Checkpoint) -> str:
+    """Return in words the choice that changes the function and that nothing in the file shows."""
+    unknown, spec = checkpoint.guess.unknown, checkpoint.spec
+    if checkpoint.passport or checkpoint.entry or spec is None:
+        return ""
+    if "bottleneck_stride" in unknown:
+        return "whether the stride is on the 1x1 (v1) or the 3x3 (v1.5)"
+    if "shortcut" in unknown:
+        return "whether its shortcuts are option A's or none"
+    return ""

@@ -1,1 +1,0 @@
-"""Published numbers, as data, and what it takes to reach them again."""

@@ -1,0 +1,264 @@
+"""Keras's three kinds of files: .keras archives, .weights.h5, and the older .h5.
+
+Read without Keras and without h5py; no code in them is run. The tensors come in Keras's layouts
+(convolution kernels H, W, in, out) under ``LAYER/VARIABLE``, with the layer's name as far as the
+file tells it; optimizer variables and seeds are left out.
+"""
+
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from resnets.errors import CheckpointError
+from resnets.readers.content import Content
+from resnets.readers.hdf5.data import Dataset
+from resnets.readers.hdf5.tree import SIGNATURE, Group, read_tree
+from resnets.readers.keras_config import (
+    LARGEST_CONFIG,
+    is_model,
+    layer_name,
+    parse_config,
+    stored_paths,
+)
+
+CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # the only members of an archive that are read
+NORM = ("gamma", "beta", "moving_mean", "moving_variance")
+VARIABLES = ("kernel", "bias", *NORM)
+# What lies beside the layers and inside them, and is no weight.
+NO_WEIGHTS = ("optimizer", "metrics", "loss", "seed_generator", "random_generator")
+
+
+def is_keras_archive(names: list[str]) -> bool:
+    """Tell whether a zip file with these members is a .keras archive."""
+    return WEIGHTS in names and CONFIG in names
+
+
+def read_keras(path: Path) -> Content:
+    """Return what a Keras file of any of the three kinds holds; its content says which it is.
+
+    Raises CheckpointError when it is damaged, unsafe or no Keras file.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(len(SIGNATURE))
+            file.seek(0)
+            data = file.read() if start == SIGNATURE else b""
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    if start == SIGNATURE:
+        return _from_hdf5(read_tree(data, path), path)
+    if start.startswith(b"PK"):
+        return _from_archive(path)
+    raise CheckpointError(
+        f"{path}: neither an HDF5 file nor a .keras archive",
+        hint="Keras writes model.save('x.keras') and model.save_weights('x.weights.h5')",
+    )
+
+
+def _from_archive(path: Path) -> Content:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            text = _member(archive, CONFIG, LARGEST_CONFIG, path)
+            # Weights hardly compress, and Keras does not try.
+            largest = max(64 << 20, 2 * path.stat().st_size)
+            data = _member(archive, WEIGHTS, largest, path)
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: damaged .keras archive: {error}", hint="copy or download it again"
+        ) from None
+    config = parse_config(text.decode("utf-8", errors="replace"), path)
+    tree = _by_layers(read_tree(data, path), path, config)
+    return Content(path, "Keras .keras", tree, config=config)
+
+
+def _member(archive: zipfile.ZipFile, name: str, largest: int, path: Path) -> bytes:
+    found = [member for member in archive.infolist() if member.filename == name]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{path}: {len(found)} members are called {name} in this archive",
+            hint="a .keras archive has exactly one; save the model in Keras again",
+        )
+    (member,) = found
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise CheckpointError(f"{path}: {name} is compressed in an unusual way")
+    if member.file_size > largest:
+        raise CheckpointError(
+            f"{path}: {name} unpacks from {member.compress_size:,} to {member.file_size:,} bytes",
+            hint="no weights are stored like that; get the file from its author again",
+        )
+    return archive.read(member)
+
+
+def _from_hdf5(root: Group, path: Path) -> Content:
+    text = "".join(root.attributes.get("model_config", []))
+    config = parse_config(text, path) if text else None
+    weights = root.children.get("model_weights", root)
+    if isinstance(weights, Group) and texts(weights, "layer_names"):
+        return Content(path, "Keras .h5", _by_names(weights, path, config), config=config)
+    tree = _by_layers(root, path, config)
+    if not tree:
+        raise CheckpointError(
+            f"{path}: an HDF5 file, but not one of Keras's",
+            hint="Keras writes model.save('x.keras') and model.save_weights('x.weights.h5')",
+        )
+    return Content(path, "Keras .weights.h5", tree, config=config)
+
+
+def texts(group: Group, name: str) -> list[str]:
+    """Return an attribute's texts; Keras splits long ones into name0, name1 and so on."""
+    if name in group.attributes:
+        return group.attributes[name]
+    found: list[str] = []
+    number = 0
+    while f"{name}{number}" in group.attributes:
+        found += group.attributes[f"{name}{number}"]
+        number += 1
+    return found
+
+
+def _by_names(weights: Group, path: Path, config: dict[str, Any] | None) -> dict[str, Tensor]:
+    """Return the tensors of an older .h5, whose attributes list layers and their weights."""
+    models = _model_names(config, path) if config else None
+    tree: dict[str, Tensor] = {}
+    for layer in texts(weights, "layer_names"):
+        group = weights
+        for part in layer.split("/"):  # a layer's name may have slashes
+            group = _child(group, part, path)
+        names = [name.split("/") for name in texts(group, "weight_names")]
+        scopes = {parts[-2] if len(parts) > 1 else layer for parts in names}
+        nested = layer in models if models is not None else not _own_scope(layer, scopes)
+        for parts in names:
+            array: Group | Dataset = group
+            for part in parts:
+                array = _child(array, part, path)
+            if isinstance(array, Dataset) and array.type.name != "integer":  # seeds, counters
+                owner = parts[-2] if nested and len(parts) > 1 else layer
+                _put(tree, f"{owner}/{_variable(parts[-1])}", array, path)
+    return tree
+
+
+def _model_names(config: dict[str, Any], path: Path) -> set[str]:
+    return {layer_name(layer) for _, layer in _stored(config, path) if is_model(layer)}
+
+
+def _own_scope(layer: str, scopes: set[str]) -> bool:
+    """Tell whether variables are a layer's own, and not those of a model within the model.
+
+    A scope is called like its layer, with a number behind it when that was taken.
+    """
+    own = re.compile(rf"{re.escape(layer.split('/')[-1])}(_\d+)?")
+    return len(scopes) == 1 and all(own.fullmatch(scope) for scope in scopes)
+
+
+def _child(group: Any, name: str, path: Path) -> Any:
+    if not isinstance(group, Group) or name not in group.children:
+        raise CheckpointError(
+            f'{path}: it names "{name}" among its weights and does not hold it',
+            hint="copy or download it again",
+        )
+    return group.children[name]
+
+
+def _variable(name: str) -> str:
+    """Return a variable's plain name: ``kernel`` of ``kernel:0`` or ``kernel_1:0``."""
+    name = name.split(":")[0]
+    plain = re.sub(r"_\d+$", "", name)
+    return plain if plain in VARIABLES else name
+
+
+def _by_layers(root: Group, path: Path, config: dict[str, Any] | None) -> dict[str, Tensor]:
+    """Return the tensors of a Keras 3 file, whose layers number their variables."""
+    known = dict(_stored(config, path)) if config else {}
+    tree: dict[str, Tensor] = {}
+    # In the order of the counters: for each class, the order in which the model lists its layers.
+    for place, variables in sorted(_layers(root), key=lambda found: _counters(found[0])):
+        layer = known.get(place)
+        owner = layer_name(layer) if layer else _owner(variables, place)
+        for variable, array in _numbered(variables, place, layer, path).items():
+            _put(tree, f"{owner}/{variable}", array, path)
+    return tree
+
+
+def _layers(root: Group) -> Iterator[tuple[str, Group]]:
+    """Yield where layers are, such as ``layers/conv2d_7``, and the groups of their variables."""
+    left = [("", root)]
+    while left:
+        place, group = left.pop()
+        for name, child in group.children.items():
+            if not isinstance(child, Group) or name.lstrip("_") in NO_WEIGHTS:
+                continue
+            if name == "vars":
+                yield place, child
+            else:  # TensorFlow's Keras had a longer word
+                name = name.replace("\\", "/").replace("_layer_checkpoint_dependencies", "layers")
+                left.append((f"{place}/{name}" if place else name, child))
+
+
+def _counters(place: str) -> list[tuple[str, int]]:
+    """Return what sorts conv2d_2 before conv2d_10, and 2 before 10."""
+    parts = (re.fullmatch(r"(.*?)(?:_?(\d{1,9}))?", part, re.DOTALL) for part in place.split("/"))
+    return [(match[1], int(match[2] or 0)) for match in parts if match]
+
+
+def _stored(config: dict[str, Any], path: Path) -> list[tuple[str, dict[str, Any]]]:
+    try:
+        return list(stored_paths(config))
+    except (KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{path}: its model config is damaged: {error!r}", hint="copy or download it again"
+        ) from None
+
+
+def _owner(variables: Group, place: str) -> str:
+    """Return a layer's name as its variables tell it, or else the name it is stored under."""
+    return "".join(variables.attributes.get("name", [])) or place.split("/")[-1]
+
+
+def _numbered(
+    variables: Group, place: str, layer: dict[str, Any] | None, path: Path
+) -> dict[str, Dataset]:
+    """Return the arrays of one layer by the names of its variables, which lie under 0, 1, 2, 3."""
+    names = sorted(variables.children, key=_counters)
+    arrays = [array for name in names if isinstance(array := variables.children[name], Dataset)]
+    ranks = [len(array.shape) for array in arrays]
+    if ranks and ranks[0] > 1:
+        return dict(zip(("kernel", "bias", *map(str, range(2, len(ranks)))), arrays, strict=False))
+    last = place.split("/")[-1]
+    if re.fullmatch(r"batch_normalization(_\d+)?", last) or (
+        len(arrays) == 4 and ranks == [1, 1, 1, 1]
+    ):
+        return dict(zip(_norm_variables(len(arrays), layer, place, path), arrays, strict=False))
+    return {str(number): array for number, array in enumerate(arrays)}
+
+
+def _norm_variables(
+    count: int, layer: dict[str, Any] | None, place: str, path: Path
+) -> tuple[str, ...]:
+    """Return which variables a norm has: without scale no gamma, without center no beta."""
+    config = layer["config"] if layer else {"scale": count != 2, "center": count != 2}
+    absent = {
+        variable
+        for flag, variable in (("scale", "gamma"), ("center", "beta"))
+        if not config.get(flag, True)
+    }
+    names = tuple(name for name in NORM if name not in absent)
+    if len(names) != count:
+        raise CheckpointError(
+            f"{path}: norm {place} has {count} variables and it is unknown which",
+            hint="give the whole model, as model.save('x.keras') writes it",
+        )
+    return names
+
+
+def _put(tree: dict[str, Tensor], key: str, array: Dataset, path: Path) -> None:
+    if key in tree:
+        raise CheckpointError(
+            f'{path}: two layers have "{key}"',
+            hint="save the part of the model that is the network: model.get_layer(...).save(...)",
+        )
+    tree[key] = array.read()

@@ -1,0 +1,174 @@
+"""A file -> plain tensors and metadata, whoever wrote it; nothing in it is ever run.
+
+What a file is called does not matter: its first bytes say what it is.
+"""
+
+import dataclasses
+import errno
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from resnets.errors import CheckpointError, ResourceError
+from resnets.files import FOLDER_WEIGHTS
+from resnets.readers.archive import open_archive
+from resnets.readers.content import Content
+from resnets.readers.disguise import undisguise
+from resnets.readers.npzfile import is_npz, read_npz
+from resnets.readers.place import at
+from resnets.readers.safetensorsfile import is_safetensors, read_safetensors
+from resnets.readers.torchfile import LEGACY_START, read_legacy, read_pickle, read_zip, truncated
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
+# The start of a pickle: of protocols 2 to 5, then of 0 and 1.
+_PICKLE = re.compile(rb"\x80[\x02-\x05]|\((dp|lp|i\w|c\w)|\}(q|\.)|\](q|\.)|\(\}|\(\]|c[\w.]+\n")
+_SUFFIXES = {".pt", ".pth", ".th", ".bin", ".tar", ".pkl", ".safetensors", ".npz", ".h5", ".keras"}
+_LARGEST_CONFIG = 4 * 1024**2
+_EXPORTED = ("archive_format", "serialized_exported_program.json")
+
+
+def read(path: str | Path) -> Content:
+    """Read a checkpoint, or the one in a run folder or a Hugging Face folder.
+
+    Raises CheckpointError for a file that is missing, damaged, unsafe or no checkpoint.
+    """
+    path = Path(path)
+    try:
+        if "\0" in str(path):
+            raise CheckpointError("no file's name holds a NUL", hint="check the name")
+        return _read_folder(path) if path.is_dir() else _read_file(path)
+    except CheckpointError as error:
+        if error.message.startswith((f"{path}: ", f"{path}{os.sep}")):  # said already
+            raise _printable(error) from None
+        raise _printable(at(path, error)) from None
+    except ResourceError:
+        raise
+    except (OSError, MemoryError) as error:
+        if not (refusal := _system_error(error)):
+            raise _damaged(path, error) from error
+        raise _printable(at(path, refusal)) from None
+    # A parser of damaged bytes may fail in any way; none of them is the user's business.
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _printable(error: CheckpointError) -> CheckpointError:
+    """Return ``error`` without what garbles a terminal, which the name of a file may hold."""
+    words = (error.message, error.hint)
+    message, hint = ("".join(c if c.isprintable() else "?" for c in text) for text in words)
+    return CheckpointError(message, hint=hint)
+
+
+def _system_error(error: OSError | MemoryError) -> CheckpointError | None:
+    """Return what the operating system says against a file, or None where it says nothing."""
+    if isinstance(error, MemoryError):
+        return CheckpointError("it needs more memory than there is", hint="close other programs")
+    if isinstance(error, FileNotFoundError):
+        return CheckpointError("no such file or folder", hint="check the name; nothing was read")
+    if isinstance(error, PermissionError):
+        return CheckpointError("it may not be read", hint="ask for the permission to read it")
+    # Invalid is what the system calls a place before the start, to which a damaged file may lead.
+    if error.errno in (None, errno.EINVAL):
+        return None
+    return CheckpointError(
+        f"it cannot be read: {os.strerror(error.errno)}", hint="check the name and the disk"
+    )
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error) if isinstance(error, ValueError) and str(error).isprintable() else ""
+    detail = f" ({reason[:100] or type(error).__name__})"
+    damaged = CheckpointError(f"the file is damaged{detail}", hint="copy or download it again")
+    return _printable(at(path, damaged))
+
+
+def _read_folder(folder: Path) -> Content:
+    for name in FOLDER_WEIGHTS:
+        file = folder / name
+        if file.exists():
+            content = _read_file(file)
+            config = _read_config(folder / "config.json")
+            return content if config is None else dataclasses.replace(content, config=config)
+    others = sorted(file.name for file in folder.iterdir() if file.suffix in _SUFFIXES)
+    raise CheckpointError(
+        f"there is no {' or '.join(FOLDER_WEIGHTS)} in it",
+        hint=f"give one of its files: {', '.join(others[:5])}"
+        if others
+        else "a run writes it when it finishes; go on with `resnets train --resume`",
+    )
+
+
+def _read_config(path: Path) -> dict[str, Any] | None:
+    """Return the config of a Hugging Face folder, or None where there is none."""
+    if not path.is_file():
+        return None
+    if path.stat().st_size > _LARGEST_CONFIG:
+        raise CheckpointError(f"{path}: larger than a config can be", hint="copy it again")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        raise CheckpointError(f"{path}: not JSON", hint="copy it again, or remove it") from None
+    return config if isinstance(config, dict) else None
+
+
+def _read_file(path: Path) -> Content:
+    if path.exists() and not path.is_file():
+        raise CheckpointError("neither a file nor a folder", hint="give a file of weights")
+    with path.open("rb") as file:
+        start = file.read(2048)
+    size = path.stat().st_size
+    if start.startswith(_ZIP):
+        return _read_archive(path, size)
+    if start.startswith(_HDF5):
+        return _read_keras(path)
+    if LEGACY_START.match(start):
+        return Content(path, "PyTorch legacy", read_legacy(path))
+    if is_safetensors(start):
+        tensors, metadata = read_safetensors(path)
+        return Content(path, "safetensors", tensors, metadata)
+    if _PICKLE.match(start):
+        return Content(path, "pickle", read_pickle(path))
+    if start and any(magic.startswith(start) for magic in (_ZIP, _HDF5, b"\x80")):
+        raise truncated(size)
+    raise undisguise(start, size)
+
+
+def _read_archive(path: Path, size: int) -> Content:
+    with open_archive(path) as archive:
+        names = archive.namelist()
+        if {"config.json", "model.weights.h5"} <= set(names):
+            return _read_keras(path)
+        if is_npz(archive):
+            return Content(path, "NumPy npz", read_npz(archive, size))
+        if refusal := _program(names):
+            raise refusal
+        return Content(path, "PyTorch zip", read_zip(archive, size))
+
+
+def _program(names: list[str]) -> CheckpointError | None:
+    """Return the error for an archive that holds a program beside its weights, else None."""
+    if any(name.rpartition("/")[2] in _EXPORTED for name in names):
+        return CheckpointError(
+            "this is an exported program (.pt2), which is not read at all",
+            hint="save `model.state_dict()` of the model that was exported",
+        )
+    if any(re.match(r"[^/]+/(constants\.pkl$|code/)", name) for name in names):
+        return CheckpointError(
+            "this is a TorchScript program, not only weights",
+            hint="save `torch.jit.load(FILE).state_dict()` with torch.save, if you trust it",
+        )
+    if any("/.data/extern_modules" in name for name in names):
+        return CheckpointError(
+            "this is a torch.package with code in it, not only weights",
+            hint="save `model.state_dict()` instead",
+        )
+    return None
+
+
+def _read_keras(path: Path) -> Content:
+    from resnets.readers.keras_file import read_keras
+
+    return read_keras(path)

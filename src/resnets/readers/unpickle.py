@@ -1,0 +1,397 @@
+"""Unpickling that cannot run code: a stack machine over pickle's opcodes that makes plain records.
+
+Python's own unpickler imports what a file names and calls it. This one never imports anything; the
+only functions it ever calls are those in `pickled.py`, which build records such as "a tensor of
+this size in that storage". So a hostile file has nothing to reach, whatever opcodes it uses.
+"""
+
+import codecs
+import pickletools
+import re
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+from resnets.errors import CheckpointError
+from resnets.readers.allowance import Allowance
+from resnets.readers.pickled import (
+    LONGEST_NAME,
+    MOST_ARGUMENTS,
+    Global,
+    Inert,
+    Storage,
+    find,
+    hashable,
+)
+
+_MOST_OPCODES = 500_000  # in one pickle; a network of 1000 tensors needs about 30,000
+# The most memory that they take, beside what is read from the file
+_OPCODE_BYTES = 130
+_CALL_BYTES = 400
+_ITEM_BYTES = 150  # of an item in an argument, which may become a dict's
+_LONGEST_LINE = 1000  # of a number or a name; Python takes quadratic time for digits
+_LONGEST_TEXT = 1024**2  # with letters beyond Latin-1, which take up to four times their bytes
+_LONGEST_KEY = 100  # of a storage
+_MOST_INDEX = 2**32
+_WIDE_UTF8 = re.compile(rb"[\xc4-\xff]")
+_WIDE_ESCAPE = re.compile(rb"\\(u(?!00)|U)")
+_MARK = object()
+
+
+class Stream(Protocol):
+    """What the machine reads from; `read` returns fewer bytes at the end."""
+
+    def read(self, count: int) -> bytes:
+        """Return up to ``count`` bytes."""
+
+    def readline(self) -> bytes:
+        """Return bytes up to and with the next line end."""
+
+
+class Unpickled(NamedTuple):
+    """A pickle's value, made of plain Python values and records, and the storages it refers to."""
+
+    value: Any
+    storages: dict[str, Storage]
+
+
+def unpickle(stream: Stream, allowance: Allowance) -> Unpickled:
+    """Read one pickle; what it makes beside its own bytes is taken from ``allowance``.
+
+    Raises CheckpointError for what is not allowed, and ValueError, TypeError, LookupError and the
+    like for what is damaged.
+    """
+    machine = _Machine(allowance)
+    for _ in range(_MOST_OPCODES):
+        allowance.take(_OPCODE_BYTES)
+        code = stream.read(1)
+        if not code:
+            raise ValueError("the pickle ends before it is complete")
+        name, read_argument = _OPCODES[code]
+        argument = read_argument(stream)
+        if isinstance(argument, str) and not argument.isascii():
+            allowance.take(sys.getsizeof(argument))
+        if name == "STOP":
+            return Unpickled(machine.pop(), machine.storages)
+        _STEPS[name](machine, argument)
+    raise CheckpointError(
+        f"it holds more than {_MOST_OPCODES:,} objects, far more than a network needs",
+        hint="save only `model.state_dict()`",
+    )
+
+
+class _Machine:
+    """The stack and the memo of one pickle; every method is an opcode."""
+
+    def __init__(self, allowance: Allowance) -> None:
+        self.allowance = allowance
+        self.stack: list[Any] = []
+        # A dict: a list would grow to the largest index that the file names.
+        self.memo: dict[int, Any] = {}
+        self.storages: dict[str, Storage] = {}
+
+    def pop(self, _: Any = None) -> Any:
+        return self.stack.pop()
+
+    def push(self, value: Any) -> None:
+        self.stack.append(value)
+
+    def mark(self, _: Any) -> None:
+        self.stack.append(_MARK)
+
+    def pop_to_mark(self, _: Any = None) -> list[Any]:
+        values = []
+        while (value := self.stack.pop()) is not _MARK:
+            values.append(value)
+        values.reverse()
+        return values
+
+    def duplicate(self, _: Any) -> None:
+        self.stack.append(self.stack[-1])
+
+    def put(self, index: int) -> None:
+        if not 0 <= index < _MOST_INDEX:  # wider integers can have one hash
+            raise ValueError("a place in the memo that cannot be")
+        self.memo[index] = self.stack[-1]
+
+    def memoize(self, _: Any) -> None:
+        self.memo[len(self.memo)] = self.stack[-1]
+
+    def get(self, index: int) -> None:
+        self.stack.append(self.memo[index])
+
+    # containers
+
+    def make_list(self, _: Any) -> None:
+        self.stack.append(self.pop_to_mark())
+
+    def make_tuple(self, _: Any) -> None:
+        self.stack.append(tuple(self.pop_to_mark()))
+
+    def make_short_tuple(self, length: int) -> None:
+        values = tuple(self.stack[len(self.stack) - length :])
+        if len(values) != length:
+            raise ValueError("a tuple of more values than there are")
+        del self.stack[len(self.stack) - length :]
+        self.stack.append(values)
+
+    def make_dict(self, _: Any) -> None:
+        entries: dict[Any, Any] = {}
+        _set_items(entries, self.pop_to_mark())
+        self.stack.append(entries)
+
+    def append(self, _: Any) -> None:
+        value = self.pop()
+        _extend(self.stack[-1], [value])
+
+    def extend(self, _: Any) -> None:
+        values = self.pop_to_mark()
+        _extend(self.stack[-1], values)
+
+    def set_item(self, _: Any) -> None:
+        value, key = self.pop(), self.pop()
+        _set_items(self.stack[-1], [key, value])
+
+    def set_items(self, _: Any) -> None:
+        values = self.pop_to_mark()
+        _set_items(self.stack[-1], values)
+
+    # names and calls
+
+    def load_name(self, argument: str) -> None:
+        self.find(*argument.split(" ", 1))
+
+    def load_stacked_name(self, _: Any) -> None:
+        name, module = self.pop(), self.pop()
+        if not (isinstance(name, str) and isinstance(module, str)):
+            raise ValueError("a name that is no text")
+        self.find(module, name)
+
+    def find(self, module: str, name: str) -> None:
+        # Judged before they are joined: both may be texts that are used again and again.
+        if len(module) + len(name) > LONGEST_NAME:
+            raise ValueError("a name that is longer than any is")
+        self.allowance.take(_CALL_BYTES + len(module) + len(name))
+        self.stack.append(find(f"{module}.{name}"))
+
+    def call(self, _: Any) -> None:
+        arguments, function = self.pop(), self.pop()
+        self.apply(function, arguments)
+
+    def call_with_keywords(self, _: Any) -> None:
+        keywords, arguments, function = self.pop(), self.pop(), self.pop()
+        if keywords:
+            raise ValueError("an object made with keywords")
+        self.apply(function, arguments)
+
+    def call_named(self, argument: str) -> None:
+        arguments = self.pop_to_mark()
+        self.load_name(argument)
+        self.apply(self.pop(), tuple(arguments))
+
+    def call_marked(self, _: Any) -> None:
+        function, *arguments = self.pop_to_mark()
+        self.apply(function, tuple(arguments))
+
+    def apply(self, function: Any, arguments: Any) -> None:
+        if not isinstance(function, Global) or not isinstance(arguments, tuple):
+            raise ValueError("a call of what is no function")
+        # What a function copies it copies from an argument, and that may be used again and again.
+        self.allowance.take(_CALL_BYTES)
+        for argument in arguments[:MOST_ARGUMENTS]:
+            if isinstance(argument, str):
+                self.allowance.take(len(argument))
+            elif isinstance(argument, list | tuple):
+                self.allowance.take(_ITEM_BYTES * len(argument))
+        self.stack.append(function.call(arguments))
+
+    def build(self, _: Any) -> None:
+        state = self.pop()
+        target = self.stack[-1]
+        # An OrderedDict's attributes (torch keeps the versions of modules there) are no weights.
+        if not isinstance(target, dict):
+            if not isinstance(target, Inert):
+                raise ValueError(f"a state for a {type(target).__name__}")
+            target.state = state
+
+    def load_storage(self, _: Any) -> None:
+        identity = self.pop()
+        if not isinstance(identity, tuple) or not 5 <= len(identity) <= 6:
+            raise ValueError("a reference outside the pickle that is no storage")
+        word, kind, key, _place, count, *view = identity
+        if word != "storage":
+            raise ValueError("a reference outside the pickle that is no storage")
+        if any(part is not None for part in view):
+            raise CheckpointError(
+                "it holds views of storages, which PyTorch stopped writing in 2018",
+                hint="load it with an old PyTorch and save `model.state_dict()` again",
+            )
+        if not isinstance(kind, Global) or kind.storage_type is None or not isinstance(key, str):
+            raise ValueError("a storage of an unknown type")
+        if len(key) > _LONGEST_KEY:
+            raise ValueError("a storage whose name is longer than any is")
+        storage = Storage(key, kind.storage_type, count)
+        self.stack.append(self.storages.setdefault(key, storage))
+
+    def refuse(self, _: Any) -> None:
+        raise CheckpointError(
+            "it uses a part of the pickle format that checkpoints have no use for",
+            hint="ask its author for a safetensors file",
+        )
+
+    def ignore(self, _: Any) -> None:
+        pass
+
+
+def _extend(target: Any, values: list[Any]) -> None:
+    if isinstance(target, Inert):
+        target = target.items
+    if not isinstance(target, list):
+        raise ValueError(f"an item appended to a {type(target).__name__}")
+    target.extend(values)
+
+
+def _set_items(target: Any, keys_and_values: list[Any]) -> None:
+    if isinstance(target, Inert):
+        target = target.entries
+    if not isinstance(target, dict) or len(keys_and_values) % 2:
+        raise ValueError(f"an item set in a {type(target).__name__}")
+    for key, value in zip(keys_and_values[::2], keys_and_values[1::2], strict=True):
+        target[hashable(key, target)] = value
+
+
+def _read_python2_string(stream: Stream) -> str:
+    line = stream.readline()
+    if len(line) < 3 or line[:1] not in b"'\"" or line[-2:] != line[:1] + b"\n":
+        raise ValueError("a string without its quotes")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # escapes that Python 3 would write differently
+        # A view, as a slice would be one more copy of what may be a large array.
+        return codecs.escape_decode(memoryview(line)[1:-2])[0].decode("latin-1")
+
+
+def _text_reader(read_count: Callable[[Any], int]) -> Callable[[Stream], str]:
+    """Return what reads a text after its length, without a long one's letters growing fourfold."""
+
+    def read(stream: Stream) -> str:
+        count = read_count(stream)
+        data = stream.read(count)
+        if len(data) != count:
+            raise ValueError("a text that ends too soon")
+        _judge_text(data, _WIDE_UTF8)
+        return str(data, "utf-8", "surrogatepass")
+
+    return read
+
+
+def _read_escaped_text(stream: Stream) -> str:
+    line = stream.readline()
+    if not line.endswith(b"\n"):
+        raise ValueError("a text that ends too soon")
+    _judge_text(line, _WIDE_ESCAPE)
+    return str(memoryview(line)[:-1], "raw-unicode-escape")
+
+
+def _judge_text(data: bytes, wide: re.Pattern[bytes]) -> None:
+    if len(data) > _LONGEST_TEXT and wide.search(data):
+        raise CheckpointError(
+            f"it holds a text of {len(data):,} bytes, far more than a checkpoint needs",
+            hint="save only `model.state_dict()`",
+        )
+
+
+class _ShortLines:
+    """A stream for reading a number or a name that ends with its line."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+
+    def readline(self) -> bytes:
+        line = self.stream.readline()
+        if len(line) > _LONGEST_LINE:
+            raise ValueError("a number or a name that is longer than any is")
+        return line
+
+
+def _short(read: Callable[[Any], Any]) -> Callable[[Stream], Any]:
+    return lambda stream: read(_ShortLines(stream))
+
+
+def _nothing(_: Stream) -> None:
+    return None
+
+
+# Pickletools' own reader of a STRING knows ASCII only.
+_TEXT_READERS: dict[str, Callable[[Any], Any]] = {
+    "STRING": _read_python2_string,
+    "UNICODE": _read_escaped_text,
+    "SHORT_BINUNICODE": _text_reader(pickletools.read_uint1),
+    "BINUNICODE": _text_reader(pickletools.read_uint4),
+    "BINUNICODE8": _text_reader(pickletools.read_uint8),
+}
+
+
+def _opcodes() -> dict[bytes, tuple[str, Callable[[Any], Any]]]:
+    """Return each opcode's name and how its argument is read; no reader allocates ahead of data."""
+    table: dict[bytes, tuple[str, Callable[[Any], Any]]] = {}
+    for opcode in pickletools.opcodes:
+        reader = opcode.arg.reader if opcode.arg else _nothing
+        if opcode.arg and opcode.arg.n == pickletools.UP_TO_NEWLINE:
+            reader = _short(reader)
+        reader = _TEXT_READERS.get(opcode.name, reader)
+        table[opcode.code.encode("latin-1")] = (opcode.name, reader)
+    return table
+
+
+def _constant(value: Any) -> Callable[[_Machine, Any], None]:
+    return lambda machine, _: machine.push(value)
+
+
+_OPCODES = _opcodes()
+
+_STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
+    **dict.fromkeys(("PROTO", "FRAME"), _Machine.ignore),
+    **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2"), _Machine.push),
+    **dict.fromkeys(("LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _Machine.push),
+    **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), _Machine.push),
+    **dict.fromkeys(("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Machine.push),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _Machine.push),
+    "NONE": _constant(None),
+    "NEWTRUE": _constant(True),
+    "NEWFALSE": _constant(False),
+    "EMPTY_TUPLE": _constant(()),
+    "EMPTY_LIST": lambda machine, _: machine.push([]),
+    "EMPTY_DICT": lambda machine, _: machine.push({}),
+    "EMPTY_SET": lambda machine, _: machine.push([]),  # nothing is hashed, order is kept
+    "LIST": _Machine.make_list,
+    "FROZENSET": _Machine.make_list,
+    "DICT": _Machine.make_dict,
+    "TUPLE": _Machine.make_tuple,
+    "TUPLE1": lambda machine, _: machine.make_short_tuple(1),
+    "TUPLE2": lambda machine, _: machine.make_short_tuple(2),
+    "TUPLE3": lambda machine, _: machine.make_short_tuple(3),
+    "APPEND": _Machine.append,
+    "APPENDS": _Machine.extend,
+    "ADDITEMS": _Machine.extend,
+    "SETITEM": _Machine.set_item,
+    "SETITEMS": _Machine.set_items,
+    "POP": _Machine.pop,
+    "DUP": _Machine.duplicate,
+    "MARK": _Machine.mark,
+    "POP_MARK": _Machine.pop_to_mark,
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
+    "MEMOIZE": _Machine.memoize,
+    "GLOBAL": _Machine.load_name,
+    "STACK_GLOBAL": _Machine.load_stacked_name,
+    "REDUCE": _Machine.call,
+    "NEWOBJ": _Machine.call,
+    "NEWOBJ_EX": _Machine.call_with_keywords,
+    "INST": _Machine.call_named,
+    "OBJ": _Machine.call_marked,
+    "BUILD": _Machine.build,
+    "BINPERSID": _Machine.load_storage,
+    **dict.fromkeys(("PERSID", "EXT1", "EXT2", "EXT4"), _Machine.refuse),
+    **dict.fromkeys(("NEXT_BUFFER", "READONLY_BUFFER"), _Machine.refuse),
+}

@@ -1,0 +1,31 @@
+"""What every HTML page has in common: one self-contained file, its style, numbers in words."""
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+from resnets import formatting
+
+
+def environment(room: str) -> Environment:
+    """Return the templates of a room, such as "resnets.report", on top of the shared ones.
+
+    ``base.html`` fetches nothing and runs nothing; ``formatting``'s functions are filters.
+    """
+    found = Environment(
+        loader=ChoiceLoader([PackageLoader(room), PackageLoader("resnets.report")]),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    for function in (
+        formatting.count,
+        formatting.duration,
+        formatting.fact,
+        formatting.moment,
+        formatting.percent,
+        formatting.plural,
+        formatting.rate,
+        formatting.short,
+    ):
+        found.filters[function.__name__] = function
+    return found

@@ -1,0 +1,232 @@
+"""The run folder: the only interface between training and everything after it."""
+
+import json
+import os
+import platform
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from resnets.data.identity import MANIFEST
+from resnets.errors import CheckpointError, ResourceError, UsageError
+from resnets.files import FOLDER_WEIGHTS, drafts, sweep, write_json, write_text
+from resnets.locks import take, unlock
+from resnets.machine.processes import program
+from resnets.readers.documents import loads, read_json
+from resnets.readers.fields import check
+from resnets.run_folder.record import Record
+from resnets.weights.unfinished import states_in
+
+_LOCK = ".lock"
+_LEFT = re.compile(r"\.(step-\d{8,}\.safetensors)(\.[0-9a-f]{8})?\.tmp")
+
+
+class RunFolder:
+    """The files of one run, by name."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.record = path / "run.json"
+        self.recipe = path / "recipe.yaml"
+        self.data = path / "data.json"
+        self.pictures = path / MANIFEST
+        self.metrics = path / "metrics.jsonl"
+        self.ledger = path / "ledger.jsonl"
+        self.mistakes = path / "mistakes.json"
+        self.nonfinite = path / "nonfinite.json"
+        self.weights = path / FOLDER_WEIGHTS[0]
+        self.tensorboard = path / "tensorboard"
+        self.drawing = path / "architecture.svg"
+        self.report = path / "report.html"
+        self._states = path / "state"  # may be deleted when finished
+        self._locked = False
+
+    @property
+    def how_to_go_on(self) -> str:
+        """What to say to someone whose run has stopped."""
+        return f"go on with: {program()} train --resume {shlex.quote(str(self.path))}"
+
+    @property
+    def has_results(self) -> bool:
+        """Whether the run has finished an epoch, by its metrics or its weights."""
+        return self.weights.exists() or (self.metrics.exists() and self.metrics.stat().st_size > 0)
+
+    def state_path(self, step: int) -> Path:
+        """Return where the state after ``step`` steps is kept."""
+        return self._states / f"step-{step:08d}.safetensors"
+
+    def states(self) -> list[Path]:
+        """Return the states that are there, that of the last step first."""
+        return states_in(self._states)
+
+    def prune(self, keep: int = 2) -> None:
+        """Remove all but the last ``keep`` states, and what killed processes left of others.
+
+        Raises ResourceError when they cannot be removed.
+        """
+        with self._changing():
+            for path in self.states()[keep:]:
+                path.unlink(missing_ok=True)
+            for left in self._states.glob(".step-*.safetensors*.tmp"):
+                if name := _LEFT.fullmatch(left.name):
+                    sweep(left.with_name(name[1]))
+
+    def create(self, *, overwrite: bool = False) -> None:
+        """Make the folder.
+
+        Raises ResourceError when it cannot be made or another process is using it, and UsageError
+        when something is there already, unless it is a run and ``overwrite`` is given, which
+        removes the run's files and nothing else.
+        """
+        with self._changing():
+            if self.path.exists() and not self.path.is_dir():
+                raise ResourceError(
+                    f"{self.path}: is a file, not a folder", hint="give another --out"
+                )
+            if self.record.exists():
+                if not overwrite:
+                    hint = "--resume goes on with it, --overwrite starts again"
+                    raise UsageError(f"{self.path}: there is a run in it already", hint=hint)
+                with self._held():
+                    self._remove()
+            elif self.path.exists() and not (overwrite and (self.path / _LOCK).exists()):
+                # A run that was killed before its record leaves these.
+                known = {self.path / _LOCK, *drafts(self.record)}
+                if not known.issuperset(self.path.iterdir()):
+                    raise UsageError(
+                        f"{self.path}: is not empty and not a run", hint="give another --out"
+                    )
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from using this run until the context ends or the process does.
+
+        Meanwhile the file .lock says who it is: {"pid", "host", "since"}. A second lock inside the
+        first, of the same RunFolder, changes nothing. Systems and file systems that have no locks
+        go without.
+
+        Raises ResourceError when another process holds the lock, and when the folder is not there,
+        cannot be written, or leads elsewhere by a symbolic link in place of a folder of its own.
+        """
+        with self._held():
+            self._check_own_folders()
+            yield
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        if self._locked or sys.platform == "win32":
+            yield
+            return
+        with self._changing():
+            file = self._take_lock()
+        self._locked = True
+        try:
+            yield
+        finally:
+            self._locked = False
+            # The empty file stays: another process may have opened it already, and would lock a
+            # file that has no name while the next one makes and locks a new one.
+            with file:
+                with suppress(OSError):
+                    file.truncate(0)
+                unlock(file)
+
+    def _take_lock(self) -> FileIO:
+        path = self.path / _LOCK
+        file = take(path)
+        if file is None:
+            raise self._in_use(path.read_bytes())
+        try:
+            file.truncate(0)
+            since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            holder = {"pid": os.getpid(), "host": platform.node(), "since": since}
+            file.write(json.dumps(holder).encode())
+        except BaseException:
+            file.close()
+            raise
+        return file
+
+    def _check_own_folders(self) -> None:
+        """Raise ResourceError where what is written into a folder would go somewhere else."""
+        for folder in (self._states, self.tensorboard):
+            if folder.is_symlink():
+                raise ResourceError(
+                    f"{folder}: is a symbolic link, and what is written there would go elsewhere",
+                    hint="put the folder itself in its place, or remove it",
+                )
+
+    def _in_use(self, content: bytes) -> ResourceError:
+        """Return the error for a lock that is held, by what its holder has written into it."""
+        try:
+            holder = loads(content.decode(), self.path / _LOCK)
+            who = ": pid {pid} on {host} since {since}".format(**holder)
+            stop = f"stop it (kill -TERM {holder['pid']} saves first)"
+        except (CheckpointError, ValueError, LookupError, TypeError):
+            who, stop = "", "stop it"  # it has not come to write yet
+        return ResourceError(
+            f"{self.path}: another process is using this run{who}",
+            hint=f"wait for it or {stop}; or give another --out",
+        )
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise ResourceError(
+                f"{self.path}: cannot be made or changed: {error.strerror or error}",
+                hint="give another --out",
+            ) from None
+
+    def _remove(self) -> None:
+        files = [path for path in vars(self).values() if isinstance(path, Path)]
+        # The record goes last: until then this is a run, and can be overwritten again.
+        for path in (*(set(files) - {self.path, self.record}), self.record):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+            sweep(path)
+
+    def read(self) -> dict[str, Any]:
+        """Return run.json. Raises CheckpointError when there is none or it is damaged."""
+        if self.path.is_file():
+            whole = f"give the folder that it is in: {shlex.quote(str(self.path.parent))}"
+            inside = (self.path.parent / self.record.name).exists()
+            raise CheckpointError(
+                f"{self.path}: is a file, not a run folder: a file does not say where a run stood",
+                hint=whole if inside else "give a folder that train has written",
+            )
+        try:
+            record = read_json(self.record)
+        except OSError as error:
+            raise CheckpointError(
+                f"{self.path}: not a run folder: run.json: {error.strerror}",
+                hint="give a folder that train has written",
+            ) from None
+        check(Record, record, self.record)
+        return dict(record)
+
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write run.json."""
+        write_json(self.record, record)
+
+    def write_metrics(self, lines: list[dict[str, Any]]) -> None:
+        """Write metrics.jsonl: one line for each finished epoch."""
+        _write_lines(self.metrics, lines)
+
+    def write_ledger(self, lines: list[dict[str, Any]]) -> None:
+        """Write ledger.jsonl."""
+        _write_lines(self.ledger, lines)
+
+
+def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))

@@ -1,0 +1,288 @@
+"""How much memory a training step or a prediction takes at most, counted without computing it."""
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from itertools import count
+from math import prod
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from resnets.analysis.profiling import profile
+from resnets.data.folder import available_memory
+from resnets.errors import ResourceError, UsageError
+from resnets.formatting import plural
+from resnets.nn import ResNet
+from resnets.spec import Spec
+from resnets.training.recipe import Recipe, ScheduleRecipe, load_recipe
+from resnets.training.step import build_optimizer, training_step
+from resnets.zoo import get_spec
+
+Phase = Literal["forward", "backward", "optimizer"]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What memory is used for, in bytes."""
+
+    weights: int  # parameters, and the statistics of norms
+    gradients: int
+    optimizer: int  # what it remembers from step to step
+    batch: int  # pictures and labels
+    activations: int  # everything else
+
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return sum(asdict(self).values())
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a training step or a prediction takes, in bytes.
+
+    ``whole`` is how large each part becomes; of the activations, what the forward pass keeps for
+    the backward pass. ``peak`` is what is there when most is, which is in ``phase``; ``layer`` is
+    the one whose weights were used last then, if any.
+    """
+
+    whole: Parts
+    peak: Parts
+    phase: Phase
+    layer: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields, and the peak's total, as JSON-able values."""
+        return {"total": self.peak.total, **asdict(self)}
+
+
+PLENTY = 64  # times the activations' number in bytes, beyond which nothing need be counted
+
+
+def check_fits(
+    spec: Spec,
+    recipe: Recipe,
+    *,
+    batch: int,
+    picture: tuple[int, int, int],
+    device: torch.device,
+    checkpointing: bool = False,
+) -> None:
+    """Raise ResourceError for a training step that is larger than the memory that is free.
+
+    ``batch`` pictures (C, H, W) as the data set has them are computed by one process.
+    """
+    parts = min(recipe.optimizer.accumulate, batch)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    if PLENTY * profile(spec).activations * batch // parts < free:
+        return
+    step = peak_memory(
+        spec,
+        batch_size=batch,
+        precision=recipe.precision,
+        optimizer=recipe.optimizer.kind,
+        accumulate=parts,
+        checkpointing=checkpointing,
+    )
+    needed = step.peak.total + batch * prod(picture)
+    if needed > free:
+        raise ResourceError(
+            f"a step of {plural(batch, 'picture')} of {spec.image_size}x{spec.image_size} takes "
+            f"{needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free",
+            hint="lower data.image_size or batch_size, or raise optimizer.accumulate",
+        )
+
+
+def peak_memory(
+    model: str | Spec,
+    *,
+    batch_size: int = 32,
+    training: bool = True,
+    precision: str = "float32",
+    optimizer: str = "sgd",
+    accumulate: int = 1,
+    checkpointing: bool = False,
+    image_size: int | None = None,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+) -> Memory:
+    """Return the peak memory of one training step, or of a prediction with ``training=False``.
+
+    The step is training's own, the optimizer's memory being there already: ``precision``,
+    ``optimizer`` and ``accumulate`` are as in recipes, ``checkpointing`` keeps only the inputs of
+    blocks and computes the rest again. A prediction is in float32.
+
+    It is run on tensors without values, and the storages alive at once are counted, exactly and
+    alike on every machine. Not among them is what a process holds besides: workspaces inside
+    operators, what allocators round up or keep, the interpreter, the data set, averaged weights.
+
+    Raises UsageError for an unknown name or value, and for a batch that norms cannot train on.
+    """
+    spec = get_spec(model) if isinstance(model, str) else model
+    changes: dict[str, Any] = {
+        "image_size": image_size,
+        "num_classes": num_classes,
+        "in_channels": in_channels,
+    }
+    spec = replace(spec, **{k: v for k, v in changes.items() if v is not None})
+    if not 1 <= accumulate <= batch_size:
+        raise UsageError(
+            f"a batch of {batch_size} cannot be computed in {accumulate} parts",
+            hint="lower accumulate or raise batch_size",
+        )
+    settings = {
+        "batch_size": batch_size,
+        "precision": precision,
+        "optimizer.kind": optimizer,
+        "optimizer.accumulate": accumulate,
+    }
+    recipe = load_recipe(
+        Recipe(name="peak_memory", schedule=ScheduleRecipe(iterations=1)),
+        [f"{key}={value}" for key, value in settings.items()],
+    )
+    with torch.device("meta"):
+        network = ResNet(spec)
+    if checkpointing:
+        network.recompute_stages()
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with FakeTensorMode(allow_non_fake_inputs=True):  # those are the weights on the meta device
+        network.to_empty(device="cpu")
+        images = torch.empty(batch_size, spec.in_channels, spec.image_size, spec.image_size)
+        images = images.to(memory_format=torch.channels_last)
+        return _train(network, images, recipe) if training else _predict(network, images)
+
+
+def _train(network: ResNet, images: Tensor, recipe: Recipe) -> Memory:
+    labels = torch.empty(len(images), dtype=torch.int64)
+    optimizer = build_optimizer(network, recipe.optimizer)
+    ledger = _Ledger(network, images, labels)
+    optimizer.register_step_pre_hook(lambda *_: ledger.enter("optimizer"))
+    with ledger:
+        for _ in range(2):  # the optimizer remembers nothing before the first
+            ledger.begin()
+            try:
+                training_step(
+                    network.train(),
+                    optimizer,
+                    images,
+                    labels,
+                    labels,
+                    lr=recipe.optimizer.peak,
+                    recipe=recipe,  # without a scaler for float16, which is a few numbers
+                )
+            except ValueError as error:  # from batch norms
+                raise UsageError(
+                    f"{network.spec.name} cannot train on this batch: {error}",
+                    hint="raise batch_size or image_size, or divide the batch less",
+                ) from None
+    remembered = [value for state in optimizer.state.values() for value in state.values()]
+    return ledger.close([p.grad for p in network.parameters()], remembered)
+
+
+def _predict(network: ResNet, images: Tensor) -> Memory:
+    ledger = _Ledger(network, images)
+    with ledger, torch.no_grad():  # inference mode would not show what is inside of operators
+        network.eval()(images)
+    return ledger.close()
+
+
+class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Keeps account of the storages that are alive, which views and changes in place share."""
+
+    def __init__(self, network: ResNet, *batch: Tensor) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.alive: dict[int, int] = {}  # bytes by the storage's number
+        self.total = 0
+        self.numbers: dict[int, int] = {}  # by the id of those alive; ids are used again
+        self.fresh = count()
+        self.layers: dict[int, str] = {}  # by the number of their parameters and buffers
+        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+            self.layers[self.number(tensor)] = name.rpartition(".")[0]
+        self.batch = {self.number(tensor) for tensor in batch}
+        network.register_forward_pre_hook(lambda *_: self.enter("forward"))
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget what has been the most so far."""
+        self.most: dict[int, int] = {}
+        self.highest = 0
+        self.kept: dict[int, int] = {}  # at the end of a forward pass
+        self.enter("forward")
+
+    def enter(self, phase: Phase) -> None:
+        """Note which phase the step is in."""
+        self.phase, self.layer = phase, ""
+
+    def number(self, tensor: Tensor) -> int:
+        """Return the number of a tensor's storage, which is entered if it is new."""
+        storage = tensor.untyped_storage()
+        key = id(storage)
+        if key not in self.numbers:
+            number = self.numbers[key] = next(self.fresh)
+            self.alive[number] = storage.nbytes()
+            self.total += storage.nbytes()
+            weakref.finalize(storage, self._gone, key)
+        return self.numbers[key]
+
+    def _gone(self, key: int) -> None:
+        self.total -= self.alive.pop(self.numbers.pop(key))
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operator, and enter what it returns."""
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1  # there is no value; let losses and norms be finite
+        if self.phase == "forward" and "backward" in func.__name__:
+            if self.total > sum(self.kept.values()):
+                self.kept = dict(self.alive)
+            self.enter("backward")
+        for tensor in args:
+            if isinstance(tensor, Tensor):
+                self.layer = self.layers.get(self.number(tensor), self.layer)
+        if self._adds_gradients(func, args):
+            func = torch.ops.aten.add_.Tensor
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self.number(tensor)
+        if self.total > self.highest:
+            self.highest, self.most = self.total, dict(self.alive)
+            self.when = self.phase, "" if self.phase == "optimizer" else self.layer
+        return result
+
+    def _adds_gradients(self, func: Any, args: Any) -> bool:
+        """Whether two gradients of one map meet: autograd writes the sum over the first of them.
+
+        It does not where it sees that someone is counting.
+        """
+        if func is not torch.ops.aten.add.Tensor or self.phase != "backward":
+            return False
+        whole = args[0].nbytes == args[0].untyped_storage().nbytes()
+        return whole and not torch.is_grad_enabled()  # else a block is computed again
+
+    def close(
+        self, gradients: Iterable[Tensor | None] = (), optimizer: Iterable[Any] = ()
+    ) -> Memory:
+        """Return what was most, divided by what it was for."""
+        groups = {
+            "weights": set(self.layers),
+            "gradients": {self.number(g) for g in gradients if g is not None},
+            "optimizer": {self.number(t) for t in optimizer if isinstance(t, Tensor)},
+            "batch": self.batch,
+        }
+
+        def parts(alive: dict[int, int]) -> Parts:
+            sizes = {
+                name: sum(alive.get(number, 0) for number in group)
+                for name, group in groups.items()
+            }
+            return Parts(**sizes, activations=sum(alive.values()) - sum(sizes.values()))
+
+        kept = parts(self.kept).activations
+        return Memory(replace(parts(self.alive), activations=kept), parts(self.most), *self.when)

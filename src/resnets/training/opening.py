@@ -1,0 +1,156 @@
+"""What is written down about a run: run.json, and the lines that open it on the screen."""
+
+import shlex
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from resnets.analysis.profiling import Profile
+from resnets.data.classes import sides
+from resnets.data.dataset import Dataset
+from resnets.data.images import printable
+from resnets.data.notes import class_notes, copy_notes
+from resnets.formatting import plural
+from resnets.run_folder.record import SCHEMA_VERSION
+from resnets.spec import Spec
+from resnets.training.recipe import Recipe
+
+
+def new_record(
+    path: Path,
+    *,
+    source: str,
+    root: str | None,
+    dataset: Dataset,
+    spec: Spec,
+    cost: Profile,
+    recipe: Recipe,
+    environment: dict[str, Any],
+) -> dict[str, Any]:
+    """Return run.json as it stands when a run begins."""
+    costs = cost.to_dict()
+    data = {
+        "name": dataset.name,
+        "source": source,
+        "root": root,
+        "fingerprint": dataset.fingerprint,
+        "classes": list(dataset.classes),
+        "image_shape": [spec.in_channels, spec.image_size, spec.image_size],
+        "skipped": len(dataset.skipped),
+        "copies": dataset.copies and dataset.copies.to_dict(),
+        "notes": [mirror_note(dataset.classes, recipe.augment.mirror)],
+        "warnings": data_warnings(dataset),
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "name": path.name,
+        "command": _repeat(path, source, root, spec),
+        "status": "running",
+        "started": timestamp(),
+        "seed": recipe.seed,
+        "model": {
+            **{key: costs[key] for key in ("parameters", "macs", "receptive_field", "stages")},
+            "name": spec.name,
+            "description": spec.variant,
+            "spec": spec.to_dict(),
+        },
+        "data": data | {name: len(dataset.parts.get(name, ())) for name in _PARTS},
+        "recipe": recipe.name,
+        "environment": environment,
+    }
+
+
+def opening_lines(
+    source: str,
+    dataset: Dataset,
+    spec: Spec,
+    cost: Profile,
+    environment: dict[str, Any],
+    listed: Path,
+    recipe: Recipe,
+) -> list[str]:
+    """Return what a person is told when a run begins; ``listed`` names the skipped files."""
+    parts = [f"{len(split):,} {_PARTS[name]}" for name, split in dataset.parts.items()]
+    if dataset.validation is None:
+        parts.append("nothing held out")
+    if dataset.skipped:
+        parts.append(f"{len(dataset.skipped)} left out, listed in {listed}")
+    on_cpu, processes = environment["device"] == "cpu", environment["processes"]
+    where = plural(environment["threads"], "thread") if on_cpu else "one GPU"
+    if processes > 1:
+        where = f"{processes} processes, {where} each"
+    precision, known = environment["precision"], environment["instructions"]
+    how = "channels-last" + (f", {precision}" if precision != "float32" else "")
+    if on_cpu and precision == "bfloat16" and known and "bf16" not in known:
+        how += " (which this processor emulates, many times slower than float32)"
+    if on_cpu and precision == "float16":
+        how += (
+            " (about 100 times slower than float32 on a CPU, which cannot compute it: "
+            "--set precision=float32 or bfloat16)"
+        )
+    return [
+        f"{source}: {len(dataset.classes)} classes, {', '.join(parts)}",
+        *([str(dataset.depth)] if dataset.depth else []),
+        mirror_note(dataset.classes, recipe.augment.mirror),
+        *_cropped(dataset),
+        *data_warnings(dataset),
+        f"{spec.name}: {spec.variant}",
+        f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
+        f"{cost.image_size}x{cost.image_size}; {where}, {how}",
+    ]
+
+
+def data_warnings(dataset: Dataset) -> list[str]:
+    """Return what may make a result on a divided data set wrong."""
+    notes = []
+    if dataset.copies:
+        held = dataset.validation
+        drawn = held is not None and held.images is dataset.train.images
+        together = drawn and dataset.originals is not None
+        notes += copy_notes(dataset.copies, together=together)
+    return notes + class_notes(dataset.classes)
+
+
+def _cropped(dataset: Dataset) -> list[str]:
+    """Return what a crop to a square leaves out, where that is much."""
+    if not dataset.cropped:
+        return []
+    of = sum(len(split) for split in dataset.parts.values())
+    return [
+        f"{dataset.cropped:,} of {plural(of, 'picture')} lose more than a third of the area to the "
+        "square that is seen; data.fit=pad or data.fit=squash shows them whole"
+    ]
+
+
+def mirror_note(classes: Sequence[str], mirror: bool | str) -> str:
+    """Return whether pictures are mirrored, and what that means for classes of two sides."""
+    two = " and ".join(map(printable, sides(classes) or ()))
+    if not mirror:
+        why = f", since {two} are told apart by their side: augment.mirror=true mirrors them"
+        return "pictures are not mirrored in training" + (why if two else "")
+    share = "every other time" if mirror == "alternate" else "half of the time"
+    return f"pictures are mirrored left to right in training, {share}" + (
+        f"; {two} may then be the same: augment.mirror=false leaves them as they are" if two else ""
+    )
+
+
+def recipe_line(recipe: Recipe, steps: int, *, fitted: bool) -> str:
+    """Return what a person is told of a recipe; ``fitted`` tells that its rate was chosen here."""
+    rate = f"rate {recipe.optimizer.peak:g}" + (", fitted to that" if fitted else "")
+    return f"{recipe.name}: {plural(steps, 'step')} in batches of {recipe.batch_size}; {rate}"
+
+
+def timestamp() -> str:
+    """Return the time as records have it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+_PARTS = {"train": "train", "validation": "held out", "test": "test"}
+
+
+def _repeat(path: Path, source: str, root: str | None, spec: Spec) -> str:
+    """Return the command that repeats a run beside it; recipe.yaml has every setting."""
+    words = ["resnets", "train", source, "--model", spec.name]
+    words += ["--recipe", str(path / "recipe.yaml"), "--out", f"{path}-again"]
+    return shlex.join(words + (["--root", root] if root else []))

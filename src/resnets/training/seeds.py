@@ -1,0 +1,292 @@
+"""Train one recipe with several seeds, and put what came of it beside what was published."""
+
+import os
+import shlex
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from resnets.errors import Stopped, UsageError
+from resnets.files import write_json
+from resnets.formatting import plural
+from resnets.machine.processes import program, restarts
+from resnets.report import write_report
+from resnets.report.published import Published, published
+from resnets.run_folder.directory import RunFolder
+from resnets.spec import Spec
+from resnets.training.experiment import Run
+from resnets.training.progress import RunProgress
+from resnets.training.recipe import Recipe, load_recipe, read_recipe
+from resnets.training.train import check_words, default_out, train_side_by_side
+
+SCHEMA_VERSION = 1
+# Settings that are compared apart, or need not be the paper's.
+_APART = {"name", "source", "seed", "batch_size", "schedule.iterations", "schedule.epochs"}
+_NEUTRAL = {"data.split_seed", "data.broken"}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A published error and in what these runs are not a reproduction of it; empty: in nothing."""
+
+    row: Published
+    differences: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-able values."""
+        return {
+            **asdict(self.row),
+            "source": self.row.source,
+            "accuracy_percent": self.row.accuracy_percent,
+            "reproduction": not self.differences,
+            "differences": list(self.differences),
+        }
+
+
+@dataclass(frozen=True)
+class Repetition:
+    """Finished runs that differ in nothing but their seed; accuracies are fractions."""
+
+    path: Path
+    runs: tuple[Run, ...]
+    seeds: tuple[int, ...]
+    model: str
+    data: str
+    recipe: str
+    minutes: float
+    command: str  # that repeats it beside it
+    part: str | None  # "test" where there is such a part, else "validation", else None
+    comparisons: tuple[Comparison, ...]
+
+    @property
+    def accuracies(self) -> list[float]:
+        """The accuracy of each run on ``part``, in the order of the seeds."""
+        return [run.results[self.part]["accuracy"] for run in self.runs] if self.part else []
+
+    @property
+    def median(self) -> float | None:
+        """The median accuracy."""
+        return statistics.median(self.accuracies) if self.part else None
+
+    @property
+    def mean(self) -> float | None:
+        """The mean accuracy."""
+        return statistics.fmean(self.accuracies) if self.part else None
+
+    @property
+    def sd(self) -> float | None:
+        """The standard deviation of the sample, with n - 1; None for a single run."""
+        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+
+    @property
+    def best(self) -> float | None:
+        """The best accuracy."""
+        return max(self.accuracies) if self.part else None
+
+    @property
+    def report(self) -> Path:
+        """The page that compares the runs."""
+        return RunFolder(self.path).report
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return seeds.json."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.path.resolve().name,
+            "model": self.model,
+            "data": self.data,
+            "recipe": self.recipe,
+            "part": self.part,
+            "n": len(self.runs),
+            "seeds": [
+                {
+                    "seed": seed,
+                    "accuracy": run.results[self.part]["accuracy"] if self.part else None,
+                    "run": run.path.name,
+                }
+                for seed, run in zip(self.seeds, self.runs, strict=True)
+            ],
+            "median": self.median,
+            "mean": self.mean,
+            "sd": self.sd,
+            "best": self.best,
+            "published": [comparison.to_dict() for comparison in self.comparisons],
+            "minutes": self.minutes,
+            "command": self.command,
+        }
+
+
+def train_seeds(
+    data: str | Path | None,
+    seeds: int = 5,
+    *,
+    parallel: int = 1,
+    out: str | Path | None = None,
+    model: str | Spec | None = None,
+    recipe: str | Path | Recipe | None = None,
+    settings: Sequence[str] = (),
+    resume: str | None = None,
+    overwrite: bool = False,
+    root: str | Path | None = None,
+    device: str = "auto",
+    compile: bool = False,
+    capture: bool = True,
+    checkpointing: bool = False,
+    save_minutes: float = 10,
+    quiet: bool = False,
+) -> Repetition:
+    """Train with the recipe's seed and those after it, and summarise the runs.
+
+    The runs are the folders seed-0, seed-1, ... of ``out``, by their seeds; seeds.json and
+    report.html beside them say what came of it. One is trained after another, or ``parallel`` at a
+    time in one process, for nets that do not fill a GPU. ``resume="auto"`` goes on where this
+    stopped, or adds seeds. All else is as `train` has it.
+
+    Raises UsageError for fewer than one seed or at a time, a ``resume`` that is a run, and an
+    ``out`` with runs in it, and what `train` raises; Stopped ends them all and says how to go on.
+    """
+    check_words(data, model)
+    if data is None:
+        raise UsageError("there is no data to train on", hint="give a data set or a folder")
+    if seeds < 1:
+        raise UsageError(f"{seeds} seeds are none", hint="give 1 or more, such as 5")
+    if parallel < 1:
+        raise UsageError(f"{parallel} seeds at a time are none", hint="give 1 or more")
+    if resume not in (None, "auto"):
+        raise UsageError(
+            f"{resume} is one run, and cannot go on as {plural(seeds, 'seed')}",
+            hint="--resume auto goes on where several seeds stopped",
+        )
+    model, recipe = model or "resnet18", load_recipe(recipe or "default", settings)
+    path = Path(f"{default_out(data, model, recipe)}-seeds" if out is None else out)
+    recipes = [load_recipe(recipe, [f"seed={recipe.seed + i}"]) for i in range(seeds)]
+    folders = [RunFolder(path / f"seed-{each.seed}") for each in recipes]
+    _check_free(path, folders, taken=resume is not None or overwrite or restarts() > 0)
+    if overwrite and is_first() and not restarts():
+        for folder in folders:  # all at once: a later one must not be taken for a new one's
+            if folder.record.exists():
+                folder.create(overwrite=True)
+    progress = RunProgress(quiet=quiet or not is_first())
+    runs: list[Run] = []
+    for start in range(0, seeds, parallel):
+        some = slice(start, start + parallel)
+        names = ", ".join(str(each.seed) for each in recipes[some])
+        title = f"seed {names}, {min(start + parallel, seeds)} of {seeds}"
+        progress.say(title)
+        try:
+            runs += train_side_by_side(
+                data,
+                model,
+                recipes[some],
+                [folder.path for folder in folders[some]],
+                resume=resume is not None,
+                overwrite=overwrite,
+                root=root,
+                device=device,
+                compile=compile,
+                capture=capture,
+                checkpointing=checkpointing,
+                save_minutes=save_minutes,
+                quiet=quiet,
+            )
+        except Stopped as stopped:
+            stopped.message = f"{title}: {stopped.message}"
+            stopped.hint = f"go on with: {_command(folders[0], seeds, path)} --resume auto"
+            raise
+        if runs[-1].stop_requested and len(runs) < seeds:
+            raise Stopped(
+                f"stopped after {title}",
+                hint=f"go on with: {_command(folders[0], seeds, path)} --resume auto",
+            )
+    found = _summarise(path, folders, recipes, runs)
+    if is_first():
+        write_json(path / "seeds.json", found.to_dict())
+        write_report([run.path for run in runs], found.report)
+    return found
+
+
+def is_first() -> bool:
+    """Whether this process, of those that ``torchrun`` started, writes and speaks."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _check_free(path: Path, folders: Sequence[RunFolder], *, taken: bool) -> None:
+    """Raise UsageError before the first run when a later one could not begin."""
+    if RunFolder(path).record.exists():
+        raise UsageError(f"{path}: is a run itself", hint="give another --out")
+    there = [folder.path for folder in folders if folder.record.exists()]
+    if there and not taken:
+        raise UsageError(
+            f"{there[0]}: there is a run in it already",
+            hint="--resume auto goes on with these seeds, --overwrite starts again",
+        )
+
+
+def _command(first: RunFolder, seeds: int, out: Path) -> str:
+    """Return the command that trains these seeds into ``out``; recipe.yaml has every setting."""
+    record = first.read()
+    data = record["data"]
+    words = ["train", data["source"], "--model", record["model"]["name"]]
+    words += ["--recipe", str(first.recipe), "--seeds", str(seeds), "--out", str(out)]
+    words += ["--root", data["root"]] if data["root"] else []
+    return f"{program()} {shlex.join(words)}"
+
+
+def _summarise(
+    path: Path, folders: Sequence[RunFolder], recipes: Sequence[Recipe], runs: Sequence[Run]
+) -> Repetition:
+    records = [folder.read() for folder in folders]
+    first = records[0]
+    data, model = first["data"], first["model"]["name"]
+    rows = [row for row in published(model, data["name"]) if row.error_percent is not None]
+    recipe = read_recipe(folders[0].recipe)
+    return Repetition(
+        path=path,
+        runs=tuple(runs),
+        seeds=tuple(each.seed for each in recipes),
+        model=model,
+        data=data["name"],
+        recipe=recipe.name,
+        minutes=round(sum(record["progress"]["seconds"] for record in records) / 60, 2),
+        command=_command(folders[0], len(runs), path.with_name(f"{path.name}-again")),
+        part=next((part for part in ("test", "validation") if data[part]), None),
+        comparisons=tuple(
+            Comparison(row, tuple(_apart(row, first, recipe, len(runs)))) for row in rows
+        ),
+    )
+
+
+def _apart(row: Published, record: dict[str, Any], recipe: Recipe, runs: int) -> Iterator[str]:
+    """Say why runs by ``recipe`` are no reproduction of a published number."""
+    data, progress = record["data"], record["progress"]
+    if row.iterations and progress["steps"] != row.iterations:
+        yield f"{plural(progress['steps'], 'iteration')}, not {row.iterations:,}"
+    if row.epochs and progress["epochs"] != row.epochs:
+        yield f"{plural(progress['epochs'], 'epoch')}, not {row.epochs:,}"
+    if row.batch and recipe.batch_size != row.batch:
+        yield f"batches of {recipe.batch_size}, not {row.batch}"
+    if row.dataset != "imagenet":
+        if data["source"] != row.dataset:
+            yield f"a folder called {data['name']}, not {row.dataset}'s own files"
+        if not data["test"]:
+            yield "measured on the held-out part, not on the test part"
+    if row.protocol == "10-crop":
+        yield "measured on one crop, not on ten"
+    statistic, _, number = row.protocol.rpartition(" of ")
+    if statistic and runs < int(number):
+        yield f"{plural(runs, 'run')}, not the {row.protocol}"
+    yield from _other_settings(row, recipe)
+
+
+def _other_settings(row: Published, recipe: Recipe) -> list[str]:
+    """Say where ``recipe`` leaves the one that follows the row's paper."""
+    if not row.recipe:
+        return ["no recipe of the paper to compare the settings with"]
+    here, there = _settings(recipe), _settings(load_recipe(row.recipe))
+    return [f"{key} {here[key]}, not {there[key]}" for key in here if here[key] != there[key]]
+
+
+def _settings(recipe: Recipe) -> dict[str, Any]:
+    return {key: v for key, v in recipe.flat().items() if key not in _APART | _NEUTRAL}

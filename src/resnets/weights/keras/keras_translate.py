@@ -1,0 +1,67 @@
+"""A Keras file's tensors under our keys: by its config, by its layers' names, or by their order."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from resnets.errors import CheckpointError
+from resnets.readers.content import Content, State
+from resnets.spec import Spec
+from resnets.weights.dialects import Input
+from resnets.weights.keras.layout import to_ours
+from resnets.weights.keras.names import application_names, ordered_names
+from resnets.weights.keras.topology import read_topology
+from resnets.weights.naming import traits
+from resnets.weights.translate import Translation, exchange_red_and_blue
+from resnets.zoo import get_spec
+
+# What keras.applications' names say of a network: all its releases stride, pad and count alike.
+PROVEN = ("bottleneck_stride", "norm_eps", "norm_momentum")
+PROVEN_V2 = (*PROVEN, "stride_position", "stem_pool")
+
+
+def translate_keras(
+    state: State, content: Content, spec: Spec | None = None, *, pictures: Input | None = None
+) -> Translation:
+    """Return the tensors of a Keras file as ours.
+
+    The config tells the network exactly. Without one, keras.applications' names do; layers with
+    automatic names are told apart by their order, for which ``spec`` must say what they are.
+    Raises CheckpointError where the layers make no network that is known here.
+    """
+    layers = list(dict.fromkeys(key.rpartition("/")[0] for key in state.tensors))
+    hints: dict[str, Any] = {}
+    seen, outputs = spec, None
+    if content.config is not None:
+        topology = read_topology(content.config, content.path)
+        names, seen, outputs = topology.names, topology.spec, topology.outputs
+        hints = {**traits(seen), "norm_momentum": seen.norm_momentum}
+    elif names := application_names(layers):
+        is_v2 = "norm" in names.values()
+        applications = get_spec(f"keras_applications_resnet50{'_v2' if is_v2 else ''}")
+        hints = {name: getattr(applications, name) for name in (PROVEN_V2 if is_v2 else PROVEN)}
+    elif spec is not None:
+        names = ordered_names(state.tensors, spec)
+    else:
+        raise CheckpointError(
+            f"{content.path}: its layers are only numbered, such as {_some(layers)}",
+            hint="name the network it was saved from, or give the whole model "
+            "(model.save('x.keras') writes it)",
+        )
+    tensors = to_ours(state.tensors, names, seen)
+    adapted = {}
+    if pictures is not None and pictures.bgr and exchange_red_and_blue(tensors):
+        adapted["conv1.weight"] = "input channels from blue-green-red to red first"
+    return Translation(
+        "keras",
+        tensors,
+        dict(zip(tensors, tensors, strict=True)),
+        tuple(key for key in state.tensors if key.rpartition("/")[0] not in names),
+        hints,
+        pictures,
+        adapted,
+        outputs,
+    )
+
+
+def _some(layers: Iterable[str]) -> str:
+    return ", ".join(list(layers)[:3])
