@@ -8,7 +8,6 @@ import os
 import re
 import secrets
 import shutil
-import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -18,7 +17,6 @@ from typing import Any, BinaryIO
 from resnets.errors import ResourceError, UsageError
 from resnets.locks import is_at, open_own, try_lock
 
-FOLDER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a folder, the first that is there
 _OF_RUNS = ("run.json", "seeds.json")  # by which a folder of training is known
 _LONGEST = 48  # letters of a name in that of its temporary file, which has a limit too
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how systems say that there is no space left
@@ -71,44 +69,6 @@ def check_free(path: Path, *, overwrite: bool, option: str = "--out") -> None:
     """Raise UsageError for a file that is there, unless ``overwrite`` gives it up."""
     if path.exists() and not overwrite:
         raise UsageError(f"{path}: is there already", hint=f"--overwrite, or another {option}")
-
-
-def open_regular(path: str | Path) -> BinaryIO:
-    """Open an ordinary file to be read, without ever waiting for the other end of a pipe.
-
-    Raises OSError, as for a file that is not there, for a pipe, a socket or a device, whose end
-    may never come; what it is stands in ``strerror``.
-    """
-    _check_regular(path, os.stat(path))  # opening some devices moves them already
-
-    def opener(name: str, flags: int) -> int:
-        return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
-
-    file = open(path, "rb", opener=opener)  # noqa: SIM115  (the caller closes it)
-    try:
-        _check_regular(path, os.fstat(file.fileno()))  # it may have been exchanged meanwhile
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def irregular(status: os.stat_result) -> str | None:
-    """Return what it is that is neither a file nor a folder, such as "a named pipe"."""
-    return _IRREGULAR.get(stat.S_IFMT(status.st_mode))
-
-
-_IRREGULAR = {
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
-
-
-def _check_regular(path: str | Path, status: os.stat_result) -> None:
-    if kind := irregular(status):
-        raise OSError(errno.EINVAL, f"it is {kind}, not a file", str(path))
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from resnets.cli.options import (
 )
 from resnets.cli.output import Progress, print_json, say, say_error, tell
 from resnets.errors import UsageError
-from resnets.files import FOLDER_WEIGHTS
 from resnets.formatting import plural
+from resnets.readers.paths import FOLDER_WEIGHTS
 
 if TYPE_CHECKING:
     from resnets.inference.prediction import Prediction

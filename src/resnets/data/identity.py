@@ -15,8 +15,9 @@ from PIL import Image
 from resnets.data.images import printable
 from resnets.data.scan import Sample
 from resnets.errors import CheckpointError
-from resnets.files import open_regular, writing
+from resnets.files import writing
 from resnets.formatting import plural
+from resnets.readers.paths import open_regular
 
 MANIFEST = "pictures.sha256"  # in a run folder
 CONTENT = "content:"  # how fingerprints begin that cover what is in the files

@@ -36,8 +36,8 @@ from PIL import Image, UnidentifiedImageError
 from resnets.data.depth import Deep, Extent, RangeError, Scale, load_deep
 from resnets.data.streams import JPEG, PNG, has_all_scans, jpeg_endings, jpeg_rests, png_pixels
 from resnets.errors import DataError, UsageError
-from resnets.files import open_regular
 from resnets.formatting import printable as printable
+from resnets.readers.paths import open_regular
 
 # Only these: Pillow would also hand EPS files to Ghostscript, a program that runs what it reads.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from resnets.data.images import is_picture, printable
 from resnets.errors import DataError
-from resnets.files import irregular
 from resnets.formatting import plural
+from resnets.readers.paths import irregular
 
 # The last four cannot be read: they are listed as broken rather than passed over in silence.
 EXTENSIONS = frozenset(

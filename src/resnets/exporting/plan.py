@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from resnets.data.preprocess import Preprocess, known, unknown_preparation
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.files import FOLDER_WEIGHTS
 from resnets.inference.runtimes.exported import INPUTS
 from resnets.machine.downloads import digest_of
 from resnets.nn import ResNet
 from resnets.readers.documents import read_json
+from resnets.readers.paths import FOLDER_WEIGHTS
 
 Target = Literal["onnx", "openvino", "torch", "safetensors"]
 Form = Literal["normalized", "pixels", "pictures"]

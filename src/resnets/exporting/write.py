@@ -10,9 +10,9 @@ from torch.export import ExportedProgram
 from resnets.errors import ResourceError
 from resnets.exporting.trace import tracing
 from resnets.files import write_bytes
-from resnets.formatting import spelled
 from resnets.inference.runtimes.exported import KEY
 from resnets.inference.runtimes.openvino_runtime import import_openvino, read_model
+from resnets.readers.paths import spelled
 
 OPSET = 18  # of ONNX; runtimes since 2023 have it
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.errors import CheckpointError
-from resnets.files import open_regular
+from resnets.readers.paths import open_regular
 
 LARGEST = 256 << 20  # bytes of a file; the confusion matrix of 10,000 classes takes 200 MB
 MOST_PARTS = 4_000_000  # lists, objects and texts of a file

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from resnets.errors import CheckpointError, ResourceError
-from resnets.files import FOLDER_WEIGHTS
 from resnets.readers.archive import open_archive
 from resnets.readers.content import Content
 from resnets.readers.disguise import undisguise
 from resnets.readers.npzfile import is_npz, read_npz
-from resnets.readers.place import at
+from resnets.readers.paths import FOLDER_WEIGHTS, at
 from resnets.readers.safetensorsfile import is_safetensors, read_safetensors
 from resnets.readers.torchfile import LEGACY_START, read_legacy, read_pickle, read_zip, truncated
 

@@ -10,8 +10,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.files import open_regular
-from resnets.formatting import spelled
+from resnets.readers.paths import open_regular, spelled
 from resnets.readers.plain import is_plausible_size
 from resnets.readers.torchfile import truncated
 

@@ -16,11 +16,12 @@ from typing import Any
 
 from resnets.data.identity import MANIFEST
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.files import FOLDER_WEIGHTS, drafts, sweep, write_json, write_text
+from resnets.files import drafts, sweep, write_json, write_text
 from resnets.locks import take, unlock
 from resnets.machine.processes import program
 from resnets.readers.documents import loads, read_json
 from resnets.readers.fields import check
+from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.run_folder.record import Record
 from resnets.weights.unfinished import states_in
 

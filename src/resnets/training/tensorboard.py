@@ -4,7 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from resnets.formatting import spelled
+from resnets.readers.paths import spelled
 
 
 class Scalars:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError
 from resnets.readers.content import State
-from resnets.readers.place import at
+from resnets.readers.paths import at
 from resnets.weights.prefixes import strip
 
 _DEEPEST = 4  # "0.0.model.teacher"

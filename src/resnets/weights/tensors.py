@@ -18,8 +18,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from resnets.files import open_regular, write_bytes
-from resnets.formatting import spelled
+from resnets.files import write_bytes
+from resnets.readers.paths import open_regular, spelled
 
 _DIGESTS, _TIED = "sha256", "tied"
 

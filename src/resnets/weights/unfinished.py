@@ -14,8 +14,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.files import FOLDER_WEIGHTS
 from resnets.readers.documents import loads, read_json
+from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.weights.passport import Passport, of_members
 from resnets.weights.tensors import damaged, read_tensors, retied
 

@@ -12,8 +12,9 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from resnets.errors import CheckpointError, UsageError
-from resnets.files import open_regular, write_json
+from resnets.files import write_json
 from resnets.readers.documents import read_json
+from resnets.readers.paths import open_regular
 from resnets.weights.tensors import read_tensors, write_tensors
 
 VERSION = 1  # of the form of the folder

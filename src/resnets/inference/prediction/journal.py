@@ -11,10 +11,11 @@ from typing import Any, BinaryIO, Self
 
 from resnets.data.images import printable
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.files import FULL, open_regular
+from resnets.files import FULL
 from resnets.inference.prediction.prediction_table import Record, line
 from resnets.locks import busy, take
 from resnets.readers.documents import loads
+from resnets.readers.paths import open_regular
 
 VERSION = 1  # of the form of the file
 

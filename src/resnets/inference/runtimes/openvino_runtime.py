@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.errors import CheckpointError, ResourceError
-from resnets.formatting import spelled
 from resnets.inference.runtimes.exported import KEY, read_passport
 from resnets.inference.runtimes.onnx_file import refuse_data_elsewhere
 from resnets.inference.runtimes.runtime import Exported, first_line
+from resnets.readers.paths import spelled
 
 
 class OpenVino(Exported):

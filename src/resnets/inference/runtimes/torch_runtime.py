@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.errors import CheckpointError
-from resnets.formatting import spelled
 from resnets.inference.runtimes.exported import KEY, read_passport
 from resnets.inference.runtimes.runtime import Exported, Runtime, first_line
 from resnets.nn import ResNet
+from resnets.readers.paths import spelled
 
 
 class Network(Runtime):
