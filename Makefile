@@ -8,7 +8,8 @@ INSTALLED := $(VENV)/installed
 REFERENCE := .venv-reference
 
 .PHONY: demo test test-all test-quiet golden torchrun zoo zoo-sample reference check lint types format \
-	table catalog cifar reproduce gpu-table bench-training bench-inference bench-gpu clean
+	table catalog cifar reproduce gpu-table bench-training bench-inference bench-models \
+	bench-gpu clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,7 +27,7 @@ demo: $(INSTALLED)  ## train resnet20 on handwritten digits, two minutes on two 
 # they have processes of their own.
 RUNTIMES := tests/exporting tests/cli/test_export_command.py tests/test_export_page.py \
 	tests/test_runtimes.py tests/test_predict_folder.py tests/test_golden_pictures.py \
-	tests/test_bench.py tests/test_assessment.py tests/test_compatibility.py tests/test_outputs.py
+	tests/test_benchmarks.py tests/test_assessment.py tests/test_compatibility.py tests/test_outputs.py
 
 # A file at a time on each of two cores, in the order of their names: the last are short.
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
@@ -112,6 +113,9 @@ bench-inference: $(INSTALLED) $(REFERENCE)/installed  ## answers a second, first
 	$(BIN)/python benchmarks/inference.py --files runs/exports
 	$(BIN)/python benchmarks/bare.py --files runs/exports
 	$(BIN)/python benchmarks/prediction.py --files runs/exports
+
+bench-models: $(REFERENCE)/installed  ## steps and inference beside torchvision and timm, where they have the net
+	$(REFERENCE)/bin/python benchmarks/models.py --rounds 8
 
 bench-gpu:  ## epochs a second on a CUDA GPU beside an eager loop with a loader, ten minutes
 	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py --device cuda

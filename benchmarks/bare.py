@@ -16,11 +16,11 @@ from typing import Any
 
 import files
 import rows
+from harness.comparison import timestamp
 from inference import JOBS, noise
-from resnets.training.record import timestamp
 
-from resnets.benchmarking.rounds import timed
 from resnets.inference.runtimes import open_runtime
+from resnets.training.throughput import timed
 
 VARIANTS = ("onnxruntime", "onnxruntime-int8", "openvino", "openvino-int8")
 

@@ -21,9 +21,8 @@ from typing import Any
 import files
 import rows
 from files import exported
+from harness.workers import Window
 from rows import Row
-
-from resnets.benchmarking.workers import Window
 
 JOBS = {"resnet50": (224, (1, 16)), "resnet18": (224, (1, 16)), "resnet20": (32, (1, 128))}
 VARIANTS = (
@@ -63,7 +62,7 @@ def torch_row(
 
         network: Any = resnet20()
     elif variant == "torchvision":
-        from resnets.benchmarking.peers import import_library
+        from harness.peers import import_library
 
         network = import_library("torchvision").models.get_model(model)
     else:
@@ -124,7 +123,7 @@ def main() -> None:
     if options.serve:
         rows.serve(ROWS[options.serve], Window(warm_up=1, batches=1), options)
         return
-    from resnets.training.record import timestamp
+    from harness.comparison import timestamp
 
     started, seen, results = timestamp(), {}, []
     wanted = rows.chosen(ROWS, options.rows)

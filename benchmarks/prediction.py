@@ -26,9 +26,9 @@ from tempfile import TemporaryDirectory
 import files
 import rows
 from files import exported
+from harness.workers import Window
 from rows import Row
 
-from resnets.benchmarking.workers import Window
 from resnets.errors import ResourceError
 
 COLD = "resnet50"
@@ -148,7 +148,7 @@ def main() -> None:
     if options.serve:
         rows.serve(ROWS[options.serve], Window(warm_up=1, batches=1), options)
         return
-    from resnets.training.record import timestamp
+    from harness.comparison import timestamp
 
     started, results = timestamp(), []
     seen: dict[str, str] = {}

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from resnets.benchmarking.workers import Closed, Window, fresh
+from harness.workers import Closed, Window, fresh
+
 from resnets.errors import ResourceError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -94,7 +95,8 @@ def environment() -> dict[str, str]:
 
 def table(title: str, cases: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, Any]:
     """Measure cases by turns, print their table, and return it as plain data."""
-    from resnets.benchmarking import comparison
+    from harness import comparison
+
     from resnets.cli.output import print_table, say
 
     found, share = comparison.measure(cases, rounds, say)
@@ -112,7 +114,7 @@ def finish(
     seen: Mapping[str, str],
 ) -> None:
     """Say what was measured on and with, and keep it all."""
-    from resnets.benchmarking import comparison
+    from harness import comparison
 
     report = comparison.about(results, options.rounds, started)
     report["command"], report["environment"] = sys.argv, {**seen, **report["environment"]}

@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import rows
+from harness.workers import Window
 from rows import Row
-
-from resnets.benchmarking.workers import Window
 
 
 def ours(
@@ -132,7 +131,7 @@ def main() -> None:
         window = Window(options.warm_up, options.batches)
         rows.serve(ROWS[options.serve], window, options)
         return
-    from resnets.training.record import timestamp
+    from harness.comparison import timestamp
 
     started = timestamp()
     words = ["--batches", str(options.batches), "--warm-up", str(options.warm_up)]

@@ -34,7 +34,6 @@ ROOMS = {
     " run_folder report analysis evaluation",
     "exporting": "errors files formatting locks readers machine nn data weights models inference",
     "integrations": "errors files machine spec zoo nn data weights models",
-    "benchmarking": "errors formatting machine spec zoo nn weights training inference exporting",
 }
 WITHOUT_TORCH = (
     "errors",

@@ -9,14 +9,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from harness.peers import import_library
+from harness.workers import Window
 from numpy.typing import NDArray
 from peers.cifar import MEAN, STD
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-
-from resnets.benchmarking.peers import import_library
-from resnets.benchmarking.workers import Window
 
 
 class Pictures(Dataset[Any]):

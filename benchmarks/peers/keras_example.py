@@ -8,9 +8,8 @@ import os
 from typing import Any
 
 import numpy as np
+from harness.workers import Window
 from numpy.typing import NDArray
-
-from resnets.benchmarking.workers import Window
 
 
 def resnet20(keras: Any) -> Any:

@@ -8,13 +8,12 @@ would cost more, is left out.
 from typing import Any
 
 import torch
+from harness.peers import import_library
+from harness.workers import Window
 from numpy.typing import NDArray
 from peers.akamaster import Pictures, resnet20
 from peers.cifar import MEAN, STD
 from torch import nn
-
-from resnets.benchmarking.peers import import_library
-from resnets.benchmarking.workers import Window
 
 
 def train(

@@ -1,16 +1,16 @@
-"""`resnets bench`: how fast models train and predict on this machine, beside their peers."""
+"""`resnets bench`: how fast models train and answer on this machine."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from resnets.cli.options import Json
-from resnets.cli.output import print_json, print_table, say, tell
-from resnets.errors import ResourceError, UsageError
-from resnets.files import followed, write_json
+from resnets.cli.output import print_json, print_table, say
+from resnets.formatting import plural, rate
 from resnets.machine import cpu
 from resnets.zoo import get_spec
+
+SECONDS = 0.5  # at least, of one measurement
 
 
 def bench(
@@ -27,47 +27,33 @@ def bench(
     batch_size: Annotated[
         list[int] | None,
         typer.Option(
-            help="May be repeated; default: 128 for small pictures, else 16, and 1 for inference.",
+            help="May be repeated; default: 128 for small images, else 16, and 1 for inference.",
             min=1,
         ),
     ] = None,
     image_size: Annotated[
         int | None, typer.Option(help="Side of the input, pixels; default: the model's own.", min=1)
     ] = None,
-    rounds: Annotated[
-        int, typer.Option(help="A verdict needs 6 at least, and gets sharper with more.", min=1)
-    ] = 8,
-    peers: Annotated[
-        bool, typer.Option(help="Measure torchvision, timm and the runtimes too, where installed.")
-    ] = True,
+    rounds: Annotated[int, typer.Option(help="Measurements, of half a second each.", min=1)] = 8,
     threads: Annotated[
-        int | None, typer.Option(help="Threads of every case; default: torch's choice.", min=1)
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Write all that was measured as JSON.", metavar="FILE.json")
+        int | None, typer.Option(help="Threads; default: torch's choice.", min=1)
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure training steps and inference on this machine's processor, peers side by side.
-
-    All cases are measured once a round, the order reversed every round, and ratios are taken round
-    by round. A verdict is given where the spread of the ratios bears one, and the machine, seen by
-    work that is always the same, was quiet enough; run it while nothing else runs.
+    """Measure training steps and inference on this machine's processor, in images a second.
 
     \b
     Examples:
       resnets bench
-      resnets bench resnet18 --inference --batch-size 1 --batch-size 16 --out bench.json
+      resnets bench resnet18 --inference --batch-size 1 --batch-size 16 --json
     """
     cpu.keep_large_blocks()  # as a training does
     specs = [get_spec(name) for name in models or ("resnet20", "resnet50")]
-    if out is not None and out.suffix != ".json":
-        raise UsageError(f"{out}: results are JSON", hint="give a name that ends in .json")
     import torch
 
-    from resnets.benchmarking import comparison
-    from resnets.benchmarking.cases import job
-    from resnets.training.opening import timestamp
+    from resnets.machine.environment import environment
+    from resnets.machine.processes import ALONE
+    from resnets.training.throughput import job, measured
 
     if threads:
         torch.set_num_threads(threads)
@@ -78,19 +64,19 @@ def bench(
         if {"training": training, "inference": inference}[work] or training == inference
         for batch in batch_size or ((None,) if work == "training" else (1, None))
     ]
-    started, results = timestamp(), []
-    for result in comparison.compare(jobs, rounds=rounds, with_peers=peers, say=say):
-        results.append(result)
-        if not as_json:
-            tell(result["title"])
-            print_table(comparison.HEADING, comparison.table(result))
-            tell(comparison.machine_line(result), "", flush=True)
-    report = comparison.about(results, rounds, started)
-    if out is not None:
-        write_json(followed(out), report)
+    results: list[dict[str, Any]] = []
+    for each in jobs:
+        say(f"{each.title}: {plural(rounds, 'round')}")
+        results.append(measured(each, rounds, SECONDS))
     if as_json:
-        print_json(report)
-    else:
-        tell(comparison.environment_line(report))
-    if not any(result["cases"] for result in results):
-        raise ResourceError("nothing could be measured", hint="the table says why")
+        about = environment(torch.device("cpu"), ALONE, "float32")
+        print_json({"schema_version": 2, "environment": about, "results": results})
+        return
+    rows = [
+        (
+            *(result[key] for key in ("model", "work", "batch_size", "image_size")),
+            *(rate(result["rate"][key]) for key in ("median", "low", "high")),
+        )
+        for result in results
+    ]
+    print_table(("model", "", "batch", "size", "img/s", "from", "to"), rows)

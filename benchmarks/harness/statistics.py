@@ -2,29 +2,14 @@
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import comb
+
+from resnets.training.throughput import spread
 
 CONFIDENCE = 0.95
 # The same code differs by so much from one start to the next, by where its memory comes to lie.
 FLOOR = 0.02
 SAME = 0.05  # what counts as no difference
-
-
-@dataclass(frozen=True)
-class Spread:
-    """The median of some values, and the quartiles around it."""
-
-    low: float
-    median: float
-    high: float
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Return median and quartiles (between neighbours on a straight line) of at least one value."""
-    if len(values) == 1:
-        return Spread(values[0], values[0], values[0])
-    return Spread(*statistics.quantiles(values, n=4, method="inclusive"))
 
 
 def paired_ratios(values: Sequence[float], first: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,25 +12,24 @@ from typing import Any
 
 import torch
 
-from resnets.benchmarking.cases import GFLOP, Call, Job, matrix_product, ours
-from resnets.benchmarking.load import Load, Share
-from resnets.benchmarking.peers import peers
-from resnets.benchmarking.rounds import Measure, Rounds, interleave, timed
-from resnets.benchmarking.statistics import (
+from harness.load import Load, Share
+from harness.peers import installed
+from harness.rounds import Rounds, interleave
+from harness.statistics import (
     SAME,
     interval,
     margin,
     paired_ratios,
-    spread,
     unrest,
     verdict,
 )
 from resnets.formatting import moment, percent, plural, rate
 from resnets.machine.environment import environment
 from resnets.machine.processes import ALONE
-from resnets.training.opening import timestamp
+from resnets.training.throughput import Call, Job, Measure, ours, spread, timed
 
 SCHEMA_VERSION = 1
+GFLOP = 2 * 1.024**3  # of the yardstick
 SECONDS = 0.5  # at least, of one measurement
 OTHERS = ("torchvision", "timm", "onnxruntime", "openvino", "keras", "tensorflow")  # packages
 HEADING = ("", "img/s", "quartiles", "ratio", "quartiles", "")
@@ -39,11 +39,11 @@ def compare(
     jobs: Iterable[Job],
     *,
     rounds: int,
-    with_peers: bool = True,
+    peers: Callable[[Job, Path], Mapping[str, Callable[[], Call]]] = installed,
     seconds: float = SECONDS,
     say: Callable[[str], None] = lambda line: None,
 ) -> Iterator[dict[str, Any]]:
-    """Yield for each job what `summarise` makes of our case and, where they are here, its peers.
+    """Yield for each job what `summarise` makes of our case and its ``peers``.
 
     All cases of a job are in this process: they share its threads, its allocator, and what
     `resnets.machine.cpu` has settled for them.
@@ -51,9 +51,7 @@ def compare(
     with TemporaryDirectory() as folder:
         for job in jobs:
             say(f"{job.title}: {plural(rounds, 'round')}")
-            calls: dict[str, Callable[[], Call]] = {"resnets": partial(ours, job)}
-            if with_peers:
-                calls |= peers(job, Path(folder))
+            calls = {"resnets": partial(ours, job), **peers(job, Path(folder))}
             cases = {
                 name: partial(_timed, prepare, job, seconds) for name, prepare in calls.items()
             }
@@ -77,6 +75,12 @@ def measure(
     found = interleave(cases, rounds, yardstick=yardstick, say=say)
     after = Load.now()
     return found, before.until(after) if before and after else None
+
+
+def matrix_product() -> Call:
+    """Return the yardstick: a product of two matrices, GFLOP of arithmetic."""
+    a = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(0))
+    return lambda: a @ a
 
 
 def summarise(found: Rounds, share: Share | None) -> dict[str, Any]:
@@ -138,6 +142,11 @@ def machine_line(result: Mapping[str, Any]) -> str:
     state = "noisy" if machine["noisy"] else "quiet enough"
     bound = f"differences under {percent(machine['margin'])} cannot be told"
     return f"machine {state}: {', '.join(parts)}; {bound}"
+
+
+def timestamp() -> str:
+    """Return the time as records have it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def about(jobs: Sequence[Mapping[str, Any]], rounds: int, started: str) -> dict[str, Any]:

@@ -1,14 +1,11 @@
-"""Who is measured when: by turns, the order reversed every round."""
+"""Interleaved measurement: by turns, the order reversed every round."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import ceil
 
 from resnets.errors import ResnetsError
 
 Measure = Callable[[], float]  # one measurement: things a second
-Clock = Callable[[], float]
 
 
 @dataclass
@@ -18,34 +15,6 @@ class Rounds:
     rates: dict[str, list[float]] = field(default_factory=dict)
     yardsticks: list[list[float]] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-
-
-def timed(
-    call: Callable[[], object],
-    count: float,
-    *,
-    seconds: float,
-    warm_up: int = 2,
-    clock: Clock = time.perf_counter,
-) -> Measure:
-    """Warm ``call`` up; return what repeats it for about ``seconds`` and gives its rate.
-
-    ``count`` is how many things one call does, such as images. Every measurement makes the same
-    number of calls.
-    """
-    for _ in range(warm_up):
-        call()
-    began = clock()
-    call()
-    calls = max(1, ceil(seconds / max(clock() - began, 1e-9)))
-
-    def measure() -> float:
-        began = clock()
-        for _ in range(calls):
-            call()
-        return calls * count / (clock() - began)
-
-    return measure
 
 
 def interleave(

@@ -1,11 +1,13 @@
-"""What of ours is measured: a training step, and inference."""
+"""Images a second: a training step and inference as commands make them, measured."""
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from math import ceil
+from statistics import quantiles
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnets.nn import ResNet
@@ -15,13 +17,13 @@ from resnets.training.step import build_optimizer, training_step
 
 Work = Literal["training", "inference"]
 Call = Callable[[], object]
-GFLOP = 2 * 1.024**3  # of the yardstick
+Measure = Callable[[], float]  # one measurement: things a second
 LR = 1e-4  # small enough that hundreds of steps on one batch of noise stay finite
 
 
 @dataclass(frozen=True)
 class Job:
-    """What one row of cases has in common: a model, and what is done with it."""
+    """A model, and what is done with it."""
 
     spec: Spec
     work: Work
@@ -43,7 +45,7 @@ class Job:
         return torch.arange(self.batch_size) % self.spec.num_classes
 
     def network(self) -> ResNet:
-        """Return the network with the weights that every case of this job has."""
+        """Return the network, always with the same weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             return ResNet(self.spec)
@@ -68,23 +70,6 @@ def ours(job: Job) -> Call:
     return lambda: training_step(*data, lr=LR, recipe=recipe)
 
 
-def plain(network: nn.Module, job: Job) -> Call:
-    """Return what a plain PyTorch program does with a network: NCHW, SGD with momentum."""
-    images, labels = job.images(), job.labels()
-    if job.work == "inference":
-        return inference(network, images)
-    optimizer = torch.optim.SGD(network.train().parameters(), LR, momentum=0.9, weight_decay=1e-4)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(network(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return loss.item()  # as training scripts print it
-
-    return step
-
-
 def inference(network: nn.Module, images: Tensor) -> Call:
     """Return the forward pass of a network on a batch."""
     network.eval()
@@ -96,7 +81,59 @@ def inference(network: nn.Module, images: Tensor) -> Call:
     return forward
 
 
-def matrix_product() -> Call:
-    """Return the yardstick: a product of two matrices, GFLOP of arithmetic."""
-    a = torch.randn(1024, 1024, generator=torch.Generator().manual_seed(0))
-    return lambda: a @ a
+def timed(
+    call: Call,
+    count: float,
+    *,
+    seconds: float,
+    warm_up: int = 2,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Measure:
+    """Warm ``call`` up; return what repeats it for about ``seconds`` and gives its rate.
+
+    ``count`` is how many things one call does, such as images. Every measurement makes the same
+    number of calls.
+    """
+    for _ in range(warm_up):
+        call()
+    began = clock()
+    call()
+    calls = max(1, ceil(seconds / max(clock() - began, 1e-9)))
+
+    def measure() -> float:
+        began = clock()
+        for _ in range(calls):
+            call()
+        return calls * count / (clock() - began)
+
+    return measure
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some values, and the quartiles around it."""
+
+    low: float
+    median: float
+    high: float
+
+
+def spread(values: list[float]) -> Spread:
+    """Return median and quartiles (between neighbours on a straight line) of at least one value."""
+    if len(values) == 1:
+        return Spread(values[0], values[0], values[0])
+    return Spread(*quantiles(values, n=4, method="inclusive"))
+
+
+def measured(job: Job, rounds: int, seconds: float) -> dict[str, Any]:
+    """Return, JSON-able, a job and its images a second: each round's, median and quartiles."""
+    measure = timed(ours(job), job.batch_size, seconds=seconds)
+    rates = [measure() for _ in range(rounds)]
+    return {
+        "model": job.spec.name,
+        "work": job.work,
+        "batch_size": job.batch_size,
+        "image_size": job.spec.image_size,
+        "rates": rates,
+        "rate": asdict(spread(rates)),
+    }

@@ -14,13 +14,14 @@ from types import ModuleType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from resnets.benchmarking.cases import Call, Job, plain
 from resnets.errors import CheckpointError, ResourceError
 from resnets.exporting.export import export
 from resnets.exporting.plan import Target
 from resnets.inference.runtimes import open_runtime
+from resnets.training.throughput import LR, Call, Job, inference
 from resnets.weights.translate import to_dialect
 from resnets.zoo import ALIASES
 
@@ -37,7 +38,7 @@ _OPERATORS = (
 )
 
 
-def peers(job: Job, folder: Path) -> dict[str, Callable[[], Call]]:
+def installed(job: Job, folder: Path) -> dict[str, Callable[[], Call]]:
     """Return what prepares the case of each peer that is installed, by its name.
 
     Runtimes, for inference, compute what we export into ``folder``.
@@ -77,13 +78,17 @@ def import_library(name: str) -> ModuleType:
 
 
 def theirs(library: str, job: Job) -> Call:
-    """Return a library's own step or forward pass of the same network with the same weights.
-
-    Raises ResourceError where it has no such network, by its names, its keys and its logits.
-    """
+    """Return a library's own step or forward pass; raises what `counterpart` raises."""
     module = import_library(library)
+    return counterpart(module.models if library == "torchvision" else module, job)
+
+
+def counterpart(models: Any, job: Job) -> Call:
+    """Return the step or forward pass of the same network, with the same weights, of ``models``.
+
+    Raises ResourceError where there is no such network, by its names, its keys and its logits.
+    """
     names = [job.spec.name, *(a for a, name in ALIASES.items() if name == job.spec.name)]
-    models: Any = module.models if library == "torchvision" else module
     known = [name for name in names if name in models.list_models()]
     for name in known:
         if network := _same(models, name, job):
@@ -91,6 +96,23 @@ def theirs(library: str, job: Job) -> Call:
     raise ResourceError(
         f"its {known[0]} is another network" if known else f"it has no {job.spec.name}"
     )
+
+
+def plain(network: nn.Module, job: Job) -> Call:
+    """Return what a plain PyTorch program does with a network: NCHW, SGD with momentum."""
+    images, labels = job.images(), job.labels()
+    if job.work == "inference":
+        return inference(network, images)
+    optimizer = torch.optim.SGD(network.train().parameters(), LR, momentum=0.9, weight_decay=1e-4)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(network(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.item()  # as training scripts print it
+
+    return step
 
 
 def _same(models: Any, name: str, job: Job) -> nn.Module | None:
@@ -110,7 +132,7 @@ def _same(models: Any, name: str, job: Job) -> nn.Module | None:
 
 def _agree(network: nn.Module, ours: nn.Module, job: Job) -> bool:
     with torch.inference_mode():
-        picture = job.images()[:1]
-        expected: Tensor = ours(picture)
-        difference = (network(picture) - expected).abs().max()
+        image = job.images()[:1]
+        expected: Tensor = ours(image)
+        difference = (network(image) - expected).abs().max()
     return bool(difference <= TOLERANCE * expected.abs().max())
