@@ -6,14 +6,14 @@ import shlex
 import pytest
 
 from resnets.errors import UsageError
-from resnets.training.recipe import list_recipes, load_recipe, setting_fields
-from resnets.training.settings import list_settings
+from resnets.training.recipe import list_recipes, load_recipe, recipe_text, setting_fields
+from resnets.training.settings import describe, list_settings
 
 
 @pytest.mark.parametrize("name", list_recipes())
 def test_every_setting_is_listed_with_what_it_does(name):
     recipe = load_recipe(name)
-    found = list_settings(recipe)
+    found = list_settings(name)
     assert {setting.key: setting.value for setting in found} == recipe.flat()
     assert [setting.key for setting in found if len(setting.description) < 10] == []
 
@@ -27,7 +27,82 @@ def test_the_command_lists_them(resnets):
     assert (lr["value"], lr["default"], "learning rate" in lr["description"]) == (0.02, 0.1, True)
     table = resnets(*words)[1].splitlines()
     assert len(table) == 1 + len(listed)
-    assert any(line.split()[:3] == ["optimizer.lr", "0.02", "0.1"] for line in table)
+    assert any(line.split()[:5] == ["*", "optimizer.lr", "0.02", "0.1", "--set"] for line in table)
+
+
+def test_what_a_recipe_changes_stands_out_with_its_source(resnets):
+    code, out, _ = resnets("recipes", "he2015_cifar", "--json")
+    found = json.loads(out)
+    listed = {each["key"]: each for each in found["settings"]}
+    assert (code, set(listed), found["source"]) == (
+        0,
+        set(setting_fields()),
+        "He et al. 2015, sec. 4.2",
+    )
+    assert [key for key, each in listed.items() if each["differs"]] == [
+        "name",
+        "source",
+        "data.holdout",
+        "data.normalize",
+        "augment.mirror",
+        "optimizer.momentum_form",
+        "optimizer.decay",
+        "schedule.iterations",
+        "schedule.milestones",
+    ]
+    assert listed["optimizer.lr"]["source"] == "He et al. 2015, sec. 4.2"
+    assert "KaimingHe/deep-residual-networks" in listed["optimizer.momentum_form"]["source"]
+    assert listed["augment.mixup"]["source"] == "default"
+    lines = resnets("recipes", "he2015_cifar")[1].splitlines()
+    starred = [line.split()[1] for line in lines if line.startswith("* ")]
+    assert starred == [key for key, each in listed.items() if each["differs"]]
+
+
+def test_what_is_set_by_hand_says_so():
+    changed = list_settings("default", ["schedule.iterations=5"])
+    by_hand = {setting.key: setting.value for setting in changed if setting.source == "--set"}
+    assert by_hand == {"schedule.iterations": 5, "schedule.epochs": None}
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_says_what_it_is_and_where_each_value_comes_from(name, resnets):
+    what, more = describe(name)
+    assert 20 < len(what) <= 100
+    assert name == "default" or f"--recipe {name}" in more
+    given = recipe_text(name)
+    for setting in list_settings(name):
+        key = setting.key.rpartition(".")[2]
+        if setting.key in ("name", "source"):
+            continue
+        assert setting.source not in ("", "--set")
+        # What differs from the default was written down, and has a source of its own.
+        assert not setting.differs or setting.source != "default", setting.key
+        assert setting.source == "default" or f"{key}:" in given
+    rows = {row["recipe"]: row for row in json.loads(resnets("recipes", "--json")[1])}
+    assert rows[name]["what it is"] == what
+    assert rows[name]["source"] == load_recipe(name).source
+
+
+def test_a_file_of_ones_own_is_printed_too(resnets, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\nsource: a talk\noptimizer:\n  lr: 0.2  # slide 3\n  momentum: 0.8\n"
+        "schedule: {epochs: 3}\n"
+    )
+    listed = {
+        each["key"]: each for each in json.loads(resnets("recipes", path, "--json")[1])["settings"]
+    }
+    assert listed["optimizer.lr"]["source"] == "slide 3"
+    assert listed["optimizer.momentum"]["source"] == "a talk"
+    assert listed["schedule.epochs"]["source"] == "a talk"
+    assert describe(path) == ("", "")
+
+
+def test_an_unknown_recipe_is_told_with_the_nearest(resnets):
+    code, out, err = resnets("recipes", "he2015-cifr")
+    assert (code, out) == (2, "")
+    assert "did you mean he2015_cifar" in err
+    assert "`resnets recipes` lists all" in resnets("recipes", "xx")[2]
 
 
 OPTIONS = {

@@ -24,6 +24,7 @@ from resnets.cli import (
     inspect,
     models,
     predict,
+    recipes,
     report,
     show,
     train,
@@ -63,6 +64,7 @@ app.command()(models.models)
 app.command()(show.show)
 app.command()(draw.draw)
 app.add_typer(data.app, name="data")
+app.command()(recipes.recipes)
 app.command()(train.train)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)

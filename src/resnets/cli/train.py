@@ -1,6 +1,5 @@
 """`resnets train`: from data to a run folder."""
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -91,7 +90,9 @@ def train(
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --seeds 5 --resume auto
     """
     if show_settings:
-        _print_settings(recipe or "default", settings or [], as_json)
+        from resnets.cli.recipes import print_settings
+
+        print_settings(recipe or "default", settings or [], as_json)
         return
     if parallel_seeds != 1 and seeds is None:
         raise UsageError("--parallel-seeds is for several seeds", hint="add --seeds, such as 5")
@@ -131,20 +132,6 @@ def train(
         found = repetition.train_seeds(data, seeds, parallel=parallel_seeds, **options)
         if repetition.is_first():
             _print_seeds(found, as_json)
-
-
-def _print_settings(recipe: str, changes: list[str], as_json: bool) -> None:
-    from resnets.training.recipe import load_recipe
-    from resnets.training.settings import list_settings
-
-    found = list_settings(load_recipe(recipe, changes))
-    if as_json:
-        print_json([vars(setting) for setting in found])
-        return
-    print_table(
-        ("setting", "value", "default", ""),
-        [(s.key, json.dumps(s.value), json.dumps(s.default), s.description) for s in found],
-    )
 
 
 def _print_run(run: "Run", as_json: bool) -> None:

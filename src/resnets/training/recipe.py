@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
-from resnets.errors import CheckpointError, UsageError
+from resnets.errors import CheckpointError, UsageError, nearest
 from resnets.readers import strict_yaml
 from resnets.readers.documents import damaged, read_text
 from resnets.training.other_names import assignment, find_setting
@@ -397,7 +397,7 @@ def load_recipe(recipe: str | Path | Recipe, settings: Sequence[str] = ()) -> Re
     if isinstance(recipe, Recipe):
         source, values = recipe.name, recipe.model_dump(mode="json")
     else:
-        source, values = str(recipe), strict_yaml.load(_read(recipe), str(recipe))
+        source, values = str(recipe), strict_yaml.load(recipe_text(recipe), str(recipe))
     if not isinstance(values, dict):
         raise UsageError(f"{source}: a recipe is a mapping of keys to values")
     for setting in settings:
@@ -409,7 +409,8 @@ def load_recipe(recipe: str | Path | Recipe, settings: Sequence[str] = ()) -> Re
         raise _explain(source, error) from None
 
 
-def _read(recipe: str | Path) -> str:
+def recipe_text(recipe: str | Path) -> str:
+    """Return the YAML of a recipe by name, or of a file. Raises UsageError: there is none."""
     path = Path(recipe)
     if path.suffix in (".yaml", ".yml"):
         try:
@@ -421,9 +422,12 @@ def _read(recipe: str | Path) -> str:
             ) from None
     names = list_recipes()
     if str(recipe) not in names:
+        close = nearest(str(recipe).lower().replace("-", "_"), names)
+        question = f"did you mean {close}?  " if close else ""
+        choices = f"`resnets recipes` lists all {len(names)}; or give the path of a .yaml file"
         raise UsageError(
             f'no recipe is called "{recipe}"',
-            hint=f"choose from {', '.join(names)}, or give the path of a .yaml file",
+            hint=question + choices,
         )
     return (resources.files("resnets.training") / "recipes" / f"{recipe}.yaml").read_text(
         encoding="utf-8"
