@@ -6,9 +6,7 @@ in $RESNETS_CACHE or the user's cache, ~/.cache/resnets. That folder either hold
 """
 
 import hashlib
-import io
 import os
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from resnets.data.dataset import Dataset, MemoryImages, Split, whole
 from resnets.data.images import printable
-from resnets.errors import DataError, UsageError
+from resnets.errors import CheckpointError, DataError, UsageError
 from resnets.machine.downloads import cache_folder
+from resnets.readers.reader import read
 
 CIFAR10_CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
@@ -192,109 +192,27 @@ def _pickled(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     content = _plain(name, path)
     planes, labels = content.get("data"), content.get(key)
-    if not isinstance(planes, _Array) or planes.values.dtype != np.uint8:
+    if not isinstance(planes, Tensor) or planes.dtype != torch.uint8:
         raise _damaged(name, path, 'holds no uint8 array "data"')
-    if planes.values.shape != (records, PIXELS):
-        raise _damaged(name, path, f"data is {planes.values.shape}, not {(records, PIXELS)}")
-    if isinstance(labels, _Array):
-        labels = labels.values.tolist()
+    if planes.shape != (records, PIXELS):
+        raise _damaged(name, path, f"data is {tuple(planes.shape)}, not {(records, PIXELS)}")
+    if isinstance(labels, Tensor):
+        labels = labels.tolist()
     if not isinstance(labels, list) or len(labels) != records:
         raise _damaged(name, path, f'holds no list "{key}" of {records:,} labels')
     if not all(type(label) is int and 0 <= label < 256 for label in labels):
         raise _damaged(name, path, f'"{key}" holds something that is no label')
-    return planes.values, np.array(labels, np.uint8)
+    return planes.numpy(), np.array(labels, np.uint8)
 
 
 def _plain(name: str, path: Path) -> dict[str, Any]:
     """Return the dictionary of a pickled file, keys as text, without running anything in it."""
-    data = _bytes(name, path)
+    if not path.exists():
+        raise _damaged(name, path, "is missing")
     try:
-        content = _PlainUnpickler(io.BytesIO(data), encoding="latin1").load()
-    except _NotPlainError as error:
-        raise DataError(
-            f"{printable(path)}: asks for {error}, which plain data never needs; nothing was run",
-            hint=f"do not trust this file; `resnets data get {name}` fetches the official data",
-        ) from None
-    except Exception as error:  # a damaged pickle can fail in any way; none of it runs code
-        raise _damaged(name, path, f"is not a whole pickle file ({type(error).__name__})") from None
-    if not isinstance(content, dict):
+        tree = read(path).tree
+    except CheckpointError as error:
+        raise DataError(error.message, hint=f"`resnets data get {name}` fetches it") from None
+    if not isinstance(tree, dict):
         raise _damaged(name, path, "does not hold a dictionary")
-    # Python 2 wrote the official files: keys come as text here, and as bytes from some rewriters.
-    return {k.decode("latin1") if isinstance(k, bytes) else str(k): v for k, v in content.items()}
-
-
-class _NotPlainError(Exception):
-    """A pickle asks for a global that plain data has no use for; the text names it."""
-
-
-class _Inert:
-    """A stand-in that a pickle may call and set, and that does nothing by itself."""
-
-    def __setstate__(self, state: object) -> None:
-        raise ValueError("this stand-in has no state")
-
-
-class _Dtype(_Inert):
-    """Stands in for ``numpy.dtype``: uint8 and integers only."""
-
-    def __init__(self, code: str, *_: object) -> None:
-        if code not in ("u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8"):
-            raise ValueError(f"dtype {code!r}")
-        self.dtype = np.dtype(code)
-
-    def __setstate__(self, state: Any) -> None:
-        order = state[1]
-        if order not in ("|", "<", ">"):
-            raise ValueError(f"byte order {order!r}")
-        self.dtype = self.dtype.newbyteorder(order)
-
-
-class _Array(_Inert):
-    """Stands in for ``numpy.ndarray``; ``values`` are set once dtype, shape and bytes agree."""
-
-    values: NDArray[Any]
-
-    def __setstate__(self, state: Any) -> None:
-        _, shape, kind, fortran, data = state
-        if isinstance(data, str):
-            data = data.encode("latin1")
-        if not isinstance(kind, _Dtype) or type(data) is not bytes or fortran:
-            raise ValueError("not an array of whole numbers in C order")
-        if not all(type(n) is int and n >= 0 for n in shape):
-            raise ValueError(f"shape {shape!r}")
-        self.values = np.frombuffer(data, kind.dtype).reshape(shape)  # refuses another byte count
-
-
-class _Reconstruct(_Inert):
-    """Stands in for numpy's ``_reconstruct``, whose result is an empty array to be set."""
-
-    def __new__(cls, kind: object, *_: object) -> Any:
-        if kind is not _Array:
-            raise ValueError("only arrays are reconstructed")
-        return _Array()
-
-
-class _Latin1(_Inert):
-    """Stands in for ``_codecs.encode``: bytes that a protocol-2 pickle keeps as Latin-1 text."""
-
-    def __new__(cls, text: str, encoding: str) -> Any:
-        if type(text) is not str or encoding != "latin1":
-            raise ValueError("only bytes kept as Latin-1 text")
-        return text.encode("latin1")
-
-
-_STAND_INS: dict[tuple[str, str], type] = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-    ("numpy.core.multiarray", "_reconstruct"): _Reconstruct,  # numpy 1
-    ("numpy._core.multiarray", "_reconstruct"): _Reconstruct,  # numpy 2
-    ("_codecs", "encode"): _Latin1,
-}
-
-
-class _PlainUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> type:
-        try:
-            return _STAND_INS[module, name]
-        except KeyError:
-            raise _NotPlainError(printable(f"{module}.{name}")) from None
+    return tree
