@@ -18,21 +18,20 @@ ROOMS = {
     "spec": "errors",
     "zoo": "errors spec",
     "formatting": "",
-    "locks": "errors",
-    "files": "errors locks",
+    "files": "errors",
     "machine": "errors",
     "nn": "errors spec",
     "data": "errors readers files formatting machine",
     "weights": "errors files readers machine spec zoo nn data",
     "models": "errors formatting spec zoo nn data weights",
-    "run_folder": "errors files locks readers machine data weights",
+    "run_folder": "errors files readers machine data weights",
     "report": "errors files formatting run_folder",
     "analysis": "errors files spec zoo nn data weights report",
-    "inference": "errors files locks readers nn data weights models analysis",
+    "inference": "errors files readers nn data weights models analysis",
     "evaluation": "errors formatting machine nn data weights models inference",
     "training": "errors files formatting readers machine spec zoo nn data weights models"
     " run_folder report analysis evaluation",
-    "exporting": "errors files formatting locks readers machine nn data weights models inference",
+    "exporting": "errors files formatting readers machine nn data weights models inference",
     "integrations": "errors files machine spec zoo nn data weights models",
 }
 WITHOUT_TORCH = (
@@ -40,7 +39,6 @@ WITHOUT_TORCH = (
     "spec",
     "zoo",
     "formatting",
-    "locks",
     "files",
     "readers/documents",
     "readers/paths",
@@ -75,6 +73,7 @@ WITHOUT_TORCH = (
     "cli",
 )
 HEAVY = {"torch", "safetensors", "matplotlib", "sklearn", "pooch", "pydantic", "numpy", "PIL"}
+HEAVY |= {"filelock"}
 
 
 def imports(path: Path, *, top_level: bool = False) -> set[str]:
@@ -148,7 +147,7 @@ def test_the_page_shows_this_table():
 
 def test_few_rooms():
     entries = {path.name for path in PACKAGE.iterdir()} - {"__pycache__"}
-    assert len(entries) <= 25, sorted(entries)
+    assert len(entries) <= 24, sorted(entries)
 
 
 def test_no_drawers_for_odds_and_ends():

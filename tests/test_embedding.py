@@ -16,9 +16,9 @@ import torch
 from conftest import coloured
 from resnets import create_model
 from resnets.errors import CheckpointError, DataError, NonFiniteError, ResourceError, UsageError
+from resnets.files import alone
 from resnets.inference.embedding import Embedded, embed_folder
 from resnets.inference.embedding import folder_embeddings as module
-from resnets.locks import alone
 
 
 @pytest.fixture

@@ -8,15 +8,18 @@ import os
 import re
 import secrets
 import shutil
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 from resnets.errors import ResourceError, UsageError
-from resnets.locks import is_at, open_own, try_lock
 
+_WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
+_TRIES = 100  # at a file that others make and remove meanwhile
 _OF_RUNS = ("run.json", "seeds.json")  # by which a folder of training is known
 _LONGEST = 48  # letters of a name in that of its temporary file, which has a limit too
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how systems say that there is no space left
@@ -25,6 +28,95 @@ _REMEDIES = {
     errno.EDQUOT: "free some space",
     errno.EFBIG: "raise the limit on a file's size (ulimit -f)",
 }
+
+
+def try_lock(file: IO[Any], *, otherwise: bool = True) -> bool:
+    """Keep other processes out of an open file until it is closed; False when one keeps it.
+
+    File systems that have no locks go without, and answer ``otherwise``.
+    """
+    from filelock import lock_descriptor  # a fifth of what --help takes, which needs no lock
+
+    try:
+        return lock_descriptor(file.fileno(), blocking=False)
+    except OSError as error:
+        if error.errno not in _WITHOUT_LOCKS:
+            raise
+        return otherwise
+
+
+def unlock(file: IO[Any]) -> None:
+    """End a lock; closing alone would leave it to processes that were forked meanwhile."""
+    from filelock import unlock_descriptor
+
+    with suppress(OSError):
+        unlock_descriptor(file.fileno())
+
+
+def take(path: Path) -> FileIO | None:
+    """Return a file of ours, made where there is none, open and locked; None where it is held.
+
+    Raises OSError for a symbolic link, which could lead to anybody's file, and for what is no
+    ordinary file.
+    """
+    for _ in range(_TRIES):
+        file = _open_own(path)
+        try:
+            free = try_lock(file)
+            if free and _is_at(file, path):
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()
+        if not free:
+            return None
+    return None
+
+
+def _open_own(path: Path) -> FileIO:
+    follow_no_link = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    # Python closes it in programs that are started meanwhile (PEP 446).
+    file = FileIO(
+        path, "a+", opener=lambda name, flags: os.open(name, flags | follow_no_link, 0o666)
+    )
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "is no ordinary file", file.name)
+    return file
+
+
+def _is_at(file: IO[Any], path: Path) -> bool:
+    """Whether an open file still has this name: another process may have removed or replaced it."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.lstat())
+    except OSError:
+        return False
+
+
+@contextmanager
+def alone(out: Path) -> Iterator[None]:
+    """Keep other processes from writing ``out`` meanwhile, by a hidden file beside it.
+
+    Raises ResourceError when another process is writing it, or the folder cannot be written.
+    """
+    path = out.with_name(f".{out.name}.lock")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        file = take(path)
+    except OSError as error:
+        raise ResourceError(
+            f"{out}: cannot be written: {error.strerror or error}", hint="choose another --out"
+        ) from None
+    if file is None:
+        raise ResourceError(f"{out}: another process is writing it", hint="wait for it, or stop it")
+    with file:
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # where open files keep their names it stays, and harms nobody
+                path.unlink()
+            unlock(file)
 
 
 def drafts(path: Path) -> list[Path]:
@@ -45,8 +137,9 @@ def sweep(path: Path) -> None:
             if left.is_symlink():
                 left.unlink()
                 continue
-            with open_own(left) as file:
-                if try_lock(file, otherwise=False):
+            with _open_own(left) as file:
+                # Windows locks no drafts: a locked file could not be read back there.
+                if sys.platform != "win32" and try_lock(file, otherwise=False):
                     left.unlink()
 
 
@@ -130,7 +223,7 @@ def _drafted(path: Path) -> "_Summed":
         with suppress(FileExistsError):
             file = _Summed(path.with_name(name))
             # One that looks for what killed processes have left may be quicker than the lock.
-            if sys.platform == "win32" or (try_lock(file) and is_at(file, file.path)):
+            if sys.platform == "win32" or (try_lock(file) and _is_at(file, file.path)):
                 return file
             file.close()
 

@@ -8,9 +8,8 @@ import typer
 from resnets.cli.options import Container, Dialect, Ema, Json, Meaning, Model, Preparation, prepare
 from resnets.cli.output import print_json, say, tell
 from resnets.errors import UsageError
-from resnets.files import check_free
+from resnets.files import alone, check_free
 from resnets.formatting import plural
-from resnets.locks import alone
 from resnets.zoo import get_spec
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from resnets.errors import ResourceError
 from resnets.exporting.plan import draft_of, files_of
-from resnets.files import followed, sweep, writing
-from resnets.locks import alone
+from resnets.files import alone, followed, sweep, writing
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import platform
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -16,10 +15,9 @@ from typing import Any
 
 from resnets.data.identity import MANIFEST
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.files import drafts, sweep, write_json, write_text
-from resnets.locks import take, unlock
+from resnets.files import drafts, sweep, take, unlock, write_json, write_text
 from resnets.machine.processes import program
-from resnets.readers.documents import loads, read_json
+from resnets.readers.documents import read_json
 from resnets.readers.fields import check
 from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.run_folder.record import Record
@@ -111,8 +109,7 @@ class RunFolder:
         """Keep other processes from using this run until the context ends or the process does.
 
         Meanwhile the file .lock says who it is: {"pid", "host", "since"}. A second lock inside the
-        first, of the same RunFolder, changes nothing. Systems and file systems that have no locks
-        go without.
+        first, of the same RunFolder, changes nothing. File systems that have no locks go without.
 
         Raises ResourceError when another process holds the lock, and when the folder is not there,
         cannot be written, or leads elsewhere by a symbolic link in place of a folder of its own.
@@ -123,7 +120,7 @@ class RunFolder:
 
     @contextmanager
     def _held(self) -> Iterator[None]:
-        if self._locked or sys.platform == "win32":
+        if self._locked:
             yield
             return
         with self._changing():
@@ -144,7 +141,7 @@ class RunFolder:
         path = self.path / _LOCK
         file = take(path)
         if file is None:
-            raise self._in_use(path.read_bytes())
+            raise self._in_use()
         try:
             file.truncate(0)
             since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -164,14 +161,14 @@ class RunFolder:
                     hint="put the folder itself in its place, or remove it",
                 )
 
-    def _in_use(self, content: bytes) -> ResourceError:
+    def _in_use(self) -> ResourceError:
         """Return the error for a lock that is held, by what its holder has written into it."""
         try:
-            holder = loads(content.decode(), self.path / _LOCK)
+            holder = read_json(self.path / _LOCK)
             who = ": pid {pid} on {host} since {since}".format(**holder)
             stop = f"stop it (kill -TERM {holder['pid']} saves first)"
-        except (CheckpointError, ValueError, LookupError, TypeError):
-            who, stop = "", "stop it"  # it has not come to write yet
+        except (OSError, CheckpointError, LookupError, TypeError):
+            who, stop = "", "stop it"  # it has not come to write yet, or Windows lets nobody read
         return ResourceError(
             f"{self.path}: another process is using this run{who}",
             hint=f"wait for it or {stop}; or give another --out",

@@ -17,11 +17,10 @@ from resnets.data.images import PictureError, printable
 from resnets.data.preprocess import preprocess_of
 from resnets.data.scan import pictures_digest, pictures_in
 from resnets.errors import NonFiniteError
-from resnets.files import check_free, partial_of, write_json
+from resnets.files import alone, check_free, partial_of, write_json
 from resnets.inference.embedding.chunks import Chunk, Chunks
 from resnets.inference.embedding.embedding_table import check_table, write_table
 from resnets.inference.runtimes.torch_runtime import network_digest
-from resnets.locks import alone
 from resnets.nn import ResNet
 
 CHUNK = 128  # pictures; what a kill costs at most

@@ -11,9 +11,8 @@ from typing import Any, BinaryIO, Self
 
 from resnets.data.images import printable
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.files import FULL
+from resnets.files import FULL, take
 from resnets.inference.prediction.prediction_table import Record, line
-from resnets.locks import busy, take
 from resnets.readers.documents import loads
 from resnets.readers.paths import open_regular
 
@@ -49,7 +48,9 @@ class Journal:
         except OSError as error:
             raise _unwritable(path, error) from error
         if file is None:
-            raise busy(path)
+            raise ResourceError(
+                f"{path}: another process is writing it", hint="wait for it, or stop it"
+            )
         journal = cls(path, BufferedWriter(file))
         try:
             journal._go_on(job, names, batch_size, overwrite)
