@@ -118,7 +118,7 @@ def export_int8(options: argparse.Namespace, model: str, variant: str) -> None:
 
     from resnets.exporting.quantizers import OnnxQuantizer, OpenVinoQuantizer
     from resnets.inference.runtimes import open_runtime
-    from resnets.inference.runtimes.exported import KEY
+    from resnets.weights.metadata import KEY
 
     plain = variant.removesuffix("-int8")
     export(options, model, [plain])
@@ -132,13 +132,13 @@ def export_int8(options: argparse.Namespace, model: str, variant: str) -> None:
         import onnx
 
         file = onnx.load(whole)
-        passport = {entry.key: entry.value for entry in file.metadata_props}[KEY]
+        metadata = {entry.key: entry.value for entry in file.metadata_props}[KEY]
         batches = partial(np.array_split, np.concatenate(pictures), max(1, len(few) // 8))
-        quantizer = OnnxQuantizer(file, passport, batches, torch.get_num_threads())
+        quantizer = OnnxQuantizer(file, metadata, batches, torch.get_num_threads())
     else:
         from resnets.inference.runtimes.openvino_runtime import import_openvino
 
         read = partial(import_openvino().Core().read_model, whole)
-        passport = read().get_rt_info([KEY]).astype(str)
-        quantizer = OpenVinoQuantizer(read, passport, lambda: pictures)
+        metadata = read().get_rt_info([KEY]).astype(str)
+        quantizer = OpenVinoQuantizer(read, metadata, lambda: pictures)
     quantizer.write(path, [])

@@ -1,4 +1,4 @@
-"""Exported files for tests: networks as ONNX, OpenVINO and torch programs, with a passport."""
+"""Exported files for tests: networks as ONNX, OpenVINO and torch programs, with metadata."""
 
 import json
 import warnings
@@ -34,7 +34,7 @@ class Averaged(Normalised):
 FORMS = {"normalized": lambda network: network, "pixels": Normalised, "pictures": Averaged}
 
 
-def passport(network: ResNet, **export) -> dict:
+def metadata(network: ResNet, **export) -> dict:
     """What an export of a network says about itself."""
     side = network.preprocess.size
     usual = {"input": "normalized", "precision": "float32", "batch": "dynamic"}
@@ -51,10 +51,10 @@ def passport(network: ResNet, **export) -> dict:
 def export(network: ResNet, path: Path, text: str | None = None, **form) -> Path:
     """Write a network as .onnx, .xml or .pt2 by torch's own exporter; return the path.
 
-    ``form`` are members of the passport's ``export``; ``text`` stands for another passport.
+    ``form`` are members of the metadata's ``export``; ``text`` stands for other metadata.
     """
     form = {"input": "normalized", "batch": "dynamic"} | form
-    text = json.dumps(passport(network, **form)) if text is None else text
+    text = json.dumps(metadata(network, **form)) if text is None else text
     side, count = network.preprocess.size, 2 if form["batch"] == "dynamic" else form["batch"]
     shape = (count, side + 1, side, 3) if form["input"] == "pictures" else (count, 3, side, side)
     images = torch.zeros(
@@ -79,7 +79,7 @@ def export(network: ResNet, path: Path, text: str | None = None, **form) -> Path
 
 
 def convert(onnx: Path, path: Path, text: str) -> Path:
-    """Write an .onnx file as .xml and .bin, with a passport; return the path."""
+    """Write an .onnx file as .xml and .bin, with metadata; return the path."""
     import openvino
 
     model = openvino.convert_model(onnx)

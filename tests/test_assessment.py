@@ -12,7 +12,7 @@ import torch
 
 import resnets as package
 from conftest import coloured, scramble
-from exported import convert, export, passport
+from exported import convert, export, metadata
 from resnets import create_model, evaluate, predict, save_weights
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError, DataError, UsageError
@@ -38,7 +38,7 @@ def files(tmp_path_factory):
     model = network()
     save_weights(model, folder / "model.safetensors")
     onnx = export(model, folder / "model.onnx")
-    convert(onnx, folder / "model.xml", json.dumps(passport(model)))
+    convert(onnx, folder / "model.xml", json.dumps(metadata(model)))
     export(model, folder / "model.pt2")
     return folder
 
@@ -308,7 +308,7 @@ def test_the_runs_own_pictures_keep_their_parts(files, tmp_path):
     }
     model = network()
     save_weights(model, tmp_path / "run.safetensors", made=made)
-    text = json.dumps({**passport(model), "made": made})
+    text = json.dumps({**metadata(model), "made": made})
     export(model, tmp_path / "run.onnx", text)
     found = [evaluate(tmp_path / name, root) for name in ("run.safetensors", "run.onnx")]
     assert [(f.part, len(f.labels)) for f in found] == [("validation", 7)] * 2

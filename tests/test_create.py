@@ -11,7 +11,8 @@ import torch
 from resnets import create_model, get_spec, open_model
 from resnets.errors import CheckpointError, UsageError
 from resnets.weights.checkpoint import open_checkpoint
-from resnets.weights.passport import Passport, save
+from resnets.weights.metadata import Metadata
+from resnets.weights.native import write_native
 
 
 @pytest.fixture
@@ -19,10 +20,8 @@ def weights(tmp_path):
     """A file of our own with a trained-looking resnet8 of three classes."""
     torch.manual_seed(0)
     model = create_model("resnet8", num_classes=3)
-    passport = Passport(
-        spec=model.spec, preprocess=model.preprocess.to_dict(), classes=["a", "b", "ü"]
-    )
-    save(tmp_path / "model.safetensors", model.state_dict(), passport)
+    metadata = Metadata(model.spec, model.preprocess, ("a", "b", "ü"))
+    write_native(tmp_path / "model.safetensors", model.state_dict(), metadata)
     return model, tmp_path / "model.safetensors"
 
 
@@ -78,7 +77,8 @@ def test_same_shapes_but_another_function_is_refused(tmp_path):
     with torch.device("meta"):
         spec = create_model("resnet50_v1").spec
     model = create_model("resnet50_v1", num_classes=2)
-    save(tmp_path / "v1.safetensors", model.state_dict(), Passport(replace(spec, num_classes=2)))
+    metadata = Metadata(replace(spec, num_classes=2))
+    write_native(tmp_path / "v1.safetensors", model.state_dict(), metadata)
     with pytest.raises(CheckpointError, match="made for another function") as caught:
         create_model("resnet50", num_classes=2, weights=tmp_path / "v1.safetensors")
     assert "resnet50_v1" in caught.value.hint
@@ -97,10 +97,10 @@ def without_metadata(header):
     return {k: v for k, v in header.items() if k != "__metadata__"}
 
 
-def with_passport(**changes):
+def with_metadata(**changes):
     def change(header):
-        passport = json.loads(header["__metadata__"]["resnets"]) | changes
-        text = json.dumps(passport)
+        metadata = json.loads(header["__metadata__"]["resnets"]) | changes
+        text = json.dumps(metadata)
         digests = json.loads(header["__metadata__"]["sha256"])
         digests["@resnets"] = hashlib.sha256(text.encode()).hexdigest()
         metadata = {"resnets": text, "sha256": json.dumps(digests)}
@@ -113,13 +113,13 @@ def with_passport(**changes):
     ("change", "message"),
     [
         (without_metadata, "nothing says whether its shortcuts are option A's or none"),
-        (with_passport(schema_version=99), "passport has version 99"),
-        (with_passport(spec={"depths": "many"}), "passport is damaged"),
-        (with_passport(spec=7), "passport is damaged"),
-        (with_passport(surprise=1), "passport is damaged"),
+        (with_metadata(schema_version=99), "metadata has version 99"),
+        (with_metadata(spec={"depths": "many"}), "metadata is damaged"),
+        (with_metadata(spec=7), "metadata is damaged"),
+        (with_metadata(surprise=1), "metadata is damaged"),
     ],
 )
-def test_damaged_passports(weights, change, message):
+def test_damaged_metadata(weights, change, message):
     _, path = weights
     rewrite(path, change)
     with pytest.raises(CheckpointError, match=message):
@@ -152,9 +152,9 @@ def test_a_flipped_bit_is_found(weights):
         open_model(path)
 
 
-def test_passport_round_trip(weights):
+def test_metadata_round_trip(weights):
     model, path = weights
     checkpoint = open_checkpoint(path)
-    assert checkpoint.passport.spec == model.spec
+    assert checkpoint.metadata.spec == model.spec
     assert checkpoint.classes == ("a", "b", "ü")
     assert all(torch.equal(checkpoint.tensors[k], v) for k, v in model.state_dict().items())

@@ -39,11 +39,11 @@ def test_the_page(tmp_path, capsys, monkeypatch):
                 assert run(line, monkeypatch) == 0, line
                 assert capsys.readouterr().out
     assert {"model.onnx", "pictures.onnx", "model.pt2"} <= set(os.listdir())
-    assert names["passport"]["classes"][8] == "ship"
+    assert names["metadata"]["classes"][8] == "ship"
 
     # What the page does with a picture is what `resnets predict` does.
     said = " ".join(PAGE.read_text("utf-8").replace("\n> ", " ").split())
-    assert " ".join(names["passport"]["pictures"]["caller"][:-1]) in said
+    assert " ".join(names["metadata"]["pictures"]["caller"][:-1]) in said
     runtime = open_runtime("pictures.onnx")
     for path in pictures():
         assert np.array_equal(names["pixels"](path)[None], runtime.prepare(path)), path

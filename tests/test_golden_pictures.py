@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from exported import convert, export, passport
+from exported import convert, export, metadata
 from resnets import create_model, predict
 from resnets.data.preprocess import Preprocess, identity, imagenet
 from resnets.inference.runtimes import open_runtime
@@ -94,7 +94,7 @@ def files(network, tmp_path_factory):
     """The shipped network as .onnx, .xml and .pt2."""
     folder = tmp_path_factory.mktemp("exported")
     onnx = export(network, folder / "model.onnx")
-    xml = convert(onnx, folder / "model.xml", json.dumps(passport(network)))
+    xml = convert(onnx, folder / "model.xml", json.dumps(metadata(network)))
     return {".onnx": onnx, ".xml": xml, ".pt2": export(network, folder / "model.pt2")}
 
 

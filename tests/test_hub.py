@@ -20,7 +20,8 @@ from resnets.errors import CheckpointError, ResourceError
 from resnets.integrations import hub
 from resnets.integrations.hub import HubResNet
 from resnets.models import restore
-from resnets.weights import passport
+from resnets.weights.metadata import Metadata
+from resnets.weights.native import write_native
 
 
 @pytest.fixture
@@ -71,8 +72,8 @@ def test_config_says_what_it_is(model, tmp_path):
 
 def test_how_it_was_made_travels_along(model, tmp_path):
     made = {"recipe": {"seed": 3}, "results": {"test": {"accuracy": 0.5}}}
-    travel = passport.Passport(model.spec, None, [], made)
-    passport.save(tmp_path / "model.safetensors", model.state_dict(), travel)
+    metadata = Metadata(model.spec, made=made)
+    write_native(tmp_path / "model.safetensors", model.state_dict(), metadata)
     again = HubResNet.from_pretrained(tmp_path)  # a run folder has no config.json
     assert again.made == made
     again.save_pretrained(tmp_path / "again")

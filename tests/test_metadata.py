@@ -11,12 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnets import ResNet, open_model
+from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError
-from resnets.inference.runtimes.exported import Passport as ExportedPassport
-from resnets.inference.runtimes.exported import read_passport
+from resnets.inference.runtimes.runtime import read_export
 from resnets.spec import Spec
 from resnets.weights.checkpoint import open_checkpoint
-from resnets.weights.passport import Passport, save
+from resnets.weights.metadata import Metadata
+from resnets.weights.native import write_native
 from resnets.weights.verify import verify
 
 TINY = Spec("tiny", depths=(1, 1), widths=(4, 8), stem="3x3", stem_width=4, num_classes=3)
@@ -95,19 +96,20 @@ CASES = list(cases())
 @pytest.fixture(scope="module")
 def file(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("weights") / "own.safetensors"
-    save(path, ResNet(TINY).state_dict(), Passport(TINY, PREPARED, ["a", "b", "c"]))
+    metadata = Metadata(TINY, Preprocess.from_dict(PREPARED), ("a", "b", "c"))
+    write_native(path, ResNet(TINY).state_dict(), metadata)
     return path
 
 
-def with_passport(path: Path, changes: dict, out: Path) -> Path:
-    """Write a file with another passport, whose digests all hold."""
+def with_metadata(path: Path, changes: dict, out: Path) -> Path:
+    """Write a file with other metadata, whose digests all hold."""
     content = path.read_bytes()
     size = struct.unpack("<Q", content[:8])[0]
     header = json.loads(content[8 : 8 + size])
     metadata = header["__metadata__"]
-    passport = {k: v for k, v in (json.loads(metadata["resnets"]) | changes).items() if v != ...}
+    stated = {k: v for k, v in (json.loads(metadata["resnets"]) | changes).items() if v != ...}
     digests = json.loads(metadata["sha256"])
-    metadata["resnets"] = json.dumps(passport)
+    metadata["resnets"] = json.dumps(stated)
     digests["@resnets"] = hashlib.sha256(metadata["resnets"].encode()).hexdigest()
     metadata["sha256"] = json.dumps(digests)
     new = json.dumps(header).encode()
@@ -117,14 +119,14 @@ def with_passport(path: Path, changes: dict, out: Path) -> Path:
 
 @pytest.mark.parametrize("case", CASES, ids=shown)
 def test_a_file_of_weights(file, tmp_path, case):
-    path = with_passport(file, case, tmp_path / "model.safetensors")
+    path = with_metadata(file, case, tmp_path / "model.safetensors")
     for look in (open_checkpoint, open_model):
-        with pytest.raises(CheckpointError, match="passport is damaged"):
+        with pytest.raises(CheckpointError, match="metadata is damaged"):
             look(path)
 
 
 def test_the_file_itself_is_good(file, tmp_path):
-    copied = with_passport(file, {}, tmp_path / "model.safetensors")
+    copied = with_metadata(file, {}, tmp_path / "model.safetensors")
     assert open_model(copied).classes == ("a", "b", "c")
     assert verify(copied).good
 
@@ -139,25 +141,25 @@ EXPORTED = {
 @pytest.mark.parametrize("case", [case for case in CASES if "assumed" not in case], ids=shown)
 def test_an_exported_file(case):
     """Its network is in the graph already: another spec of a possible size costs nothing."""
-    passport = {k: v for k, v in (EXPORTED | case).items() if v != ...}
-    found = understood(passport)
+    stated = {k: v for k, v in (EXPORTED | case).items() if v != ...}
+    found = understood(stated)
     if found is not None:
         assert "spec" in case
-        spec = Spec.from_dict(found.spec)
+        spec = found.spec
         assert max(*spec.depths, *spec.widths, spec.stem_width, spec.groups) < 100
 
 
-def understood(values: dict) -> ExportedPassport | None:
-    """Return the passport, or None where it is refused, which is always in one way."""
+def understood(values: dict) -> Metadata | None:
+    """Return the metadata, or None where they are refused, which is always in one way."""
     with suppress(CheckpointError):
-        return read_passport(Path("model.onnx"), json.dumps(values))
-    with pytest.raises(CheckpointError, match=r"model\.onnx: (its passport|takes pictures of)"):
-        read_passport(Path("model.onnx"), json.dumps(values))
+        return read_export(Path("model.onnx"), json.dumps(values))
+    with pytest.raises(CheckpointError, match=r"model\.onnx: (its metadata|takes pictures of)"):
+        read_export(Path("model.onnx"), json.dumps(values))
     return None
 
 
 def test_the_export_itself_is_good():
-    assert read_passport(Path("model.onnx"), json.dumps(EXPORTED)).outputs is None
+    assert read_export(Path("model.onnx"), json.dumps(EXPORTED)).outputs is None
 
 
 @pytest.mark.parametrize(
@@ -171,8 +173,8 @@ def test_the_export_itself_is_good():
 )
 def test_the_form_of_an_export(change):
     values = {**EXPORTED, "export": {**EXPORTED["export"], **change}}
-    with pytest.raises(CheckpointError, match="passport is damaged"):
-        read_passport(Path("model.onnx"), json.dumps(values))
+    with pytest.raises(CheckpointError, match="metadata is damaged"):
+        read_export(Path("model.onnx"), json.dumps(values))
 
 
 JSON = st.recursive(
@@ -189,4 +191,4 @@ def test_any_other_value(field, value):
     place = next(p for p in (values, values["spec"], values["preprocess"]) if field in p)
     place[field] = value
     found = understood(values)
-    assert found is None or len(found.classes) in (0, found.spec["num_classes"])
+    assert found is None or len(found.classes) in (0, found.spec.num_classes)

@@ -91,9 +91,9 @@ def test_sigmoids_are_answered(count, classes, expected, suffix, picture, tmp_pa
     model = network(count, "sigmoid", classes)
     source = tmp_path / f"model{suffix}"
     if suffix == ".onnx":
-        from exported import passport
+        from exported import metadata
 
-        stated = {**passport(model), "outputs": "sigmoid"}
+        stated = {**metadata(model), "outputs": "sigmoid"}
         export(model, source, json.dumps(stated))
     elif suffix:
         save_weights(model, source)

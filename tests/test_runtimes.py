@@ -11,14 +11,12 @@ import pytest
 import torch
 
 from conftest import coloured, scramble
-from exported import Averaged, convert, export, passport
+from exported import Averaged, convert, export, metadata
 from resnets import create_model, predict
 from resnets.data.images import decode, pixels
 from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.inference.runtimes import choose, open_runtime
-from resnets.inference.runtimes import exported as passports
-from resnets.weights import passport as weights_passport
 
 CLASSES = tuple(f"class {i}" for i in range(10))
 
@@ -39,7 +37,7 @@ def onnx(network, tmp_path_factory):
 @pytest.fixture(scope="module")
 def xml(network, onnx, tmp_path_factory):
     path = tmp_path_factory.mktemp("openvino") / "model.xml"
-    return convert(onnx, path, json.dumps(passport(network)))
+    return convert(onnx, path, json.dumps(metadata(network)))
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +71,7 @@ def test_every_runtime_computes_the_network(files, network, suffix, name, option
     runtime = open_runtime(files[suffix], name, **options)
     torch.set_num_threads(before)
     assert (runtime.name, runtime.input, runtime.classes) == (name, "normalized", CLASSES)
-    assert runtime.spec == json.loads(json.dumps(network.spec.to_dict()))
+    assert runtime.spec == network.spec
     assert runtime.preprocess == network.preprocess
     for count in (1, 5):
         found = runtime.logits(noise(count))
@@ -196,7 +194,7 @@ def test_a_missing_package(onnx, monkeypatch, name, extra):
 
 
 def rewritten(onnx, path, text):
-    """The same model with another passport, or none."""
+    """The same model with other metadata, or none."""
     from onnx import load, save
 
     model = load(onnx)
@@ -211,10 +209,10 @@ BAD = {
     "foreign": (lambda p: None, "is no export of resnets"),
     "newer": (lambda p: p | {"schema_version": 9}, "version 9, this program knows 1"),
     "no spec": (lambda p: {k: v for k, v in p.items() if k != "spec"}, "damaged: 'spec'"),
-    "not json": (lambda p: "{", "its passport is damaged"),
-    "a list": (lambda p: [], "its passport is damaged"),
-    "form": (lambda p: p | {"export": p["export"] | {"input": "sound"}}, "passport is damaged"),
-    "batch": (lambda p: p | {"export": p["export"] | {"batch": 0}}, "passport is damaged"),
+    "not json": (lambda p: "{", "its metadata is damaged"),
+    "a list": (lambda p: [], "its metadata is damaged"),
+    "form": (lambda p: p | {"export": p["export"] | {"input": "sound"}}, "metadata is damaged"),
+    "batch": (lambda p: p | {"export": p["export"] | {"batch": 0}}, "metadata is damaged"),
     "size": (
         lambda p: p | {"export": p["export"] | {"size": [24, 32]}},
         "takes pictures of 24 x 32, its preprocessing makes 24 x 24",
@@ -225,16 +223,11 @@ BAD = {
 
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
 @pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
-def test_a_passport_that_is_not_right(onnx, network, tmp_path, name, change, message):
-    values = change(passport(network))
+def test_metadata_that_are_not_right(onnx, network, tmp_path, name, change, message):
+    values = change(metadata(network))
     text = values if values is None or isinstance(values, str) else json.dumps(values)
     with pytest.raises(CheckpointError, match=message):
         open_runtime(rewritten(onnx, tmp_path / "bad.onnx", text), name)
-
-
-def test_passports_are_those_of_weights():
-    assert passports.SCHEMA_VERSION == weights_passport.SCHEMA_VERSION
-    assert passports.KEY == weights_passport.KEY
 
 
 @pytest.mark.parametrize(("suffix", "name"), READERS)
@@ -264,13 +257,13 @@ def test_damaged_files(files, tmp_path, suffix, name, capfd):
 def test_a_batch_that_does_not_fit(onnx, network, tmp_path):
     with pytest.raises(CheckpointError, match="cannot be computed"):
         open_runtime(onnx).logits(noise(2, side=16))
-    text = json.dumps(passport(network) | {"classes": ["a", "b"]})
+    text = json.dumps(metadata(network) | {"classes": ["a", "b"]})
     with pytest.raises(CheckpointError, match="it names 2 classes for 10 outputs"):
         open_runtime(rewritten(onnx, tmp_path / "two.onnx", text))
 
 
 def test_without_preprocessing_nothing_is_predicted(onnx, network, tmp_path):
-    text = json.dumps(passport(network) | {"preprocess": None})
+    text = json.dumps(metadata(network) | {"preprocess": None})
     runtime = open_runtime(rewritten(onnx, tmp_path / "raw.onnx", text))
     assert runtime.logits(noise(1)).shape == (1, 10)
     with pytest.raises(CheckpointError, match="how pictures must be prepared"):

@@ -22,7 +22,7 @@ from resnets.weights.fetch import fetch
 from resnets.weights.fit import Head
 from resnets.weights.load import load_checkpoint
 from resnets.weights.load_report import LoadReport
-from resnets.weights.passport import Passport
+from resnets.weights.metadata import Metadata
 from resnets.weights.shipped import shipped
 from resnets.zoo import get_spec
 
@@ -220,8 +220,8 @@ def restore(
     *,
     needs_classifier: bool = True,
     **reading: Unpack[Reading],
-) -> tuple[ResNet, Passport]:
-    """Return the model that ``open_model`` returns, and its passport.
+) -> tuple[ResNet, Metadata]:
+    """Return the model that ``open_model`` returns, and its metadata.
 
     Where it needs no classifier and the file has none, the model has none either.
     """
@@ -238,7 +238,7 @@ def restore(
     network, _ = from_checkpoint(checkpoint, model)
     if not has_classifier:
         network.reset_classifier(0)
-    made = checkpoint.passport or Passport(network.spec, checkpoint.preprocess)
+    made = checkpoint.metadata or Metadata(network.spec, checkpoint.preprocess)
     return network, made
 
 
@@ -293,7 +293,7 @@ def from_checkpoint(
 def _undecided(checkpoint: Checkpoint) -> str:
     """Return in words the choice that changes the function and that nothing in the file shows."""
     unknown, spec = checkpoint.guess.unknown, checkpoint.spec
-    if checkpoint.passport or checkpoint.entry or spec is None:
+    if checkpoint.metadata or checkpoint.entry or spec is None:
         return ""
     if "bottleneck_stride" in unknown:
         return "whether the stride is on the 1x1 (v1) or the 3x3 (v1.5)"

@@ -10,7 +10,8 @@ import torch
 
 from conftest import coloured
 from resnets import create_model
-from resnets.weights import passport
+from resnets.weights.metadata import Metadata
+from resnets.weights.native import write_native
 
 
 @pytest.fixture
@@ -18,8 +19,8 @@ def weights(tmp_path):
     """A weights file of a small network with class names."""
     torch.manual_seed(0)
     model = create_model("resnet8", num_classes=2, image_size=16)
-    travel = passport.Passport(model.spec, model.preprocess.to_dict(), ["ash", "birch"])
-    passport.save(tmp_path / "net.safetensors", model.state_dict(), travel)
+    metadata = Metadata(model.spec, model.preprocess, ("ash", "birch"))
+    write_native(tmp_path / "net.safetensors", model.state_dict(), metadata)
     return tmp_path / "net.safetensors"
 
 

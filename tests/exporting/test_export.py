@@ -145,7 +145,7 @@ def test_versions_are_those_of_modules(tmp_path, monkeypatch):
 
 
 def test_files_that_travel(exported):
-    """One ONNX file; a passport in each; a certificate that names every file by its digest."""
+    """One ONNX file; metadata in each; a certificate that names every file by its digest."""
     for to in TARGETS:
         written = exported(to, "normalized")
         folder = written.path.parent
@@ -169,19 +169,19 @@ def test_files_that_travel(exported):
         assert agree == of >= 32
 
 
-def test_the_passport(exported):
+def test_the_metadata(exported):
     import onnx
 
     path = exported("onnx", "pictures").path
     (entry,) = onnx.load(path).metadata_props
     assert entry.key == "resnets"
-    passport = json.loads(entry.value)
+    metadata = json.loads(entry.value)
     model = network()
-    assert passport["schema_version"] == 1
-    assert passport["spec"] == model.spec.to_dict()
-    assert passport["preprocess"] == json.loads(json.dumps(model.preprocess.to_dict()))
-    assert passport["classes"] == list(model.classes)
-    assert passport["export"] == {
+    assert metadata["schema_version"] == 1
+    assert metadata["spec"] == model.spec.to_dict()
+    assert metadata["preprocess"] == json.loads(json.dumps(model.preprocess.to_dict()))
+    assert metadata["classes"] == list(model.classes)
+    assert metadata["export"] == {
         "input": "pictures",
         "precision": "float32",
         "batch": "dynamic",

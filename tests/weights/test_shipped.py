@@ -7,7 +7,7 @@ import pytest
 from conftest import coloured
 from resnets import create_model
 from resnets.errors import UsageError
-from resnets.weights import passport
+from resnets.weights.native import understand
 from resnets.weights.shipped import DEFAULT, FOLDER, names, shipped
 from resnets.weights.tensors import read_tensors
 
@@ -15,9 +15,9 @@ CIFAR = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"
 
 
 @pytest.fixture
-def passports():
+def metadata():
     files = sorted(FOLDER.iterdir())
-    return {path.stem: passport.verified(path, *read_tensors(path)) for path in files}
+    return {path.stem: understand(path, *read_tensors(path))[1] for path in files}
 
 
 def test_resnet20_for_cifar():
@@ -30,9 +30,9 @@ def test_resnet20_for_cifar():
     assert other.conv1.weight.equal(model.conv1.weight)
 
 
-def test_every_passport_says_how_the_weights_were_made(passports):
-    assert set(passports) == {"resnet20.cifar10"}
-    made = passports["resnet20.cifar10"].made
+def test_all_metadata_say_how_the_weights_were_made(metadata):
+    assert set(metadata) == {"resnet20.cifar10"}
+    made = metadata["resnet20.cifar10"].made
     assert made["recipe"]["name"] == "fast_cifar"
     assert made["data"]["name"] == "cifar10"
     assert made["data"]["train"] == 50_000

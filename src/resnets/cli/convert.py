@@ -35,7 +35,7 @@ def convert(
 
     torchvision, timm, detectron2 and mmlab: a state dict for torch.load, safetensors if OUT ends
     so, or detectron2's own pickle if it ends in .pkl. huggingface: a folder for from_pretrained,
-    unless OUT ends like a file. keras: weights in .h5. native: our own safetensors with a passport.
+    unless OUT ends like a file. keras: weights in .h5. native: our own safetensors with metadata.
     Values keep their precision. What nothing says of the network stays unknown, and is told.
     What is there already is replaced with --overwrite only.
 

@@ -158,13 +158,13 @@ def open_network(
     from resnets.weights.shipped import shipped
 
     if known.weights is None:
-        network, passport = restore(
+        network, metadata = restore(
             word, known.model, needs_classifier=head == "error", **known.reading
         )
-        made = passport.made
+        made = metadata.made
     elif own := shipped(get_spec(word).name, known.weights):
-        network, passport = restore(own)
-        made = passport.made
+        network, metadata = restore(own)
+        made = metadata.made
     else:
         head = cast("Head", known.head) if known.head else head
         network = create_model(word, weights=known.weights, head=head, **known.reading).eval()
@@ -203,7 +203,7 @@ def open_answering(
 
 def _said(answering: "Runtime") -> "Runtime":
     """Return what computes a model, its outputs being explained."""
-    say_meaning(answering.outputs, answering.spec["num_classes"])
+    say_meaning(answering.outputs, answering.spec.num_classes)
     return answering
 
 

@@ -87,13 +87,13 @@ def _ready(model: "ResNet | Runtime | str | Path", device: str) -> Runtime:
             runtime.network.to(choose_device(device))
     if runtime.input != "pictures":
         preprocess_of(runtime)
-    meaning(runtime.outputs, runtime.spec["num_classes"])
+    meaning(runtime.outputs, runtime.spec.num_classes)
     return runtime
 
 
 def _opened(runtime: Runtime, data: str | Path, root: Path | None) -> "Dataset":
     """Open a data set with pictures as the model was trained on them."""
-    preprocess, channels = runtime.preprocess, runtime.spec["in_channels"]
+    preprocess, channels = runtime.preprocess, runtime.spec.in_channels
     how = runtime.made.get("recipe", {}).get("data", {})
     dataset = open_dataset(
         data,
@@ -208,7 +208,7 @@ def _on_data_set(
 
 
 def _alternatives(runtime: Runtime) -> tuple[tuple[str, ...], int]:
-    return alternatives(runtime.classes, runtime.spec["num_classes"], runtime.outputs)
+    return alternatives(runtime.classes, runtime.spec.num_classes, runtime.outputs)
 
 
 def _relabelled(split: "Split", classes: Sequence[str], labelling: Labelling) -> "Split":

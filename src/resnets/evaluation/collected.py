@@ -52,7 +52,7 @@ def answer(
         if good:
             logits = of_alternatives(runtime.logits(np.concatenate(good)), runtime.outputs)
             classes = logits.shape[1]
-            single = runtime.outputs == "sigmoid" and runtime.spec["num_classes"] > 1
+            single = runtime.outputs == "sigmoid" and runtime.spec.num_classes > 1
             tables.append(_scored(logits, np.array(own), single))
         done += len(batch)
         on_progress(done, len(labels))

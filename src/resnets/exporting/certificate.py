@@ -49,7 +49,7 @@ class Export:
 
     def sentences(self) -> list[str]:
         """Return in words what was written and what its check has found."""
-        form = self.plan.to_dict()
+        form = self.plan.input.to_dict()
         size = form["size"] if form["size"] == "dynamic" else "{} x {}".format(*form["size"])
         lines = [
             f"{self.path}: {self.name} in {form['precision']}, input {form['input']}, batch "

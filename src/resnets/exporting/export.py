@@ -16,7 +16,6 @@ from resnets.data.dataset import Dataset, Split
 from resnets.errors import UsageError
 from resnets.exporting.calibration import Samples, batches, choose_samples, whole_batches
 from resnets.exporting.certificate import Export, certificate, function_digest
-from resnets.exporting.contract import contract
 from resnets.exporting.examples import find_data, find_examples
 from resnets.exporting.int8 import quantize
 from resnets.exporting.keeping import drafted
@@ -38,13 +37,13 @@ from resnets.exporting.quantizers import OnnxQuantizer, OpenVinoQuantizer, Quant
 from resnets.exporting.raw_pixels import Feed
 from resnets.exporting.trace import trace
 from resnets.exporting.write import write_program
-from resnets.files import json_text, write_json
+from resnets.files import write_json
 from resnets.inference.runtimes import open_runtime
 from resnets.inference.runtimes.openvino_runtime import read_model
 from resnets.models import open_model, restore
 from resnets.nn import ResNet
+from resnets.weights.metadata import Metadata
 from resnets.weights.outputs import checked
-from resnets.weights.passport import SCHEMA_VERSION
 from resnets.weights.save import save_weights
 
 
@@ -92,8 +91,8 @@ def export(
         check_names(out, to, overwrite=overwrite)
     else:
         check_names(out, to, overwrite=overwrite, source=Path(model))
-        network, passport = restore(model)
-        made = passport.made if made is None else dict(made)
+        network, metadata = restore(model)
+        made = metadata.made if made is None else dict(made)
     # Its own copy: exact, on the CPU, and the caller's stays as it is.
     network = copy.deepcopy(network).cpu().float().eval()
     plan = plan_export(network, to=to, form=input, batch=batch, size=size, int8=int8)
@@ -119,12 +118,12 @@ def export(
             comparison = compare(_reloaded(draft), network, plan, examples)
         else:
             whole = draft.with_name(f"float32{draft.suffix}") if samples else draft
-            text = _passport(network, replace(plan, int8=False), made)
+            text = _metadata(network, replace(plan, int8=False), made)
             write_program(trace(network, plan), whole, text)
             comparison = compare(_opened(whole), network, plan, examples)
             if samples:
                 report(f"choosing 8-bit ranges on {len(samples.calibration):,} training pictures")
-                quantizer = _quantizer(whole, _passport(network, plan, made), samples, feed)
+                quantizer = _quantizer(whole, _metadata(network, plan, made), samples, feed)
                 quantized = quantize(
                     quantizer, draft, whole, samples, partial(_answers, feed), report, max_loss
                 )
@@ -135,20 +134,17 @@ def export(
     return Export(out, path, network.spec.name, plan, comparison, quantized, record)
 
 
-def _passport(network: ResNet, plan: Plan, made: dict[str, Any]) -> str:
-    """Return the passport of the weights, and what the file is."""
-    values = {
-        "schema_version": SCHEMA_VERSION,
-        "spec": network.spec.to_dict(),
-        "preprocess": plan.preprocess.to_dict() if plan.preprocess else None,
-        "classes": list(network.classes),
-        "outputs": checked(network.outputs),
-        "assumed": list(network.assumed),
-        "made": made,
-        "export": plan.to_dict(),
-        "pictures": contract(plan.preprocess, plan.form) if plan.preprocess else None,
-    }
-    return json_text(values)
+def _metadata(network: ResNet, plan: Plan, made: dict[str, Any]) -> str:
+    """Return the metadata of the weights, and what the file takes, as they lie in it."""
+    return Metadata(
+        network.spec,
+        plan.preprocess,
+        network.classes,
+        made,
+        checked(network.outputs),
+        network.assumed,
+        plan.input,
+    ).to_text()
 
 
 def _opened(path: Path) -> Answer:
@@ -167,17 +163,17 @@ def _reloaded(path: Path) -> Answer:
     return answer
 
 
-def _quantizer(path: Path, passport: str, samples: Samples, feed: Feed) -> Quantizer:
+def _quantizer(path: Path, metadata: str, samples: Samples, feed: Feed) -> Quantizer:
     """Return what makes an 8-bit file of one in float32."""
     # nncf takes each batch's limits for one picture's.
     if path.suffix == ".xml":
         ones = partial(whole_batches, samples.calibration, feed, feed.plan.batch or 1)
-        return OpenVinoQuantizer(partial(read_model, path), passport, ones)
+        return OpenVinoQuantizer(partial(read_model, path), metadata, ones)
     import onnx
 
     many = partial(whole_batches, samples.calibration, feed)
     return OnnxQuantizer(
-        onnx.load_from_string(path.read_bytes()), passport, many, torch.get_num_threads()
+        onnx.load_from_string(path.read_bytes()), metadata, many, torch.get_num_threads()
     )
 
 

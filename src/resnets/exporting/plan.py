@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from resnets.data.preprocess import Preprocess, known, unknown_preparation
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.inference.runtimes.exported import INPUTS
 from resnets.machine.downloads import digest_of
 from resnets.nn import ResNet
 from resnets.readers.documents import read_json
 from resnets.readers.paths import FOLDER_WEIGHTS
+from resnets.weights.metadata import FORMS, Input
 
 Target = Literal["onnx", "openvino", "torch", "safetensors"]
 Form = Literal["normalized", "pixels", "pictures"]
@@ -38,19 +38,15 @@ class Plan:
     preprocess: Preprocess | None  # what makes pictures ready for it; None: nothing does
     side: Size  # of what reaches the network, where ``size`` does not say
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return what the file's passport says of it."""
-        return {
-            "input": self.form,
-            "precision": "int8" if self.int8 else "float32",
-            "batch": "dynamic" if self.batch is None else self.batch,
-            "size": "dynamic" if self.size is None else list(self.size),
-            "folded": self.to != "safetensors",
-        }
+    @property
+    def input(self) -> Input:
+        """What the file's metadata say of it."""
+        precision = "int8" if self.int8 else "float32"
+        return Input(self.form, self.batch, self.size, precision, self.to != "safetensors")
 
     def record(self) -> dict[str, Any]:
         """Return what the certificate says of it."""
-        return {"to": self.to, **self.to_dict()}
+        return {"to": self.to, **self.input.to_dict()}
 
 
 def plan_export(
@@ -95,7 +91,7 @@ def plan_export(
 
 def check_words(to: str, input: str, batch: int | str, size: Size | str | None, int8: bool) -> None:
     """Raise UsageError for words and numbers that cannot be meant of any network."""
-    for word, choices, what in ((to, tuple(ENDINGS), "target"), (input, INPUTS, "input")):
+    for word, choices, what in ((to, tuple(ENDINGS), "target"), (input, FORMS, "input")):
         if word not in choices:
             raise UsageError(
                 f'no {what} is called "{word}"', hint=f"choose from {', '.join(choices)}"

@@ -41,8 +41,8 @@ class OnnxQuantizer:
 
     method = "static QDQ, ranges of least squared error, per-channel weights of 7 bits"
 
-    def __init__(self, model: Any, passport: str, batches: Batches, threads: int) -> None:
-        self._model, self._passport = model, passport
+    def __init__(self, model: Any, metadata: str, batches: Batches, threads: int) -> None:
+        self._model, self._metadata = model, metadata
         nodes = model.graph.node
         first = next(i for i, node in enumerate(nodes) if node.op_type == "Conv")
         self._before = [node.name for node in nodes[:first]]  # resizing and normalising
@@ -84,7 +84,7 @@ class OnnxQuantizer:
             extra_options={},
         )
         quantizer.quantize_model()
-        write_onnx(quantizer.model.model, path, self._passport)
+        write_onnx(quantizer.model.model, path, self._metadata)
 
 
 class OpenVinoQuantizer:
@@ -92,8 +92,8 @@ class OpenVinoQuantizer:
 
     method = "nncf, with its bias correction, per-channel weights of 7 bits"
 
-    def __init__(self, read: Callable[[], Any], passport: str, batches: Batches) -> None:
-        self._read, self._passport, self._batches = read, passport, batches
+    def __init__(self, read: Callable[[], Any], metadata: str, batches: Batches) -> None:
+        self._read, self._metadata, self._batches = read, metadata, batches
         nodes = [node for node in read().get_ordered_ops() if node.get_type_name() != "Constant"]
         kinds = [node.get_type_name() for node in nodes]
         first = kinds.index("Convolution")
@@ -122,7 +122,7 @@ class OpenVinoQuantizer:
                 ignored_scope=nncf.IgnoredScope(names=names, validate=False),
                 advanced_parameters=parameters,
             )
-        write_openvino(model, path, self._passport)
+        write_openvino(model, path, self._metadata)
 
 
 def _layer(weight: str) -> str:

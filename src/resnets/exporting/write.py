@@ -1,4 +1,4 @@
-"""A traced program as a file: ONNX, OpenVINO or torch's own, each with its passport."""
+"""A traced program as a file: ONNX, OpenVINO or torch's own, each with its metadata."""
 
 from io import BytesIO
 from pathlib import Path
@@ -10,29 +10,29 @@ from torch.export import ExportedProgram
 from resnets.errors import ResourceError
 from resnets.exporting.trace import tracing
 from resnets.files import write_bytes
-from resnets.inference.runtimes.exported import KEY
 from resnets.inference.runtimes.openvino_runtime import import_openvino, read_model
 from resnets.readers.paths import spelled
+from resnets.weights.metadata import KEY
 
 OPSET = 18  # of ONNX; runtimes since 2023 have it
 
 
-def write_program(program: ExportedProgram, path: Path, passport: str) -> None:
+def write_program(program: ExportedProgram, path: Path, metadata: str) -> None:
     """Write ``program`` to ``path`` as the ending says: .onnx, .xml with .bin, or .pt2.
 
     Raises ResourceError when it cannot be written.
     """
     if path.suffix == ".pt2":
         buffer = BytesIO()
-        torch.export.save(program, buffer, extra_files={KEY: passport})
+        torch.export.save(program, buffer, extra_files={KEY: metadata})
         write_bytes(path, buffer.getvalue())
     elif path.suffix == ".onnx":
-        write_onnx(as_onnx(program), path, passport)
+        write_onnx(as_onnx(program), path, metadata)
     else:
         onnx = path.with_suffix(".onnx")
-        write_onnx(as_onnx(program), onnx, passport)
+        write_onnx(as_onnx(program), onnx, metadata)
         # Core reads ONNX as convert_model does, which besides reports its use to the network.
-        write_openvino(read_model(onnx), path, passport)
+        write_openvino(read_model(onnx), path, metadata)
         onnx.unlink()
 
 
@@ -55,18 +55,18 @@ def as_onnx(program: ExportedProgram) -> Any:
     return model
 
 
-def write_onnx(model: Any, path: Path, passport: str) -> None:
-    """Write an ONNX model as one file, with the passport in its metadata."""
-    kept = {entry.key: entry.value for entry in model.metadata_props} | {KEY: passport}
+def write_onnx(model: Any, path: Path, metadata: str) -> None:
+    """Write an ONNX model as one file, with the metadata in its metadata."""
+    kept = {entry.key: entry.value for entry in model.metadata_props} | {KEY: metadata}
     del model.metadata_props[:]
     for key, value in kept.items():
         model.metadata_props.add(key=key, value=value)
     write_bytes(path, model.SerializeToString())
 
 
-def write_openvino(model: Any, path: Path, passport: str) -> None:
+def write_openvino(model: Any, path: Path, metadata: str) -> None:
     """Write a model of OpenVINO as .xml and .bin, in the precision that it has."""
-    model.set_rt_info(passport, [KEY])
+    model.set_rt_info(metadata, [KEY])
     try:
         with spelled(path, ".bin") as name:
             import_openvino().save_model(model, name, compress_to_fp16=False)

@@ -1,6 +1,6 @@
 """Models on the Hugging Face Hub: ``from_pretrained``, ``save_pretrained``, ``push_to_hub``.
 
-A repository, or the folder that it is made from, holds ``model.safetensors`` with our passport (so
+A repository, or the folder that it is made from, holds ``model.safetensors`` with our metadata (so
 that the folder opens like a run folder), ``config.json`` with the spec, the preprocessing and the
 class names for those who read JSON, and a card. Needs the extra `hub`.
 """
@@ -52,7 +52,7 @@ class HubResNet(
 ):
     """A ResNet that goes to the Hub and comes from there.
 
-    ``made`` is what the passport says about how the weights came about; it travels along.
+    ``made`` is what the metadata say about how the weights came about; it travels along.
     """
 
     def __init__(self, spec: Spec) -> None:
@@ -111,18 +111,19 @@ class HubResNet(
         path = Path(model_id)
         if not path.is_dir():
             path = Path(hf_hub_download(repo_id=model_id, filename=WEIGHTS, **options))
-        model, travel = restore(path)
-        if spec is not None and spec != travel.spec:
+        model, metadata = restore(path)
+        if spec is not None and spec != metadata.spec:
             raise CheckpointError(
-                f"{model_id}: config.json describes {spec!r}, but {WEIGHTS} holds {travel.spec!r}",
+                f"{model_id}: config.json describes {spec!r}, but {WEIGHTS} holds "
+                f"{metadata.spec!r}",
                 hint="save the model again rather than edit config.json",
             )
         shared = cls.of(model)
-        shared.made = travel.made
+        shared.made = metadata.made
         return shared
 
     def _save_pretrained(self, save_directory: Path) -> None:
-        """Write config.json and the weights with their passport. Raises ResourceError."""
+        """Write config.json and the weights with their metadata. Raises ResourceError."""
         prepared = known(self.preprocess)
         preprocess = prepared.to_dict() if prepared else None
         classes = list(self.classes)

@@ -29,7 +29,7 @@ from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.ledger import expected
 from resnets.spec import Spec
 from resnets.training.recipe import Recipe, read_recipe
-from resnets.weights import passport
+from resnets.weights.native import understand
 from resnets.weights.tensors import read_tensors
 
 
@@ -323,22 +323,22 @@ def _weights(run: _Evidence) -> Iterator[str]:
         return
     path, record = run.folder.weights, run.record
     try:
-        tensors, metadata = read_tensors(path)
+        tensors, texts = read_tensors(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path.name}: missing or damaged: {error}") from None
-    carried = passport.verified(path, tensors, metadata)
+    _, metadata = understand(path, tensors, texts)
     count = plural(len(tensors), "tensor")
     yield f"{count}, each with its SHA-256; recipe, data and results are the run's"
-    made = carried.made
+    made = metadata.made
     if Recipe.model_validate_json(json.dumps(made["recipe"])) != run.recipe:
         yield "its recipe is not recipe.yaml"
-    if carried.spec != Spec.from_dict(record["model"]["spec"]):  # which may be an older version's
+    if metadata.spec != Spec.from_dict(record["model"]["spec"]):  # which may be an older version's
         yield "its network is not that of run.json"
     yield from _unequal(
         "its data's fingerprint", made["data"]["fingerprint"], run.data["fingerprint"]
     )
     for part, scores in record["results"].items():
-        # A passport has everything but the confusion matrix.
+        # Metadata have everything but the confusion matrix.
         own = made["results"][part]
         if own != (scores and {key: v for key, v in scores.items() if key != "confusion"}):
             yield f"its results on the {part} part are not those of run.json"

@@ -15,7 +15,8 @@ from resnets.nn import ResNet
 from resnets.run_folder.directory import RunFolder
 from resnets.training.feed import Feed
 from resnets.training.state import RunState
-from resnets.weights import passport
+from resnets.weights.metadata import Metadata
+from resnets.weights.native import write_native
 
 MISTAKES = 24  # pictures kept for the report
 
@@ -58,19 +59,19 @@ def evaluate_parts(
 def write_weights(
     folder: RunFolder, model: ResNet, made: dict[str, Any], results: dict[str, Any]
 ) -> None:
-    """Write the weights with a passport that says how they were ``made`` and how good they are."""
+    """Write the weights, and how they were ``made`` and how good they are."""
     scores = {
         part: score and {key: value for key, value in score.items() if key != "confusion"}
         for part, score in results.items()
     }
-    travel = passport.Passport(
-        spec=model.spec,
-        preprocess=preprocess_of(model).to_dict(),
-        classes=list(model.classes),
-        made={**made, "results": scores},
-        outputs=model.outputs,
+    metadata = Metadata(
+        model.spec,
+        preprocess_of(model),
+        model.classes,
+        {**made, "results": scores},
+        model.outputs,
     )
-    passport.save(folder.weights, model.state_dict(), travel)
+    write_native(folder.weights, model.state_dict(), metadata)
 
 
 def _mistakes(evaluation: Evaluation, split: Split, classes: tuple[str, ...]) -> list[Any]:

@@ -10,20 +10,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnets.data.preprocess import stored_side
+from resnets.data.preprocess import Preprocess, stored_side
 from resnets.errors import CheckpointError, UsageError
 from resnets.machine.downloads import digest_of
 from resnets.readers.content import Content, State
 from resnets.readers.reader import read
 from resnets.spec import Spec
 from resnets.weights import catalog
-from resnets.weights import passport as passports
 from resnets.weights.containers import unwrap
 from resnets.weights.dialects import Input
 from resnets.weights.infer import UNSEEN, Guess, looks_like
+from resnets.weights.metadata import KEY, Metadata
 from resnets.weights.naming import traits
+from resnets.weights.native import understand
 from resnets.weights.outputs import fits
-from resnets.weights.tensors import is_finite, retied, some
+from resnets.weights.tensors import is_finite, some
 from resnets.weights.translate import Translation, translate
 from resnets.weights.unfinished import is_unfinished, read_unfinished
 from resnets.zoo import get_spec
@@ -43,7 +44,7 @@ class Checkpoint:
     state: State
     translation: Translation
     guess: Guess
-    passport: passports.Passport | None = None  # of our own files
+    metadata: Metadata | None = None  # of our own files
     entry: catalog.Entry | None = None  # of published files
     proven: dict[str, Any] = field(default_factory=dict)  # fields of the spec that are known
     unfinished: str = ""  # in words, of a run that has not ended, which state this is
@@ -56,14 +57,14 @@ class Checkpoint:
     @property
     def spec(self) -> Spec | None:
         """The network that they were made for: stated, or as far as it can be told."""
-        if self.passport:
-            return self.passport.spec
+        if self.metadata:
+            return self.metadata.spec
         return self.guess.spec
 
     @property
     def stated(self) -> dict[str, Any]:
-        """The choices that are proven, and those that a passport has taken for granted."""
-        return {**(traits(self.passport.spec) if self.passport else {}), **self.proven}
+        """The choices that are proven, and those that metadata have taken for granted."""
+        return {**(traits(self.metadata.spec) if self.metadata else {}), **self.proven}
 
     @property
     def made_for(self) -> str:
@@ -96,9 +97,9 @@ class Checkpoint:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """The choices that neither tensors, names, config, catalogue nor passport show."""
-        if self.passport:
-            return tuple(self.passport.assumed)
+        """The choices that neither tensors, names, config, catalogue nor metadata show."""
+        if self.metadata:
+            return tuple(self.metadata.assumed)
         if self.entry:
             return ()
         if self.content.format.startswith("Keras") and self.content.config:  # it says everything
@@ -107,9 +108,9 @@ class Checkpoint:
 
     @property
     def outputs(self) -> str | None:
-        """What the outputs mean, where passport, catalogue or config say it."""
-        if self.passport:
-            return self.passport.outputs
+        """What the outputs mean, where metadata, catalogue or config say it."""
+        if self.metadata:
+            return self.metadata.outputs
         return "softmax" if self.entry else self.translation.outputs
 
     @property
@@ -123,28 +124,28 @@ class Checkpoint:
 
     def is_by_names(self, name: str) -> bool:
         """Tell whether only the names in the file speak for a proven field."""
-        stated = self.passport or self.entry or self.content.config
+        stated = self.metadata or self.entry or self.content.config
         return not stated and name in self.proven
 
     @property
     def author(self) -> str:
         """Who says what is proven, for people."""
-        if self.passport:
-            return "its passport says so"
+        if self.metadata:
+            return "its metadata say so"
         if self.entry:
             return f"it is {self.entry}"
         return f"as {self.translation.dialect} has them"
 
     @property
     def made(self) -> dict[str, Any]:
-        """How they came about, as the passport says."""
-        return self.passport.made if self.passport else {}
+        """How they came about, as the metadata say."""
+        return self.metadata.made if self.metadata else {}
 
     @property
     def classes(self) -> tuple[str, ...]:
         """The names of the outputs, where the file or the catalogue has them."""
-        if self.passport:
-            return tuple(self.passport.classes)
+        if self.metadata:
+            return tuple(self.metadata.classes)
         if self.entry:
             return self.entry.classes
         return _labels(self.content.config or {})
@@ -156,25 +157,22 @@ class Checkpoint:
         return not count or fits(self.classes, count, self.outputs)
 
     @property
-    def preprocess(self) -> dict[str, Any] | None:
-        """The fields of the Preprocess that the weights were trained with, where it is known."""
-        if self.passport:
-            return self.passport.preprocess
+    def preprocess(self) -> Preprocess | None:
+        """How the pictures were prepared that the weights were trained on, where it is known."""
+        if self.metadata:
+            return self.metadata.preprocess
         if self.entry:
             published = {"interpolation": self.entry.interpolation, "version": 2}
-            return {**self.entry.preprocess, **published}
+            return Preprocess.from_dict({**self.entry.preprocess, **published})
         pictures, spec = self.translation.input, self.guess.spec
         if pictures is None or spec is None or spec.in_channels != 3:
             return None
         size = spec.image_size
-        return {
-            **{"channels": 3, "resize": stored_side(size), "size": size},
-            **{"mean": pictures.mean, "std": pictures.std, "version": 2},
-        }
+        return Preprocess(3, stored_side(size), size, pictures.mean, pictures.std)
 
     def to_dict(self) -> dict[str, Any]:
         """Return what is known, without the tensors, as JSON-able values."""
-        travel, entry = self.passport, self.entry
+        metadata, entry = self.metadata, self.entry
         floats = [tensor for tensor in self.tensors.values() if tensor.is_floating_point()]
         kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in floats}
         return {
@@ -185,7 +183,7 @@ class Checkpoint:
             "names": self.translation.dialect,
             "looks_like": self.guess.words,
             "unknown": list(self.unknown),
-            "made_for": self.made_for if travel or entry else None,
+            "made_for": self.made_for if metadata or entry else None,
             "published": str(entry) if entry else None,
             "licence": entry.licence if entry else None,
             "tensors": len(self.tensors),
@@ -195,7 +193,7 @@ class Checkpoint:
                 for key, tensor in self.tensors.items()
                 if not key.endswith(("running_mean", "running_var", "num_batches_tracked"))
             ),
-            "preprocess": self.preprocess,
+            "preprocess": self.preprocess and self.preprocess.to_dict(),
             "classes": list(self.classes),
             "outputs": self.outputs,
             "made": {key: self.made[key] for key in ("name", "data") if key in self.made},
@@ -238,7 +236,7 @@ def open_checkpoint(
         return _of_run(str(source))
     else:
         name, content = str(source), read(source)
-    if passports.KEY in content.metadata:
+    if KEY in content.metadata:
         return _own(name, content)
     _check_labels(name, content.config or {})
     state = unwrap(content.tree, name, container=container, ema=ema)
@@ -275,34 +273,32 @@ def _kind(source: object) -> str:
 
 
 def _own(name: str, content: Content) -> Checkpoint:
-    """Return the checkpoint in a file of ours, which has a passport."""
-    tensors = dict(content.tree)
-    travel = passports.verified(content.path, tensors, content.metadata)
-    return _stated(name, content, retied(tensors, content.metadata), travel)
+    """Return the checkpoint in a file of ours, which has metadata."""
+    tensors, metadata = understand(content.path, dict(content.tree), content.metadata)
+    return _stated(name, content, tensors, metadata)
 
 
 def _of_run(name: str) -> Checkpoint:
     """Return the checkpoint in the newest state of a run that has not ended."""
-    run = read_unfinished(Path(name))
-    content = Content(Path(name), "run state", run.tensors)
-    checkpoint = _stated(name, content, run.tensors, run.passport)
-    return replace(checkpoint, unfinished=run.words)
+    tensors, metadata, words = read_unfinished(Path(name))
+    content = Content(Path(name), "run state", tensors)
+    return replace(_stated(name, content, tensors, metadata), unfinished=words)
 
 
 def _stated(
-    name: str, content: Content, tensors: dict[str, Tensor], travel: passports.Passport
+    name: str, content: Content, tensors: dict[str, Tensor], metadata: Metadata
 ) -> Checkpoint:
-    """Return the checkpoint of tensors under our keys, of which a passport says everything."""
+    """Return the checkpoint of tensors under our keys, of which metadata say everything."""
     names = dict(zip(tensors, tensors, strict=True))
-    known = {**traits(travel.spec), "norm_momentum": travel.spec.norm_momentum}
-    known = {key: value for key, value in known.items() if key not in travel.assumed}
+    known = {**traits(metadata.spec), "norm_momentum": metadata.spec.norm_momentum}
+    known = {key: value for key, value in known.items() if key not in metadata.assumed}
     return Checkpoint(
         name,
         content,
         State(tensors),
         Translation(NATIVE, tensors, names, (), known, None, {}),
         looks_like(tensors, _of_spec(known)),
-        passport=travel,
+        metadata=metadata,
         proven=known,
     )
 

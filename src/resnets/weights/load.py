@@ -289,8 +289,7 @@ def _carry_meaning(model: Network, checkpoint: Checkpoint, *, takes_head: bool) 
     """
     model.preprocess = None
     if checkpoint.preprocess is not None:
-        preprocess = Preprocess.from_dict(checkpoint.preprocess)
-        model.preprocess = over_channels(preprocess, model.spec.in_channels)
+        model.preprocess = over_channels(checkpoint.preprocess, model.spec.in_channels)
     if takes_head and isinstance(model, ResNet):
         model.classes = checkpoint.classes if checkpoint.names_fit else ()
         model.outputs = checkpoint.outputs

@@ -1,20 +1,30 @@
-"""What files say about themselves, checked for type and size before anything is made of it.
+"""What files of ours say beside their weights: spec, preprocessing, classes, how they were made.
 
-A stranger's metadata may ask for a network of a billion blocks or for pictures of a million pixels
-a side. Whatever is read here is refused where it cannot be meant, at once and in little memory.
+One JSON text, alike in weights, run folders and exports. A stranger's may ask for a network of a
+billion blocks or for pictures of a million pixels a side: whatever is read here is checked for type
+and size, and refused at once and in little memory where it cannot be meant.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
 from reprlib import Repr
-from typing import Any
+from typing import Any, Self
 
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError
+from resnets.files import json_text
 from resnets.spec import Spec
+from resnets.weights.contract import contract
 from resnets.weights.outputs import STATED, fits
+
+KEY = "resnets"  # of the text, in whatever a format has for metadata
+SCHEMA_VERSION = 1
+FORMS = ("normalized", "pixels", "pictures")
 
 BLOCKS = 10_000  # of a network; the papers' deepest has 600
 CHANNELS = 2**16  # of any layer
@@ -22,14 +32,128 @@ CLASSES = 10_000_000
 SIDE = 8192  # pixels
 UNSEEN_CLASSIFIER = 2**28  # weights of a classifier that is not in the file
 _BLOCK = re.compile(r"layer(\d{1,5})\.(\d{1,5})\.conv(\d)\.weight")
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _BRIEFLY = Repr()
 _BRIEFLY.maxlevel, _BRIEFLY.maxlist, _BRIEFLY.maxdict, _BRIEFLY.maxtuple = 2, 4, 4, 4
 Shapes = Mapping[str, tuple[int, ...]]
 
 
-class _Wrong(ValueError):
-    """What cannot be meant; the message says why."""
+@dataclass(frozen=True)
+class Input:
+    """What the input ``images`` of an exported file holds."""
+
+    form: str  # one of FORMS
+    batch: int | None  # how many pictures at once; None for any number
+    size: tuple[int, int] | None  # height and width of its pictures; None for any
+    precision: str = "float32"  # of the file; or "int8"
+    folded: bool = True  # whether norms are folded into convolutions
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as JSON-able values."""
+        return {
+            "input": self.form,
+            "precision": self.precision,
+            "batch": "dynamic" if self.batch is None else self.batch,
+            "size": "dynamic" if self.size is None else list(self.size),
+            "folded": self.folded,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from `to_dict`'s values. Raises CheckpointError, and others that mean damage."""
+        form, batch, size = values["input"], values["batch"], values["size"]
+        if form not in FORMS:
+            raise CheckpointError(f"its input is {form!r}")
+        precision, folded = values.get("precision", "float32"), values.get("folded", True)
+        if precision not in ("float32", "int8") or not isinstance(folded, bool):
+            raise CheckpointError(f"its precision is {precision!r}, folded {folded!r}")
+        count = None if batch == "dynamic" else _number(batch, "batch")
+        if size == "dynamic":
+            return cls(form, count, None, precision, folded)
+        sides = _number(size[0], "height"), _number(size[1], "width")
+        return cls(form, count, sides, precision, folded)
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file of ours says; what nobody has said is in it as unknown."""
+
+    spec: Spec
+    preprocess: Preprocess | None = None
+    classes: tuple[str, ...] = ()
+    made: dict[str, Any] = field(default_factory=dict)  # recipe, data, versions, results
+    outputs: str | None = None  # "softmax", "sigmoid" or "regression"
+    assumed: tuple[str, ...] = ()  # of the spec, what nothing has shown
+    input: Input | None = None  # of an export
+
+    def to_text(self) -> str:
+        """Return the JSON text that `read_metadata` reads."""
+        values = {
+            "schema_version": SCHEMA_VERSION,
+            "spec": self.spec.to_dict(),
+            "preprocess": self.preprocess.to_dict() if self.preprocess else None,
+            "classes": list(self.classes),
+            "made": self.made,
+            "outputs": self.outputs,
+            "assumed": list(self.assumed),
+        }
+        if self.input:
+            told = contract(self.preprocess, self.input.form) if self.preprocess else None
+            values |= {"export": self.input.to_dict(), "pictures": told}
+        return json_text(values)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], shapes: Shapes | None = None) -> Self:
+        """Build from JSON's values, each checked for what it may be.
+
+        ``shapes`` are those of the file's tensors, of which they must be true; an export has none,
+        but an input. Raises CheckpointError, and others that mean damage.
+        """
+        exported = shapes is None
+        spec = read_spec(values["spec"], shapes)
+        members = {"spec", "preprocess", "classes", "made", "outputs", "assumed"}
+        if unknown := values.keys() - members - ({"export", "pictures"} if exported else set()):
+            raise CheckpointError(f"it says something unknown: {_short(min(unknown))}")
+        made = values.get("made", {})
+        if not isinstance(made, dict):
+            raise CheckpointError("how it was made is no record")
+        # Older files do not say it. Exports, and weights of runs, are of a softmax.
+        softmax = exported or ("recipe" in made and spec.num_classes > 1)
+        outputs = values.get("outputs", "softmax" if softmax else None)
+        if outputs is not None and (not isinstance(outputs, str) or outputs not in STATED):
+            raise CheckpointError(f"its outputs are {_short(outputs)}")
+        return cls(
+            spec,
+            _preprocess(values.get("preprocess"), spec.in_channels),
+            _classes(values.get("classes", []), spec.num_classes, outputs),
+            made,
+            outputs,
+            _names(values.get("assumed", []), "what it calls assumed is"),
+            Input.from_dict(values["export"]) if exported else None,
+        )
+
+
+def read_metadata(path: Path, text: str, shapes: Shapes | None = None) -> Metadata:
+    """Return the metadata with this text; ``path`` is for messages only, ``shapes`` as above.
+
+    Raises CheckpointError where they are damaged or of a newer version.
+    """
+    try:
+        values = json.loads(text)
+        version = values.pop("schema_version")
+        if version <= SCHEMA_VERSION:
+            return Metadata.from_dict(values, shapes)
+    except (CheckpointError, *_MALFORMED) as error:
+        reason = getattr(error, "message", str(error))
+        again = "export it again, or " if shapes is None else ""
+        raise CheckpointError(
+            f"{path}: its metadata is damaged: {reason}",
+            hint=f"{again}copy it again from where it came from",
+        ) from None
+    raise CheckpointError(
+        f"{path}: its metadata has version {version}, this program knows {SCHEMA_VERSION}",
+        hint="upgrade resnets",
+    )
 
 
 def read_spec(values: Any, shapes: Shapes | None = None) -> Spec:
@@ -40,7 +164,7 @@ def read_spec(values: Any, shapes: Shapes | None = None) -> Spec:
     """
     try:
         if not isinstance(values, dict):
-            raise _Wrong(f"its spec is {_short(values)}")
+            raise CheckpointError(f"its spec is {_short(values)}")
         spec = Spec.from_dict(values)
         _check_sizes(spec)
         if shapes is not None:
@@ -50,58 +174,34 @@ def read_spec(values: Any, shapes: Shapes | None = None) -> Spec:
     return spec
 
 
-def read_preprocess(values: Any, channels: int) -> Preprocess | None:
-    """Return the preprocessing in metadata for pictures of so many channels; None where it is None.
-
-    Raises CheckpointError.
-    """
+def _preprocess(values: Any, channels: int) -> Preprocess | None:
     if values is None:
         return None
     try:
         _check_preprocess(values, channels)
         return Preprocess.from_dict(values)
-    except CheckpointError:
-        raise
     except _MALFORMED as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(f"its preprocessing is damaged: {reason}") from None
+        raise _unprepared(reason) from None
 
 
-def read_outputs(values: Mapping[str, Any], count: int) -> str | None:
-    """Return what metadata say that outputs mean. Raises CheckpointError.
-
-    Older files do not say it. Those of runs are of a softmax.
-    """
-    if "outputs" not in values:
-        made = values.get("made")
-        return "softmax" if isinstance(made, dict) and "recipe" in made and count > 1 else None
-    outputs = values["outputs"]
-    if outputs is not None and (not isinstance(outputs, str) or outputs not in STATED):
-        raise CheckpointError(f"its outputs are {_short(outputs)}")
-    return outputs
-
-
-def read_classes(values: Any, count: int, outputs: str | None) -> tuple[str, ...]:
-    """Return the class names in metadata, for so many outputs. Raises CheckpointError."""
-    if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
-        raise CheckpointError(f"its classes are no names: {_short(values)}")
-    if not fits(values, count, outputs):
-        raise CheckpointError(f"it names {len(values):,} classes for {count:,} outputs")
-    if len(set(values)) < len(values):
-        twice = Counter(values).most_common(1)[0][0]
+def _classes(values: Any, count: int, outputs: str | None) -> tuple[str, ...]:
+    names = _names(values, "its classes are no names:")
+    if not fits(names, count, outputs):
+        raise CheckpointError(f"it names {len(names):,} classes for {count:,} outputs")
+    if len(set(names)) < len(names):
+        twice = Counter(names).most_common(1)[0][0]
         raise CheckpointError(f"it names a class twice: {_short(twice)}")
-    return tuple(values)
+    return names
 
 
-def read_assumed(values: Any) -> tuple[str, ...]:
-    """Return the names of what was only assumed of a network. Raises CheckpointError."""
+def _names(values: Any, what: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
-        raise CheckpointError(f"what it calls assumed is {_short(values)}")
+        raise CheckpointError(f"{what} {_short(values)}")
     return tuple(values)
 
 
-def read_number(value: Any, name: str) -> int:
-    """Return a count of pictures or pixels in metadata. Raises CheckpointError."""
+def _number(value: Any, name: str) -> int:
     if not _is_whole(value) or not 0 < value <= CHANNELS:
         raise CheckpointError(f"its {name} is {_short(value)}")
     return int(value)
@@ -121,10 +221,10 @@ def _check_sizes(spec: Spec) -> None:
     }
     for name, (value, most) in bounds.items():
         if value > most:
-            raise _Wrong(f"its spec asks for {name} {_short(value)}, and at most {most:,} is meant")
+            raise _asks(f"{name} {_short(value)}, and at most {most:,} is meant")
     inner = max(spec.inner_width(stage) for stage in range(len(spec.depths)))
     if inner > CHANNELS * 4:
-        raise _Wrong(f"its spec asks for blocks of {inner:,} channels")
+        raise _asks(f"blocks of {inner:,} channels")
 
 
 def _check_shapes(spec: Spec, shapes: Shapes) -> None:
@@ -133,9 +233,7 @@ def _check_shapes(spec: Spec, shapes: Shapes) -> None:
     depths = Counter(stage for stage, _, number in found if number == 1)
     for stage, depth in enumerate(spec.depths, start=1):
         if depths[stage] != depth:
-            raise _Wrong(
-                f"its spec asks for {depth:,} blocks in stage {stage}, it holds {depths[stage]:,}"
-            )
+            raise _asks(f"{depth:,} blocks in stage {stage}, it holds {depths[stage]:,}")
         place = f"layer{stage}.0.conv"
         last = 3 if spec.block == "bottleneck" else 2
         _check_channels(f"{place}{last}.weight", spec.channels[stage - 1], shapes)
@@ -145,36 +243,44 @@ def _check_shapes(spec: Spec, shapes: Shapes) -> None:
     _check_channels(stem, spec.stem_width, shapes)
     first = shapes["conv1.0.weight" if spec.stem.startswith("deep") else "conv1.weight"]
     if len(first) != 4 or first[1] != spec.in_channels:
-        raise _Wrong(f"its spec asks for {spec.in_channels:,} input channels, it holds {first}")
+        raise _asks(f"{spec.in_channels:,} input channels, it holds {first}")
     if "fc.weight" in shapes:
         _check_channels("fc.weight", spec.num_classes, shapes)
     elif spec.num_classes * spec.channels[-1] > UNSEEN_CLASSIFIER:
-        raise _Wrong(f"its spec asks for {spec.num_classes:,} classes, and it has no classifier")
+        raise _asks(f"{spec.num_classes:,} classes, and it has no classifier")
 
 
 def _check_channels(key: str, wanted: int, shapes: Shapes) -> None:
     if key not in shapes or not shapes[key] or shapes[key][0] != wanted:
         there = str(shapes[key]) if key in shapes else "no such tensor"
-        raise _Wrong(f"its spec asks for {wanted:,} channels of {key}, it holds {there}")
+        raise _asks(f"{wanted:,} channels of {key}, it holds {there}")
+
+
+def _asks(what: str) -> CheckpointError:
+    return CheckpointError(f"its spec asks for {what}")
 
 
 def _check_preprocess(values: Any, channels: int) -> None:
     if not isinstance(values, dict):
-        raise _Wrong(_short(values))
+        raise _unprepared(_short(values))
     sizes = {name: values[name] for name in ("channels", "size", "resize")}
     for name, value in sizes.items():
         if not _is_whole(value) or not 0 < value <= SIDE:
-            raise _Wrong(f"{name} is {_short(value)}")
+            raise _unprepared(f"{name} is {_short(value)}")
     if sizes["channels"] != channels:
-        raise _Wrong(f"it has {sizes['channels']} channels, the network {channels}")
+        raise _unprepared(f"it has {sizes['channels']} channels, the network {channels}")
     mean, std = values["mean"], values["std"]
     for name, numbers in (("mean", mean), ("std", std)):
         if not isinstance(numbers, list | tuple) or not all(map(_is_number, numbers)):
-            raise _Wrong(f"{name} is {_short(numbers)}")
+            raise _unprepared(f"{name} is {_short(numbers)}")
     if len(mean) not in (channels, channels * sizes["size"] ** 2):
-        raise _Wrong(f"its mean has {len(mean):,} numbers for {channels} channels")
+        raise _unprepared(f"its mean has {len(mean):,} numbers for {channels} channels")
     if len(std) != channels or not all(number > 0 for number in std):
-        raise _Wrong(f"std is {_short(std)}")
+        raise _unprepared(f"std is {_short(std)}")
+
+
+def _unprepared(reason: str) -> CheckpointError:
+    return CheckpointError(f"its preprocessing is damaged: {reason}")
 
 
 def _is_whole(value: Any) -> bool:
@@ -187,8 +293,5 @@ def _is_number(value: Any) -> bool:
 
 def _short(value: Any) -> str:
     """Return the beginning of a value, however long or deep it is."""
-    return "a number of many digits" if _is_long(value) else _BRIEFLY.repr(value)
-
-
-def _is_long(value: Any) -> bool:
-    return isinstance(value, int) and value.bit_length() > 100
+    is_long = isinstance(value, int) and value.bit_length() > 100
+    return "a number of many digits" if is_long else _BRIEFLY.repr(value)

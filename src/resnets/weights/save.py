@@ -15,8 +15,10 @@ from resnets.data.preprocess import known
 from resnets.errors import UsageError
 from resnets.files import followed, write_bytes, write_json
 from resnets.nn import ResNet
-from resnets.weights import outputs, passport
+from resnets.weights import outputs
 from resnets.weights.checkpoint import NATIVE
+from resnets.weights.metadata import Metadata
+from resnets.weights.native import write_native
 from resnets.weights.translate import PROBLEMS, to_dialect
 
 FILE_ENDINGS = (".pth", ".pt", ".bin", ".th", ".pkl", ".safetensors")
@@ -32,7 +34,7 @@ def save_weights(
 ) -> None:
     """Write a network's weights to ``path``, whole or not at all.
 
-    "native" is safetensors with a passport: spec, preprocessing, class names, what the outputs
+    "native" is safetensors with metadata: spec, preprocessing, class names, what the outputs
     mean, ``made`` (how it came about), and a SHA-256 for each tensor. What nobody has said is in it
     as unknown. Other dialects are "torchvision", "timm", "detectron2",
     "mmlab", "huggingface", "keras" and the rest of `resnets.weights.dialects`: a state dict as
@@ -51,17 +53,15 @@ def save_weights(
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
     if dialect == NATIVE:
         _check_classifier(model)
-        preprocess = known(model.preprocess)
-        fields = preprocess.to_dict() if preprocess else None
-        travel = passport.Passport(
-            spec=model.spec,
-            preprocess=fields,
-            classes=list(model.classes),
-            made=made or {},
-            outputs=outputs.checked(model.outputs),
-            assumed=list(model.assumed),
+        metadata = Metadata(
+            model.spec,
+            known(model.preprocess),
+            model.classes,
+            made or {},
+            outputs.checked(model.outputs),
+            model.assumed,
         )
-        passport.save(path, state, travel)
+        write_native(path, state, metadata)
         return
     if dialect == "keras":
         from resnets.weights.keras.write import for_applications, write_keras

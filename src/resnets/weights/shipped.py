@@ -1,4 +1,4 @@
-"""The weights that come with the package; each file's passport says how they were made."""
+"""The weights that come with the package; each file's metadata say how they were made."""
 
 from pathlib import Path
 

@@ -6,7 +6,6 @@ run's lock, so it may go on meanwhile.
 
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,13 @@ from torch import Tensor
 from resnets.errors import CheckpointError
 from resnets.readers.documents import loads, read_json
 from resnets.readers.paths import FOLDER_WEIGHTS
-from resnets.weights.passport import Passport, of_members
+from resnets.weights.metadata import Metadata
 from resnets.weights.tensors import damaged, read_tensors, retied
 
 # What stands before the names of tensors in a state.
 MODEL, OPTIMIZER, AVERAGE, BEST = "model/", "optimizer/", "average/", "best/"
 _STATE = re.compile(r"step-(\d{8,})\.safetensors")
+_MALFORMED = (AttributeError, KeyError, StopIteration, TypeError, ValueError)
 _ENDED = {"stopped": "was stopped", "failed": "has failed"}
 # Which of a state's weights finishing would keep, the first that are there.
 _KEPT = {
@@ -29,15 +29,6 @@ _KEPT = {
     AVERAGE: ", the average of its weights,",
     MODEL: "",
 }
-
-
-@dataclass(frozen=True)
-class Unfinished:
-    """What a run would keep if it ended at its newest state, and in words which that is."""
-
-    tensors: dict[str, Tensor]
-    passport: Passport
-    words: str
 
 
 def states_in(folder: Path) -> list[Path]:
@@ -67,54 +58,46 @@ def is_unfinished(path: Path) -> bool:
     return _STATE.fullmatch(path.name) is not None and path.parent.name == "state"
 
 
-def read_unfinished(path: Path) -> Unfinished:
-    """Return the weights of a run's newest state, or of the state that ``path`` is.
+def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
+    """Return what a run would keep if it ended at its newest state, and in words which that is.
 
-    Raises CheckpointError for a run that has no state yet, and for one that is damaged.
+    Or at the state that ``path`` is. Raises CheckpointError for a run that has no state yet, and
+    for one that is damaged.
     """
     run = path if path.is_dir() else path.parent.parent
-    record = _json(run / "run.json")
+    record, data = _json(run / "run.json"), _json(run / "data.json")
+    state, tensors, values = _newest(run) if path.is_dir() else (path, *read_state(path))
     try:
-        state, tensors, values = _newest(run) if path.is_dir() else (path, *read_state(path))
         kept = next(part for part in _KEPT if any(name.startswith(part) for name in tensors))
         step = int(values["step"])
         steps = record.get("progress", {}).get("steps")
-        data, identity = _json(run / "data.json"), values["identity"]
+        identity = values["identity"]
         made: dict[str, Any] = {
             **{key: record[key] for key in ("name", "data", "environment") if key in record},
             "recipe": {"name": record.get("recipe"), **_recipe(identity)},
             "unfinished": {"step": step, "steps": steps, "weights": kept.rstrip("/")},
         }
         own = {name.removeprefix(kept): t for name, t in tensors.items() if name.startswith(kept)}
-        members = {
+        stated = {
             "spec": record["model"]["spec"],
             "preprocess": data.get("preprocess"),
             "classes": record["data"]["classes"],
             "made": made,
         }
-        passport = _passport(run, members, own)
-    except (KeyError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
+        metadata = Metadata.from_dict(stated, shapes)
+        reached = f"step {step:,}" + (f" of {steps:,}" if steps else "")
+    except (CheckpointError, *_MALFORMED) as error:
+        reason = error.message if isinstance(error, CheckpointError) else repr(error)
         raise CheckpointError(
-            f"{run}: the record of the run is damaged: {error!r}", hint="copy the folder again"
+            f"{run}: the record of the run is damaged: {reason}", hint="copy the folder again"
         ) from None
     which = "its newest state" if path.is_dir() else f"its state {state.name}"
-    reached = f"step {step:,}" + (f" of {steps:,}" if steps else "")
     ended = _ENDED.get(record.get("status", ""), "has not ended, last saved")
     words = f"{run} {ended} at {reached}: {which}{_KEPT[kept]} is used"
     if identity.get("precise_batch_norm"):
         words += "; the statistics of its batch norms are those of training"
-    return Unfinished(own, passport, words)
-
-
-def _passport(run: Path, members: dict[str, Any], tensors: dict[str, Tensor]) -> Passport:
-    """Return the passport of a run's state; raises CheckpointError for a record that is not its."""
-    try:
-        return of_members(members, tensors)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{run}: the record of the run is damaged: {error.message}",
-            hint="copy the folder again",
-        ) from None
+    return own, metadata, words
 
 
 def _newest(run: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:

@@ -8,8 +8,9 @@ from typing import Any
 from resnets.errors import CheckpointError
 from resnets.machine.downloads import digest_of
 from resnets.readers.reader import read
-from resnets.weights import catalog, passport
+from resnets.weights import catalog
 from resnets.weights.containers import unwrap
+from resnets.weights.metadata import KEY
 from resnets.weights.tensors import damaged, is_finite, some
 
 
@@ -34,7 +35,7 @@ def verify(path: Path) -> Verdict:
     """Check one file or run folder; a file that cannot be read at all is a verdict too."""
     try:
         content = read(path)
-        own = passport.KEY in content.metadata
+        own = KEY in content.metadata
         tensors = dict(content.tree) if own else unwrap(content.tree, content.path).tensors
     except CheckpointError as error:
         return Verdict(path, False, error.message.removeprefix(f"{path}: "))

@@ -80,7 +80,7 @@ def resolved(model: "ResNet | Runtime | str | Path", pictures: int | None) -> Ru
         model = Network(model)
     if model.input != "pictures":
         preprocess_of(model)
-    meaning(model.outputs, model.spec["num_classes"])
+    meaning(model.outputs, model.spec.num_classes)
     return model
 
 

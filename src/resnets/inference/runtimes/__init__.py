@@ -67,8 +67,8 @@ def open_runtime(
         return Program(path, threads)
     from resnets.models import restore
 
-    network, passport = restore(path)
-    return Network(network, threads, passport.made)
+    network, metadata = restore(path)
+    return Network(network, threads, metadata.made)
 
 
 def _threads() -> int:

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.errors import CheckpointError, ResourceError
-from resnets.inference.runtimes.exported import KEY, read_passport
 from resnets.inference.runtimes.onnx_file import refuse_data_elsewhere
-from resnets.inference.runtimes.runtime import Exported, first_line
+from resnets.inference.runtimes.runtime import Exported, first_line, read_export
 from resnets.readers.paths import spelled
+from resnets.weights.metadata import KEY
 
 FEW = 8  # pictures
 
@@ -47,13 +47,13 @@ class OnnxRuntime(Exported):
                     str(file), options, providers=["CPUExecutionProvider"]
                 )
             self._input = self._session.get_inputs()[0].name
-            metadata = self._session.get_modelmeta().custom_metadata_map
+            texts = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # it has a dozen kinds
             raise CheckpointError(
                 f"{path}: is damaged or no ONNX model: {first_line(error)}",
                 hint="export it again, or copy it again from where it came from",
             ) from None
-        super().__init__(path, read_passport(path, metadata.get(KEY)), onnxruntime.__version__)
+        super().__init__(path, read_export(path, texts.get(KEY)), onnxruntime.__version__)
 
     def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         return np.asarray(self._session.run(None, {self._input: images})[0])

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.errors import CheckpointError, ResourceError
-from resnets.inference.runtimes.exported import KEY, read_passport
 from resnets.inference.runtimes.onnx_file import refuse_data_elsewhere
-from resnets.inference.runtimes.runtime import Exported, first_line
+from resnets.inference.runtimes.runtime import Exported, first_line, read_export
 from resnets.readers.paths import spelled
+from resnets.weights.metadata import KEY
 
 
 class OpenVino(Exported):
@@ -39,14 +39,14 @@ class OpenVino(Exported):
             text = model.get_rt_info(places[0]).astype(str) if places else None
         except Exception as error:
             raise _damaged(path, error) from None
-        passport = read_passport(path, text)
+        metadata = read_export(path, text)
         try:
             self._request = (
                 openvino.Core().compile_model(model, "CPU", options).create_infer_request()
             )
         except Exception as error:
             raise _damaged(path, error) from None
-        super().__init__(path, passport, openvino.__version__)
+        super().__init__(path, metadata, openvino.__version__)
 
     def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         answers = self._request.infer(images, share_inputs=True, share_outputs=True)

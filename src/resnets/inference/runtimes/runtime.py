@@ -13,7 +13,8 @@ from PIL import Image
 from resnets.data.images import PictureError, decode, pixels, printable
 from resnets.data.preprocess import Picture, Preprocess, preprocess_of
 from resnets.errors import CheckpointError, ResnetsError, ResourceError
-from resnets.inference.runtimes.exported import Passport
+from resnets.spec import Spec
+from resnets.weights.metadata import Metadata, read_metadata
 from resnets.weights.outputs import answers
 
 _CODES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
@@ -33,13 +34,13 @@ class Runtime(ABC):
     outputs: str | None = None  # their meaning (`weights.outputs`), if known
     preprocess: Preprocess | None
     input: str
-    spec: dict[str, Any]
+    spec: Spec
     made: dict[str, Any]  # how its weights came about, as far as the file says
 
     @property
     def labels(self) -> tuple[str, ...]:
         """The names of the answers: of the classes, or the numbers of the outputs."""
-        return answers(self.classes, self.spec["num_classes"], self.outputs)
+        return answers(self.classes, self.spec.num_classes, self.outputs)
 
     def prepare(self, picture: Picture) -> NDArray[Any]:
         """Return a picture as a batch of one, in the form that the model takes.
@@ -56,7 +57,7 @@ class Runtime(ABC):
         if self.preprocess is not None:
             return self.preprocess.decoded(picture)
         source = picture if isinstance(picture, Image.Image) else Path(picture)
-        return decode(source, self.spec["in_channels"])
+        return decode(source, self.spec.in_channels)
 
     @abstractmethod
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
@@ -74,12 +75,13 @@ class Runtime(ABC):
 class Exported(Runtime):
     """A model from an exported file; a subclass computes it."""
 
-    def __init__(self, path: Path, passport: Passport, version: str) -> None:
+    def __init__(self, path: Path, metadata: Metadata, version: str) -> None:
+        taken = metadata.input
+        assert taken is not None  # `read_export` has seen it
         self.path, self.version = path, version
-        self.classes, self.preprocess = passport.classes, passport.preprocess
-        self.outputs = passport.outputs
-        self.input, self.spec, self.batch = passport.input, passport.spec, passport.batch
-        self.size, self.made = passport.size, passport.made
+        self.input, self.batch, self.size = taken.form, taken.batch, taken.size
+        self.classes, self.preprocess = metadata.classes, metadata.preprocess
+        self.outputs, self.spec, self.made = metadata.outputs, metadata.spec, metadata.made
 
     def prepare(self, picture: Picture) -> NDArray[Any]:
         """Return a picture as the model takes it; raises PictureError for one of another size."""
@@ -101,10 +103,9 @@ class Exported(Runtime):
         parts = [images[start : start + size] for start in range(0, len(images), size)]
         logits = [self._filled(part, size) for part in parts]
         found = logits[0] if len(logits) == 1 else np.concatenate(logits)
-        if found.shape[1:] != (self.spec["num_classes"],):
+        if found.shape[1:] != (self.spec.num_classes,):
             raise CheckpointError(
-                f"{self.path}: its output is {found.shape}, its classes are "
-                f"{self.spec['num_classes']}"
+                f"{self.path}: its output is {found.shape}, its classes are {self.spec.num_classes}"
             )
         return found
 
@@ -136,6 +137,31 @@ class Exported(Runtime):
                 f"{self.path}: there is not enough memory for a batch", hint="make batches smaller"
             )
         return CheckpointError(f"{self.path}: cannot be computed: {first_line(error)}")
+
+
+def read_export(path: Path, text: str | None) -> Metadata:
+    """Return the metadata of an exported file; ``path`` is for messages only.
+
+    Raises CheckpointError where there is none, for one that is damaged or of a newer version, and
+    where preprocessing that is done outside of the file makes pictures of another size.
+    """
+    if not text:
+        raise CheckpointError(
+            f"{path}: is no export of resnets: nothing in it says what its classes are and how "
+            "pictures are prepared",
+            hint="resnets export RUN makes files that do",
+        )
+    metadata = read_metadata(path, text)
+    preprocess, taken = metadata.preprocess, metadata.input
+    if preprocess and taken and taken.size and taken.form != "pictures":
+        height, width = taken.size
+        if (height, width) != (preprocess.size, preprocess.size):
+            raise CheckpointError(
+                f"{path}: takes pictures of {height} x {width}, its preprocessing makes "
+                f"{preprocess.size} x {preprocess.size}",
+                hint="export it without --size, or prepare the pictures yourself",
+            )
+    return metadata
 
 
 def first_line(error: Exception) -> str:

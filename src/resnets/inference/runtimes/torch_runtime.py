@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.errors import CheckpointError
-from resnets.inference.runtimes.exported import KEY, read_passport
-from resnets.inference.runtimes.runtime import Exported, Runtime, first_line
+from resnets.inference.runtimes.runtime import Exported, Runtime, first_line, read_export
 from resnets.nn import ResNet
 from resnets.readers.paths import spelled
+from resnets.weights.metadata import KEY
 
 
 class Network(Runtime):
@@ -31,7 +31,7 @@ class Network(Runtime):
         self.network, self.version = network.eval(), torch.__version__
         self.classes, self.input = network.classes or (), "normalized"
         self.outputs = network.outputs
-        self.preprocess, self.spec = preprocess_of(network), network.spec.to_dict()
+        self.preprocess, self.spec = preprocess_of(network), network.spec
 
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Return the logits (N, classes) of normalised pictures (N, C, H, W)."""
@@ -57,13 +57,13 @@ class Program(Exported):
     def __init__(self, path: Path, threads: int = 0) -> None:
         """Open a file; raises CheckpointError for a bad one."""
         _use(threads)
-        passport = read_passport(path, _metadata(path))
+        metadata = read_export(path, _metadata(path))
         try:
             with spelled(path) as name:
                 self._module = torch.export.load(name).module()
         except Exception as error:
             raise _damaged(path, error) from None
-        super().__init__(path, passport, torch.__version__)
+        super().__init__(path, metadata, torch.__version__)
 
     def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         # Torch takes nothing that it may not write, such as a PIL image's own pixels.
@@ -89,7 +89,7 @@ def _use(threads: int) -> None:
 
 
 def _metadata(path: Path) -> str | None:
-    """Return the passport's text, before anything else of the program is read."""
+    """Return the metadata's text, before anything else of the program is read."""
     try:
         with zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{KEY}")]
