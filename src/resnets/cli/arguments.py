@@ -7,6 +7,9 @@ them: what it has is named as it is typed there, and a way that it does not have
 import re
 import shlex
 from collections.abc import Collection
+from dataclasses import fields
+
+from resnets.cli.options import Known
 
 _ARGUMENT = re.compile(r'\b([a-z_]+)=(?:"([^"]*)"|True)')
 _NETWORK = re.compile(r'create_model\("([^"]+)"\)')
@@ -18,8 +21,7 @@ _PYTHON = re.compile(
     r"check_variant=|second argument|--head drop"
 )
 # What is said of a checkpoint; other options are named only where they are.
-_READING = {f"--{name}" for name in ("model", "weights", "container", "dialect", "ema")}
-_READING |= {"--preprocess", "--outputs", "--head"}
+_KNOWN = {f"--{field.name}" for field in fields(Known)}
 
 
 def for_command(hint: str, options: Collection[str], *, model_is_file: bool = False) -> str:
@@ -41,7 +43,7 @@ def _translated(clause: str, options: Collection[str], model_is_file: bool) -> s
     words = _NETWORK.sub(r"\1", clause).replace(_SECOND, ": --model NAME")
     words = _ARGUMENT.sub(lambda match: _option(match, options), words)
     bare = _QUOTED.sub("", words)
-    named = _READING & set(re.findall(r"--[a-z]+", bare))
+    named = _KNOWN & set(re.findall(r"--[a-z]+", bare))
     if _PYTHON.search(bare) or not named <= set(options):
         return ""
     if model_is_file:
@@ -52,6 +54,6 @@ def _translated(clause: str, options: Collection[str], model_is_file: bool) -> s
 def _option(match: re.Match[str], options: Collection[str]) -> str:
     """Return an argument as the option that it is; others stay as they are."""
     name, value = f"--{match[1].replace('_', '-')}", match[2]
-    if name not in _READING:
+    if name not in _KNOWN:
         return match[0]
     return name if value is None else f"{name} {shlex.quote(value)}"

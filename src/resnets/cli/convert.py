@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Container, Dialect, Ema, Json, Meaning, Model, Preparation, prepare
+from resnets.cli.options import READING, Json, Known, Overwrite, prepare, takes_known
 from resnets.cli.output import print_json, say, tell
 from resnets.errors import UsageError
 from resnets.files import alone, check_free
 from resnets.formatting import plural
-from resnets.zoo import get_spec
 
 
+@takes_known(*READING, "preprocess", "outputs")
 def convert(
     source: Annotated[Path, typer.Argument(help="A checkpoint, in any format, or a run folder.")],
     out: Annotated[Path, typer.Argument(help="The file to write.")],
@@ -20,15 +20,9 @@ def convert(
         str,
         typer.Option(help="torchvision, timm, detectron2, mmlab, huggingface, keras or native."),
     ] = "native",
-    model: Model = None,
-    container: Container = None,
-    dialect: Dialect = None,
-    ema: Ema = False,
-    preprocess: Preparation = None,
-    outputs: Meaning = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there already.")
-    ] = False,
+    *,
+    known: Known,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint under somebody else's names, after a strict load into our network.
@@ -53,11 +47,10 @@ def convert(
 
     check_ending(out, to)
     _check_free(out, overwrite)
-    spec = get_spec(model) if model else None
-    checkpoint = open_checkpoint(source, container=container, dialect=dialect, ema=ema, spec=spec)
-    network, report = from_checkpoint(checkpoint, model, dtype=checkpoint.dtype)
-    prepare(network, preprocess)
-    network.outputs = given(outputs) or network.outputs
+    checkpoint = open_checkpoint(source, spec=known.spec, **known.reading)
+    network, report = from_checkpoint(checkpoint, known.model, dtype=checkpoint.dtype)
+    prepare(network, known.preprocess)
+    network.outputs = given(known.outputs) or network.outputs
     for note in report.notes:
         say(f"note: {note}")
     if network.outputs is None and "fc.weight" in report.loaded:

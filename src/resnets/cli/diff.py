@@ -5,18 +5,16 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Container, Dialect, Ema, Json, Model
+from resnets.cli.options import READING, Json, Known, takes_known
 from resnets.cli.output import print_json, print_table, tell
-from resnets.zoo import get_spec
 
 
+@takes_known(*READING)
 def diff(
     first: Annotated[Path, typer.Argument(help="A checkpoint, in any format, or a run folder.")],
     second: Annotated[Path, typer.Argument(help="Another one; formats and names may differ.")],
-    model: Model = None,
-    container: Container = None,
-    dialect: Dialect = None,
-    ema: Ema = False,
+    *,
+    known: Known,
     top: Annotated[int, typer.Option(help="How many changed tensors to print.", min=1)] = 20,
     as_json: Json = False,
 ) -> None:
@@ -30,10 +28,9 @@ def diff(
     from resnets.weights.checkpoint import open_checkpoint
     from resnets.weights.compare import difference
 
-    spec = get_spec(model) if model else None
+    spec = known.spec
     first_tensors, second_tensors = (
-        open_checkpoint(file, spec=spec, container=container, dialect=dialect, ema=ema).tensors
-        for file in (first, second)
+        open_checkpoint(file, spec=spec, **known.reading).tensors for file in (first, second)
     )
     found = difference(first_tensors, second_tensors)
     if as_json:

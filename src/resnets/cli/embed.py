@@ -6,30 +6,26 @@ from typing import Annotated
 import typer
 
 from resnets.cli.options import (
-    Container,
+    READING,
     Device,
-    Dialect,
-    Ema,
     Json,
     Known,
-    Preparation,
+    OverwriteTable,
     Source,
-    Weights,
     chosen_model,
+    takes_known,
 )
 from resnets.cli.output import Progress, print_json, say, tell
 from resnets.errors import UsageError
 from resnets.formatting import plural
 
 
+@takes_known("weights", *READING[1:], "preprocess")
 def embed(
     folder: Annotated[Path, typer.Argument(help="A folder of pictures.", metavar="DIR")],
     model: Source = None,
-    weights: Weights = None,
-    container: Container = None,
-    dialect: Dialect = None,
-    ema: Ema = False,
-    preprocess: Preparation = None,
+    *,
+    known: Known,
     out: Annotated[Path, typer.Option(help="The table: .npz or .parquet.")] = Path(
         "embeddings.npz"
     ),
@@ -37,12 +33,7 @@ def embed(
         bool, typer.Option("--normalize", help="Scale each embedding to length 1.")
     ] = False,
     batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1, max=128)] = 32,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", help="Replace a table, and begin anew what was begun differently."
-        ),
-    ] = False,
+    overwrite: OverwriteTable = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
@@ -60,7 +51,6 @@ def embed(
     from resnets.inference.embedding import check_table, embed_folder
 
     check_table(out, overwrite=overwrite)
-    known = Known(None, weights, container, dialect, ema, preprocess)
     network, learnt = chosen_model(model, known, head="drop")
     if not learnt:
         raise UsageError(

@@ -4,21 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.cli.options import (
-    Classifier,
-    Container,
-    Device,
-    Dialect,
-    Ema,
-    Json,
-    Known,
-    Meaning,
-    Model,
-    Preparation,
-    Root,
-    Weights,
-    open_answering,
-)
+from resnets.cli.options import Device, Json, Known, Root, Threads, open_answering, takes_known
 from resnets.cli.output import Progress, print_json, tell
 from resnets.formatting import plural
 
@@ -26,6 +12,7 @@ if TYPE_CHECKING:
     from resnets.evaluation import Assessment
 
 
+@takes_known()
 def evaluate(
     run: Annotated[
         str,
@@ -42,14 +29,8 @@ def evaluate(
         str | None,
         typer.Option(help="train, validation or test; default: test, else validation, else all."),
     ] = None,
-    model: Model = None,
-    weights: Weights = None,
-    container: Container = None,
-    dialect: Dialect = None,
-    ema: Ema = False,
-    preprocess: Preparation = None,
-    outputs: Meaning = None,
-    head: Classifier = None,
+    *,
+    known: Known,
     runtime: Annotated[
         str,
         typer.Option(
@@ -57,9 +38,7 @@ def evaluate(
             ".xml and a folder torch is not needed, nor loaded."
         ),
     ] = "auto",
-    threads: Annotated[
-        int, typer.Option(help="Threads to compute with; 0: the runtime's own choice.", min=0)
-    ] = 0,
+    threads: Threads = 0,
     root: Root = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -77,7 +56,6 @@ def evaluate(
       resnets evaluate model.onnx test-photos/
       resnets evaluate resnet20.pth cifar10 --preprocess "mean=0.49,0.48,0.45 std=0.2,0.2,0.2"
     """
-    known = Known(model, weights, container, dialect, ema, preprocess, outputs, head=head)
     answering = open_answering(run, known, runtime, threads)
     from resnets.evaluation import evaluate
 

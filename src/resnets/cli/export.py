@@ -7,19 +7,13 @@ from typing import Annotated, Any, Literal, cast
 import typer
 
 from resnets.cli.options import (
-    Classifier,
-    Container,
-    Dialect,
-    Ema,
     Json,
     Known,
-    Meaning,
-    Model,
-    Preparation,
+    Overwrite,
     Root,
-    Weights,
     is_path,
     open_network,
+    takes_known,
     unsaid,
 )
 from resnets.cli.output import print_json, say, tell
@@ -27,6 +21,7 @@ from resnets.errors import UsageError
 from resnets.zoo import get_spec
 
 
+@takes_known()
 def export(
     run: Annotated[
         str,
@@ -80,17 +75,9 @@ def export(
         Path | None, typer.Option(help="A folder of pictures to compare with.")
     ] = None,
     root: Root = None,
-    model: Model = None,
-    weights: Weights = None,
-    container: Container = None,
-    dialect: Dialect = None,
-    ema: Ema = False,
-    preprocess: Preparation = None,
-    outputs: Meaning = None,
-    head: Classifier = None,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace what is there already.")
-    ] = False,
+    *,
+    known: Known,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Write a network for ONNX Runtime, OpenVINO or torch, and prove that it computes the same.
@@ -105,7 +92,7 @@ def export(
       resnets export runs/photos-resnet18 --input pictures --out photos.onnx
       resnets export resnet20 --weights cifar10 --to openvino --int8
     """
-    if weights is None and not is_path(run):
+    if known.weights is None and not is_path(run):
         get_spec(run)  # a name that no model has
     chosen: dict[str, Any] = {"to": to, "int8": int8, "input": input}
     chosen |= {"batch": _batch(batch), "size": _size(size)}
@@ -114,8 +101,7 @@ def export(
 
     plan.check_words(**chosen)
     path = out or _beside(run, plan.ENDINGS[to], int8)
-    plan.check_names(path, to, overwrite=overwrite, source=Path(weights or run))
-    known = Known(model, weights, container, dialect, ema, preprocess, outputs, head=head)
+    plan.check_names(path, to, overwrite=overwrite, source=Path(known.weights or run))
     network, made = open_network(run, known)
     for line in unsaid(network):
         say(f"note: {line}")

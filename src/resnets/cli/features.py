@@ -5,32 +5,16 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import (
-    Classifier,
-    Container,
-    Dialect,
-    Ema,
-    Known,
-    Meaning,
-    Preparation,
-    Source,
-    Weights,
-    chosen_model,
-    say_meaning,
-)
+from resnets.cli.options import READING, Known, Source, chosen_model, say_meaning, takes_known
 from resnets.cli.output import tell
 
 
+@takes_known("weights", *READING[1:], "preprocess", "outputs", "head")
 def features(
     image: Annotated[Path, typer.Argument(help="A picture.")],
     model: Source = None,
-    weights: Weights = None,
-    container: Container = None,
-    dialect: Dialect = None,
-    ema: Ema = False,
-    preprocess: Preparation = None,
-    outputs: Meaning = None,
-    head: Classifier = None,
+    *,
+    known: Known,
     top: Annotated[int, typer.Option(help="How many classes to look for.", min=1)] = 3,
     out: Annotated[Path, typer.Option(help="The page.")] = Path("features.html"),
 ) -> None:
@@ -45,11 +29,10 @@ def features(
       resnets features holiday.jpg --model runs/photos-resnet18
       resnets features holiday.jpg --model resnet50 --weights resnet50.safetensors --top 5
     """
-    known = Known(None, weights, container, dialect, ema, preprocess, outputs, head=head)
     network, learnt = chosen_model(model, known)
     if learnt and hasattr(network.fc, "out_features"):
         say_meaning(network.outputs, network.spec.num_classes)
     from resnets.analysis.features import write_features
 
-    source = weights or model or "the package's own"
+    source = known.weights or model or "the package's own"
     tell(write_features(network, image, out, top=top, learnt=learnt, source=source))

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.cli.options import Container, Dialect, Ema, Json, Model
+from resnets.cli.options import READING, Json, Known, takes_known
 from resnets.cli.output import print_json, print_table, say_error, tell
 from resnets.errors import ResnetsError
 from resnets.formatting import percent
-from resnets.zoo import get_spec
 
 
+@takes_known(*READING)
 def inspect(
     files: Annotated[
         list[Path],
@@ -22,10 +22,8 @@ def inspect(
         Path | None,
         typer.Option(help="Pictures like those it was trained on: compares v1 with v1.5."),
     ] = None,
-    model: Model = None,
-    container: Container = None,
-    dialect: Dialect = None,
-    ema: Ema = False,
+    *,
+    known: Known,
     as_json: Json = False,
 ) -> None:
     """Say what checkpoints hold, without running anything in them.
@@ -41,15 +39,12 @@ def inspect(
       resnets inspect resnet50.pth --images photos/
       resnets inspect *.safetensors --json
     """
-    spec = get_spec(model) if model else None
     pictures = None
     if images is not None:
         from resnets.data.scan import pictures_in
 
         pictures = pictures_in(images)
-    look = partial(
-        _look, pictures=pictures, container=container, dialect=dialect, ema=ema, spec=spec
-    )
+    look = partial(_look, pictures=pictures, spec=known.spec, **known.reading)
     if len(files) == 1:
         about = look(files[0])
         print_json(about) if as_json else _print(about)

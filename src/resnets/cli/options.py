@@ -1,6 +1,9 @@
 """Options that several commands share."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -8,6 +11,7 @@ import typer
 
 from resnets.cli.output import say
 from resnets.errors import UsageError
+from resnets.spec import Spec
 from resnets.zoo import get_spec
 
 if TYPE_CHECKING:
@@ -21,16 +25,14 @@ Root = Annotated[
     Path | None, typer.Option(help="Where CIFAR is; default: $RESNETS_DATA or the user's cache.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Model = Annotated[
-    str | None, typer.Option(help="The network it holds, where the checkpoint does not say.")
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
+OverwriteTable = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace a table, and begin anew what was begun differently."),
 ]
-Container = Annotated[
-    str | None, typer.Option(help="The key of the network, where a file holds several.")
+Threads = Annotated[
+    int, typer.Option(help="Threads to compute with; 0: the runtime's own choice.", min=0)
 ]
-Dialect = Annotated[
-    str | None, typer.Option(help="Whose names a file uses, where that is not clear.")
-]
-Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a training run.")]
 Source = Annotated[
     str | None,
     typer.Option(
@@ -39,34 +41,91 @@ Source = Annotated[
         "ten classes that comes with the package.",
     ),
 ]
-Weights = Annotated[
-    str | None, typer.Option(help="Weights for a model that is given by name.", metavar="FILE")
-]
-Classifier = Annotated[
-    str | None,
-    typer.Option(
-        "--head",
-        help="keep: the classifier of --weights, also where it has other classes.",
-    ),
-]
-Preparation = Annotated[
-    str | None,
-    typer.Option(
-        "--preprocess",
-        help="How pictures are prepared, where the checkpoint does not say: imagenet, or "
-        '"mean=0.49,0.48,0.45 std=0.25,0.24,0.26", of pixels from 0 to 1.',
-    ),
-]
 
 
-Meaning = Annotated[
-    str | None,
-    typer.Option(
-        "--outputs",
-        help="softmax (one of all classes) or sigmoid (each by itself), where the checkpoint does "
-        "not say what its outputs mean.",
-    ),
-]
+@dataclass(frozen=True)
+class Known:
+    """What a person says of a checkpoint, for what its file does not say, each by an option."""
+
+    model: Annotated[
+        str | None, typer.Option(help="The network it holds, where the checkpoint does not say.")
+    ] = None
+    weights: Annotated[
+        str | None, typer.Option(help="Weights for a model that is given by name.", metavar="FILE")
+    ] = None
+    container: Annotated[
+        str | None, typer.Option(help="The key of the network, where a file holds several.")
+    ] = None
+    dialect: Annotated[
+        str | None, typer.Option(help="Whose names a file uses, where that is not clear.")
+    ] = None
+    ema: Annotated[
+        bool, typer.Option("--ema", help="Take the averaged weights of a training run.")
+    ] = False
+    preprocess: Annotated[
+        str | None,
+        typer.Option(
+            help="How pictures are prepared, where the checkpoint does not say: imagenet, or "
+            '"mean=0.49,0.48,0.45 std=0.25,0.24,0.26", of pixels from 0 to 1.',
+        ),
+    ] = None
+    outputs: Annotated[
+        str | None,
+        typer.Option(
+            help="softmax (one of all classes) or sigmoid (each by itself), where the checkpoint "
+            "does not say what its outputs mean.",
+        ),
+    ] = None
+    head: Annotated[
+        str | None,
+        typer.Option(help="keep: the classifier of --weights, also where it has other classes."),
+    ] = None
+
+    @property
+    def reading(self) -> "Reading":
+        """What `load_weights` is told."""
+        return {"container": self.container, "dialect": self.dialect, "ema": self.ema}
+
+    @property
+    def spec(self) -> Spec | None:
+        """The network that ``model`` names. Raises UsageError for a name that no model has."""
+        return get_spec(self.model) if self.model else None
+
+    @property
+    def options(self) -> list[str]:
+        """The options that were given, but --outputs, which an exported file may not say either."""
+        return [f"--{name}" for name, value in vars(self).items() if value and name != "outputs"]
+
+
+READING = ("model", "container", "dialect", "ema")
+
+
+def takes_known(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command have an option for each of these fields of `Known`, or for all of them.
+
+    They stand where its parameter ``known`` stands, which is filled from them.
+    """
+    chosen = [field for field in fields(Known) if field.name in names or not names]
+    options = [
+        Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
+        for each in chosen
+    ]
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def called(**given: Any) -> None:
+            known = Known(**{each.name: given.pop(each.name) for each in chosen})
+            command(**given, known=known)
+
+        parameters: list[Parameter] = []
+        for parameter in signature(command).parameters.values():
+            parameters += options if parameter.name == "known" else [parameter]
+        # Both are what typer reads options from.
+        called.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+        called.__annotations__ = {each.name: each.annotation for each in parameters}
+        return called
+
+    return decorate
 
 
 def explain(network: "ResNet", outputs: str | None) -> None:
@@ -98,30 +157,6 @@ def unsaid(network: "ResNet") -> list[str]:
             "sigmoid writes it down"
         )
     return told
-
-
-@dataclass(frozen=True)
-class Known:
-    """What a person says of a checkpoint, for what its file does not say."""
-
-    model: str | None = None  # the network's name
-    weights: str | None = None  # of a network that is given by name
-    container: str | None = None
-    dialect: str | None = None
-    ema: bool = False
-    preprocess: str | None = None
-    outputs: str | None = None
-    head: str | None = None
-
-    @property
-    def reading(self) -> "Reading":
-        """What `load_weights` is told."""
-        return {"container": self.container, "dialect": self.dialect, "ema": self.ema}
-
-    @property
-    def options(self) -> list[str]:
-        """The options that were given, but --outputs, which an exported file may not say either."""
-        return [f"--{name}" for name, value in vars(self).items() if value and name != "outputs"]
 
 
 def prepare(network: "ResNet", preparation: str | None) -> None:

@@ -8,18 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnets.cli.options import (
-    Classifier,
-    Container,
-    Dialect,
-    Ema,
     Json,
     Known,
-    Meaning,
-    Model,
-    Preparation,
-    Weights,
+    OverwriteTable,
+    Threads,
     default_model,
     open_answering,
+    takes_known,
 )
 from resnets.cli.output import Progress, print_json, say, say_error, tell
 from resnets.errors import UsageError
@@ -30,6 +25,7 @@ if TYPE_CHECKING:
     from resnets.inference.prediction import Prediction
 
 
+@takes_known()
 def predict(
     words: Annotated[
         list[str],
@@ -40,14 +36,8 @@ def predict(
             metavar="[MODEL] IMAGE|DIR...",
         ),
     ],
-    model: Model = None,
-    weights: Weights = None,
-    container: Container = None,
-    dialect: Dialect = None,
-    ema: Ema = False,
-    preprocess: Preparation = None,
-    outputs: Meaning = None,
-    head: Classifier = None,
+    *,
+    known: Known,
     top: Annotated[int, typer.Option(help="How many classes to print.", min=1)] = 3,
     runtime: Annotated[
         str,
@@ -60,15 +50,8 @@ def predict(
         Path | None, typer.Option(help="Write a table instead: .csv, .jsonl or .parquet.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 8,
-    threads: Annotated[
-        int, typer.Option(help="Threads to compute with; 0: the runtime's own choice.", min=0)
-    ] = 0,
-    overwrite: Annotated[
-        bool,
-        typer.Option(
-            "--overwrite", help="Replace a table, and begin anew what was begun differently."
-        ),
-    ] = False,
+    threads: Threads = 0,
+    overwrite: OverwriteTable = False,
     as_json: Json = False,
 ) -> None:
     """Say what is in pictures: the most probable classes of each.
@@ -90,7 +73,6 @@ def predict(
     if out is not None:
         check_table(out, overwrite=overwrite)
     names = pictures(images)
-    known = Known(model, weights, container, dialect, ema, preprocess, outputs, head=head)
     answering = open_answering(str(path), known, runtime, threads, len(names))
     if out is None:
         broken = _print(predict(answering, names, top=top, batch_size=batch_size), as_json)
