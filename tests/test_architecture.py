@@ -153,3 +153,9 @@ def test_few_rooms():
 def test_no_drawers_for_odds_and_ends():
     names = {path.stem for path in FILES}
     assert not names & {"utils", "helpers", "common", "base", "misc", "manager"}
+
+
+def test_no_file_name_stands_for_two_ideas():
+    """But for commands, which are called like what they start."""
+    names = [path.name for path in FILES if room(path) != "cli" and path.name != "__init__.py"]
+    assert sorted(names) == sorted(set(names))

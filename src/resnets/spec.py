@@ -32,6 +32,19 @@ EXPANSION: dict[Block, int] = {"basic": 1, "bottleneck": 4}
 CONVOLUTIONS: dict[Block, int] = {"basic": 2, "bottleneck": 3}
 
 
+def told(default: Any, *words: str) -> Any:
+    """Return a field, and in words what it means to weights; where there are none, keys show it.
+
+    - size: keys and shapes show it, and it is no choice between functions;
+    - unseen: neither shows it, and weights made for one value compute nonsense with another;
+    - free: given weights compute the same, or show it where it is theirs (classes, channels);
+    - tolerated: weights made for another value are loaded: it is carried over or folded exactly,
+      or is without influence on what trained weights compute;
+    - open: implementations of the nets of one name differ in it, so that a file may decide.
+    """
+    return field(default=default, metadata={"weights": words})
+
+
 @dataclass(frozen=True, repr=False)
 class Spec:
     """One residual network.
@@ -40,13 +53,14 @@ class Spec:
     name are equal. Raises SpecError when the fields contradict each other.
     """
 
-    name: str = field(default="custom", compare=False)
+    name: str = field(default="custom", compare=False, metadata={"weights": ("free",)})
 
     block: Block = "basic"  # He et al. 2015, Fig. 5: left basic, right bottleneck
-    depths: tuple[int, ...] = (2, 2, 2, 2)  # blocks per stage
-    widths: tuple[int, ...] = (64, 128, 256, 512)  # channels per stage, before the expansion
+    depths: tuple[int, ...] = told((2, 2, 2, 2), "size")  # blocks per stage
+    # Channels per stage, before the expansion.
+    widths: tuple[int, ...] = told((64, 128, 256, 512), "size")
     # Output channels per stage where they are not width times expansion (1 basic, 4 bottleneck).
-    out_channels: tuple[int, ...] = ()
+    out_channels: tuple[int, ...] = told((), "size")
 
     # He et al. 2015, sec. 3.3 and 4.1, where the shape changes: A zero-pads the new channels,
     # B projects by 1x1 convolution, D averages before it projects (He et al. 2019, Fig. 2c);
@@ -54,30 +68,30 @@ class Spec:
     shortcut: Shortcut = "B"
     # Option A's zero channels: all behind the others, or half of them before (as some published
     # weights have it): the same function up to the order of channels.
-    zero_pad: Literal["end", "both"] = "end"
+    zero_pad: Literal["end", "both"] = told("end", "unseen", "open")
     projection_norm: bool = True  # batch norm after a projection; never in pre-activation nets
     # He et al. 2016, Table 1: shortcut and residual times a constant, gated, or dropped out.
-    shortcut_scale: float = 1.0
-    residual_scale: float = 1.0
+    shortcut_scale: float = told(1.0, "unseen")
+    residual_scale: float = told(1.0, "unseen")
     gate: Gate = "none"
-    gate_bias: float = 0.0  # where the gate's bias starts
-    shortcut_dropout: float = 0.0
+    gate_bias: float = told(0.0, "free")  # where the gate's bias starts
+    shortcut_dropout: float = told(0.0, "unseen", "tolerated")
 
     # He et al. 2016, Table 2 and Fig. 4: where batch norm and ReLU stand in a block.
     activation_order: ActivationOrder = "original"
     # In pre-activation nets, what projections, and the shortcut of the very first block, read: the
     # activated input (He et al. 2016, appendix) or the raw one (Keras's example; timm's first).
-    projection_input: Literal["activated", "raw"] = "activated"
-    first_shortcut_input: Literal["activated", "raw"] = "activated"
+    projection_input: Literal["activated", "raw"] = told("activated", "unseen", "open")
+    first_shortcut_input: Literal["activated", "raw"] = told("activated", "unseen", "open")
     # In pre-activation nets, who activates the stem: the first block, or the stem itself.
     stem_activation: bool = False
 
     # Which convolution of a bottleneck carries the stride: "1x1" is the paper's (v1), "3x3" is
     # what torchvision and most published weights mean (v1.5). Same parameters, different MACs.
-    bottleneck_stride: Literal["1x1", "3x3"] = "3x3"
+    bottleneck_stride: Literal["1x1", "3x3"] = told("3x3", "unseen")
     # Which block of a stage carries the stride. "last": keras.applications' V2, whose last stage
     # has none and whose first stage has one.
-    stride_position: Literal["first", "last"] = "first"
+    stride_position: Literal["first", "last"] = told("first", "unseen")
     # Xie et al. 2017: the 3x3 convolution has `groups` groups (the cardinality) and, in a stage of
     # width 64, `width_per_group` channels in each; other stages scale with their width.
     groups: int = 1
@@ -86,33 +100,36 @@ class Spec:
     # "7x7" stride 2 and "3x3" stride 1 (CIFAR) are He et al. 2015's. "deep" is three 3x3
     # (He et al. 2019, Fig. 2b); "deep_tiered" lets their widths grow.
     stem: Stem = "7x7"
-    stem_width: int = 64  # channels after the stem
+    stem_width: int = told(64, "size")  # channels after the stem
     # 3x3 max-pool, stride 2, after a 7x7 or deep stem. keras.applications pads with zeros, which
     # are larger than what pre-activation nets may have there.
-    stem_pool: Literal["max", "zero_padded_max", "none"] = "max"
+    stem_pool: Literal["max", "zero_padded_max", "none"] = told("max", "unseen", "open")
 
     attention: Attention = "none"  # Hu et al. 2018 (se); Wang et al. 2020 (eca)
     attention_reduction: int = 16  # se: channels over this many in the middle
     norm: Norm = "batch"
-    norm_eps: float = 1e-5
-    norm_momentum: float = 0.1  # of the new batch in the running statistics
-    activation: Activation = "relu"
+    norm_eps: float = told(1e-5, "unseen", "tolerated")
+    # Of the new batch in the running statistics.
+    norm_momentum: float = told(0.1, "free", "tolerated")
+    activation: Activation = told("relu", "unseen")  # noqa: RUF009  (it is a field)
     # Convolutions with a bias: none, all, or those that no batch norm follows.
-    conv_bias: Literal["none", "all", "without_norm"] = "none"
+    conv_bias: Literal["none", "all", "without_norm"] = told("none", "tolerated")
     # "same": as TensorFlow pads; at stride 2 it pads bottom and right only.
-    padding: Literal["symmetric", "same"] = "symmetric"
-    output_stride: int = 32  # of an ImageNet net: 16 and 8 dilate the last stages instead
+    padding: Literal["symmetric", "same"] = told("symmetric", "unseen", "open")
+    # Of an ImageNet net: 16 and 8 dilate the last stages instead.
+    output_stride: int = told(32, "free")
     # Chen et al. 2017, sec. 3.3: what each block of the last stage multiplies its dilation by.
-    multi_grid: tuple[int, ...] = ()
+    multi_grid: tuple[int, ...] = told((), "free")
 
-    drop_path: float = 0.0  # Huang et al. 2016: of the last block; falls linearly to the first
-    dropout: float = 0.0  # before the classifier
+    # Huang et al. 2016: of the last block; falls linearly to the first.
+    drop_path: float = told(0.0, "free")
+    dropout: float = told(0.0, "free")  # before the classifier
     # Start each residual branch at zero (Goyal et al. 2017, sec. 5.1). Initialisation only.
-    zero_init_residual: bool = False
+    zero_init_residual: bool = told(False, "free")
 
-    num_classes: int = 1000
-    in_channels: int = 3
-    image_size: int = 224  # the size it was designed for; other sizes work
+    num_classes: int = told(1000, "free")
+    in_channels: int = told(3, "free")
+    image_size: int = told(224, "free")  # the size it was designed for; other sizes work
 
     def __post_init__(self) -> None:
         for name, hint in _types().items():
@@ -301,6 +318,12 @@ _SHORTCUTS = {
     "C": "option C shortcuts (projected everywhere)",
     "D": "option D shortcuts (averaged, then projected, where the shape changes)",
 }
+
+
+@cache
+def fields_told(*words: str) -> tuple[str, ...]:
+    """Return the fields that mean one of these to weights (see `told`)."""
+    return tuple(f.name for f in fields(Spec) if {*words} & {*f.metadata.get("weights", ())})
 
 
 @cache

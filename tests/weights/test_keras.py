@@ -22,11 +22,11 @@ from resnets.errors import CheckpointError, ResourceError
 from resnets.readers.keras_config import snake_case, stored_paths
 from resnets.readers.keras_file import read_keras
 from resnets.weights.checkpoint import open_checkpoint
-from resnets.weights.keras.layout import to_keras, to_ours
+from resnets.weights.keras.keras_variables import to_keras, to_ours
+from resnets.weights.keras.keras_write import write_keras
 from resnets.weights.keras.modules import layer_order
 from resnets.weights.keras.names import application_layer, application_names, ordered_names
 from resnets.weights.keras.topology import read_topology
-from resnets.weights.keras.write import write_keras
 
 MIB = 1024**2
 

@@ -6,14 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 from resnets.errors import UsageError
-from resnets.spec import Spec
+from resnets.spec import Spec, fields_told
 from resnets.weights.naming import traits
 from resnets.zoo import get_spec
 
 STRIDES = {"1x1": "v1", "3x3": "v1.5"}
-# Details in which implementations of the nets of one name differ, and that the name leaves open
-# unless it says them. Where a bottleneck's stride is belongs to the name: resnet50 is v1.5.
-LEFT_OPEN = ("zero_pad", "padding", "stem_pool", "projection_input", "first_shortcut_input")
 
 
 def taken(names: Iterable[str], spec: Spec) -> dict[str, str]:
@@ -55,12 +52,13 @@ def notes(names: Iterable[str], spec: Spec) -> list[str]:
 def as_the_file_has_it(spec: Spec, stated: Mapping[str, Any], given: Iterable[str] = ()) -> Spec:
     """Return a named net's spec, with what its name leaves open as a file states it.
 
+    Where a bottleneck's stride is belongs to the name: resnet50 is v1.5.
     What is in ``given`` somebody has said by hand: it stays, and may be refused.
     """
     ours, default = traits(spec), Spec.__dataclass_fields__
     changes = {
         name: stated[name]
-        for name in LEFT_OPEN
+        for name in fields_told("open")
         if name in stated
         and name in ours
         and name not in given

@@ -9,34 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from resnets.errors import SpecError, UsageError
-from resnets.spec import EXPANSION, Spec
+from resnets.spec import EXPANSION, Spec, fields_told
 from resnets.zoo import ZOO, get_spec
 
 _CONV = re.compile(r"layer(\d{1,5})\.(\d{1,5})\.conv(\d)\.weight")
 Shapes = Mapping[str, tuple[int, ...]]
 Convolutions = Mapping[tuple[int, int, int], tuple[int, ...]]  # by stage, block and number
 
-# Fields that change the function but neither keys nor shapes.
-UNSEEN = (
-    *("zero_pad", "shortcut_scale", "residual_scale", "shortcut_dropout", "projection_input"),
-    *("first_shortcut_input", "bottleneck_stride", "stride_position", "stem_pool"),
-    *("norm_eps", "activation", "padding"),
-)
-# What no spec says, and tensors do not show.
-INEXPRESSIBLE = ("stem_stride", "stem_padding", "norm_groups", "output_stride")
-# Fields that change neither.
-_FREE = (
-    *(
-        "name",
-        "norm_momentum",
-        "output_stride",
-        "multi_grid",
-        "drop_path",
-        "dropout",
-        "zero_init_residual",
-    ),
-    *("gate_bias", "num_classes", "in_channels", "image_size"),
-)
+UNSEEN, _FREE = fields_told("unseen"), fields_told("free")
 
 
 @dataclass(frozen=True)

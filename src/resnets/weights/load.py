@@ -12,7 +12,7 @@ from resnets.errors import CheckpointError, UsageError
 from resnets.nn import Backbone, ResNet
 from resnets.nn.freezing import FixedBatchNorm2d
 from resnets.nn.layers import FrozenBatchNorm2d
-from resnets.spec import Spec
+from resnets.spec import Spec, fields_told
 from resnets.weights import assumptions
 from resnets.weights.biases import fold_biases
 from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
@@ -21,9 +21,8 @@ from resnets.weights.load_report import LoadReport
 from resnets.weights.naming import traits
 from resnets.weights.tensors import is_finite, some
 
-# What may differ between a file's network and ours: carried over, folded exactly, or without
-# influence on what trained weights compute.
-_TOLERATED = {"norm_eps", "norm_momentum", "conv_bias", "shortcut_dropout", "stages", "grouped"}
+# What may differ between a file's network and ours.
+_TOLERATED = {*fields_told("tolerated"), "stages", "grouped"}
 
 
 class LoadError(CheckpointError):

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any
 
 from resnets.errors import CheckpointError, UsageError, nearest
-from resnets.spec import Spec
+from resnets.spec import Spec, fields_told
 from resnets.weights.dialects import ANY, BY_NAME, DIALECTS, Dialect, Input, Kind, Row
 
 Shapes = Mapping[str, Sequence[int]]
@@ -134,7 +134,7 @@ def traits(spec: Spec) -> dict[str, Any]:
     first_projects = spec.channels[0] != spec.stem_width or spec.shortcut == "C"
     projects = spec.shortcut in ("B", "C", "D")
     irrelevant = {
-        *_SIZES,
+        *fields_told("size", "free"),
         *(() if spec.block == "bottleneck" else ("bottleneck_stride",)),
         *(() if spec.shortcut == "A" else ("zero_pad",)),
         *(() if projects and not spec.preactivated else ("projection_norm",)),
@@ -147,14 +147,6 @@ def traits(spec: Spec) -> dict[str, Any]:
     if spec.norm == "frozen_batch":
         result["norm"] = "batch"
     return {**result, "stages": len(spec.depths), "grouped": spec.groups > 1}
-
-
-# Fields that keys and shapes show, or that do not change what given weights compute.
-_SIZES = {
-    *("name", "depths", "widths", "out_channels", "stem_width", "output_stride", "multi_grid"),
-    *("num_classes", "in_channels", "image_size", "norm_momentum"),
-    *("drop_path", "dropout", "zero_init_residual", "gate_bias"),
-}
 
 
 def signs(

@@ -64,7 +64,7 @@ def save_weights(
         write_native(path, state, metadata)
         return
     if dialect == "keras":
-        from resnets.weights.keras.write import for_applications, write_keras
+        from resnets.weights.keras.keras_write import for_applications, write_keras
 
         write_keras(path, *for_applications(state, model.spec))
         return

@@ -7,7 +7,7 @@ from resnets.errors import CheckpointError
 from resnets.readers.content import Content, State
 from resnets.spec import Spec
 from resnets.weights.dialects import Input
-from resnets.weights.keras.layout import to_ours
+from resnets.weights.keras.keras_variables import to_ours
 from resnets.weights.keras.names import application_names, ordered_names
 from resnets.weights.keras.topology import read_topology
 from resnets.weights.naming import traits

@@ -7,8 +7,8 @@ from typing import Any
 from resnets.errors import CheckpointError
 from resnets.nn.shortcuts import is_projection
 from resnets.spec import CONVOLUTIONS, EXPANSION, Block, Shortcut, Spec
-from resnets.weights.keras.blocks import BlockSteps, Body
 from resnets.weights.keras.head import Head
+from resnets.weights.keras.keras_blocks import BlockSteps, Body
 from resnets.weights.keras.steps import (
     ACTIVATION,
     AVERAGE_POOL,

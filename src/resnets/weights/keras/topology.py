@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from resnets.errors import CheckpointError, SpecError
 from resnets.spec import ActivationOrder, Spec
-from resnets.weights.keras.blocks import WEIGHTED, BlockSteps, find_body
 from resnets.weights.keras.graph import build_graph
 from resnets.weights.keras.head import Head, find_head
+from resnets.weights.keras.keras_blocks import WEIGHTED, BlockSteps, find_body
 from resnets.weights.keras.modules import OurStep, our_blocks, our_tail
 from resnets.weights.keras.sizes import map_side, read_sizes
 from resnets.weights.keras.steps import Step

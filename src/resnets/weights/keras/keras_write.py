@@ -12,7 +12,7 @@ from torch import Tensor
 from resnets.errors import CheckpointError, ResourceError
 from resnets.files import write_bytes
 from resnets.spec import Spec
-from resnets.weights.keras.layout import to_keras
+from resnets.weights.keras.keras_variables import to_keras
 from resnets.weights.keras.modules import layer_order
 from resnets.weights.keras.names import application_layer
 from resnets.zoo import get_spec
