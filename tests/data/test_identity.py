@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from resnets.data.classes import look_alike, sides
+from resnets.data.copies import originals
 from resnets.data.dataset import MemoryImages, whole
 from resnets.data.folder import open_folder
 from resnets.data.holdout import divide, hold_out
-from resnets.data.identity import Changes, changes, originals, read_manifest
-from resnets.data.notes import copy_notes
+from resnets.data.identity import Changes, changes, read_manifest
 from resnets.errors import CheckpointError, DataError
 
 
@@ -197,7 +197,7 @@ def test_a_doubled_folder_is_divided_by_content(tmp_path, form):
     )
     assert not train & held
     assert len(data.validation) == 60
-    (note,) = copy_notes(data.copies, together=True)
+    (note,) = data.copies.sentences(together=True)
     assert note == (
         "300 training pictures are copies of others; copies stay on one side of the held-out part"
     )
@@ -221,7 +221,7 @@ def test_copies_across_parts_and_classes_are_counted(tmp_path):
     ]
     assert found.two_classes == 2
     assert set(found.two_classes_example) == {"train/cat/both.png", "train/dog/b.png"}
-    notes = copy_notes(found, together=False)
+    notes = found.sentences(together=False)
     assert notes[1].startswith("1 of 4 test pictures is also in train, such as test/cat/again.bmp")
 
 

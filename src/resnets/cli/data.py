@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -141,7 +142,7 @@ def _values(found: "FolderCheck") -> dict[str, Any]:
         "counts": found.counts,
         "broken": [vars(broken) for broken in found.broken],
         **{name: [list(group) for group in some] for name, some in groups.items()},
-        "copies": found.copies.to_dict(),
+        "copies": asdict(found.copies),
         "ignored": list(found.ignored),
         "left_out": [vars(each) for each in found.left_out],
         "imbalance": round(found.imbalance, 2),
@@ -159,8 +160,8 @@ def _values(found: "FolderCheck") -> dict[str, Any]:
 def _lines(found: "FolderCheck") -> Iterator[str]:
     """Yield what was found, for people."""
     from resnets.data.check import UNEVEN
+    from resnets.data.classes import class_notes
     from resnets.data.images import printable
-    from resnets.data.notes import class_notes, copy_notes
 
     for broken in found.broken:
         yield f"broken: {broken.path}: {broken.reason}"
@@ -172,7 +173,7 @@ def _lines(found: "FolderCheck") -> Iterator[str]:
         for group in some:
             yield f"{title}: {', '.join(group)}"
     drawn = "validation" not in found.counts  # `train` will hold a part out
-    yield from copy_notes(found.copies, together=drawn)
+    yield from found.copies.sentences(together=drawn)
     for near in found.near or ():
         places = [name for name, two in (("splits", len(near.splits) > 1),) if two]
         places += ["classes"] if near.classes > 1 else []

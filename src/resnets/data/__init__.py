@@ -1,9 +1,10 @@
 """From files to batches: a name or a folder of pictures becomes a ``Dataset``.
 
 Rooms: ``dataset`` (what every data set looks like), ``digits``, ``cifar``, ``folder`` with ``scan``
-and ``check`` (the data sets), ``download`` (fetching them), ``images`` with ``streams`` and
-``depth`` (how a picture becomes pixels), ``framing`` (which square of it is seen), ``order``,
-``augment`` with ``windows``, ``mixing`` and ``preprocess`` (from data set to batch).
+and ``check`` (the data sets), ``identity``, ``copies`` and ``near`` (which pictures are the same),
+``cifar_download`` (fetching them), ``images`` with ``streams`` and ``depth`` (how a picture becomes
+pixels), ``framing`` (which square of it is seen), ``order``, ``augment`` with ``windows``,
+``mixing`` and ``preprocess`` (from data set to batch).
 """
 
 import os

@@ -2,19 +2,19 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from PIL import Image
 
 from resnets.data.classes import look_alike, sides
+from resnets.data.copies import Copies, find_copies
 from resnets.data.dataset import Skipped
-from resnets.data.depth import Depth, Extent
-from resnets.data.folder import Report, Store, depth_of, failures, measured_range
+from resnets.data.depth import Depth
+from resnets.data.folder import Report, Store, read_all
 from resnets.data.framing import Frame, count_cropped
-from resnets.data.identity import Copies, Digests, find_copies
 from resnets.data.images import frames, printable
 from resnets.data.near import SIDE, Near, find_near, thumbnail
 from resnets.data.scan import Sample, scan
@@ -84,69 +84,44 @@ def check_folder(
     """
     tree = scan(path)
     count = len(tree.samples)
-    digests, sizes = Digests(count), np.ones((count, 2), np.int64)
     thumbnails = np.zeros((count if near else 0, SIDE, SIDE), np.uint8)
     animated = np.zeros(count, bool)
 
     def look(index: int, file: BinaryIO) -> None:
-        digests.read(index, file)
         file.seek(0)
         animated[index] = frames(file) > 1
 
-    store = Store(Frame(SIDE, SIDE), 3)
-    extents: dict[int, Extent] = {}  # of pictures of more than 8 bits
-
-    def read(index: int) -> None:
-        path = tree.samples[index].path
-        found = store.read(path, all_bits=True, look=partial(look, index))
-        if extent := found.extent:
-            extents[index] = extent
-            if store.scale == "container":
-                return  # until the range is known, as training has it
-        image = found.picture(3, store.scale)
-        digests.see(index, image)
-        sizes[index] = image.size
+    def see(index: int, picture: Image.Image) -> None:
         if near:
-            thumbnails[index] = thumbnail(image)
+            thumbnails[index] = thumbnail(picture)
 
-    reasons = dict(failures(read, range(count), report))
-    if deep := sorted(extents):
-        training = [index for index in deep if tree.samples[index].split == "train"] or deep
-        scale = measured_range(path, [extents[index] for index in training])
-        store = replace(store, scale=scale)
-        reasons = dict(sorted((reasons | dict(failures(read, deep))).items()))
-    sound = [index for index in range(count) if index not in reasons]
-    samples = [tree.samples[index] for index in sound]
-    digests, sizes = digests.of(sound), sizes[sound]
+    found = read_all(path, tree, Store(Frame(SIDE, SIDE), 3), see, look=look, report=report)
+    sound, samples, pixels = found.sound, found.samples, found.digests.pixels
     counts = {split: dict.fromkeys(tree.classes, 0) for split in tree.splits}
     groups: defaultdict[bytes, list[Sample]] = defaultdict(list)
-    for sample, digest in zip(samples, digests.pixels, strict=True):
+    for sample, digest in zip(samples, pixels, strict=True):
         counts[sample.split][tree.classes[sample.label]] += 1
         groups[digest.tobytes()].append(sample)
     same = [group for group in groups.values() if len(group) > 1]
 
     def where(condition: Callable[[list[Sample]], bool]) -> tuple[tuple[str, ...], ...]:
-        return tuple(
-            tuple(printable(sample.relative) for sample in group)
-            for group in same
-            if condition(group)
-        )
+        return tuple(tuple(sample.name for sample in group) for group in same if condition(group))
 
     return FolderCheck(
         name=printable(path.resolve().name),
         classes=tree.classes,
         counts=counts,
-        broken=tuple(Skipped(printable(tree.samples[i].relative), r) for i, r in reasons.items()),
+        broken=found.broken,
         duplicates=where(lambda group: any(n > 1 for n in _places(group).values())),
         leaks=where(lambda group: len({sample.split for sample in group}) > 1),
         conflicts=where(lambda group: len({sample.label for sample in group}) > 1),
         ignored=tree.ignored,
         left_out=tuple(Skipped(*each) for each in tree.irregular),
-        copies=find_copies(samples, digests.pixels, tree.splits),
-        cropped=count_cropped(sizes),
-        animations=tuple(printable(tree.samples[i].relative) for i in sound if animated[i]),
-        depth=depth_of([extents[index] for index in deep if index not in reasons], store.scale),
-        near=find_near(samples, thumbnails[sound], sizes, digests.pixels) if near else None,
+        copies=find_copies(samples, pixels, tree.splits),
+        cropped=count_cropped(found.sizes),
+        animations=tuple(tree.samples[i].name for i in sound if animated[i]),
+        depth=found.depth,
+        near=find_near(samples, thumbnails[sound], found.sizes, pixels) if near else None,
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from resnets.data.dataset import Dataset, MemoryImages, Split, whole
 from resnets.data.images import printable
+from resnets.data.scan import readable
 from resnets.errors import CheckpointError, DataError, UsageError
 from resnets.machine.downloads import cache_folder
 from resnets.readers.reader import read
@@ -148,14 +149,10 @@ def _damaged(name: str, path: Path, what: str) -> DataError:
 
 
 def _bytes(name: str, path: Path) -> bytes:
-    try:
+    with readable(path):
+        if not path.exists():
+            raise _damaged(name, path, "is missing")
         return path.read_bytes()
-    except FileNotFoundError:
-        raise _damaged(name, path, "is missing") from None
-    except OSError as error:
-        raise DataError(
-            f"{printable(path)}: cannot be read: {error.strerror}", hint="check its permissions"
-        ) from error
 
 
 def _classes(name: str, layout: Layout, folder: Path) -> tuple[str, ...]:

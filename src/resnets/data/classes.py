@@ -5,6 +5,8 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 
+from resnets.formatting import printable
+
 # Letters of other scripts that nobody tells from Latin ones, after case is gone.
 _LOOKS = str.maketrans(
     "аеорсухіјѕԁһԛԝкмтвнοανρτκιυχӏıɑɡ‐‑‒–—−_",
@@ -24,6 +26,21 @@ def look_alike(classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
     for name in classes:
         groups[_looks(name)].append(name)
     return tuple(tuple(group) for group in groups.values() if len(group) > 1)
+
+
+def class_notes(classes: Sequence[str]) -> list[str]:
+    """Return a sentence for each group of classes whose names nobody tells apart."""
+    return [
+        f"the classes {' and '.join(_quoted(name) for name in group)} differ in case, spaces or "
+        "the look of letters only"
+        for group in look_alike(classes)
+    ]
+
+
+def _quoted(name: str) -> str:
+    # What the eye cannot see, such as other scripts' letters, is spelled out beside.
+    strange = [f"U+{ord(c):04X}" for c in name if ord(c) > 126]
+    return f'"{printable(name)}"' + (f" ({' '.join(strange)})" if strange else "")
 
 
 def sides(classes: Sequence[str]) -> tuple[str, str] | None:

@@ -7,8 +7,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from resnets.data.copies import Copies
 from resnets.data.depth import Depth
-from resnets.data.identity import Copies, Manifest
+from resnets.data.identity import Manifest
 from resnets.errors import DataError, UsageError
 
 

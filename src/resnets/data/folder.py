@@ -13,10 +13,12 @@ from typing import BinaryIO, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from resnets.data.classes import sides
+from resnets.data.copies import find_copies, originals
 from resnets.data.dataset import Dataset, ImageSource, MemoryImages, Skipped, Split, whole
 from resnets.data.depth import Depth, Extent, Range, RangeError, Scale, together
 from resnets.data.framing import Frame, count_cropped
@@ -24,12 +26,10 @@ from resnets.data.identity import (
     Digests,
     Manifest,
     content_fingerprint,
-    find_copies,
     former_fingerprint,
-    originals,
 )
 from resnets.data.images import Decoded, PictureError, pixels, printable, read_picture
-from resnets.data.scan import check_not_empty, scan
+from resnets.data.scan import Sample, Tree, check_not_empty, scan
 from resnets.errors import DataError, UsageError
 from resnets.formatting import plural
 
@@ -132,48 +132,29 @@ def open_folder(
     images = torch.empty((count if keep else 0, *shape), dtype=torch.uint8)
     measured = scale == "measured"
     store = Store(frame, channels, "container" if measured else scale, broken == "read")  # type: ignore[arg-type]
-    extents: dict[int, Extent] = {}  # of pictures of more than 8 bits
-    digests, sizes = Digests(count), np.ones((count, 2), np.int64)
 
-    def read(index: int) -> None:
-        look = partial(digests.read, index)
-        found = store.read(tree.samples[index].path, all_bits=measured, look=look)
-        if extent := found.extent:
-            extents[index] = extent
-            if measured and store.scale == "container":
-                return  # until the range is known
-        picture = found.picture(channels, store.scale)
-        digests.see(index, picture)
-        sizes[index] = picture.size
+    def see(index: int, picture: Image.Image) -> None:
         if keep:
             images[index] = store.square(picture)
 
-    reasons = dict(failures(read, range(count), report))
-    deep = sorted(extents)
-    if measured and deep:
-        training = [i for i in deep if tree.samples[i].split == "train"]
-        store = replace(store, scale=measured_range(path, [extents[i] for i in training or deep]))
-        reasons = dict(sorted((reasons | dict(failures(read, deep))).items()))
-    skipped = [Skipped(printable(tree.samples[i].relative), r) for i, r in reasons.items()]
-    _judge(path, skipped, count, broken, broken_limit)
+    found = read_all(path, tree, store, see, measured=measured, report=report)
+    _judge(path, found.broken, count, broken, broken_limit)
 
-    sound = [i for i in range(count) if i not in reasons]
     if keep:
-        for new, old in enumerate(sound):  # in place: a copy might not fit
+        for new, old in enumerate(found.sound):  # in place: a copy might not fit
             if new != old:
                 images[new] = images[old]
-    samples = [tree.samples[i] for i in sound]
+    samples, digests = found.samples, found.digests
     check_not_empty(path, tree, samples)
-    digests = digests.of(sound)
     splits: dict[str, Split] = {}
     start = 0
     for name in tree.splits:
         part = [sample for sample in samples if sample.split == name]
-        names = [printable(sample.relative) for sample in part]
+        names = [sample.name for sample in part]
         source: ImageSource = (
             MemoryImages(images[start : start + len(part)], names)
             if keep
-            else FolderImages([sample.path for sample in part], store, names)
+            else FolderImages([sample.path for sample in part], found.store, names)
         )
         splits[name] = whole(source, torch.tensor([s.label for s in part], dtype=torch.int64))
         start += len(part)
@@ -185,13 +166,81 @@ def open_folder(
         test=splits.get("test"),
         fingerprint=content_fingerprint(samples, tree.classes, digests.files),
         mirror=sides(tree.classes) is None,
-        skipped=tuple(skipped) + tuple(Skipped(*each) for each in tree.irregular),
-        depth=depth_of([extents[i] for i in deep if i not in reasons], store.scale),
-        cropped=count_cropped(sizes[sound]) if frame.fit == "crop" else 0,
+        skipped=(*found.broken, *(Skipped(*each) for each in tree.irregular)),
+        depth=found.depth,
+        cropped=count_cropped(found.sizes) if frame.fit == "crop" else 0,
         former=former_fingerprint(samples, tree.classes, digests.sizes),
         originals=torch.from_numpy(originals(digests.pixels[: len(splits["train"])])),
         copies=find_copies(samples, digests.pixels, tree.splits),
-        manifest=Manifest([printable(sample.relative) for sample in samples], digests.files),
+        manifest=Manifest([sample.name for sample in samples], digests.files),
+    )
+
+
+@dataclass(frozen=True)
+class Read:
+    """What came of reading all pictures of a folder: of the sound ones, in their order."""
+
+    sound: list[int]  # which of the tree's samples they are
+    samples: list[Sample]
+    digests: Digests
+    sizes: NDArray[np.int64]  # (N, 2), pixels
+    depth: Depth | None  # of those of more than 8 bits, where there are any
+    broken: tuple[Skipped, ...]  # the others
+    store: Store  # with the range that was measured
+
+
+def read_all(
+    path: Path,
+    tree: Tree,
+    store: Store,
+    see: Callable[[int, Image.Image], None],
+    *,
+    measured: bool = True,
+    look: Callable[[int, BinaryIO], None] = lambda index, file: None,
+    report: Report = lambda done, total: None,
+) -> Read:
+    """Decode every picture of a folder, and let ``see`` have each by its number, in 8 bits.
+
+    Those of more are read a second time where it is to be ``measured`` what those of the training
+    part span. ``look`` sees the open files, ``report`` is told how many are read, and of how many.
+    Raises DataError where pictures of more than 8 bits have no range in common.
+    """
+    count = len(tree.samples)
+    extents: dict[int, Extent] = {}  # of pictures of more than 8 bits
+    digests, sizes = Digests(count), np.ones((count, 2), np.int64)
+
+    def look_into(index: int, file: BinaryIO) -> None:
+        digests.read(index, file)
+        look(index, file)
+
+    def read(index: int) -> None:
+        found = store.read(
+            tree.samples[index].path, all_bits=measured, look=partial(look_into, index)
+        )
+        if extent := found.extent:
+            extents[index] = extent
+            if measured and store.scale == "container":
+                return  # until the range is known
+        picture = found.picture(store.channels, store.scale)
+        digests.see(index, picture)
+        sizes[index] = picture.size
+        see(index, picture)
+
+    reasons = dict(failures(read, range(count), report))
+    deep = sorted(extents)
+    if measured and deep:
+        training = [i for i in deep if tree.samples[i].split == "train"]
+        store = replace(store, scale=measured_range(path, [extents[i] for i in training or deep]))
+        reasons = dict(sorted((reasons | dict(failures(read, deep))).items()))
+    sound = [i for i in range(count) if i not in reasons]
+    return Read(
+        sound=sound,
+        samples=[tree.samples[i] for i in sound],
+        digests=digests.of(sound),
+        sizes=sizes[sound],
+        depth=depth_of([extents[i] for i in deep if i not in reasons], store.scale),
+        broken=tuple(Skipped(tree.samples[i].name, reason) for i, reason in reasons.items()),
+        store=store,
     )
 
 
@@ -261,7 +310,7 @@ def depth_of(extents: Sequence[Extent], scale: Scale) -> Depth | None:
     return Depth(len(extents), whole, scale, int(beyond))
 
 
-def _judge(path: Path, skipped: list[Skipped], count: int, broken: str, limit: float) -> None:
+def _judge(path: Path, skipped: Sequence[Skipped], count: int, broken: str, limit: float) -> None:
     """Raise DataError when pictures are broken and may not be left out."""
     allowed = max(1, int(count * limit + 1e-9)) if broken != "error" else 0
     if len(skipped) <= allowed:

@@ -1,10 +1,10 @@
-"""What a picture is: digests of its bytes and of its pixels, what has changed since, and copies."""
+"""What a picture is: digests of its bytes and of its pixels; and what has changed since."""
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.images import printable
-from resnets.data.scan import Sample
+from resnets.data.scan import Sample, scan
 from resnets.errors import CheckpointError
 from resnets.files import writing
 from resnets.formatting import plural
@@ -53,15 +53,6 @@ class Digests:
         self.pixels[index] = np.frombuffer(digest.digest()[:_PIXELS], np.uint8)
 
 
-def originals(digests: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Return for each row of uint8 (N, B) the place of the first that is equal to it."""
-    if not len(digests):
-        return np.arange(0)
-    rows = np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
-    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
-    return first[inverse].astype(np.int64)
-
-
 def digest_files(paths: Sequence[Path]) -> NDArray[np.uint8]:
     """Return the SHA-256 of files as (N, 32); zeros for one that cannot be read."""
     digests = Digests(len(paths))
@@ -81,39 +72,32 @@ def content_digest(paths: Sequence[Path]) -> str:
     return hashlib.sha256(digest_files(paths).tobytes()).hexdigest()
 
 
-# Fingerprints
-
-
 def content_fingerprint(
     samples: Sequence[Sample], classes: Sequence[str], files: NDArray[np.uint8]
 ) -> str:
     """Return what stands for names, splits, classes and content of samples, in whatever order."""
-    digest = hashlib.sha256()
-    for index in sorted(range(len(samples)), key=lambda index: samples[index].relative):
+
+    def about(index: int) -> tuple[str, ...]:
         sample = samples[index]
-        fields = (
-            sample.relative,
-            sample.split,
-            classes[sample.label],
-            files[index].tobytes().hex(),
-        )
-        digest.update("\0".join((*fields, "")).encode("utf-8", "surrogateescape"))
-    return CONTENT + digest.hexdigest()
+        return sample.split, classes[sample.label], files[index].tobytes().hex()
+
+    return CONTENT + _digest(samples, about)
 
 
 def former_fingerprint(
     samples: Sequence[Sample], classes: Sequence[str], sizes: Sequence[int] | NDArray[np.int64]
 ) -> str:
     """Return the fingerprint of runs of earlier versions: of names, sizes and classes."""
+    return _digest(samples, lambda index: (str(sizes[index]), classes[samples[index].label]))
+
+
+def _digest(samples: Sequence[Sample], about: Callable[[int], tuple[str, ...]]) -> str:
+    """Return the SHA-256 of samples' paths, in their order, and what is said ``about`` each."""
     digest = hashlib.sha256()
     for index in sorted(range(len(samples)), key=lambda index: samples[index].relative):
-        sample = samples[index]
-        fields = (sample.relative, str(sizes[index]), classes[sample.label], "")
+        fields = (samples[index].relative, *about(index), "")
         digest.update("\0".join(fields).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
-
-
-# What has changed
 
 
 @dataclass(frozen=True)
@@ -191,64 +175,27 @@ def changes(before: Mapping[str, str], now: Iterable[tuple[str, str]]) -> Change
     )
 
 
-# Copies
+def look_again(
+    root: Path, fingerprint: str, before: Mapping[str, str] | None, left_out: Collection[str]
+) -> Iterator[str]:
+    """Yield what is there, and then in what it differs from what a run has written down.
 
-
-@dataclass(frozen=True)
-class Shared:
-    """Pictures of one part that are in another too, with one of them and its copy there."""
-
-    part: str
-    other: str
-    count: int
-    of: int  # pictures of the part
-    example: tuple[str, str]
-
-
-@dataclass(frozen=True)
-class Copies:
-    """Pictures with the same pixels, whatever their files' formats."""
-
-    doubled: int = 0  # training pictures of which an earlier one has the pixels
-    shared: tuple[Shared, ...] = ()
-    two_classes: int = 0  # pictures whose pixels are in more than one class
-    two_classes_example: tuple[str, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return JSON-able values."""
-        return asdict(self)
-
-
-def find_copies(
-    samples: Sequence[Sample], pixels: NDArray[np.uint8], splits: Sequence[str]
-) -> Copies:
-    """Return which of some samples, with digests (N, B) of their pixels, are copies of others."""
-    groups = originals(pixels)
-    split = np.array([splits.index(sample.split) for sample in samples], np.int64)
-    label = np.array([sample.label for sample in samples], np.int64)
-    if len(np.unique(groups)) == len(groups):
-        return Copies()
-
-    def name(index: int) -> str:
-        return printable(samples[index].relative)
-
-    training = np.flatnonzero(split == splits.index("train"))
-    doubled = len(training) - len(np.unique(groups[training]))
-    shared = []
-    for second in range(1, len(splits)):
-        for first in range(second):
-            there, here = np.flatnonzero(split == first), np.flatnonzero(split == second)
-            both = here[np.isin(groups[here], groups[there])]
-            if len(both):
-                twin = there[groups[there] == groups[both[0]]][0]
-                pair = (name(both[0]), name(twin))
-                shared.append(Shared(splits[second], splits[first], len(both), len(here), pair))
-    pairs = np.unique(np.stack([groups, label], axis=1), axis=0)
-    several, count = np.unique(pairs[:, 0], return_counts=True)
-    torn = np.isin(groups, several[count > 1])
-    example: tuple[str, ...] = ()
-    if torn.any():
-        first = np.flatnonzero(torn)[0]
-        other = np.flatnonzero((groups == groups[first]) & (label != label[first]))[0]
-        example = (name(first), name(other))
-    return Copies(doubled, tuple(shared), int(torn.sum()), example)
+    ``fingerprint`` is the run's, ``before`` its digests by name where it has any, ``left_out`` the
+    names of files that it has skipped. Raises DataError for a folder in no known layout.
+    """
+    tree = scan(root)
+    samples = [s for s in tree.samples if s.name not in left_out]
+    count = plural(len(samples), "picture")
+    if not fingerprint.startswith(CONTENT):
+        known = "this run of an earlier version has no digests of their content"
+        yield f"{count} of the same names and sizes; {known}"
+        sizes = [sample.path.stat().st_size for sample in samples]
+        if former_fingerprint(samples, tree.classes, sizes) != fingerprint:
+            yield "names, sizes or classes of pictures have changed"
+        return
+    yield f"{count}, each with the content and class that it had"
+    files = digest_files([sample.path for sample in samples])
+    if content_fingerprint(samples, tree.classes, files) != fingerprint:
+        now = Manifest([sample.name for sample in samples], files)
+        found = "" if before is None else str(changes(before, now))
+        yield found or "pictures or their classes have changed"

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from resnets.data.images import printable
-from resnets.data.scan import SPLITS, Walk, class_name, is_sample
+from resnets.data.scan import SPLITS, Walk, class_name, is_sample, readable
 from resnets.errors import DataError, UsageError
 
 WHOLE = "all"  # the part of a folder without parts
@@ -26,11 +26,6 @@ class Labelled:
     part: str  # WHOLE, "train", "validation" or "test"
     pictures: dict[str, tuple[Path, ...]]  # classes in code-point order, files by path
     loose: int  # pictures outside of the class folders, which nothing labels
-
-    @property
-    def count(self) -> int:
-        """How many pictures have a label."""
-        return sum(map(len, self.pictures.values()))
 
     def relative(self, path: Path) -> str:
         """Return a picture's path in the folder, for people."""
@@ -49,7 +44,7 @@ def open_labelled(
     """
     walk = Walk(path)
     walk.check()
-    try:
+    with readable(path):
         parts = _parts(walk, classes)
         if part not in (None, "train", "validation", "test"):
             raise UsageError(
@@ -61,11 +56,6 @@ def open_labelled(
             )
         name = part if part in parts else next(reversed(parts))
         return _labelled(walk, name, parts[name], classes)
-    except OSError as error:
-        where = printable(error.filename or path)
-        raise DataError(
-            f"{where}: cannot be read: {error.strerror}", hint="check its permissions"
-        ) from error
 
 
 def _parts(walk: Walk, classes: Collection[str]) -> dict[str, Path]:
@@ -79,12 +69,7 @@ def _parts(walk: Walk, classes: Collection[str]) -> dict[str, Path]:
     found.pop("", None)
     if not found or any(class_name(folder) in classes for folder in others):
         return {WHOLE: walk.root}
-    for split, same in found.items():
-        if len(same) > 1:
-            raise walk.fault(
-                f"{same[0].name}/ and {same[1].name}/ both mean {split}", hint="keep one of them"
-            )
-    return {name: found[name][0] for name in ("train", "validation", "test") if name in found}
+    return walk.one_each(found)
 
 
 def _labelled(walk: Walk, part: str, folder: Path, classes: Collection[str]) -> Labelled:

@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnets.data.identity import originals
-from resnets.data.images import printable
+from resnets.data.copies import originals
 from resnets.data.scan import Sample
 
 SIDE = 32  # of a thumbnail
@@ -76,7 +75,7 @@ def find_near(
         groups[root(original)].append(index)
     return tuple(
         Near(
-            tuple(printable(samples[index].relative) for index in group),
+            tuple(samples[index].name for index in group),
             tuple(dict.fromkeys(samples[index].split for index in group)),
             len({samples[index].label for index in group}),
         )

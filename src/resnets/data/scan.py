@@ -12,7 +12,8 @@ import hashlib
 import os
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,6 +52,11 @@ class Sample:
     split: str
     label: int
 
+    @property
+    def name(self) -> str:
+        """Its path in the data folder, for people."""
+        return printable(self.relative)
+
 
 @dataclass(frozen=True)
 class Tree:
@@ -60,9 +66,7 @@ class Tree:
     samples: tuple[Sample, ...]  # train, validation, test; by relative path in each
     splits: tuple[str, ...]  # those that are there
     ignored: tuple[str, ...]  # hidden files and files that are no pictures
-    irregular: tuple[
-        tuple[str, str], ...
-    ] = ()  # pipes and the like named as pictures; what each is
+    irregular: tuple[tuple[str, str], ...]  # pipes and the like named as pictures; what each is
 
 
 def scan(path: Path) -> Tree:
@@ -71,8 +75,15 @@ def scan(path: Path) -> Tree:
     Class ids are the NFC names of the training classes in code-point order. Raises DataError for
     a folder in no known layout, a class without pictures, or a class that train does not have.
     """
-    try:
+    with readable(path):
         return Walk(path).tree()
+
+
+@contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what the system says against reading ``path``, or what is in it, into a DataError."""
+    try:
+        yield
     except OSError as error:
         where = printable(error.filename or path)
         raise DataError(
@@ -175,13 +186,18 @@ class Walk:
                     "a split or a class?",
                     hint="move the folders that are not splits elsewhere",
                 )
+        chosen = self.one_each(found)
+        self.ignored += [f"{printable(folder.name)}/" for folder in others]
+        return chosen
+
+    def one_each(self, found: Mapping[str, Sequence[Path]]) -> dict[str, Path]:
+        """Return the one folder of each split, in the order train, validation, test."""
         for split, folders in found.items():
             if len(folders) > 1:
                 raise self.fault(
                     f"{folders[0].name}/ and {folders[1].name}/ both mean {split}",
                     hint="keep one of them",
                 )
-        self.ignored += [f"{printable(folder.name)}/" for folder in others]
         return {name: found[name][0] for name in ("train", "validation", "test") if name in found}
 
     def classes(self, folder: Path) -> dict[str, Path]:
@@ -190,12 +206,10 @@ class Walk:
         loose = []
         for entry in self.visible(folder):
             if not os.path.isdir(entry):
-                if kind := _irregular(entry):
-                    self.ignored.append(f"{printable(self.relative(entry))} ({kind})")
-                elif is_sample(entry):
+                if is_sample(entry) and not _irregular(entry):
                     loose.append(entry)
                 else:
-                    self.ignored.append(printable(self.relative(entry)))
+                    self.ignore(entry)
                 continue
             name = class_name(entry)
             if name in result:
@@ -248,9 +262,7 @@ class Walk:
                 elif is_sample(entry):
                     found.append(entry)
                 else:
-                    kind = _irregular(entry)
-                    kind = f" ({kind})" if kind else ""
-                    self.ignored.append(printable(self.relative(entry)) + kind)
+                    self.ignore(entry)
         return found
 
     def regular(self, found: Iterable[Path]) -> Iterator[Path]:
@@ -260,6 +272,11 @@ class Walk:
                 self.irregular.append((printable(self.relative(entry)), f"is {kind}, not a file"))
             else:
                 yield entry
+
+    def ignore(self, entry: Path) -> None:
+        """Take down that an entry is passed over, and what it is where that is no file."""
+        kind = _irregular(entry)
+        self.ignored.append(printable(self.relative(entry)) + (f" ({kind})" if kind else ""))
 
     def visible(self, folder: Path) -> list[Path]:
         """Return what is in a folder, by name, without what systems and programs leave there."""

@@ -16,10 +16,9 @@ import torch
 from safetensors import SafetensorError
 
 from resnets.data import NAMES, open_dataset
-from resnets.data.identity import read_manifest
+from resnets.data.identity import look_again, read_manifest
 from resnets.data.images import printable
 from resnets.data.order import batch_bounds, epoch_order
-from resnets.data.unchanged import look_again
 from resnets.errors import CheckpointError, DataError, ResnetsError, ResourceError
 from resnets.evaluation.scores import MOST_CONFUSED
 from resnets.formatting import plural

@@ -2,15 +2,15 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from resnets.analysis.profiling import Profile
-from resnets.data.classes import sides
+from resnets.data.classes import class_notes, sides
 from resnets.data.dataset import Dataset
 from resnets.data.images import printable
-from resnets.data.notes import class_notes, copy_notes
 from resnets.formatting import plural
 from resnets.run_folder.record import SCHEMA_VERSION
 from resnets.spec import Spec
@@ -38,7 +38,7 @@ def new_record(
         "classes": list(dataset.classes),
         "image_shape": [spec.in_channels, spec.image_size, spec.image_size],
         "skipped": len(dataset.skipped),
-        "copies": dataset.copies and dataset.copies.to_dict(),
+        "copies": dataset.copies and asdict(dataset.copies),
         "notes": [mirror_note(dataset.classes, recipe.augment.mirror)],
         "warnings": data_warnings(dataset),
     }
@@ -108,7 +108,7 @@ def data_warnings(dataset: Dataset) -> list[str]:
         held = dataset.validation
         drawn = held is not None and held.images is dataset.train.images
         together = drawn and dataset.originals is not None
-        notes += copy_notes(dataset.copies, together=together)
+        notes += dataset.copies.sentences(together=together)
     return notes + class_notes(dataset.classes)
 
 

@@ -1,0 +1,99 @@
+"""Pictures that are there more than once, as the digests of their pixels tell."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnets.data.scan import Sample
+from resnets.formatting import plural
+
+
+def originals(digests: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return for each row of uint8 (N, B) the place of the first that is equal to it."""
+    if not len(digests):
+        return np.arange(0)
+    rows = np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
+    _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
+    return first[inverse].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Pictures of one part that are in another too, with one of them and its copy there."""
+
+    part: str
+    other: str
+    count: int
+    of: int  # pictures of the part
+    example: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Pictures with the same pixels, whatever their files' formats."""
+
+    doubled: int = 0  # training pictures of which an earlier one has the pixels
+    shared: tuple[Shared, ...] = ()
+    two_classes: int = 0  # pictures whose pixels are in more than one class
+    two_classes_example: tuple[str, ...] = ()
+
+    def sentences(self, *, together: bool) -> list[str]:
+        """Say which pictures are there more than once.
+
+        ``together`` says that a validation part is held out of training, and copies are not torn.
+        """
+        notes = []
+        if self.doubled:
+            copy = "is a copy of another" if self.doubled == 1 else "are copies of others"
+            notes.append(
+                f"{plural(self.doubled, 'training picture')} {copy}"
+                + ("; copies stay on one side of the held-out part" if together else "")
+            )
+        for shared in self.shared:
+            here, there = shared.example
+            notes.append(
+                f"{shared.count:,} of {plural(shared.of, f'{shared.part} picture')} "
+                f"{'is' if shared.count == 1 else 'are'} also in {shared.other}, such as {here}, "
+                f"which is {there}: a result on them is no result on new pictures"
+            )
+        if self.two_classes:
+            here, there = self.two_classes_example
+            notes.append(
+                f"{plural(self.two_classes, 'picture')} stand under more than one class, such as "
+                f"{here} and {there}"
+            )
+        return notes
+
+
+def find_copies(
+    samples: Sequence[Sample], pixels: NDArray[np.uint8], splits: Sequence[str]
+) -> Copies:
+    """Return which of some samples, with digests (N, B) of their pixels, are copies of others."""
+    groups = originals(pixels)
+    split = np.array([splits.index(sample.split) for sample in samples], np.int64)
+    label = np.array([sample.label for sample in samples], np.int64)
+    if len(np.unique(groups)) == len(groups):
+        return Copies()
+
+    training = np.flatnonzero(split == splits.index("train"))
+    doubled = len(training) - len(np.unique(groups[training]))
+    shared = []
+    for second in range(1, len(splits)):
+        for first in range(second):
+            there, here = np.flatnonzero(split == first), np.flatnonzero(split == second)
+            both = here[np.isin(groups[here], groups[there])]
+            if len(both):
+                twin = there[groups[there] == groups[both[0]]][0]
+                pair = (samples[both[0]].name, samples[twin].name)
+                shared.append(Shared(splits[second], splits[first], len(both), len(here), pair))
+    pairs = np.unique(np.stack([groups, label], axis=1), axis=0)
+    several, count = np.unique(pairs[:, 0], return_counts=True)
+    torn = np.isin(groups, several[count > 1])
+    example: tuple[str, ...] = ()
+    if torn.any():
+        first = np.flatnonzero(torn)[0]
+        other = np.flatnonzero((groups == groups[first]) & (label != label[first]))[0]
+        example = (samples[first].name, samples[other].name)
+    return Copies(doubled, tuple(shared), int(torn.sum()), example)
