@@ -226,7 +226,7 @@ TAMPERED = [
     ("run.json", lambda r: r["results"]["test"].update(loss=0.0), {"weights"}),
     ("run.json", lambda r: r["results"]["test"]["confusion"][0].__setitem__(0, 99), {"test"}),
     ("run.json", lambda r: r["results"].update(validation=None), {"weights", "test"}),
-    ("run.json", lambda r: r["results"].pop("test"), {"test"}),
+    ("run.json", lambda r: r["results"].pop("test"), {"weights", "test"}),
 ]
 
 

@@ -42,6 +42,11 @@ def test_names_and_specs_need_the_standard_library_only():
     assert imported("import resnets; resnets.get_spec('resnet50')") == {"resnets"}
 
 
+def test_run_folders_are_read_without_torch():
+    packages = imported("import resnets.run_folder.ledger, resnets.run_folder.reading")
+    assert not packages & (COMPUTING - {"numpy", "yaml"})
+
+
 def test_help_needs_typer_only():
     packages = after("--help")
     assert "typer" in packages

@@ -5,7 +5,7 @@ import pytest
 from run_folders import confusion, metrics
 
 from resnets.report.plots import confusion_matrix, curves, overlay
-from resnets.run_folder.reading import Epoch
+from resnets.run_folder.record import Epoch
 
 
 def epochs(count: int) -> list[Epoch]:

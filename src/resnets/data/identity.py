@@ -19,7 +19,6 @@ from resnets.files import writing
 from resnets.formatting import plural
 from resnets.readers.paths import open_regular
 
-MANIFEST = "pictures.sha256"  # in a run folder
 CONTENT = "content:"  # how fingerprints begin that cover what is in the files
 _PIXELS = 16  # bytes of a digest of pixels
 _LINE = 1 << 16  # bytes of a line of a manifest at most

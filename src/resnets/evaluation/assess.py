@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 
 from resnets.data import NAMES, folder_of, open_dataset
-from resnets.data.identity import MANIFEST, changes, read_manifest
+from resnets.data.identity import changes, read_manifest
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE, Labelled, open_labelled
 from resnets.data.preprocess import preprocess_of
@@ -21,6 +21,7 @@ from resnets.evaluation.labels import Labelling, label
 from resnets.formatting import plural
 from resnets.inference.runtimes import Runtime, open_runtime
 from resnets.inference.runtimes.runtime import Exported
+from resnets.run_folder.directory import RunFolder
 from resnets.weights.outputs import alternatives, meaning
 
 if TYPE_CHECKING:  # torch is imported where a model or a data set needs it
@@ -140,7 +141,7 @@ def _as_trained_on(
 
 def _changes(dataset: "Dataset", home: str | Path | None) -> str:
     """Return in what pictures differ from those that a run has begun with, where it lists them."""
-    before = None if home is None else read_manifest(Path(home) / MANIFEST)
+    before = None if home is None else read_manifest(RunFolder(Path(home)).pictures)
     if before is None or dataset.manifest is None:
         return ""
     return str(changes(before, dataset.manifest))

@@ -1,7 +1,6 @@
 """The processes that share a run, as ``torchrun`` starts them, and what they tell each other."""
 
 import os
-import platform
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,9 +14,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from resnets.errors import ResnetsError, ResourceError
+from resnets.machine.torchrun import VARIABLES
+from resnets.machine.torchrun import launch as launch
+from resnets.machine.torchrun import launched as launched
+from resnets.machine.torchrun import program as program
+from resnets.machine.torchrun import restarts as restarts
 
 _CPU = torch.device("cpu")
-_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR")
 # What gloo, NCCL and the store say of a process that has gone or does not answer.
 _GONE = (
     "connection closed by peer",
@@ -137,32 +140,6 @@ class Processes:
 ALONE = Processes(0, 1)
 
 
-def launched() -> bool:
-    """Whether this process is one of those that ``torchrun`` started."""
-    return all(name in os.environ for name in _TORCHRUN)
-
-
-def restarts() -> int:
-    """Return how often ``torchrun`` has started the processes anew after one of them failed."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
-
-
-def launch() -> str:
-    """Return what is the same for the processes of one ``torchrun``, also when it restarts them."""
-    name = os.environ.get("TORCHELASTIC_RUN_ID", "none")
-    return f"{platform.node()}:{os.getppid()}" if name == "none" else name
-
-
-def program() -> str:
-    """Return how this program was called: by its name, or by ``torchrun``, in as many processes."""
-    if not launched():
-        return "resnets"
-    count = os.environ.get("LOCAL_WORLD_SIZE")
-    here = count == os.environ["WORLD_SIZE"]
-    how = f"--standalone --nproc-per-node {count}" if here else "..."  # not known from here
-    return f"torchrun {how} -m resnets"
-
-
 @contextmanager
 def join(device: torch.device, *, timeout: float = 600) -> Iterator[Processes]:
     """Meet the other processes of ``torchrun`` for the length of the context; else yield ALONE.
@@ -180,7 +157,7 @@ def join(device: torch.device, *, timeout: float = 600) -> Iterator[Processes]:
     from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
-    rank, size, local_rank = (int(os.environ[name]) for name in _TORCHRUN[:3])
+    rank, size, local_rank = (int(os.environ[name]) for name in VARIABLES[:3])
     gpu = _own_gpu(local_rank) if device.type == "cuda" else None
     processes = Processes(rank, size, local_rank, gpu or _CPU)
     patience = timedelta(seconds=timeout)

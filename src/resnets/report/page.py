@@ -18,7 +18,8 @@ from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence
 from resnets.report.style import environment
 from resnets.report.verdict import accuracy_cautions
-from resnets.run_folder.reading import Mistake, RunRecord, read_run
+from resnets.run_folder.reading import RunRecord, read_run
+from resnets.run_folder.record import Mistake
 
 PAGE = "report.html"
 SHOWN_CLASSES = 20  # the rest folds away
@@ -40,7 +41,9 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     else:
         parents = [record.path.resolve().parent for record in records]
         out = Path(os.path.commonpath(parents)) / PAGE
-    write_text(out, _run_page(records[0]) if len(records) == 1 else _comparison_page(records))
+    page = _run_page(records[0]) if len(records) == 1 else _comparison_page(records)
+    # Of a name that is no UTF-8 no page can hold the bytes that are not.
+    write_text(out, page.encode("utf-8", "replace").decode())
     return out
 
 

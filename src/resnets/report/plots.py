@@ -26,7 +26,7 @@ from resnets.report.svg import (
     WRONG,
     inline,
 )
-from resnets.run_folder.reading import Epoch
+from resnets.run_folder.record import Epoch
 
 POINTS = 2000  # of a line, which is some 370 pixels wide
 DASHES = ("solid", "dashed", "dotted")

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 
-from resnets.run_folder.reading import RunRecord, Score
+from resnets.run_folder.reading import RunRecord
+from resnets.run_folder.record import Score
 
 
 @dataclass(frozen=True)

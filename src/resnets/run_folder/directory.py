@@ -6,25 +6,40 @@ import platform
 import re
 import shlex
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from io import FileIO
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from resnets.data.identity import MANIFEST
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.files import drafts, sweep, take, unlock, write_json, write_text
-from resnets.machine.processes import program
-from resnets.readers.documents import read_json
-from resnets.readers.fields import check
+from resnets.machine.torchrun import program
+from resnets.readers.documents import damaged, lines_of, loads, read_json
 from resnets.readers.paths import FOLDER_WEIGHTS
-from resnets.run_folder.record import Record
-from resnets.weights.unfinished import states_in
+from resnets.run_folder.record import (
+    SCHEMA_VERSION,
+    Epoch,
+    LedgerLine,
+    Mistake,
+    Preparation,
+    Record,
+    from_plain,
+    to_plain,
+)
 
 _LOCK = ".lock"
+_STATE = re.compile(r"step-(\d{8,})\.safetensors")
 _LEFT = re.compile(r"\.(step-\d{8,}\.safetensors)(\.[0-9a-f]{8})?\.tmp")
+
+# What a run cannot go on without, nor be proven.
+_NEEDED = (
+    *("status", "seed", "recipe", "model.name", "model.spec"),
+    *("data.name", "data.source", "data.fingerprint", "data.train"),
+)
+_UNKNOWN = Record()
 
 
 class RunFolder:
@@ -35,7 +50,7 @@ class RunFolder:
         self.record = path / "run.json"
         self.recipe = path / "recipe.yaml"
         self.data = path / "data.json"
-        self.pictures = path / MANIFEST
+        self.pictures = path / "pictures.sha256"
         self.metrics = path / "metrics.jsonl"
         self.ledger = path / "ledger.jsonl"
         self.mistakes = path / "mistakes.json"
@@ -63,7 +78,9 @@ class RunFolder:
 
     def states(self) -> list[Path]:
         """Return the states that are there, that of the last step first."""
-        return states_in(self._states)
+        found = ((_STATE.fullmatch(path.name), path) for path in self._states.glob("step-*"))
+        steps = [(int(match[1]), path) for match, path in found if match]
+        return [path for _, path in sorted(steps, reverse=True)]
 
     def prune(self, keep: int = 2) -> None:
         """Remove all but the last ``keep`` states, and what killed processes left of others.
@@ -194,8 +211,11 @@ class RunFolder:
                 path.unlink(missing_ok=True)
             sweep(path)
 
-    def read(self) -> dict[str, Any]:
-        """Return run.json. Raises CheckpointError when there is none or it is damaged."""
+    def read_record(self, *, partial: bool = False) -> Record:
+        """Return run.json; ``partial`` is enough for what only shows what is there.
+
+        Raises CheckpointError when there is none, it is damaged, or of a newer version.
+        """
         if self.path.is_file():
             whole = f"give the folder that it is in: {shlex.quote(str(self.path.parent))}"
             inside = (self.path.parent / self.record.name).exists()
@@ -203,28 +223,81 @@ class RunFolder:
                 f"{self.path}: is a file, not a run folder: a file does not say where a run stood",
                 hint=whole if inside else "give a folder that train has written",
             )
-        try:
-            record = read_json(self.record)
-        except OSError as error:
+        if not self.record.exists():
+            what = "run.json in it" if self.path.is_dir() else "such folder"
             raise CheckpointError(
-                f"{self.path}: not a run folder: run.json: {error.strerror}",
-                hint="give a folder that train has written",
-            ) from None
-        check(Record, record, self.record)
-        return dict(record)
+                f"{self.path}: not a run folder: there is no {what}",
+                hint="give the folder that `resnets train` printed, such as runs/digits-resnet20",
+            )
+        values = self._json(self.record)
+        version = values.get("schema_version") if isinstance(values, dict) else None
+        if not isinstance(version, int):
+            raise CheckpointError(
+                f"{self.record} was not written by resnets: it has no schema_version",
+                hint="give the folder that `resnets train` printed",
+            )
+        if version > SCHEMA_VERSION:
+            raise CheckpointError(
+                f"{self.record} has schema version {version}; this resnets reads up to "
+                f"{SCHEMA_VERSION}",
+                hint="a newer resnets wrote it: update with `pip install -U resnets`",
+            )
+        record = from_plain(Record, values, self.record)
+        for name in () if partial else _NEEDED:
+            if attrgetter(name)(record) == attrgetter(name)(_UNKNOWN):
+                raise damaged(self.record, f"{name}: is missing")
+        return record
 
-    def write_record(self, record: dict[str, Any]) -> None:
+    def read(self) -> dict[str, Any]:
+        """Return run.json as plain values, checked as `read_record` does."""
+        found: dict[str, Any] = to_plain(self.read_record())
+        return found
+
+    def write_record(self, record: Record | dict[str, Any]) -> None:
         """Write run.json."""
-        write_json(self.record, record)
+        write_json(self.record, {"schema_version": SCHEMA_VERSION, **to_plain(record)})
 
-    def write_metrics(self, lines: list[dict[str, Any]]) -> None:
+    def read_preparation(self) -> Preparation:
+        """Return data.json, empty where there is none. Raises CheckpointError when damaged."""
+        values = self._json(self.data) if self.data.exists() else {}
+        values = {"skipped": values} if isinstance(values, list) else values  # of the first runs
+        return from_plain(Preparation, values, self.data)
+
+    def read_mistakes(self) -> list[Mistake]:
+        """Return mistakes.json, empty where there is none. Raises CheckpointError when damaged."""
+        values = self._json(self.mistakes) if self.mistakes.exists() else []
+        return from_plain(list[Mistake], values, self.mistakes)
+
+    def rows(self, file: Path) -> Iterator[tuple[str, Any]]:
+        """Yield where each line of a JSON Lines file stands, for messages, and its values.
+
+        Raises CheckpointError as `loads` does, and where the file cannot be read.
+        """
+        with readable(file):
+            for where, line in lines_of(file):
+                yield where, loads(line, where)
+
+    def write_metrics(self, lines: Sequence[Epoch | dict[str, Any]]) -> None:
         """Write metrics.jsonl: one line for each finished epoch."""
         _write_lines(self.metrics, lines)
 
-    def write_ledger(self, lines: list[dict[str, Any]]) -> None:
+    def write_ledger(self, lines: Sequence[LedgerLine | dict[str, Any]]) -> None:
         """Write ledger.jsonl."""
         _write_lines(self.ledger, lines)
 
+    def _json(self, file: Path) -> Any:
+        with readable(file):
+            return read_json(file, lenient=True)
 
-def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
-    write_text(path, "".join(json.dumps(line) + "\n" for line in lines))
+
+@contextmanager
+def readable(file: Path) -> Iterator[None]:
+    """Turn an OSError into a CheckpointError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _write_lines(path: Path, lines: Sequence[Any]) -> None:
+    write_text(path, "".join(json.dumps(to_plain(line)) + "\n" for line in lines))

@@ -1,54 +1,258 @@
-"""What of run.json everything that reads a run relies on."""
+"""What the files of a run folder say, as records: training writes them, everything else reads them.
 
-from dataclasses import dataclass
-from typing import Any
+A field's name is its key in the file, for as long as there are folders that have it: the sessions
+of a run are `sittings` there, images are `picture`. What a version did not write has its default.
+"""
 
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from resnets.readers import fields as typed
 from resnets.readers.fields import Count, Real
 
 SCHEMA_VERSION = 1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class _Data:
-    name: str
-    source: str
-    root: str | None
-    fingerprint: str
-    train: Count
+class Stage:
+    """One row of the architecture's table; ``output`` is (C, H, W) or (classes,)."""
+
+    name: str = ""
+    output: tuple[Count, ...] = ()
+    layers: str = ""  # one block's layers, "; " or " / " between them
+    blocks: Count = 1
+    parameters: Count | None = None
+    macs: Count | None = None
+    activations: Count | None = None
+    receptive_field: Count | None = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """What was trained, with its exact cost."""
+
+    parameters: Count | None = None
+    macs: Count | None = None
+    receptive_field: Count | None = None
+    stages: tuple[Stage, ...] = ()
+    name: str = "unknown model"
+    description: str = ""
+    spec: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Data:
+    """What it was trained on; counts are samples."""
+
+    name: str = "unknown data"
+    source: str = ""  # a name, or the path of a folder
+    root: str | None = None
+    fingerprint: str = ""
+    classes: tuple[str, ...] = ()
+    image_shape: tuple[Count, ...] = ()
+    skipped: Count = 0
+    copies: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()  # what was assumed of the images
+    warnings: tuple[str, ...] = ()  # what makes a result on them wrong, such as copies
+    train: Count | None = None
     validation: Count | None = None
     test: Count | None = None
 
 
 @dataclass(frozen=True)
-class _Model:
-    name: str
-    spec: dict[str, Any]
+class Session:
+    """One of the times that a run was worked on; one that was killed has no end."""
 
-
-@dataclass(frozen=True)
-class _Progress:
-    step: Count
-    steps: Count
-    seconds: Real
-
-
-@dataclass(frozen=True)
-class _Sitting:
+    started: str  # ISO times
     from_step: Count
+    environment: dict[str, Any] = field(default_factory=dict)
     to_step: Count | None = None
-    status: str | None = None
+    ended: str = ""
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class Change:
+    """Settings that were changed on purpose when the run was resumed at a step."""
+
+    step: Count
+    settings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast it was trained, over all sessions."""
+
+    images_per_second: Real | None = None
+    seconds: Real | None = None
+    data_seconds: Real | None = None  # of these, in making batches
+
+
+@dataclass(frozen=True)
+class Score:
+    """The result on one split; ``confusion[i][j]``: class i that was taken for j."""
+
+    samples: Count | None = None
+    loss: Real | None = None
+    accuracy: Real | None = None  # a fraction
+    top5_accuracy: Real | None = None
+    confusion: tuple[tuple[Count, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        for value in (self.accuracy, self.top5_accuracy):
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"an accuracy is {value:g}, not a fraction from 0 to 1")
+        if any(len(row) != len(self.confusion) for row in self.confusion):
+            raise ValueError("the confusion matrix is not a square of counts")
+
+
+@dataclass(frozen=True)
+class Results:
+    """How it went, for each split."""
+
+    train: Speed = Speed()
+    validation: Score | None = None
+    test: Score | None = None
+
+    @property
+    def summary(self) -> "Results":
+        """The same without confusion matrices, which weights do not carry with them."""
+
+        def short(score: Score | None) -> Score | None:
+            return score and replace(score, confusion=())
+
+        return replace(self, validation=short(self.validation), test=short(self.test))
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far the run came; ``epoch`` is fractional when it was stopped within one."""
+
+    step: Count | None = None
+    steps: Count | None = None
+    epoch: Real | None = None
+    epochs: Real | None = None
+    seconds: Real | None = None
 
 
 @dataclass(frozen=True)
 class Record:
-    """What of run.json everything else relies on; there is more in it."""
+    """run.json."""
 
-    status: str
-    seed: Count
-    recipe: str
-    data: _Data
-    model: _Model
-    progress: _Progress | None = None
-    sittings: list[_Sitting] | None = None
-    changes: list[dict[str, Any]] | None = None
-    results: dict[str, Any] | None = None
+    name: str = ""
+    command: str = ""
+    status: str = "unknown"
+    started: str = ""
+    seed: Count | None = None
+    model: Model = Model()
+    data: Data = Data()
+    recipe: str = ""
+    environment: dict[str, Any] = field(default_factory=dict)
+    launch: str | None = None  # of the torchrun that has begun it
+    sittings: tuple[Session, ...] = ()
+    changes: tuple[Change, ...] = ()
+    results: Results = Results()
+    progress: Progress = Progress()
+    warnings: tuple[str, ...] = field(default_factory=tuple)  # what went wrong while it ran
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has come to its end."""
+        return self.status == "finished"
+
+    @property
+    def ended(self) -> str:
+        """When it finished, stopped or failed; empty while it runs."""
+        return self.sittings[-1].ended if self.sittings else ""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """A line of metrics.jsonl; ``seconds`` count from the start of the run."""
+
+    epoch: Real
+    step: Count
+    lr: Real | None = None
+    train_loss: Real | None = None
+    train_accuracy: Real | None = None
+    validation_loss: Real | None = None
+    validation_accuracy: Real | None = None
+    samples: Count | None = None
+    train_seconds: Real | None = None
+    data_seconds: Real | None = None
+    images_per_second: Real | None = None
+    seconds: Real | None = None
+
+
+@dataclass(frozen=True)
+class LedgerLine:
+    """A line of ledger.jsonl: an epoch, and the last link of its chain of digests."""
+
+    epoch: Count
+    steps: Count
+    samples: Count
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An entry of mistakes.json; ``picture`` is a data URL or empty."""
+
+    sample: Count | str
+    label: str
+    predicted: str
+    confidence: Real
+    picture: str = ""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that training left out, and why."""
+
+    path: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """data.json: what was left out of the data, and how images were prepared."""
+
+    skipped: tuple[Skipped, ...] = ()
+    preprocess: dict[str, Any] | None = None
+
+
+_FREE = {"spec", "environment", "copies", "preprocess"}  # not ours to look into
+_SPARSE = (Record, Session, Score)  # without what is not known yet; elsewhere that is null
+
+
+def from_plain(kind: type[T], value: Any, where: str | Path) -> T:
+    """Return the values of a file as a record of a ``kind``; null is as if it were missing.
+
+    Raises CheckpointError, naming file and field, for a value of another type.
+    """
+    return typed.check(kind, _present(value), where)
+
+
+def to_plain(value: Any) -> Any:
+    """Return a record, or a list of them, as JSON-able values."""
+    if is_dataclass(value):
+        values = {each: getattr(value, each.name) for each in fields(value)}
+        sparse = isinstance(value, _SPARSE)
+        return {
+            each.name: to_plain(inner)
+            for each, inner in values.items()
+            if not (sparse and inner == each.default)
+        }
+    return [to_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
+
+
+def _present(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: inner if key in _FREE else _present(inner)
+            for key, inner in value.items()
+            if inner is not None
+        }
+    return [_present(inner) for inner in value] if isinstance(value, list) else value

@@ -256,7 +256,7 @@ class Experiment:
                 f"{self.folder.path}: is at step {state.step:,} already",
                 hint="raise schedule.epochs or schedule.iterations",
             )
-        if lines and lines[-1]["steps"] < len(self.feed) and steps > state.step:
+        if lines and lines[-1].steps < len(self.feed) and steps > state.step:
             raise UsageError(
                 f"{self.folder.path}: has ended within an epoch and cannot be longer",
                 hint="start another run with --out",

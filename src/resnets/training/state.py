@@ -124,14 +124,14 @@ class RunState:
         for path in paths:
             try:
                 tensors, values = read_state(path)
-                check(_Values, values, path)
+                plain = check(_Values, values, path)
             except CheckpointError as error:
                 problems.append(error.message)
                 continue
             changeable = CHANGEABLE if may_change else ()
-            self._check_identity(path, values["identity"], changeable, data_changes)
+            self._check_identity(path, plain.identity, changeable, data_changes)
             try:
-                self._take(tensors, values)
+                self._take(tensors, plain)
             except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise damaged(path, f"{type(error).__name__}: {reason}") from None
@@ -141,7 +141,7 @@ class RunState:
             hint="start again with --overwrite, or without --resume in another folder",
         )
 
-    def _take(self, tensors: dict[str, Tensor], values: dict[str, Any]) -> None:
+    def _take(self, tensors: dict[str, Tensor], values: "_Values") -> None:
         parts: dict[str, dict[str, Tensor]] = {}
         for name, tensor in tensors.items():
             part, _, rest = name.partition("/")
@@ -157,13 +157,11 @@ class RunState:
         if self.average:
             self.average.load(parts[AVERAGE])
         if self.scaler:
-            self.scaler.load_state_dict(values["scaler"])
-        if values["best"] is not None:
-            self.best = Best(values["best"], parts[BEST])
-        for key in _PLAIN:
-            setattr(self, key, values[key])
-        for key, record in _RECORDS.items():
-            setattr(self, key, record(**values[key]))
+            self.scaler.load_state_dict(values.scaler or {})
+        if values.best is not None:
+            self.best = Best(values.best, parts[BEST])
+        for key in (*_PLAIN, *_RECORDS):
+            setattr(self, key, getattr(values, key))
 
     def _check_identity(
         self,
@@ -205,11 +203,11 @@ class _Values:
     skipped: Count
     seconds: Real
     metrics: list[dict[str, Any]]
-    rate: dict[str, Any]
-    epoch: dict[str, Any]
-    ledger: dict[str, Any]
+    rate: RateMemory
+    epoch: Totals
+    ledger: Ledger
 
 
 _PLAIN = ("step", "skipped", "seconds", "metrics")
 _DEFAULTS = Recipe(name="any", schedule=ScheduleRecipe(epochs=1)).flat()
-_RECORDS = {"rate": RateMemory, "epoch": Totals, "ledger": Ledger}
+_RECORDS = ("rate", "epoch", "ledger")

@@ -5,7 +5,6 @@ run's lock, so it may go on meanwhile.
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,12 @@ from torch import Tensor
 from resnets.errors import CheckpointError
 from resnets.readers.documents import loads, read_json
 from resnets.readers.paths import FOLDER_WEIGHTS
+from resnets.run_folder.directory import RunFolder
 from resnets.weights.metadata import Metadata
 from resnets.weights.tensors import damaged, read_tensors, retied
 
 # What stands before the names of tensors in a state.
 MODEL, OPTIMIZER, AVERAGE, BEST = "model/", "optimizer/", "average/", "best/"
-_STATE = re.compile(r"step-(\d{8,})\.safetensors")
 _MALFORMED = (AttributeError, KeyError, StopIteration, TypeError, ValueError)
 _ENDED = {"stopped": "was stopped", "failed": "has failed"}
 # Which of a state's weights finishing would keep, the first that are there.
@@ -29,13 +28,6 @@ _KEPT = {
     AVERAGE: ", the average of its weights,",
     MODEL: "",
 }
-
-
-def states_in(folder: Path) -> list[Path]:
-    """Return the states in a run's folder of states, that of the last step first."""
-    found = ((_STATE.fullmatch(path.name), path) for path in folder.glob("step-*"))
-    steps = [(int(match[1]), path) for match, path in found if match]
-    return [path for _, path in sorted(steps, reverse=True)]
 
 
 def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -55,7 +47,7 @@ def is_unfinished(path: Path) -> bool:
     if os.path.isdir(path):  # which Path asks too, but raises where it is not allowed to look
         has_weights = any(os.path.exists(path / name) for name in FOLDER_WEIGHTS)
         return os.path.isfile(path / "run.json") and not has_weights
-    return _STATE.fullmatch(path.name) is not None and path.parent.name == "state"
+    return path.parent.name == "state" and path in RunFolder(path.parent.parent).states()
 
 
 def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
@@ -104,7 +96,7 @@ def _newest(run: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
     """Return the newest state that is whole; a run that goes on removes those before the last."""
     problems: list[str] = []
     for _ in range(2):
-        for path in states_in(run / "state"):
+        for path in RunFolder(run).states():
             try:
                 return path, *read_state(path)
             except CheckpointError as error:

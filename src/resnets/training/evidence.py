@@ -1,0 +1,66 @@
+"""The files of a run as an audit looks at them, and what follows from its recipe."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from resnets.data.order import batch_bounds
+from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import Epoch, LedgerLine, from_plain
+from resnets.training.recipe import Recipe, read_recipe
+
+
+class Evidence:
+    """A run folder; each of its files is read when it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.folder = RunFolder(path)
+        self.record = self.folder.read_record()
+        self.name, self.status, self.data = path.name, self.record.status, self.record.data
+        self.images = self.data.train or 0
+
+    @property
+    def is_older(self) -> bool:
+        """Whether it is of the first versions, which kept neither ledger nor sittings."""
+        return not self.record.sittings and not self.folder.ledger.exists()
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """recipe.yaml."""
+        return read_recipe(self.folder.recipe)
+
+    @cached_property
+    def batches(self) -> list[tuple[int, int]]:
+        """The bounds of the batches of a whole epoch."""
+        return batch_bounds(self.images, self.recipe.batch_size)
+
+    @property
+    def steps(self) -> int:
+        """The steps that the recipe asks for."""
+        schedule = self.recipe.schedule
+        return schedule.iterations or (schedule.epochs or 0) * len(self.batches)
+
+    @property
+    def epochs(self) -> int:
+        """The epochs that the recipe asks for; the last may be short."""
+        return -(-self.steps // len(self.batches))
+
+    def steps_of(self, epoch: int) -> int:
+        """The steps of an epoch, counted from 0; the last may be cut short by the recipe."""
+        return min(len(self.batches), self.steps - epoch * len(self.batches))
+
+    @cached_property
+    def ledger(self) -> list[LedgerLine]:
+        """The lines of ledger.jsonl."""
+        rows = self.folder.rows(self.folder.ledger)
+        return [from_plain(LedgerLine, row, where) for where, row in rows]
+
+    @cached_property
+    def rows(self) -> list[tuple[str, Any]]:
+        """The lines of metrics.jsonl as they are."""
+        return list(self.folder.rows(self.folder.metrics))
+
+    @property
+    def metrics(self) -> list[Epoch]:
+        """The lines of metrics.jsonl."""
+        return [from_plain(Epoch, row, where) for where, row in self.rows]
