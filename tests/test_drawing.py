@@ -7,10 +7,12 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
 from every_model import each_model
 from resnets.analysis.drawing import draw
 from resnets.nn import ResNet
+from resnets.nn.blocks import Block
 from resnets.nn.layers import DropPath
 from resnets.spec import ActivationOrder, Spec
 from resnets.zoo import ZOO, get_spec
@@ -38,6 +40,7 @@ VARIANTS = [
     replace(SMALL, attention="eca", norm="frozen_batch", activation="gelu", padding="same"),
     replace(get_spec("resnet8"), zero_pad="both", activation="leaky_relu"),
     replace(get_spec("resnext50_32x4d"), stem="deep_tiered", output_stride=8),
+    replace(get_spec("resnet18d"), output_stride=8, multi_grid=(1, 2)),
     *(get_spec(n) for n in ("resnet50_v1", "resnet18_v2", "keras_resnet20_v2", "resnet20_v2")),
     get_spec("keras_applications_resnet50_v2"),
 ]
@@ -59,8 +62,7 @@ def top(group: ET.Element) -> float:
 @pytest.mark.parametrize("spec", VARIANTS, ids=repr)
 def test_boxes_are_the_blocks_own_layers_in_their_order(spec):
     svg = draw(spec)
-    with torch.device("meta"):
-        network = ResNet(spec)
+    ran = layers_as_they_run(spec)
     drawn: dict[str, dict[str, list[ET.Element]]] = {}
     for path in ("before", "residual", "after"):
         for group in elements(svg, path):
@@ -68,19 +70,42 @@ def test_boxes_are_the_blocks_own_layers_in_their_order(spec):
             drawn.setdefault(f"{stage}.{position}", {}).setdefault(path, []).append(group)
     assert drawn
     for place, paths in drawn.items():
-        block = network.get_submodule(place)
         heights = []
-        for path, sequence in (
-            ("before", block.before),
-            ("residual", block.sequence),
-            ("after", block.after),
-        ):
+        for path, layers in ran[place].items():
             groups = paths.get(path, [])
-            assert [g.get("data-layer") for g in groups] == [f"{place}.{n}" for n in sequence]
-            for group, name in zip(groups, sequence, strict=True):
-                check_words(group.find(f"{NAMESPACE}text").text, block.get_submodule(name), name)
+            names = [f"{place}.{name}" for name, _ in layers]
+            assert [g.get("data-layer") for g in groups] == names
+            for group, (name, module) in zip(groups, layers, strict=True):
+                check_words(group.find(f"{NAMESPACE}text").text, module, name)
             heights += [top(group) for group in groups]
         assert heights == sorted(set(heights))  # from top to bottom
+
+
+def layers_as_they_run(spec: Spec) -> dict[str, dict[str, list[tuple[str, nn.Module]]]]:
+    """The layers that each block calls before its shortcut, then before its join, and after it."""
+    calls: dict[str, list[tuple[str, nn.Module]]] = {}
+
+    def note(block, name):
+        def hook(module, args):
+            calls.setdefault(block, []).append((name, module))
+
+        return hook
+
+    with torch.device("meta"):
+        network = ResNet(spec).eval()
+        for place, block in network.named_modules():
+            if isinstance(block, Block):
+                for name, layer in block.named_children():
+                    layer.register_forward_pre_hook(note(place, name))
+        network(torch.empty(1, 3, 64, 64))
+    found = {}
+    for place, layers in calls.items():
+        names = [name for name, _ in layers]
+        split, addition = names.index("downsample"), names.index("join")
+        paths = (layers[:split], layers[split + 1 : addition], layers[addition + 1 :])
+        present = [[c for c in path if not isinstance(c[1], nn.Identity)] for path in paths]
+        found[place] = dict(zip(("before", "residual", "after"), present, strict=True))
+    return found
 
 
 def check_words(text, module, name):

@@ -20,8 +20,7 @@ from exported import export
 from resnets import create_model, predict
 from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, DataError, NonFiniteError, ResourceError, UsageError
-from resnets.files import alone
-from resnets.inference.prediction_table import Predicted, pictures, predict_table
+from resnets.inference.prediction import Predicted, pictures, predict_table
 from resnets.inference.runtimes import Runtime, open_runtime
 
 SUFFIXES = [".csv", ".jsonl", ".parquet"]
@@ -180,9 +179,9 @@ def test_names_that_the_output_cannot_encode(onnx, photos, words):
 
 KILLED = """
 import os, signal, sys
-import resnets.files as files
-from resnets.inference.folder_job import Journal
-from resnets.inference.prediction_table import _Predictions, predict_table
+import resnets.inference.prediction.folder_predictions as folder, resnets.files as files
+from resnets.inference.prediction.journal import Journal
+from resnets.inference.prediction import predict_table
 from resnets.inference.runtimes.onnx_runtime import OnnxRuntime
 model, pictures, out, place, count = sys.argv[1:]
 left = int(count)
@@ -219,7 +218,7 @@ elif place == "added":
 elif place == "writing":
     files._Summed.write = killing(files._Summed.write)
 elif place == "renamed":
-    _Predictions.write = killing(_Predictions.write, before=False)
+    folder.write_table = killing(folder.write_table, before=False)
 print(predict_table(model, pictures, out, batch_size=4).resumed)
 """
 
@@ -445,17 +444,19 @@ def test_a_changed_network_is_noticed(photos, tmp_path):
         predict_table(network, photos, tmp_path / "out.csv")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 def test_two_processes_do_not_write_one_table(onnx, photos, begun):
-    with (
-        alone(begun),
-        pytest.raises(ResourceError, match=r"out\.csv: another process is writing it"),
-    ):
-        predict_table(onnx, photos, begun, batch_size=4)
+    import fcntl
+
+    with begun.with_name(".out.csv.partial").open("ab") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(ResourceError, match="another process is writing it"):
+            predict_table(onnx, photos, begun, batch_size=4)
     assert predict_table(onnx, photos, begun, batch_size=4).resumed == 8
 
 
 def test_a_full_disk(onnx, photos, begun, monkeypatch):
-    from resnets.inference.folder_job import Journal
+    from resnets.inference.prediction.journal import Journal
 
     class Full:
         def __init__(self, file):
@@ -484,7 +485,9 @@ def test_what_cannot_be_written(onnx, photos, tmp_path, monkeypatch):
         predict_table(onnx, photos, tmp_path / "folder.csv")
     with pytest.raises(ResourceError, match="cannot be written"):
         predict_table(onnx, photos, photos / "a" / "text.jpg" / "t.csv")
-    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr(
+        "resnets.inference.prediction.prediction_table.find_spec", lambda name: None
+    )
     with pytest.raises(ResourceError) as caught:
         predict_table(onnx, photos, tmp_path / "t.parquet")
     assert 'pip install "resnets[parquet]"' in caught.value.hint

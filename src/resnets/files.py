@@ -56,10 +56,11 @@ def unlock(file: IO[Any]) -> None:
 def take(path: Path) -> FileIO | None:
     """Return a file of ours, made where there is none, open and locked; None where it is held.
 
-    Raises OSError as `open_own` does.
+    Raises OSError for a symbolic link, which could lead to anybody's file, and for what is no
+    ordinary file.
     """
     for _ in range(_TRIES):
-        file = open_own(path)
+        file = _open_own(path)
         try:
             free = try_lock(file)
             if free and _is_at(file, path):
@@ -73,12 +74,7 @@ def take(path: Path) -> FileIO | None:
     return None
 
 
-def open_own(path: Path) -> FileIO:
-    """Open a file of ours to append to it, and to read; it is made where there is none.
-
-    Raises OSError for a symbolic link, which could lead to anybody's file, and for what is no
-    ordinary file.
-    """
+def _open_own(path: Path) -> FileIO:
     follow_no_link = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     # Python closes it in programs that are started meanwhile (PEP 446).
     file = FileIO(
@@ -141,7 +137,7 @@ def sweep(path: Path) -> None:
             if left.is_symlink():
                 left.unlink()
                 continue
-            with open_own(left) as file:
+            with _open_own(left) as file:
                 # Windows locks no drafts: a locked file could not be read back there.
                 if sys.platform != "win32" and try_lock(file, otherwise=False):
                     left.unlink()

@@ -22,11 +22,6 @@ ActivationOrder = Literal[
     "preactivation",
 ]
 Shortcut = Literal["none", "A", "B", "C", "D"]
-Gate = Literal["none", "exclusive", "shortcut_only"]
-Stem = Literal["7x7", "3x3", "deep", "deep_tiered"]
-Norm = Literal["batch", "group", "frozen_batch"]
-Activation = Literal["relu", "leaky_relu", "silu", "gelu"]
-Attention = Literal["none", "se", "eca"]
 
 EXPANSION: dict[Block, int] = {"basic": 1, "bottleneck": 4}
 CONVOLUTIONS: dict[Block, int] = {"basic": 2, "bottleneck": 3}
@@ -73,7 +68,7 @@ class Spec:
     # He et al. 2016, Table 1: shortcut and residual times a constant, gated, or dropped out.
     shortcut_scale: float = told(1.0, "unseen")
     residual_scale: float = told(1.0, "unseen")
-    gate: Gate = "none"
+    gate: Literal["none", "exclusive", "shortcut_only"] = "none"
     gate_bias: float = told(0.0, "free")  # where the gate's bias starts
     shortcut_dropout: float = told(0.0, "unseen", "tolerated")
 
@@ -99,19 +94,19 @@ class Spec:
 
     # "7x7" stride 2 and "3x3" stride 1 (CIFAR) are He et al. 2015's. "deep" is three 3x3
     # (He et al. 2019, Fig. 2b); "deep_tiered" lets their widths grow.
-    stem: Stem = "7x7"
+    stem: Literal["7x7", "3x3", "deep", "deep_tiered"] = "7x7"
     stem_width: int = told(64, "size")  # channels after the stem
     # 3x3 max-pool, stride 2, after a 7x7 or deep stem. keras.applications pads with zeros, which
     # are larger than what pre-activation nets may have there.
     stem_pool: Literal["max", "zero_padded_max", "none"] = told("max", "unseen", "open")
 
-    attention: Attention = "none"  # Hu et al. 2018 (se); Wang et al. 2020 (eca)
+    attention: Literal["none", "se", "eca"] = "none"  # Hu et al. 2018 (se); Wang et al. 2020 (eca)
     attention_reduction: int = 16  # se: channels over this many in the middle
-    norm: Norm = "batch"
+    norm: Literal["batch", "group", "frozen_batch"] = "batch"
     norm_eps: float = told(1e-5, "unseen", "tolerated")
     # Of the new batch in the running statistics.
     norm_momentum: float = told(0.1, "free", "tolerated")
-    activation: Activation = told("relu", "unseen")  # noqa: RUF009  (it is a field)
+    activation: Literal["relu", "leaky_relu", "silu", "gelu"] = told("relu", "unseen")
     # Convolutions with a bias: none, all, or those that no batch norm follows.
     conv_bias: Literal["none", "all", "without_norm"] = told("none", "tolerated")
     # "same": as TensorFlow pads; at stride 2 it pads bottom and right only.
@@ -132,82 +127,66 @@ class Spec:
     image_size: int = told(224, "free")  # the size it was designed for; other sizes work
 
     def __post_init__(self) -> None:
-        for name, hint in _types().items():
+        for name, hint in _types(Spec).items():
             self._check_type(name, hint)
-        for name in ("depths", "widths"):
-            if not getattr(self, name):
-                raise SpecError(f"spec: {name} must be positive whole numbers, one for each stage")
         for name in ("widths", "out_channels"):
             given = getattr(self, name)
             if given and len(given) != len(self.depths):
-                raise SpecError(
-                    f"spec: {len(self.depths)} depths but {len(given)} {name}",
-                    hint="give one of each for every stage",
-                )
+                hint = "give one of each for every stage"
+                raise _wrong(f"{len(self.depths)} depths but {len(given)} {name}", hint)
         if not self.norm_eps > 0 or not 0 <= self.norm_momentum <= 1:
-            raise SpecError("spec: norm_eps must be above 0, and norm_momentum from 0 to 1")
+            raise _wrong("norm_eps must be above 0, and norm_momentum from 0 to 1")
         for name in ("drop_path", "dropout", "shortcut_dropout"):
             if not 0 <= getattr(self, name) < 1:
-                raise SpecError(f"spec: {name} must be at least 0 and below 1")
+                raise _wrong(f"{name} must be at least 0 and below 1")
         self._check_groups()
         self._check_shortcut()
         if self.multi_grid and len(self.multi_grid) != self.depths[-1]:
-            raise SpecError(
-                f"spec: multi_grid has {len(self.multi_grid)} units for the last stage's "
-                f"{self.depths[-1]} blocks",
-                hint="give one unit a block, such as 1, 2, 4",
-            )
+            units, blocks = len(self.multi_grid), self.depths[-1]
+            message = f"multi_grid has {units} units for the last stage's {blocks} blocks"
+            raise _wrong(message, "give one unit a block, such as 1, 2, 4")
         if self.output_stride not in (8, 16, 32):
-            raise SpecError(f"spec: output_stride is {self.output_stride}", hint="8, 16 or 32")
+            raise _wrong(f"output_stride is {self.output_stride}", "8, 16 or 32")
 
     def _check_type(self, name: str, hint: Any) -> None:
-        value = getattr(self, name)
-        choices = get_args(hint)
+        value, choices = getattr(self, name), get_args(hint)
         if choices == (int, ...):
-            if not isinstance(value, list | tuple):
-                raise SpecError(f"spec: {name} must be positive whole numbers, one for each stage")
+            whole = isinstance(value, list | tuple) and all(_positive(n) for n in value)
+            if not whole or (name in ("depths", "widths") and not value):
+                raise _wrong(f"{name} must be positive whole numbers, one for each stage")
             object.__setattr__(self, name, tuple(value))  # JSON has lists only
-            if not all(_positive(n) for n in getattr(self, name)):
-                raise SpecError(f"spec: {name} must be positive whole numbers, one for each stage")
-        elif choices:
-            if value not in choices:
-                raise SpecError(
-                    f"spec: {name} is {value!r}", hint=f"choose from {', '.join(choices)}"
-                )
+        elif choices and value not in choices:
+            raise _wrong(f"{name} is {value!r}", f"choose from {', '.join(choices)}")
         elif hint is int and not _positive(value):
-            raise SpecError(f"spec: {name} must be a positive whole number")
+            raise _wrong(f"{name} must be a positive whole number")
         elif hint is float and not _finite(value):
-            raise SpecError(f"spec: {name} must be a number")
+            raise _wrong(f"{name} must be a number")
         elif hint is bool and not isinstance(value, bool):
-            raise SpecError(f"spec: {name} must be true or false")
+            raise _wrong(f"{name} must be true or false")
 
     def _check_groups(self) -> None:
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
-            raise SpecError(
-                "spec: groups and width_per_group need bottleneck blocks",
-                hint="a two-layer block with groups is a wide dense block (Xie et al. 2017, 3.3)",
-            )
+            hint = "a two-layer block with groups is a wide dense block (Xie et al. 2017, 3.3)"
+            raise _wrong("groups and width_per_group need bottleneck blocks", hint)
         # Channels in a group, width * width_per_group / 64, must be whole in every stage.
         step = lcm(*(64 // gcd(64, width) for width in self.widths))
         if self.width_per_group % step:
             below = self.width_per_group // step * step
-            raise SpecError(
-                f"spec: width_per_group {self.width_per_group} does not divide into whole groups "
-                f"at stage widths {', '.join(map(str, self.widths))}",
-                hint=f"nearest that do: {' and '.join(str(n) for n in (below, below + step) if n)}",
+            raise _wrong(
+                f"width_per_group {self.width_per_group} does not divide into whole groups at "
+                f"stage widths {', '.join(map(str, self.widths))}",
+                f"nearest that do: {' and '.join(str(n) for n in (below, below + step) if n)}",
             )
 
     def _check_shortcut(self) -> None:
         if self.shortcut == "A" and any(a > b for a, b in pairwise(self.channels)):
-            raise SpecError(
-                "spec: shortcut A can only add channels, but a later stage is narrower",
-                hint='use shortcut "B"',
-            )
-        altered = self.shortcut_scale != 1 or self.gate != "none" or self.shortcut_dropout
-        if self.shortcut == "none" and (altered or self.residual_scale != 1):
-            raise SpecError("spec: a plain net has no shortcut to scale, gate or drop out")
+            message = "shortcut A can only add channels, but a later stage is narrower"
+            raise _wrong(message, 'use shortcut "B"')
+        altered = self.scaled or self.gate != "none" or self.shortcut_dropout
+        if self.shortcut == "none" and altered:
+            raise _wrong("a plain net has no shortcut to scale, gate or drop out")
         if sum([self.gate != "none", self.scaled, self.shortcut_dropout > 0]) > 1:
-            raise SpecError("spec: a shortcut is scaled, gated or dropped out: one of them")
+            raise _wrong("a shortcut is scaled, gated or dropped out: one of them")
 
     @property
     def scaled(self) -> bool:
@@ -236,45 +215,37 @@ class Spec:
     def strides(self, stage: int) -> list[int]:
         """Return the stride of each block of a stage (counted from 0), before any dilation."""
         strides = [1] * self.depths[stage]
-        if self.stride_position == "last":
-            if stage < len(self.depths) - 1:
-                strides[-1] = 2
-        elif stage > 0:
+        if self.stride_position == "last" and stage < len(self.depths) - 1:
+            strides[-1] = 2
+        elif self.stride_position == "first" and stage > 0:
             strides[0] = 2
         return strides
 
     @property
     def variant(self) -> str:
         """What distinguishes the network from others of its depth, in words."""
-        parts = [f"{self.block} blocks"]
+        blocks = "basic blocks"
         if self.block == "bottleneck":
-            version = (
-                ""
-                if self.preactivated
-                else {"1x1": "v1, ", "3x3": "v1.5, "}[self.bottleneck_stride]
-            )
-            parts = [f"{version}bottleneck blocks with the stride on the {self.bottleneck_stride}"]
-            if self.groups > 1:
-                parts.append(f"{self.groups} groups")
-        if self.activation_order != "original":
-            parts.append(_ORDERS[self.activation_order])
-        parts.append(_SHORTCUTS[self.shortcut])
-        if self.scaled:
-            parts.append(f"shortcut x {self.shortcut_scale:g}, residual x {self.residual_scale:g}")
-        if self.gate != "none":
-            parts.append(f"{self.gate.replace('_', '-')} gate, bias from {self.gate_bias:g}")
-        if self.shortcut_dropout:
-            parts.append(f"shortcut dropout {self.shortcut_dropout:g}")
-        parts.append(f"{self.stem.replace('_', '-')} stem")
-        if self.attention != "none":
-            parts.append({"se": "squeeze-and-excitation", "eca": "ECA"}[self.attention])
-        if self.conv_bias != "none":
-            parts.append("biased convolutions")
-        if self.padding == "same":
-            parts.append("TensorFlow's padding")
-        if self.zero_init_residual:
-            parts.append("residual branches start at zero")
-        return ", ".join(parts)
+            versions = {"1x1": "v1, ", "3x3": "v1.5, "}
+            version = "" if self.preactivated else versions[self.bottleneck_stride]
+            blocks = f"{version}bottleneck blocks with the stride on the {self.bottleneck_stride}"
+        parts = [
+            blocks,
+            self.groups > 1 and f"{self.groups} groups",
+            _ORDERS.get(self.activation_order),
+            _SHORTCUTS[self.shortcut],
+            self.scaled
+            and f"shortcut x {self.shortcut_scale:g}, residual x {self.residual_scale:g}",
+            self.gate != "none"
+            and f"{self.gate.replace('_', '-')} gate, bias from {self.gate_bias:g}",
+            self.shortcut_dropout and f"shortcut dropout {self.shortcut_dropout:g}",
+            f"{self.stem.replace('_', '-')} stem",
+            {"se": "squeeze-and-excitation", "eca": "ECA"}.get(self.attention),
+            self.conv_bias != "none" and "biased convolutions",
+            self.padding == "same" and "TensorFlow's padding",
+            self.zero_init_residual and "residual branches start at zero",
+        ]
+        return ", ".join(part for part in parts if part)
 
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""
@@ -284,22 +255,15 @@ class Spec:
     def from_dict(cls, values: dict[str, Any]) -> Self:
         """Build from ``to_dict``'s values; raises SpecError on unknown fields and bad values."""
         known = [f.name for f in fields(cls)]
-        for name in values:
-            if name not in known:
-                close = nearest(name, known)
-                raise SpecError(
-                    f'spec: unknown field "{name}"', hint=f"did you mean {close}?" if close else ""
-                )
+        for name in (name for name in values if name not in known):
+            close = nearest(name, known)
+            raise _wrong(f'unknown field "{name}"', f"did you mean {close}?" if close else "")
         return cls(**values)
 
     def differences(self) -> dict[str, Any]:
         """Return the fields whose value is not the default."""
-        default = type(self).__dataclass_fields__
-        return {
-            f.name: getattr(self, f.name)
-            for f in fields(self)
-            if getattr(self, f.name) != default[f.name].default
-        }
+        values = {f: getattr(self, f.name) for f in fields(self)}
+        return {f.name: value for f, value in values.items() if value != f.default}
 
     def __repr__(self) -> str:
         return f"Spec({', '.join(f'{k}={v!r}' for k, v in self.differences().items())})"
@@ -320,15 +284,17 @@ _SHORTCUTS = {
 }
 
 
+def _wrong(what: str, hint: str = "") -> SpecError:
+    return SpecError(f"spec: {what}", hint=hint)
+
+
 @cache
 def fields_told(*words: str) -> tuple[str, ...]:
     """Return the fields that mean one of these to weights (see `told`)."""
     return tuple(f.name for f in fields(Spec) if {*words} & {*f.metadata.get("weights", ())})
 
 
-@cache
-def _types() -> dict[str, Any]:
-    return get_type_hints(Spec)
+_types = cache(get_type_hints)
 
 
 def _positive(value: object) -> bool:

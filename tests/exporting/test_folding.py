@@ -9,7 +9,7 @@ from every_model import each_model
 from resnets import create_model
 from resnets.exporting.folding import folded
 from resnets.nn.blocks import Block
-from resnets.nn.layers import FrozenBatchNorm2d
+from resnets.nn.freezing import FrozenBatchNorm2d
 
 VARIANTS = [
     {"activation_order": "bn_after_addition"},

@@ -9,7 +9,7 @@ from torch import nn
 
 from launching import launch
 from resnets.machine.processes import Processes
-from resnets.nn.synchronous import synchronize
+from resnets.nn.sync_batch_norm import synchronize
 from resnets.training.precise_bn import measure_statistics
 
 SIZES = (5, 1, 7, 3)

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from launching import launch
 from resnets.errors import NonFiniteError
 from resnets.machine.processes import Processes
-from resnets.nn.synchronous import synchronize
+from resnets.nn.sync_batch_norm import synchronize
 from resnets.training.optimizers import orthogonalize
 from resnets.training.recipe import OptimizerRecipe, Recipe
 from resnets.training.step import Outcome, build_optimizer, training_step

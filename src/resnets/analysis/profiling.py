@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from resnets.nn import ResNet
 from resnets.nn.blocks import Block
-from resnets.nn.view import View, on_main_path
+from resnets.nn.receptive_field import View, on_main_path
 from resnets.spec import Spec
 from resnets.zoo import get_spec
 

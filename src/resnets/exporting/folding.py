@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from resnets.nn import ResNet
+from resnets.nn.block_steps import steps
 from resnets.nn.blocks import Block
-from resnets.nn.freezing import FixedBatchNorm2d
-from resnets.nn.layers import FrozenBatchNorm2d
+from resnets.nn.freezing import FixedBatchNorm2d, FrozenBatchNorm2d
 
 Norm = nn.BatchNorm2d | FrozenBatchNorm2d | FixedBatchNorm2d
 
@@ -40,12 +40,12 @@ def _consecutive(network: ResNet) -> Iterator[tuple[nn.Module, str, str]]:
     yield network, "conv1", "bn1"
     for module in network.modules():
         if isinstance(module, Block):
-            steps = module.sequence
+            names = steps(module).residual
         elif isinstance(module, nn.Sequential):
-            steps = tuple(name for name, _ in module.named_children())
+            names = tuple(name for name, _ in module.named_children())
         else:
             continue
-        for first, second in pairwise(steps):
+        for first, second in pairwise(names):
             yield module, first, second
 
 

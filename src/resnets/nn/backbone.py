@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from resnets.errors import UsageError
+from resnets.nn.activation_checkpointing import uncounted
 from resnets.nn.freezing import (
     FreezeBatchNorm,
     Freezing,
@@ -18,7 +19,6 @@ from resnets.nn.freezing import (
 )
 from resnets.nn.layers import activation, normalisation
 from resnets.nn.levels import FeatureInfo, Level, describe, feature_info, level_names
-from resnets.nn.recomputation import uncounted
 from resnets.nn.resnet import ResNet, initialise
 from resnets.nn.trunk import Trunk
 from resnets.spec import Spec
@@ -86,7 +86,6 @@ class Backbone(Trunk):
         self.freeze(frozen_stages, norm_eval=norm_eval, freeze_bn=freeze_bn)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        """Return the maps of ``outputs``."""
         features: dict[str, Tensor] = {}
         with without_graph(x):
             x = self._walk(self._frozen_parts, x, features)

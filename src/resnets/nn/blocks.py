@@ -1,44 +1,19 @@
-"""The residual block: after(join(shortcut(x), residual(x))).
+"""The residual block: x + F(x), in each activation order of He et al. 2016, Fig. 4.
 
-A block type states its convolutions; the activation order, which is data, says in which sequence
-convolutions, norms and activations run, and which of them come after the addition.
+A block type states its convolutions and F; ``forward`` is the method that is named like the order.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from resnets.nn.layers import DropPath, activation, attention, convolution, normalisation
-from resnets.nn.shortcuts import is_projection, joining, matching
+from resnets.nn.attention import attention
+from resnets.nn.layers import DropPath, activation, convolution, normalisation
+from resnets.nn.places import Place
+from resnets.nn.shortcuts import join, shortcut
 from resnets.spec import Spec
 
-# He et al. 2016, Fig. 4: how many of conv-bn-act-conv-bn-act's last steps follow the addition.
-AFTER_ADDITION = {"original": 1, "bn_after_addition": 2, "relu_before_addition": 0}
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a block stands in its network."""
-
-    stage: int  # counted from 0
-    position: int  # in the stage, counted from 0
-    in_channels: int
-    stride: int
-    dilation: int  # of the block's 3x3 convolutions
-    first_dilation: int  # of the 3x3 that would carry the stride
-    drop_path: float
-    replaced_stride: int = 1  # what dilation stands in for
-    input_dilation: int = 1  # how far apart what were neighbours are in the block's input
-
-    @property
-    def is_first(self) -> bool:
-        """Whether it is the very first block."""
-        return self.stage == self.position == 0
-
-    @property
-    def undilated_stride(self) -> int:
-        """The stride that it has, or would have if dilation did not replace it."""
-        return self.stride * self.replaced_stride
+Layer = Callable[[Tensor], Tensor]
 
 
 class Block(nn.Module):
@@ -47,83 +22,80 @@ class Block(nn.Module):
     The shortcut's attribute is called ``downsample``, as in torchvision, so that keys match.
     """
 
+    conv1: Layer
+    conv2: Layer
+    conv3: Layer  # bottlenecks have a third
+    bn1: Layer
+    bn2: Layer
+    bn3: Layer
+    convolutions: Callable[[Spec, Place], list[nn.Conv2d]]
+    residual: Layer  # F; each norm follows its convolution
+    preactivated_residual: Layer  # F of what is activated already; norms before convolutions
+
     def __init__(self, spec: Spec, place: Place) -> None:
         super().__init__()
-        self.out_channels = spec.channels[place.stage]
+        self.order, self.out_channels = spec.activation_order, place.out_channels
+        self.activates = activates(spec, place)
         convolutions = self.convolutions(spec, place)
         for number, layer in enumerate(convolutions, start=1):
             self.add_module(f"conv{number}", layer)
-        self.activation = activation(spec)
-        self.before, residual, self.after = sequences(spec, place, len(convolutions))
+        last = "conv" if self.order in ("preactivation", "bn_after_addition") else "bn"
+        self.last_weighted = f"{last}{len(convolutions)}"  # on the residual
+        self.activation: Layer = activation(spec)
+        norm_first = self.order == "preactivation"
         for number, layer in enumerate(convolutions, start=1):
-            if f"bn{number}" in (*self.before, *residual, *self.after):
-                first = spec.activation_order == "preactivation"
-                channels = layer.in_channels if first else layer.out_channels
+            if number > 1 or not norm_first or self.activates != "nothing":
+                channels = layer.in_channels if norm_first else layer.out_channels
                 self.add_module(f"bn{number}", normalisation(spec, channels))
-        if "raw_activation" in (*self.before, *residual):
+        if self.order == "relu_only_preactivation" and self.activates != "nothing":
             # Not in place: the shortcut, or whoever keeps the block's input, has the same tensor.
-            self.raw_activation = activation(spec, inplace=False)
-        if spec.attention != "none":
-            self.se = attention(spec, self.out_channels)
-            residual += ("se",)
-        if place.drop_path:
-            self.drop_path = DropPath(place.drop_path)
-            residual += ("drop_path",)
-        self.sequence = residual
-        self.downsample = matching(
-            spec,
-            place.in_channels,
-            self.out_channels,
-            place.stride,
-            undilated_stride=place.undilated_stride,
-            dilation=place.input_dilation,
-        )
-        self.join = joining(spec, self.out_channels)
-
-    def convolutions(self, spec: Spec, place: Place) -> list[nn.Conv2d]:
-        """Return the block's convolutions, first to last."""
-        raise NotImplementedError
-
-    def residual(self, x: Tensor) -> Tensor:
-        """Return F(x) in the papers' notation."""
-        return self._run(self.sequence, x)
+            self.raw_activation: Layer = activation(spec, inplace=False)
+        self.se: Layer = attention(spec, place.out_channels)
+        self.drop_path: Layer = DropPath(place.drop_path) if place.drop_path else nn.Identity()
+        self.downsample: Layer = shortcut(spec, place)
+        self.join: Callable[[Tensor, Tensor], Tensor] = join(spec, place.out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the joined and activated shortcut and residual."""
-        x = self._run(self.before, x)
-        return self._run(self.after, self.join(self.downsample(x), self.residual(x)))
+        return getattr(self, self.order)(x)  # type: ignore[no-any-return]
 
-    def _run(self, names: tuple[str, ...], x: Tensor) -> Tensor:
-        for name in names:
-            x = getattr(self, name)(x)
-        return x
+    def add(self, shortcut: Tensor, residual: Tensor) -> Tensor:
+        """Return their sum, or what else the spec says joins them."""
+        return self.join(shortcut, self.drop_path(self.se(residual)))
+
+    def original(self, x: Tensor) -> Tensor:
+        """relu(x + F(x)): Fig. 4 (a), He et al. 2015, Fig. 2."""
+        return self.activation(self.add(self.downsample(x), self.residual(x)))
+
+    def relu_before_addition(self, x: Tensor) -> Tensor:
+        """x + relu(F(x)): Fig. 4 (c)."""
+        return self.add(self.downsample(x), self.activation(self.residual(x)))
+
+    def relu_only_preactivation(self, x: Tensor) -> Tensor:
+        """x + F(relu(x)): Fig. 4 (d)."""
+        shortcut, x = self.split(x, lambda x: self.raw_activation(x))
+        return self.add(shortcut, self.residual(x))
+
+    def preactivation(self, x: Tensor) -> Tensor:
+        """x + F(relu(bn1(x))): Fig. 4 (e)."""
+        shortcut, x = self.split(x, lambda x: self.activation(self.bn1(x)))
+        return self.add(shortcut, self.preactivated_residual(x))
+
+    def split(self, x: Tensor, activate: Layer) -> tuple[Tensor, Tensor]:
+        """Return the shortcut and the residual's input, of which one or both read x activated."""
+        if self.activates == "both paths":
+            x = activate(x)
+        shortcut = self.downsample(x)
+        return shortcut, activate(x) if self.activates == "residual" else x
 
 
-def sequences(
-    spec: Spec, place: Place, count: int
-) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-    """Return the layers' names before the split, on the residual, and after the addition."""
-    numbers = range(1, count + 1)
-    if not spec.preactivated:
-        steps = [name for i in numbers for name in (f"conv{i}", f"bn{i}", "activation")]
-        split = len(steps) - AFTER_ADDITION[spec.activation_order]
-        return (), tuple(steps[:split]), tuple(steps[split:])
-    if spec.activation_order == "preactivation":
-        steps = [name for i in numbers for name in (f"bn{i}", "activation", f"conv{i}")]
-        lead = 2
-    else:
-        steps = [name for i in numbers for name in ("activation", f"conv{i}", f"bn{i}")]
-        steps[0], lead = "raw_activation", 1
-    if place.is_first and spec.stem_activation:  # the stem has done it
-        return (), tuple(steps[lead:]), ()
-    channels, stride = spec.channels[place.stage], place.undilated_stride
-    projects = is_projection(spec, place.in_channels, channels, stride)
-    shared = (projects and spec.projection_input == "activated") or (
-        place.is_first and spec.first_shortcut_input == "activated"
-    )
-    if shared:  # He et al. 2016, appendix: activated before the split into two paths
-        return tuple(steps[:lead]), tuple(steps[lead:]), ()
-    return (), tuple(steps), ()
+def activates(spec: Spec, place: Place) -> str:
+    """Return what reads a pre-activated block's input activated."""
+    if place.is_first and spec.stem_activation:
+        return "nothing"  # the stem has done it
+    projects = place.projects and spec.projection_input == "activated"
+    if projects or (place.is_first and spec.first_shortcut_input == "activated"):
+        return "both paths"  # He et al. 2016, appendix
+    return "residual"
 
 
 class BasicBlock(Block):
@@ -131,14 +103,26 @@ class BasicBlock(Block):
 
     def convolutions(self, spec: Spec, place: Place) -> list[nn.Conv2d]:
         """Return the two convolutions; the first carries the stride."""
-        out = spec.channels[place.stage]
-        last = spec.activation_order != "preactivation"
+        out, first, last = place.out_channels, place.first_dilation, place.dilation
+        norm = spec.activation_order != "preactivation"
         return [
-            convolution(
-                spec, place.in_channels, out, 3, place.stride, dilation=place.first_dilation
-            ),
-            convolution(spec, out, out, 3, dilation=place.dilation, norm_follows=last),
+            convolution(spec, place.in_channels, out, 3, place.stride, dilation=first),
+            convolution(spec, out, out, 3, dilation=last, norm_follows=norm),
         ]
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = self.activation(self.bn1(self.conv1(x)))
+        return self.bn2(self.conv2(x))
+
+    def preactivated_residual(self, x: Tensor) -> Tensor:
+        x = self.activation(self.bn2(self.conv1(x)))
+        return self.conv2(x)
+
+    def bn_after_addition(self, x: Tensor) -> Tensor:
+        """relu(bn2(x + conv2(relu(bn1(conv1(x)))))): Fig. 4 (b)."""
+        shortcut = self.downsample(x)
+        x = self.activation(self.bn1(self.conv1(x)))
+        return self.activation(self.bn2(self.add(shortcut, self.conv2(x))))
 
 
 class BottleneckBlock(Block):
@@ -146,16 +130,33 @@ class BottleneckBlock(Block):
 
     def convolutions(self, spec: Spec, place: Place) -> list[nn.Conv2d]:
         """Return the three convolutions; which one carries the stride is the spec's choice."""
-        width, out = spec.inner_width(place.stage), spec.channels[place.stage]
+        width, out = place.width, place.out_channels
         one, three, dilation = 1, place.stride, place.first_dilation
         if spec.bottleneck_stride == "1x1":  # so that the 3x3 sees what the stride has thinned out
             one, three, dilation = place.stride, 1, place.dilation
-        last = spec.activation_order != "preactivation"
+        norm = spec.activation_order != "preactivation"
         return [
             convolution(spec, place.in_channels, width, 1, one),
             convolution(spec, width, width, 3, three, groups=spec.groups, dilation=dilation),
-            convolution(spec, width, out, 1, norm_follows=last),
+            convolution(spec, width, out, 1, norm_follows=norm),
         ]
+
+    def residual(self, x: Tensor) -> Tensor:
+        x = self.activation(self.bn1(self.conv1(x)))
+        x = self.activation(self.bn2(self.conv2(x)))
+        return self.bn3(self.conv3(x))
+
+    def preactivated_residual(self, x: Tensor) -> Tensor:
+        x = self.activation(self.bn2(self.conv1(x)))
+        x = self.activation(self.bn3(self.conv2(x)))
+        return self.conv3(x)
+
+    def bn_after_addition(self, x: Tensor) -> Tensor:
+        """relu(bn3(x + conv3(relu(bn2(conv2(relu(bn1(conv1(x)))))))): Fig. 4 (b)."""
+        shortcut = self.downsample(x)
+        x = self.activation(self.bn1(self.conv1(x)))
+        x = self.activation(self.bn2(self.conv2(x)))
+        return self.activation(self.bn3(self.add(shortcut, self.conv3(x))))
 
 
 BLOCKS: dict[str, type[Block]] = {"basic": BasicBlock, "bottleneck": BottleneckBlock}

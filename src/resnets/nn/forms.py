@@ -17,11 +17,11 @@ State = dict[str, Tensor]
 class _Path(nn.Module):
     """1x1 and 3x3 convolution to ``width`` channels, each with batch norm and ReLU."""
 
-    def __init__(self, in_channels: int, width: int, stride: int) -> None:
+    def __init__(self, in_channels: int, width: int, stride: int, groups: int = 1) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, groups=groups, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,7 +45,6 @@ class SplitTransformMerge(nn.Module):
         self.bn3 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the residual F(x)."""
         ends = [last(path(x)) for path, last in zip(self.paths, self.conv3, strict=True)]
         return self.bn3(torch.stack(ends).sum(0))  # type: ignore[no-any-return]
 
@@ -62,29 +61,21 @@ class EarlyConcatenation(nn.Module):
         self.bn3 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the residual F(x)."""
         return self.bn3(self.conv3(torch.cat([path(x) for path in self.paths], 1)))  # type: ignore[no-any-return]
 
 
-class GroupedConvolution(nn.Module):
+class GroupedConvolution(_Path):
     """Form (c): a bottleneck whose 3x3 convolution has ``cardinality`` groups."""
 
     def __init__(
         self, in_channels: int, out_channels: int, cardinality: int, width: int, stride: int = 1
     ) -> None:
-        super().__init__()
-        inner = cardinality * width
-        self.conv1 = nn.Conv2d(in_channels, inner, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(inner, inner, 3, stride, 1, groups=cardinality, bias=False)
-        self.bn2 = nn.BatchNorm2d(inner)
-        self.conv3 = nn.Conv2d(inner, out_channels, 1, bias=False)
+        super().__init__(in_channels, cardinality * width, stride, groups=cardinality)
+        self.conv3 = nn.Conv2d(cardinality * width, out_channels, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(out_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the residual F(x)."""
-        x = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
-        return self.bn3(self.conv3(x))  # type: ignore[no-any-return]
+        return self.bn3(self.conv3(super().forward(x)))  # type: ignore[no-any-return]
 
 
 def grouped_to_concatenated(state: Mapping[str, Tensor], cardinality: int) -> State:
@@ -138,7 +129,6 @@ class TwoLayerPaths(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the sum over the paths, (N, channels, H, W)."""
         ends = [b(F.relu(a(x))) for a, b in zip(self.conv1, self.conv2, strict=True)]
         return torch.stack(ends).sum(0)
 

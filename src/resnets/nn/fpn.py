@@ -53,7 +53,6 @@ class FeaturePyramid(nn.Module):
         self.outputs = tuple(f"p{name[1:]}" for name in self.inputs) + tuple(self.extra)
 
     def forward(self, features: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the maps of ``outputs``, fine to coarse."""
         pyramid: dict[str, Tensor] = {}
         above = self.lateral[self.inputs[-1]](features[self.inputs[-1]])
         pyramid[self.inputs[-1]] = above

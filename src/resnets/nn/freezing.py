@@ -74,7 +74,6 @@ class FixedBatchNorm2d(nn.Module):
             self.register_buffer(name, buffer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x normalised by the stored statistics, (N, C, H, W)."""
         mean, var = self.get_buffer("running_mean"), self.get_buffer("running_var")
         return F.batch_norm(x, mean, var, self.weight, self.bias, training=False, eps=self.eps)
 
@@ -87,8 +86,23 @@ class FixedBatchNorm2d(nn.Module):
         return norm.train(self.training)
 
     def extra_repr(self) -> str:
-        """Return what repr() shows."""
         return f"{self.num_features}, eps={self.eps:g}"
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm whose statistics and affine parameters never change: all four are buffers."""
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        values = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0}
+        for name, value in values.items():
+            self.register_buffer(name, torch.full((channels,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, var = self.get_buffer("running_mean"), self.get_buffer("running_var")
+        weight, bias = self.get_buffer("weight"), self.get_buffer("bias")
+        return F.batch_norm(x, mean, var, weight, bias, training=False, eps=self.eps)
 
 
 def fix_statistics(parent: nn.Module, parts: Iterable[nn.Module]) -> None:
@@ -116,9 +130,9 @@ def affine_parameters(parent: nn.Module) -> Iterator[nn.Parameter]:
 
 
 def without_graph(x: Tensor) -> AbstractContextManager[None]:
-    """Return a context in which a frozen part reads ``x`` and keeps nothing for the way back.
+    """Return a context in which a frozen part reads ``x`` and keeps nothing for the backward pass.
 
-    Unless ``x`` itself wants a gradient, as pictures that are learned or layers put before a frozen
+    Unless ``x`` itself wants a gradient, as images that are learned or layers put before a frozen
     backbone do: the frozen part then passes it on.
     """
     return torch.set_grad_enabled(torch.is_grad_enabled() and x.requires_grad)

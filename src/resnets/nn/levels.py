@@ -4,8 +4,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from resnets.nn.receptive_field import View
 from resnets.nn.trunk import Trunk
-from resnets.nn.view import View
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,12 @@ class FeatureInfo(list[dict[str, Any]]):
     """Levels as timm lists them, dicts of num_chs, reduction and module, with its methods."""
 
     def channels(self) -> list[int]:
-        """Return each level's channels."""
         return [entry["num_chs"] for entry in self]
 
     def reduction(self) -> list[int]:
-        """Return each level's stride."""
         return [entry["reduction"] for entry in self]
 
     def module_name(self) -> list[str]:
-        """Return the module whose output each level is."""
         return [entry["module"] for entry in self]
 
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnets.nn.layers import convolution, normalisation
+from resnets.nn.places import Place
 from resnets.spec import Spec
 
 
@@ -19,12 +20,10 @@ class ZeroPad(nn.Module):
         self.before, self.after, self.stride = before, after, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the padded input."""
         subsampled = x[:, :, :: self.stride, :: self.stride]
         return F.pad(subsampled, (0, 0, 0, 0, self.before, self.after))
 
     def extra_repr(self) -> str:
-        """Return what repr() shows."""
         return f"before={self.before}, after={self.after}, stride={self.stride}"
 
 
@@ -40,7 +39,6 @@ class DilatedAverage(nn.Module):
         self.dilation = dilation
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the averages."""
         inside = torch.ones_like(x[:1, :1])
         return self._sum(x) / self._sum(inside)
 
@@ -51,42 +49,17 @@ class DilatedAverage(nn.Module):
         return rows[..., :width] + rows[..., self.dilation :]
 
     def extra_repr(self) -> str:
-        """Return what repr() shows."""
         return f"dilation={self.dilation}"
 
 
-def is_projection(spec: Spec, in_channels: int, out_channels: int, stride: int) -> bool:
-    """Tell whether the shortcut between these shapes is a convolution.
-
-    ``stride`` is the block's before any dilation, which changes no weights.
-    """
-    if spec.shortcut == "C":
-        return True
-    if spec.shortcut not in ("B", "D"):
-        return False
-    # keras.applications' V2 nets subsample where only the size changes.
-    return in_channels != out_channels or (stride > 1 and spec.stride_position == "first")
-
-
-def matching(
-    spec: Spec,
-    in_channels: int,
-    out_channels: int,
-    stride: int,
-    *,
-    undilated_stride: int,
-    dilation: int,
-) -> nn.Module:
-    """Return what gives a block's input the shape of its residual.
-
-    ``stride`` is 1 where dilation replaces ``undilated_stride``; then what were neighbours in the
-    input are ``dilation`` apart.
-    """
-    if is_projection(spec, in_channels, out_channels, undilated_stride):
-        norm = spec.projection_norm and not spec.preactivated
+def shortcut(spec: Spec, place: Place) -> nn.Module:
+    """Return what gives a block's input the shape of its residual."""
+    in_channels, out_channels, stride = place.in_channels, place.out_channels, place.stride
+    if place.projects:
         pool: list[nn.Module] = []
         if spec.shortcut == "D":
-            pool, stride = [averaging(stride, undilated_stride, dilation)], 1
+            pool, stride = [average(place)], 1
+        norm = spec.projection_norm and not spec.preactivated
         project = convolution(spec, in_channels, out_channels, 1, stride, norm_follows=norm)
         after = [normalisation(spec, out_channels)] if norm else []
         return nn.Sequential(*pool, project, *after)
@@ -97,18 +70,17 @@ def matching(
     return ZeroPad(before, new - before, stride)
 
 
-def averaging(stride: int, undilated_stride: int, dilation: int) -> nn.Module:
-    """Return option D's average before the projection."""
-    if stride > 1:
-        return nn.AvgPool2d(2, stride, ceil_mode=True, count_include_pad=False)
-    return DilatedAverage(dilation) if undilated_stride > 1 else nn.Identity()
+def average(place: Place) -> nn.Module:
+    """Return option D's average before the projection (He et al. 2019, Fig. 2c)."""
+    if place.stride > 1:
+        return nn.AvgPool2d(2, place.stride, ceil_mode=True, count_include_pad=False)
+    return DilatedAverage(place.input_dilation) if place.replaced_stride > 1 else nn.Identity()
 
 
 class Sum(nn.Module):
     """x + F(x) (He et al. 2015, eq. 1)."""
 
     def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
-        """Return the sum."""
         return residual + shortcut
 
 
@@ -116,7 +88,6 @@ class ResidualOnly(nn.Module):
     """F(x): a plain net."""
 
     def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
-        """Return the residual."""
         return residual
 
 
@@ -128,7 +99,6 @@ class ScaledSum(nn.Module):
         self.shortcut_scale, self.residual_scale = shortcut_scale, residual_scale
 
     def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
-        """Return the weighted sum."""
         return self.shortcut_scale * shortcut + self.residual_scale * residual
 
 
@@ -145,7 +115,6 @@ class ShortcutGate(nn.Module):
         self.initial_bias = bias
 
     def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
-        """Return the gated sum."""
         return (1 - torch.sigmoid(self.gate(shortcut))) * shortcut + residual
 
 
@@ -153,7 +122,6 @@ class ExclusiveGate(ShortcutGate):
     """(1 - g) x + g F(x) (He et al. 2016, sec. 3.1, after Srivastava et al. 2015)."""
 
     def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
-        """Return the gated sum."""
         gate = torch.sigmoid(self.gate(shortcut))
         return (1 - gate) * shortcut + gate * residual
 
@@ -166,11 +134,10 @@ class DropoutSum(nn.Module):
         self.dropout = nn.Dropout(rate)
 
     def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
-        """Return the sum."""
         return residual + self.dropout(shortcut)  # type: ignore[no-any-return]
 
 
-def joining(spec: Spec, channels: int) -> nn.Module:
+def join(spec: Spec, channels: int) -> nn.Module:
     """Return what joins a shortcut and a residual of so many channels."""
     if spec.shortcut == "none":
         return ResidualOnly()

@@ -2,10 +2,10 @@
 
 from torch import nn
 
-from resnets.nn.blocks import BLOCKS, Block, Place
-from resnets.nn.layers import activation, normalisation
-from resnets.nn.recomputation import RecomputedStage
-from resnets.nn.stems import stem_convolution, stem_pool
+from resnets.nn.activation_checkpointing import RecomputedStage
+from resnets.nn.blocks import BLOCKS
+from resnets.nn.layers import activation, convolution, normalisation
+from resnets.nn.places import places
 from resnets.spec import Spec
 
 
@@ -15,8 +15,7 @@ class Trunk(nn.Module):
     def __init__(self, spec: Spec, *, stages: int | None = None) -> None:
         super().__init__()
         self.spec = spec
-        # He et al. 2016, appendix: pre-activation nets leave the stem's activation to the first
-        # block.
+        # He et al. 2016, appendix: the first block of pre-activation nets activates the stem.
         stem_norm = spec.activation_order != "preactivation" or spec.stem_activation
         stem_activation = not spec.preactivated or spec.stem_activation
         self.conv1 = stem_convolution(spec)
@@ -24,8 +23,8 @@ class Trunk(nn.Module):
         self.activation = activation(spec) if stem_activation else nn.Identity()
         self.maxpool = stem_pool(spec)
         self.stage_names = tuple(f"layer{i + 1}" for i in range(len(spec.depths)))[:stages]
-        for name, blocks in zip(self.stage_names, build_stages(spec, stages), strict=True):
-            self.add_module(name, blocks)
+        for name, row in zip(self.stage_names, places(spec), strict=False):
+            self.add_module(name, nn.Sequential(*(BLOCKS[spec.block](spec, p) for p in row)))
 
     @property
     def stages(self) -> list[nn.Module]:
@@ -33,45 +32,41 @@ class Trunk(nn.Module):
         return [self.get_submodule(name) for name in self.stage_names]
 
     def recompute_stages(self) -> None:
-        """Let stages keep only the inputs of blocks, and compute the rest again on the way back.
+        """Let stages keep only the inputs of blocks, and compute the rest in the backward pass.
 
-        Results stay the same to the bit, and so do keys; a training step takes one more forward
-        pass and a fraction of the memory (Chen et al. 2016, sec. 4).
+        Results stay the same to the bit, and keys too; a step takes one forward pass more and a
+        fraction of the memory (Chen et al. 2016, sec. 4).
         """
         for name, stage in zip(self.stage_names, self.stages, strict=True):
             self.add_module(name, RecomputedStage(*stage.children()))
 
 
-def build_stages(spec: Spec, count: int | None = None) -> list[nn.Sequential]:
-    """Return the first stages; beyond ``output_stride`` they dilate instead of shrinking maps."""
-    stages = []
-    in_channels, total = spec.stem_width, sum(spec.depths)
-    reached = 1 if spec.stem == "3x3" else 2 if spec.stem_pool == "none" else 4
-    dilation, done = 1, 0
-    for stage, channels in enumerate(spec.channels[:count]):
-        blocks: list[Block] = []
-        for position, stride in enumerate(spec.strides(stage)):
-            before, replaced = dilation, 1
-            if stride > 1 and reached * stride > spec.output_stride:
-                dilation, stride, replaced = dilation * stride, 1, stride
-            reached *= stride
-            done += 1
-            unit, first_dilation = 1, before
-            if spec.multi_grid and stage == len(spec.depths) - 1:
-                # Chen et al. 2017, sec. 3.3: every convolution has the stage's rate times its unit.
-                unit, first_dilation = spec.multi_grid[position], dilation
-            place = Place(
-                stage=stage,
-                position=position,
-                in_channels=in_channels,
-                stride=stride,
-                dilation=dilation * unit,
-                first_dilation=first_dilation * unit,
-                drop_path=spec.drop_path * done / total,
-                replaced_stride=replaced,
-                input_dilation=before,
-            )
-            blocks.append(BLOCKS[spec.block](spec, place))
-            in_channels = channels
-        stages.append(nn.Sequential(*blocks))
-    return stages
+def stem_convolution(spec: Spec) -> nn.Module:
+    """Return what comes before the stem's norm.
+
+    7x7 stride 2 (He et al. 2015, Table 1), 3x3 (sec. 4.2), or three 3x3, the first with stride 2
+    (He et al. 2019, sec. 4.2): at half width, or growing from 3/8 over 1/2.
+    """
+    width, norm = spec.stem_width, not spec.preactivated or spec.stem_activation
+    if spec.stem in ("7x7", "3x3"):
+        size, stride = (7, 2) if spec.stem == "7x7" else (3, 1)
+        return convolution(spec, spec.in_channels, width, size, stride, norm_follows=norm)
+    first, second = (3 * width // 8 if spec.stem == "deep_tiered" else width // 2), width // 2
+    return nn.Sequential(
+        convolution(spec, spec.in_channels, first, 3, 2),
+        normalisation(spec, first),
+        activation(spec),
+        convolution(spec, first, second, 3),
+        normalisation(spec, second),
+        activation(spec),
+        convolution(spec, second, width, 3, norm_follows=norm),
+    )
+
+
+def stem_pool(spec: Spec) -> nn.Module:
+    """Return the stem's pooling: 3x3 max, stride 2, or nothing."""
+    if spec.stem == "3x3" or spec.stem_pool == "none":
+        return nn.Identity()
+    if spec.stem_pool == "zero_padded_max":
+        return nn.Sequential(nn.ZeroPad2d(1), nn.MaxPool2d(3, stride=2))
+    return nn.MaxPool2d(3, stride=2, padding=1)

@@ -23,7 +23,7 @@ from resnets.files import write_json, write_text
 from resnets.machine.environment import environment
 from resnets.machine.processes import ALONE, Processes, launch, launched
 from resnets.models import create_model
-from resnets.nn.synchronous import synchronize
+from resnets.nn.sync_batch_norm import synchronize
 from resnets.readers.documents import read_json
 from resnets.report import write_report
 from resnets.run_folder.directory import RunFolder

@@ -10,8 +10,7 @@ from torch import nn
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError, UsageError
 from resnets.nn import Backbone, ResNet
-from resnets.nn.freezing import FixedBatchNorm2d
-from resnets.nn.layers import FrozenBatchNorm2d
+from resnets.nn.freezing import FixedBatchNorm2d, FrozenBatchNorm2d
 from resnets.spec import Spec, fields_told
 from resnets.weights import assumptions
 from resnets.weights.biases import fold_biases

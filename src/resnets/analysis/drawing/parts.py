@@ -8,14 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from resnets.nn import ResNet
+from resnets.nn.attention import EfficientChannelAttention, SqueezeExcitation
+from resnets.nn.block_steps import steps
 from resnets.nn.blocks import Block
-from resnets.nn.layers import (
-    DropPath,
-    EfficientChannelAttention,
-    FrozenBatchNorm2d,
-    SqueezeExcitation,
-)
+from resnets.nn.freezing import FrozenBatchNorm2d
+from resnets.nn.layers import DropPath
 from resnets.nn.shortcuts import (
+    DilatedAverage,
     DropoutSum,
     ExclusiveGate,
     ResidualOnly,
@@ -133,12 +132,15 @@ def _unit(
     def layers(names: tuple[str, ...]) -> tuple[Layer, ...]:
         return tuple(_layer(f"{prefix}.{name}", block.get_submodule(name)) for name in names)
 
-    join, downsample = block.join, block.downsample
+    paths, join, downsample = steps(block), block.join, block.downsample
     title, names = "Identity shortcut", tuple[str, ...]()
     if isinstance(downsample, nn.Sequential):
         title = "Projection shortcut"
-        steps = dict(downsample.named_children())
-        names = tuple(f"downsample.{n}" for n in steps if not isinstance(steps[n], nn.Identity))
+        names = tuple(
+            f"downsample.{name}"
+            for name, layer in downsample.named_children()
+            if not isinstance(layer, nn.Identity)
+        )
     elif isinstance(downsample, ZeroPad):
         grows = downsample.before + downsample.after
         title = "Zero-padded shortcut" if grows else "Subsampled shortcut"
@@ -159,9 +161,9 @@ def _unit(
         position=position,
         input=input,
         output=output,
-        before=layers(block.before),
-        residual=layers(block.sequence),
-        after=layers(block.after),
+        before=layers(paths.before),
+        residual=layers(paths.residual),
+        after=layers(paths.after),
         shortcut=layers(names),
         gate=gate,
         weights=weights,
@@ -212,6 +214,8 @@ def _text(module: nn.Module) -> str:
         case nn.AvgPool2d():
             side, stride = int(str(module.kernel_size)), int(str(module.stride))
             return ", ".join([f"{side}×{side} average pool", *_over(stride)])
+        case DilatedAverage():
+            return f"2×2 average pool, dilation {module.dilation}"
         case nn.MaxPool2d():
             side, stride = int(str(module.kernel_size)), int(str(module.stride))
             return ", ".join([f"{side}×{side} max pool", *_over(stride)])

@@ -1,10 +1,19 @@
 """Our own network in Keras's words: the steps of its blocks, and the order of its layers."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
 
-from resnets.nn.blocks import Place, sequences
-from resnets.nn.shortcuts import is_projection
-from resnets.spec import CONVOLUTIONS, Spec
+import torch
+from torch import nn
+
+from resnets.nn.block_steps import steps
+from resnets.nn.blocks import BLOCKS
+from resnets.nn.freezing import FrozenBatchNorm2d
+from resnets.nn.places import Place, places
+from resnets.nn.shortcuts import ZeroPad
+from resnets.nn.trunk import Trunk
+from resnets.spec import Spec
 from resnets.weights.keras.steps import ACTIVATION, AVERAGE_POOL, CONVOLUTION, MAX_POOL, NORM
 
 
@@ -27,66 +36,65 @@ class OurBlock:
 
 def our_blocks(spec: Spec) -> list[OurBlock]:
     """Return the steps of our blocks; the first one's lead begins with the stem."""
+    with torch.device("meta"):
+        stem = Trunk(spec, stages=0)
     blocks = []
-    lead = _stem(spec)
-    in_channels = spec.stem_width
-    for stage, out_channels in enumerate(spec.channels):
-        for position, stride in enumerate(spec.strides(stage)):
-            where = f"layer{stage + 1}.{position}"
-            place = Place(stage, position, in_channels, stride, 1, 1, 0.0)
-            before, residual, after = (
-                [_step(where, name) for name in names]
-                for names in sequences(spec, place, CONVOLUTIONS[spec.block])
-            )
-            shortcut = _shortcut(spec, f"{where}.downsample", in_channels, out_channels, stride)
-            blocks.append(OurBlock(lead + before, residual, shortcut))
-            lead, in_channels = after, out_channels
+    lead = _steps(stem, ("conv1", "bn1", "activation", "maxpool"))
+    for where, path in _paths(spec):
+        before, residual, after, shortcut = (_inside(where, steps) for steps in path)
+        blocks.append(OurBlock(lead + before, residual, shortcut))
+        lead = after
     return blocks
 
 
 def our_tail(spec: Spec) -> list[OurStep]:
     """Return the steps between the last addition and the pooling."""
-    where = f"layer{len(spec.depths)}.{spec.depths[-1] - 1}"
-    place = Place(len(spec.depths) - 1, spec.depths[-1] - 1, spec.channels[-1], 1, 1, 1, 0.0)
-    after = [_step(where, name) for name in sequences(spec, place, CONVOLUTIONS[spec.block])[2]]
+    *_, (where, (_, _, after, _)) = _paths(spec)
+    tail = _inside(where, after)
     if spec.activation_order == "preactivation":
-        after.append(OurStep(NORM, "norm"))
-    return [*after, OurStep(ACTIVATION)] if spec.preactivated else after
+        tail.append(OurStep(NORM, "norm"))
+    return [*tail, OurStep(ACTIVATION)] if spec.preactivated else tail
 
 
-def _step(where: str, name: str) -> OurStep:
-    kind = name.rstrip("123").removeprefix("raw_")
-    return OurStep(kind, f"{where}.{name}" if kind in (CONVOLUTION, NORM) else "")
+def _paths(spec: Spec) -> Iterator[tuple[str, tuple[tuple[OurStep, ...], ...]]]:
+    """Yield each block's name and what runs before, on, after its residual, and on its shortcut."""
+    spec = replace(spec, output_stride=32, multi_grid=(), drop_path=0.0)
+    for stage, row in enumerate(places(spec)):
+        for position, place in enumerate(row):
+            yield f"layer{stage + 1}.{position}", _block_steps(spec, place)
 
 
-def _stem(spec: Spec) -> list[OurStep]:
-    stem = [OurStep(CONVOLUTION, "conv1")]
-    if spec.stem in ("deep", "deep_tiered"):
-        stem = [
-            *(OurStep(CONVOLUTION, "conv1.0"), OurStep(NORM, "conv1.1"), OurStep(ACTIVATION)),
-            *(OurStep(CONVOLUTION, "conv1.3"), OurStep(NORM, "conv1.4"), OurStep(ACTIVATION)),
-            OurStep(CONVOLUTION, "conv1.6"),
-        ]
-    if spec.activation_order != "preactivation" or spec.stem_activation:
-        stem.append(OurStep(NORM, "bn1"))
-    if not spec.preactivated or spec.stem_activation:
-        stem.append(OurStep(ACTIVATION))
-    if spec.stem != "3x3" and spec.stem_pool != "none":
-        stem.append(OurStep(MAX_POOL))
-    return stem
+@lru_cache(maxsize=64)
+def _block_steps(spec: Spec, place: Place) -> tuple[tuple[OurStep, ...], ...]:
+    """Return the steps of blocks in such a place, of which a stage has one or two kinds."""
+    with torch.device("meta"):
+        block = BLOCKS[spec.block](spec, place)
+    return tuple(tuple(_steps(block, path)) for path in (*steps(block), ("downsample",)))
 
 
-def _shortcut(
-    spec: Spec, where: str, in_channels: int, out_channels: int, stride: int
-) -> list[OurStep]:
-    """Return the steps of our shortcut between these shapes."""
-    if not is_projection(spec, in_channels, out_channels, stride):
-        return [OurStep(MAX_POOL)] if stride > 1 else []
-    number = int(spec.shortcut == "D")
-    found = [OurStep(AVERAGE_POOL)] if spec.shortcut == "D" and stride > 1 else []
-    found.append(OurStep(CONVOLUTION, f"{where}.{number}"))
-    if spec.projection_norm and not spec.preactivated:
-        found.append(OurStep(NORM, f"{where}.{number + 1}"))
+def _inside(where: str, steps: Iterable[OurStep]) -> list[OurStep]:
+    return [replace(s, module=f"{where}.{s.module}") if s.module else s for s in steps]
+
+
+def _steps(parent: nn.Module, names: Iterable[str]) -> list[OurStep]:
+    """Return the steps of some layers of a module."""
+    found: list[OurStep] = []
+    for name in names:
+        match layer := parent.get_submodule(name):
+            case nn.Sequential():
+                found += _steps(parent, (f"{name}.{child}" for child, _ in layer.named_children()))
+            case nn.Conv2d():
+                found.append(OurStep(CONVOLUTION, name))
+            case nn.BatchNorm2d() | nn.GroupNorm() | FrozenBatchNorm2d():
+                found.append(OurStep(NORM, name))
+            case nn.MaxPool2d():
+                found.append(OurStep(MAX_POOL))
+            case ZeroPad() if layer.stride > 1:  # where Keras subsamples by pooling
+                found.append(OurStep(MAX_POOL))
+            case nn.AvgPool2d():
+                found.append(OurStep(AVERAGE_POOL))
+            case nn.ReLU() | nn.LeakyReLU() | nn.SiLU() | nn.GELU():
+                found.append(OurStep(ACTIVATION))
     return found
 
 

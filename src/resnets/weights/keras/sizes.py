@@ -5,7 +5,7 @@ from math import prod
 from typing import Any
 
 from resnets.errors import CheckpointError
-from resnets.nn.shortcuts import is_projection
+from resnets.nn.places import places
 from resnets.spec import CONVOLUTIONS, EXPANSION, Block, Shortcut, Spec
 from resnets.weights.keras.head import Head
 from resnets.weights.keras.keras_blocks import BlockSteps, Body
@@ -219,12 +219,7 @@ def _projection_norm(blocks: list[BlockSteps]) -> bool:
 
 
 def _projections(spec: Spec) -> list[bool]:
-    found, in_channels = [], spec.stem_width
-    for stage, out in enumerate(spec.channels):
-        for stride in spec.strides(stage):
-            found.append(is_projection(spec, in_channels, out, stride))
-            in_channels = out
-    return found
+    return [place.projects for stage in places(spec) for place in stage]
 
 
 def _check_strides(spec: Spec, stages: list[list[BlockSteps]]) -> None:

@@ -8,9 +8,9 @@ from torch import nn
 
 from launching import launch
 from resnets.nn import ResNet
+from resnets.nn.activation_checkpointing import RecomputedStage
 from resnets.nn.freezing import FixedBatchNorm2d, fix_statistics
-from resnets.nn.recomputation import RecomputedStage
-from resnets.nn.synchronous import SynchronousBatchNorm2d, synchronize
+from resnets.nn.sync_batch_norm import SynchronousBatchNorm2d, synchronize
 from resnets.zoo import get_spec
 
 CHANNELS, SIDE = 3, 4

@@ -1,11 +1,10 @@
-"""Gradient checkpointing: a block's inside is computed again on the way back, not kept.
+"""Activation checkpointing: the backward pass computes a block's inside again, nothing is kept.
 
 Chen et al. 2016, sec. 4: memory for one more forward pass.
 """
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -32,13 +31,6 @@ def _set_buffers(module: nn.Module, buffers: dict[str, Tensor]) -> None:
         setattr(module, name, buffer)
 
 
-def _contexts(
-    block: nn.Module,
-) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-    """Return the contexts of the first and the second computation of a block."""
-    return nullcontext(), uncounted(block)
-
-
 class RecomputedStage(nn.Sequential):
     """A stage that keeps its blocks' inputs only.
 
@@ -46,7 +38,6 @@ class RecomputedStage(nn.Sequential):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the last block's output."""
         for block in self:
             x = recomputed(block, x)
         return x
@@ -56,5 +47,8 @@ def recomputed(block: nn.Module, x: Tensor) -> Tensor:
     """Return ``block(x)``; what is in between is computed again for the gradient."""
     if torch.compiler.is_compiling():  # which decides itself where to compute, and counts once
         return checkpoint(block, x, use_reentrant=False)  # type: ignore[no-any-return]
-    contexts = partial(_contexts, block)
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), uncounted(block)  # of the first computation and of the second
+
     return checkpoint(block, x, use_reentrant=False, context_fn=contexts)  # type: ignore[no-any-return]
