@@ -6,12 +6,11 @@ import struct
 from base64 import b64decode
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment
-
-from resnets import formatting as wording
 from resnets.errors import UsageError
 from resnets.files import followed, write_text
+from resnets.formatting import percent
 from resnets.report import comparison, plots
 from resnets.report.published import published
 from resnets.report.score import class_names, class_scores, headline, interval
@@ -54,11 +53,11 @@ def _distinct(runs: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _environment() -> Environment:
+def _rendered(template: str, **values: Any) -> str:
     found = environment("resnets.report")
-    for function in (headline, is_small, layers, unbroken):
+    for function in (is_small, layers, unbroken):
         found.filters[function.__name__] = function
-    return found
+    return found.get_template(template).render(values)
 
 
 def _run_page(run: RunRecord) -> str:
@@ -66,22 +65,19 @@ def _run_page(run: RunRecord) -> str:
     confusion = best.score.confusion if best else ()
     samples = best.score.samples if best else None
     scores = class_scores(confusion, run.data.classes)
-    return (
-        _environment()
-        .get_template("run.html")
-        .render(
-            title=sentence(run),
-            run=run,
-            best=best,
-            interval=interval(best.accuracy, samples) if best and samples else None,
-            cautions=_cautions(run),
-            comparisons=comparisons(run),
-            curves=plots.curves(run.epochs),
-            confusion=plots.confusion_matrix(confusion, run.data.classes),
-            weakest=scores[:SHOWN_CLASSES],
-            others=scores[SHOWN_CLASSES:],
-            confusions=_confusions(confusion, run.data.classes),
-        )
+    return _rendered(
+        "run.html",
+        title=sentence(run),
+        run=run,
+        best=best,
+        interval=interval(best.accuracy, samples) if best and samples else None,
+        cautions=_cautions(run),
+        comparisons=comparisons(run),
+        curves=plots.curves(run.epochs),
+        confusion=plots.confusion_matrix(confusion, run.data.classes),
+        weakest=scores[:SHOWN_CLASSES],
+        others=scores[SHOWN_CLASSES:],
+        confusions=_confusions(confusion, run.data.classes),
     )
 
 
@@ -107,6 +103,7 @@ def _confusions(
 
 def _comparison_page(runs: list[RunRecord]) -> str:
     names = comparison.labels(runs)
+    named = list(zip(names, runs, strict=True))
     datasets = list(dict.fromkeys(run.data.name for run in runs))
     title = f"{len(runs)} runs on {' and '.join(datasets)}"
     scores = [(best, run) for run in runs if (best := headline(run))]
@@ -114,38 +111,23 @@ def _comparison_page(runs: list[RunRecord]) -> str:
     if scores and len(datasets) == 1:
         best, winner = max(scores, key=lambda pair: pair[0].accuracy)
         most = best.accuracy
-        title += f": at best {wording.percent(most)} {best.part} accuracy, {winner.model.name}"
-    return (
-        _environment()
-        .get_template("comparison.html")
-        .render(
-            title=title,
-            runs=[
-                (name, run, headline(run), published(run.model.name, run.data.name)[:1], _key(i))
-                for i, (name, run) in enumerate(zip(names, runs, strict=True))
-            ],
-            beside=[
-                (n, lines) for n, r in zip(names, runs, strict=True) if (lines := comparisons(r))
-            ],
-            most=most,
-            names=names,
-            plots=plots.overlay([(n, r.epochs) for n, r in zip(names, runs, strict=True)]),
-            differences=comparison.differences(runs),
-            repeated=comparison.repeated(runs),
-            cautions=[
-                *comparison.cautions(runs),
-                *(
-                    f"{n}: {line}."
-                    for n, r in zip(names, runs, strict=True)
-                    for line in _cautions(r)
-                ),
-            ],
-        )
+        title += f": at best {percent(most)} {best.part} accuracy, {winner.model.name}"
+    own_cautions = [f"{name}: {line}." for name, run in named for line in _cautions(run)]
+    return _rendered(
+        "comparison.html",
+        title=title,
+        runs=[
+            (name, run, headline(run), published(run.model.name, run.data.name)[:1], plots.key(i))
+            for i, (name, run) in enumerate(named)
+        ],
+        beside=[(name, lines) for name, run in named if (lines := comparisons(run))],
+        most=most,
+        names=names,
+        plots=plots.overlay([(name, run.epochs) for name, run in named]),
+        differences=comparison.differences(runs),
+        repeated=comparison.repeated(runs),
+        cautions=[*comparison.cautions(runs), *own_cautions],
     )
-
-
-def _key(number: int) -> plots.Key:
-    return plots.Line("", [], *plots.run_style(number)).key
 
 
 def is_small(mistake: Mistake) -> bool:

@@ -1,7 +1,7 @@
 """Curves and confusion matrices."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf, sqrt
 
@@ -13,19 +13,8 @@ from matplotlib.path import Path as Outline
 from matplotlib.ticker import MaxNLocator
 
 from resnets.formatting import percent
+from resnets.report import svg
 from resnets.report.score import class_names
-from resnets.report.svg import (
-    BLACK,
-    INK,
-    MUTED,
-    PAPER,
-    RIGHT,
-    RULE,
-    SERIES,
-    VARIABLES,
-    WRONG,
-    inline,
-)
 from resnets.run_folder.record import Epoch
 
 POINTS = 2000  # of a line, which is some 370 pixels wide
@@ -63,90 +52,67 @@ class Line:
     @property
     def key(self) -> Key:
         """The legend's entry."""
-        return Key(self.label, VARIABLES[SERIES[self.colour]], DASHES[self.dash])
+        return Key(self.label, svg.VARIABLES[svg.SERIES[self.colour]], DASHES[self.dash])
 
 
 def curves(epochs: Sequence[Epoch]) -> list[Plot]:
     """Draw loss, accuracy and learning rate by epoch; what was not recorded is left out."""
+
+    def lines(what: str, scale: int = 1) -> list[Line]:
+        return [
+            Line("training", _points(epochs, f"train_{what}", scale), 0, 1),
+            Line("held out", _points(epochs, f"validation_{what}", scale), 1, 0),
+        ]
+
     # Until batch norm's averages settle, the held-out loss can be a hundred times the training
     # loss; then it leaves the plot rather than flatten everything else.
-    losses = [e.train_loss for e in epochs if e.train_loss is not None]
+    ceiling = 2 * max((e.train_loss for e in epochs if e.train_loss is not None), default=inf)
     plots = [
-        _plot(
-            "loss",
-            "Loss",
-            [
-                Line("training", _points(epochs, lambda e: e.train_loss), 0, 1),
-                Line("held out", _points(epochs, lambda e: e.validation_loss), 1, 0),
-            ],
-            ceiling=2 * max(losses) if losses else None,
-        ),
-        _plot(
-            "accuracy",
-            "Accuracy, %",
-            [
-                Line("training", _points(epochs, lambda e: _hundred(e.train_accuracy)), 0, 1),
-                Line("held out", _points(epochs, lambda e: _hundred(e.validation_accuracy)), 1, 0),
-            ],
-            top=100,
-        ),
-        _plot("lr", "Learning rate", [Line("", _points(epochs, lambda e: e.lr), 2, 0)]),
+        _plot("loss", "Loss", lines("loss"), ceiling=ceiling),
+        _plot("accuracy", "Accuracy, %", lines("accuracy", 100), top=100),
+        _plot("lr", "Learning rate", [Line("", _points(epochs, "lr"), 2, 0)]),
     ]
-    return [plot for plot in plots if plot is not None]
+    return [plot for plot in plots if plot]
 
 
 def overlay(runs: Sequence[tuple[str, Sequence[Epoch]]]) -> list[Plot]:
     """Draw the held-out accuracy and the training loss of several runs, one colour for each."""
 
-    def lines(pick: Callable[[Epoch], float | None]) -> list[Line]:
+    def lines(what: str, scale: int = 1) -> list[Line]:
         return [
-            Line(label, _points(epochs, pick), *run_style(i))
+            Line(label, _points(epochs, what, scale), *_style(i))
             for i, (label, epochs) in enumerate(runs)
         ]
 
+    held_out, training = lines("validation_accuracy", 100), lines("train_accuracy", 100)
     plots = [
-        _plot(
-            "held-out-accuracy",
-            "Held-out accuracy, %",
-            lines(lambda e: _hundred(e.validation_accuracy)),
-            top=100,
-        ),
-        _plot(
-            "training-accuracy",
-            "Training accuracy, %",
-            lines(lambda e: _hundred(e.train_accuracy)),
-            top=100,
-        ),
-        _plot("training-loss", "Training loss", lines(lambda e: e.train_loss)),
+        _plot("held-out-accuracy", "Held-out accuracy, %", held_out, top=100),
+        _plot("training-accuracy", "Training accuracy, %", training, top=100),
+        _plot("training-loss", "Training loss", lines("train_loss")),
     ]
-    return [plot for plot in plots if plot is not None]
+    return [plot for plot in plots if plot]
 
 
-def run_style(number: int) -> tuple[int, int]:
+def key(number: int) -> Key:
+    """Return the legend's entry of a run among others, without its name."""
+    return Line("", [], *_style(number)).key
+
+
+def _style(number: int) -> tuple[int, int]:
     """Return the colour and the dash of a run among others; they repeat only after 24."""
-    return number % len(SERIES), number // len(SERIES) % len(DASHES)
+    return number % len(svg.SERIES), number // len(svg.SERIES) % len(DASHES)
 
 
-def _hundred(fraction: float | None) -> float | None:
-    return None if fraction is None else 100 * fraction
-
-
-def _points(
-    epochs: Sequence[Epoch], pick: Callable[[Epoch], float | None]
-) -> list[tuple[float, float]]:
+def _points(epochs: Sequence[Epoch], what: str, scale: int = 1) -> list[tuple[float, float]]:
     """Return what was recorded, thinned out to what a drawing can show; the last point stays."""
-    points = [(epoch.epoch, value) for epoch in epochs if (value := pick(epoch)) is not None]
+    values = [(epoch.epoch, getattr(epoch, what)) for epoch in epochs]
+    points = [(epoch, scale * value) for epoch, value in values if value is not None]
     step = -(-len(points) // POINTS)
     return points[::-step][::-1] if step > 1 else points
 
 
 def _plot(
-    name: str,
-    title: str,
-    lines: list[Line],
-    *,
-    top: float | None = None,
-    ceiling: float | None = None,
+    name: str, title: str, lines: list[Line], top: float | None = None, ceiling: float = inf
 ) -> Plot | None:
     """Draw lines up to ``top``, or up to the highest point but never above ``ceiling``."""
     lines = [line for line in lines if line.points]
@@ -159,7 +125,7 @@ def _plot(
         axes.plot(
             [x for x, _ in line.points],
             [y for _, y in line.points],
-            color=SERIES[line.colour],
+            color=svg.SERIES[line.colour],
             linestyle=("-", (0, (4, 2)), (0, (1, 1.6)))[line.dash],
             linewidth=1.8,
             # A point that has no neighbours would not be seen as a line.
@@ -167,11 +133,9 @@ def _plot(
             markersize=4,
         )
     _frame(axes, lines, top, ceiling or inf)
-    return Plot(
-        title,
-        inline(figure, name, f"{title}. {' '.join(_described(line) for line in lines)}"),
-        tuple(line.key for line in lines if line.label),
-    )
+    description = f"{title}. {' '.join(_described(line) for line in lines)}"
+    keys = tuple(line.key for line in lines if line.label)
+    return Plot(title, svg.inline(figure, name, description), keys)
 
 
 def _frame(axes: Axes, lines: list[Line], top: float | None, ceiling: float) -> None:
@@ -188,13 +152,13 @@ def _frame(axes: Axes, lines: list[Line], top: float | None, ceiling: float) -> 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=last >= 2))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("epoch", color=MUTED, fontsize=12)
-    axes.tick_params(length=0, labelsize=12, labelcolor=MUTED, pad=5)
-    axes.grid(axis="y", color=RULE, linewidth=1)
+    axes.set_xlabel("epoch", color=svg.MUTED, fontsize=12)
+    axes.tick_params(length=0, labelsize=12, labelcolor=svg.MUTED, pad=5)
+    axes.grid(axis="y", color=svg.RULE, linewidth=1)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_color(MUTED)
+        spine.set_color(svg.MUTED)
 
 
 def _described(line: Line) -> str:
@@ -215,11 +179,12 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str])
         return None
     names = [_label(name) for name in class_names(classes, n)]
     named = n <= 30
-    cell = min(56, 360 / n) if n <= 30 else 480 / n
+    cell = min(56, 360 / n) if named else 480 / n
     font = min(11.5, cell * 0.75 + 1) if named else 11.5
     # Text is drawn in the reader's font: 0.57 of its size a letter leaves room for wide ones.
-    room = 14 + (max(map(len, names)) * font * 0.57 if named else 3 * font)
-    slanted = named and max(map(len, names)) * font * 0.57 > cell - 4
+    longest = max(map(len, names)) * font * 0.57
+    room = 14 + (longest if named else 3 * font)
+    slanted = named and longest > cell - 4
     left, top = room + 16, (room * 0.75 if slanted else 20) + 22
     right = room * 0.6 if slanted else 6
     width, height = left + n * cell + right, top + n * cell + 6
@@ -230,29 +195,16 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str])
 
     shares = [[count / max(1, sum(row)) for count in row] for row in confusion]
     for (strength, on_diagonal), cells in sorted(_levels(shares).items()):
-        axes.add_patch(
-            PathPatch(
-                Outline.make_compound_path(
-                    *(_square(i, j, 0.94 if n <= 30 else 1) for i, j in cells)
-                ),
-                facecolor=RIGHT if on_diagonal else WRONG,
-                alpha=strength / 16,
-                linewidth=0,
-            )
-        )
-    if n <= 20:
-        for i, row in enumerate(confusion):
-            for j, count in enumerate(row):
-                if count:
-                    axes.text(
-                        j,
-                        i,
-                        f"{count:,}",
-                        ha="center",
-                        va="center_baseline",
-                        fontsize=min(13, cell * 0.36, cell * 1.3 / len(f"{count:,}")),
-                        color=_on(sqrt(shares[i][j])),
-                    )
+        squares = [_square(i, j, 0.94 if named else 1) for i, j in cells]
+        colour = svg.RIGHT if on_diagonal else svg.WRONG
+        path = Outline.make_compound_path(*squares)
+        axes.add_patch(PathPatch(path, facecolor=colour, alpha=strength / 16, linewidth=0))
+    counts = [(i, j, count) for i, row in enumerate(confusion) for j, count in enumerate(row)]
+    for i, j, count in counts if n <= 20 else ():
+        if count:
+            size = min(13, cell * 0.36, cell * 1.3 / len(f"{count:,}"))
+            text = axes.text(j, i, f"{count:,}", fontsize=size, color=_on(sqrt(shares[i][j])))
+            text.set(ha="center", va="center_baseline")
 
     step = 1 if named else 10
     ticks = list(range(0, n, step))
@@ -261,22 +213,22 @@ def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str])
     axes.set_yticks(ticks, labels, parse_math=False)
     axes.xaxis.tick_top()
     axes.xaxis.set_label_position("top")
-    axes.tick_params(length=0, labelsize=font, labelcolor=INK, pad=4)
+    axes.tick_params(length=0, labelsize=font, labelcolor=svg.INK, pad=4)
     if slanted:
         for label in axes.get_xticklabels():
             label.set(rotation=45, ha="left", va="baseline", rotation_mode="anchor")
-    axes.set_xlabel("predicted", color=MUTED, fontsize=11, labelpad=6)
-    figure.text(9 / width, (6 + n * cell / 2) / height, "true", color=MUTED, fontsize=11)
+    axes.set_xlabel("predicted", color=svg.MUTED, fontsize=11, labelpad=6)
+    figure.text(9 / width, (6 + n * cell / 2) / height, "true", color=svg.MUTED, fontsize=11)
     figure.texts[-1].set(rotation=90, ha="center", va="center", rotation_mode="anchor")
     for spine in axes.spines.values():
-        spine.set_color(RULE)
+        spine.set_color(svg.RULE)
 
     total = sum(map(sum, confusion))
     right_ones = sum(confusion[i][i] for i in range(n))
     description = f"Confusion matrix of {n} classes: {right_ones:,} of {total:,} samples right"
     if total:
         description += f", {percent(right_ones / total)}"
-    return Plot("Confusion", inline(figure, "confusion", f"{description}."), named=named)
+    return Plot("Confusion", svg.inline(figure, "confusion", f"{description}."), named=named)
 
 
 def _levels(shares: list[list[float]]) -> dict[tuple[int, bool], list[tuple[int, int]]]:
@@ -292,19 +244,14 @@ def _levels(shares: list[list[float]]) -> dict[tuple[int, bool], list[tuple[int,
 
 def _on(strength: float) -> str:
     """Return the colour of text that can be read on a cell, in the light and in the dark."""
-    return INK if strength <= 0.6 else BLACK if strength <= 0.85 else PAPER
+    return svg.INK if strength <= 0.6 else svg.BLACK if strength <= 0.85 else svg.PAPER
 
 
 def _square(row: int, column: int, side: float) -> Outline:
-    x, y, half = column, row, side / 2
-    corners = [
-        (x - half, y - half),
-        (x + half, y - half),
-        (x + half, y + half),
-        (x - half, y + half),
-    ]
-    codes = [Outline.MOVETO, Outline.LINETO, Outline.LINETO, Outline.LINETO, Outline.CLOSEPOLY]
-    return Outline([*corners, corners[0]], codes)
+    low, high = -side / 2, side / 2
+    corners = ((low, low), (high, low), (high, high), (low, high), (low, low))
+    codes = [Outline.MOVETO, *3 * [Outline.LINETO], Outline.CLOSEPOLY]
+    return Outline([(column + x, row + y) for x, y in corners], codes)
 
 
 def _label(name: str, longest: int = 18) -> str:

@@ -17,15 +17,6 @@ def environment(room: str) -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    for function in (
-        formatting.count,
-        formatting.duration,
-        formatting.fact,
-        formatting.moment,
-        formatting.percent,
-        formatting.plural,
-        formatting.rate,
-        formatting.short,
-    ):
-        found.filters[function.__name__] = function
+    words = ("count", "duration", "fact", "moment", "percent", "plural", "rate", "short")
+    found.filters |= {name: getattr(formatting, name) for name in words}
     return found
