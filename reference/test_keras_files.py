@@ -15,11 +15,11 @@ from resnets import ResNet, create_model, get_spec, load_weights, open_model, sa
 from resnets.errors import CheckpointError
 from resnets.readers.content import Content
 from resnets.readers.keras_file import read_keras
-from resnets.weights.keras.layout import to_ours
+from resnets.weights.keras.keras_translate import to_ours
+from resnets.weights.keras.keras_write import write_keras
 from resnets.weights.keras.modules import layer_order
 from resnets.weights.keras.names import application_names, ordered_names
 from resnets.weights.keras.topology import read_topology
-from resnets.weights.keras.write import write_keras
 
 FORMATS = ("keras", "weights.h5", "h5")
 
