@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import sys
 import tarfile
 import threading
 from dataclasses import dataclass, field
@@ -171,7 +170,7 @@ def test_trying_again_helps(tmp_path, server):
     ("files", "message"),
     [
         ({"a.bin": FILES["a.bin"]}, r"b\.bin is missing"),
-        ({**FILES, "b.bin": b"other"}, r"b\.bin: SHA-256 is"),
+        ({**FILES, "b.bin": b"other"}, r"b\.bin: its SHA-256 is"),
     ],
 )
 def test_records_are_checked_one_by_one(tmp_path, server, files, message):
@@ -230,7 +229,7 @@ def test_every_source_is_listed_when_all_fail(tmp_path, server):
         fetched(tmp_path, archive(server), Given({}, TransferError("gone")), Given({"a.bin": b"x"}))
     assert "answers 404" in caught.value.message
     assert "a friend: gone" in caught.value.message
-    assert "a friend: a.bin: SHA-256" in caught.value.message
+    assert "a friend: a.bin: its SHA-256" in caught.value.message
 
 
 def test_an_interruption_leaves_nothing(tmp_path):
@@ -256,11 +255,17 @@ def test_another_process_was_faster(tmp_path):
     assert os.listdir(tmp_path) == ["records"]
 
 
-def test_without_pooch(tmp_path, server, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pooch", None)
+def test_the_switch_keeps_off_the_network(tmp_path, server, monkeypatch):
     server.bodies = [GOOD]
-    error = fails(tmp_path, server, "needs pooch", asked=0, error=ResourceError)
-    assert error.hint == 'pip install "resnets[download]"'
+    monkeypatch.setenv("RESNETS_OFFLINE", "1")
+    with pytest.raises(DataError, match="the network is not to be used") as caught:
+        fetched(tmp_path, archive(server))
+    assert server.asked == 0
+    assert "--root" in caught.value.hint
+    monkeypatch.delenv("RESNETS_OFFLINE")
+    target = fetched(tmp_path, archive(server))
+    monkeypatch.setenv("RESNETS_OFFLINE", "1")
+    assert fetched(tmp_path, archive(server)) == target
 
 
 def test_an_unknown_name(tmp_path):

@@ -1,7 +1,6 @@
 """Fetching published weights: caches first, whole files verified, a server on this machine."""
 
 import hashlib
-import sys
 import threading
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -279,13 +278,6 @@ def test_without_a_published_digest_the_first_file_is_trusted_and_recorded(serve
     assert f"remove {record}" in caught.value.hint
     record.unlink()
     assert fetch(plain).read_bytes() == GOOD + b"new"
-
-
-def test_a_missing_package_is_said(server, monkeypatch):
-    monkeypatch.setitem(sys.modules, "pooch", None)
-    with pytest.raises(ResourceError) as caught:
-        fetch(published(server))
-    assert caught.value.hint == 'pip install "resnets[download]"'
 
 
 def test_a_folder_that_cannot_be_written(server, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -22,11 +23,12 @@ from resnets.data.images import decode, pixels, printable
 from resnets.errors import DataError, ResourceError, UsageError
 from resnets.formatting import plural
 from resnets.machine.downloads import (
-    MissingPackageError,
     Report,
     TransferError,
-    digest_of,
     download,
+    first_of,
+    is_offline,
+    mismatch,
 )
 
 
@@ -63,9 +65,9 @@ class Archive:
     def fetch(self, release: Release, folder: Path, report: Report) -> None:
         """Download, check the SHA-256 of the whole archive, and extract the wanted members."""
         path = folder / "archive.tar.gz"
-        download(
-            self.name, path, report, check=self._check, attempts=self.attempts, pause=self.pause
-        )
+        digest = f"sha256:{self.sha256}"
+        tries, pause = self.attempts, self.pause
+        download(self.name, path, report, digest=digest, attempts=tries, pause=pause)
         wanted = {f"{release.folder}/{file}": file for file in (*release.files, *release.texts)}
         try:
             with tarfile.open(path, "r:gz") as archive:
@@ -77,10 +79,6 @@ class Archive:
             raise TransferError(f"the archive cannot be unpacked: {error}") from error
         finally:
             path.unlink()
-
-    def _check(self, path: Path) -> str:
-        digest = digest_of(path)
-        return "" if digest == self.sha256 else f"SHA-256 is {digest}, not {self.sha256}"
 
 
 @dataclass(frozen=True)
@@ -179,8 +177,7 @@ def get(
 
     Without ``root`` it goes where ``open_dataset`` looks first. ``report`` is called with lines of
     progress. Raises UsageError for an unknown name, ResourceError when the folder cannot be
-    written or a package is missing, and DataError when no source has the data; both say what was
-    wrong with each source.
+    written, and DataError, which says what was wrong with each source, when none has the data.
     """
     if name not in releases:
         raise UsageError(f'"{name}" cannot be downloaded', hint=f"there are {', '.join(releases)}")
@@ -208,33 +205,32 @@ def get(
 
 def _fetch(name: str, release: Release, temporary: Path, report: Report) -> Path:
     """Return a folder with the files of the first source that has the right ones."""
-    failures = []
-    missing = False
-    for number, source in enumerate(release.sources):
-        folder = temporary / str(number)
-        folder.mkdir()
-        report(f"fetching {name} from {source.name}")
-        try:
-            source.fetch(release, folder, report)
-            for file, sha256 in release.files.items():
-                if not (folder / file).is_file():
-                    raise TransferError(f"{file} is missing")
-                if (digest := digest_of(folder / file)) != sha256:
-                    raise TransferError(f"{file}: SHA-256 is {digest}, not {sha256}")
-        except TransferError as error:
-            missing = missing or isinstance(error, MissingPackageError)
-            failures.append(f"{source.name}: {error}")
-            report(failures[-1])
-        else:
-            return folder
-    message = f"{name} cannot be downloaded: {'; '.join(failures)}"
-    if missing:
-        raise ResourceError(message, hint='pip install "resnets[download]"')
-    files = f"{release.folder}/ with {', '.join(release.files)}"
-    raise DataError(
-        message,
-        hint=f"try again later, or bring {files} from elsewhere and name their place with --root",
+    folders = ((source, temporary / str(i)) for i, source in enumerate(release.sources))
+    sources = (
+        (each.name, partial(_fetch_from, each, name, release, to, report)) for each, to in folders
     )
+    files = f"{release.folder}/ with {', '.join(release.files)}"
+    hint = f"bring {files} from elsewhere and name their place with --root"
+    if is_offline():
+        raise DataError(
+            f"{name}: not on this machine, and the network is not to be used", hint=hint
+        )
+    try:
+        return first_of(name, sources, report)
+    except TransferError as error:
+        raise DataError(str(error), hint=f"try again later, or {hint}") from None
+
+
+def _fetch_from(source: Source, name: str, release: Release, folder: Path, report: Report) -> Path:
+    folder.mkdir()
+    report(f"fetching {name} from {source.name}")
+    source.fetch(release, folder, report)
+    for file, sha256 in release.files.items():
+        if not (folder / file).is_file():
+            raise TransferError(f"{file} is missing")
+        if why := mismatch(folder / file, f"sha256:{sha256}"):
+            raise TransferError(f"{file}: {why}")
+    return folder
 
 
 def _put(release: Release, ready: Path, target: Path, report: Report) -> None:
@@ -256,5 +252,5 @@ def _put(release: Release, ready: Path, target: Path, report: Report) -> None:
 
 def _whole(release: Release, folder: Path) -> bool:
     return all((folder / file).is_file() for file in (*release.files, *release.texts)) and all(
-        digest_of(folder / file) == sha256 for file, sha256 in release.files.items()
+        not mismatch(folder / file, f"sha256:{sha256}") for file, sha256 in release.files.items()
     )

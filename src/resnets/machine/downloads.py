@@ -1,4 +1,4 @@
-"""Files from the network: downloaded through the extra `download`, checked, and kept in one place.
+"""Files from the network: downloaded once, checked, and kept in one place.
 
 ``RESNETS_OFFLINE=1`` (or, where that is not set, ``HF_HUB_OFFLINE=1``) keeps everything off the
 network.
@@ -6,21 +6,20 @@ network.
 
 import hashlib
 import os
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 Report = Callable[[str], None]  # is called with one line at a time
-Check = Callable[[Path], str]  # what is wrong with a file; "" when nothing is
+T = TypeVar("T")
+_ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
 
 
 class TransferError(Exception):
     """A file that did not come; the text says why."""
-
-
-class MissingPackageError(TransferError):
-    """A transfer that needs a Python package which is not installed."""
 
 
 class WrongFileError(TransferError):
@@ -39,11 +38,15 @@ def cache_folder(name: str) -> Path:
     """Return the folder for ``name`` in $RESNETS_CACHE, or else in the user's cache."""
     if chosen := os.environ.get("RESNETS_CACHE"):
         return Path(chosen).expanduser() / name
-    return user_cache() / "resnets" / name
+    import platformdirs
+
+    former = user_cache() / "resnets" / name  # of earlier versions, on every system
+    own = Path(platformdirs.user_cache_dir("resnets", appauthor=False)) / name
+    return former if former.exists() else own
 
 
 def user_cache() -> Path:
-    """Return $XDG_CACHE_HOME or ~/.cache."""
+    """Return $XDG_CACHE_HOME or ~/.cache, where torch and the hub keep theirs on every system."""
     chosen = os.environ.get("XDG_CACHE_HOME")
     return Path(chosen) if chosen else Path.home() / ".cache"
 
@@ -54,49 +57,79 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
         return hashlib.file_digest(file, algorithm).hexdigest()
 
 
+def mismatch(path: Path, digest: str) -> str:
+    """Return what is wrong with a file that should have this digest; "" if nothing is.
+
+    A digest is its algorithm and all its digits or the first, as "sha256:0123abcd"; "" is any.
+    """
+    algorithm, _, digits = (digest or "sha256:").partition(":")
+    try:
+        found = digest_of(path, algorithm)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror or error}"
+    if found.startswith(digits):
+        return ""
+    return f"its {_ALGORITHMS[algorithm]} is {found}, not {digits}"
+
+
 def download(
     address: str,
     path: Path,
     report: Report,
     *,
-    check: Check = lambda path: "",
+    digest: str = "",
     attempts: int = 3,
     pause: float = 2.0,
 ) -> None:
-    """Download ``address`` to ``path`` and check it; ``pause`` (seconds) doubles between attempts.
+    """Download ``address`` to ``path`` with a digest, as `mismatch` has it, whole or not at all.
 
-    Raises TransferError, saying what was wrong with the last attempt, and OSError for a path that
-    cannot be written.
+    ``pause`` (seconds) doubles between attempts. Raises TransferError, saying what was wrong with
+    the last attempt, and OSError for a path that cannot be written.
     """
-    try:
-        import pooch
-    except ImportError:
-        raise MissingPackageError("needs pooch, which is not installed") from None
+    import pooch
     import requests
 
-    failure: TransferError
-    for attempt in range(1, attempts + 1):
-        fetch = pooch.HTTPDownloader(progressbar=_Progress(report), chunk_size=1 << 18, timeout=30)
-        try:
-            fetch(address, str(path), None)
-            why = check(path)
-            if not why:
-                return
-            failure = WrongFileError(why)
-        except requests.HTTPError as error:
-            status = 0
-            if error.response is not None:
-                status = error.response.status_code
-                error.response.close()
-            failure = TransferError(f"the server answers {status}")
-            if 400 <= status < 500:  # asking again will not help
-                raise failure from None
-        except requests.RequestException as error:
-            failure = TransferError(f"the connection failed ({type(error).__name__})")
-        if attempt < attempts:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        new = Path(folder) / path.name
+        for attempt in range(1, attempts + 1):
+            bar, final = _Progress(report), attempt == attempts
+            try:
+                pooch.HTTPDownloader(bar, chunk_size=1 << 18, timeout=30)(address, str(new), None)
+                if not (why := mismatch(new, digest)):
+                    new.replace(path)
+                    return
+                failure: TransferError = WrongFileError(why)
+            except requests.HTTPError as error:
+                status = 0
+                if error.response is not None:
+                    status = error.response.status_code
+                    error.response.close()
+                failure = TransferError(f"the server answers {status}")
+                final |= 400 <= status < 500  # asking again will not help
+            except requests.RequestException as error:
+                failure = TransferError(f"the connection failed ({type(error).__name__})")
+            if final:
+                raise failure
             report(f"{failure}; trying again ({attempt + 1} of {attempts})")
             time.sleep(pause * 2 ** (attempt - 1))
-    raise failure
+
+
+def first_of(name: str, sources: Iterable[tuple[str, Callable[[], T]]], report: Report) -> T:
+    """Return what the first of some sources gives, each with what messages call it.
+
+    Raises WrongFileError where one of them had another file, and TransferError where none had any,
+    saying what was wrong with each.
+    """
+    kind, failures = TransferError, []
+    for source, fetch in sources:
+        try:
+            return fetch()
+        except TransferError as error:
+            kind = WrongFileError if isinstance(error, WrongFileError) else kind
+            failures.append(f"{source}: {error}")
+            report(failures[-1])
+    raise kind(f"{name} cannot be downloaded: {'; '.join(failures)}")
 
 
 @dataclass

@@ -7,28 +7,28 @@ recorded and every later one must have it: trust on first use.
 """
 
 import os
-import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from resnets.errors import CheckpointError, ResourceError
 from resnets.files import write_text
 from resnets.machine.downloads import (
-    MissingPackageError,
     Report,
     TransferError,
     WrongFileError,
     cache_folder,
     digest_of,
     download,
+    first_of,
     is_offline,
+    mismatch,
     user_cache,
 )
 from resnets.weights.catalog import Entry, RemoteFile
 
 _HUB = "huggingface.co"
-_ALGORITHMS = {"sha256": "SHA-256", "md5": "MD5"}
 
 
 def fetch(
@@ -50,7 +50,7 @@ def fetch(
             if not path.is_file():
                 continue
             digest = file.digest or _digest_in_hub_cache(path, file) or _recorded(own)
-            why = _mismatch(path, digest)
+            why = mismatch(path, digest)
             if not why:
                 if not digest:
                     _trust(path, own, report)
@@ -99,18 +99,6 @@ def _foreign_paths(file: RemoteFile) -> Iterator[Path]:
         yield keras / "models" / file.name
 
 
-def _mismatch(path: Path, digest: str) -> str:
-    """Return what is wrong with a file that should have this digest, or any; "" if nothing is."""
-    algorithm, _, digits = (digest or "sha256:").partition(":")
-    try:
-        found = digest_of(path, algorithm)
-    except OSError as error:
-        return f"it cannot be read: {error.strerror or error}"
-    if found.startswith(digits):
-        return ""
-    return f"its {_ALGORITHMS[algorithm]} is {found}, not {digits}"
-
-
 def _trust(path: Path, own: Path, report: Report) -> None:
     """Record the digest of a file for which nobody publishes one."""
     found = digest_of(path)
@@ -140,56 +128,45 @@ def _digest_in_hub_cache(path: Path, file: RemoteFile) -> str:
 
 def _download(entry: Entry, report: Report) -> Path:
     """Return the first file of an entry that can be had."""
-    failures: list[tuple[RemoteFile, TransferError]] = []
-    for file in entry.files:
-        own = own_path(entry, file)
-        size = f" ({entry.mebibytes:.0f} MiB)" if entry.mebibytes else ""
-        report(f"fetching {entry} from {file.address}{size}")
-        try:
-            _download_one(file, own, report)
-        except TransferError as error:
-            failures.append((file, error))
-            report(f"{file.address}: {error}")
-        except OSError as error:
-            raise ResourceError(
-                f"{own}: cannot be written: {error.strerror or error}",
-                hint="free some space, or choose another folder with RESNETS_CACHE",
-            ) from error
-        else:
-            report(f"{own}: verified")
-            return own
-    reasons = "; ".join(f"{file.address}: {error}" for file, error in failures)
-    message = f"{entry} cannot be downloaded: {reasons}"
-    if any(isinstance(error, MissingPackageError) for _, error in failures):
-        raise ResourceError(message, hint='pip install "resnets[download]"')
+    sources = ((file.address, partial(_download_one, entry, file, report)) for file in entry.files)
     own = own_path(entry, entry.files[0])
-    if any(isinstance(error, WrongFileError) for _, error in failures):
+    try:
+        return first_of(str(entry), sources, report)
+    except WrongFileError as error:
         first = f", or remove {_record(own)} to trust the new one" if _recorded(own) else ""
-        raise CheckpointError(message, hint=f"try another network{first}; nothing was kept")
-    raise ResourceError(message, hint=f"try again later, or bring the file from elsewhere to {own}")
+        hint = f"try another network{first}; nothing was kept"
+        raise CheckpointError(str(error), hint=hint) from None
+    except TransferError as error:
+        hint = f"try again later, or bring the file from elsewhere to {own}"
+        raise ResourceError(str(error), hint=hint) from None
 
 
-def _download_one(file: RemoteFile, own: Path, report: Report) -> None:
+def _download_one(entry: Entry, file: RemoteFile, report: Report) -> Path:
+    own = own_path(entry, file)
+    size = f" ({entry.mebibytes:.0f} MiB)" if entry.mebibytes else ""
+    report(f"fetching {entry} from {file.address}{size}")
     digest = file.digest or _recorded(own) or _stated_digest(file)
-    own.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{own.name}-", dir=own.parent) as folder:
-        path = Path(folder) / own.name
-        download(file.address, path, report, check=lambda path: _mismatch(path, digest))
+    try:
+        download(file.address, own, report, digest=digest)
         if not digest:
-            _trust(path, own, report)
+            _trust(own, own, report)
         elif not file.digest:
-            write_text(_record(own), f"{digest_of(path)}  {own.name}\n")
-        path.replace(own)
+            write_text(_record(own), f"{digest_of(own)}  {own.name}\n")
+    except OSError as error:
+        raise ResourceError(
+            f"{own}: cannot be written: {error.strerror or error}",
+            hint="free some space, or choose another folder with RESNETS_CACHE",
+        ) from error
+    report(f"{own}: verified")
+    return own
 
 
 def _stated_digest(file: RemoteFile) -> str:
     """Return the SHA-256 that the hub states for a large file, before it sends it elsewhere."""
     if urlsplit(file.address).netloc != _HUB:
         return ""
-    try:
-        import requests
-    except ImportError:
-        return ""
+    import requests
+
     try:
         answer = requests.head(file.address, allow_redirects=False, timeout=30)
     except requests.RequestException:  # the download will say what is wrong
