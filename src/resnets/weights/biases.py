@@ -1,7 +1,6 @@
 """Convolution biases that a net has no place for, folded into the norm that follows."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -9,18 +8,12 @@ from torch import Tensor
 from resnets.spec import Spec
 
 
-@dataclass(frozen=True)
-class Folding:
-    """Tensors without the biases that could be folded away."""
-
-    tensors: dict[str, Tensor]
-    folded: tuple[str, ...]  # biases that are gone, and changed nothing
-    impossible: dict[str, str]  # biases that had to stay -> why
-
-
-def fold_biases(tensors: Mapping[str, Tensor], spec: Spec) -> Folding:
+def fold_biases(
+    tensors: Mapping[str, Tensor], spec: Spec
+) -> tuple[dict[str, Tensor], list[str], dict[str, str]]:
     """Fold the biases of convolutions that have none in this net into its norms' running means.
 
+    Return the tensors, the biases that are gone, and why others had to stay.
     A norm of x + b with mean m + b is the norm of x with mean m, exactly, where the statistics are
     not computed anew (evaluation). Zeros are left out anywhere. A bias that no norm follows, such
     as a pre-activation block's last, is impossible to fold.
@@ -49,7 +42,7 @@ def fold_biases(tensors: Mapping[str, Tensor], spec: Spec) -> Folding:
                 result[mean] = shifted.to(torch.promote_types(wide, torch.float32))
             del result[key]
             folded.append(key)
-    return Folding(result, tuple(folded), impossible)
+    return result, folded, impossible
 
 
 def following_norm(module: str, spec: Spec) -> str | None:

@@ -13,19 +13,20 @@ from torch import Tensor
 from resnets.data.preprocess import Preprocess, stored_side
 from resnets.errors import CheckpointError, UsageError
 from resnets.machine.downloads import digest_of
-from resnets.readers.content import Content, State
+from resnets.readers.content import Content
 from resnets.readers.reader import read
-from resnets.spec import Spec
+from resnets.spec import Spec, fields_told
 from resnets.weights import catalog
 from resnets.weights.containers import unwrap
 from resnets.weights.dialects import Input
-from resnets.weights.infer import UNSEEN, Guess, looks_like
+from resnets.weights.infer import Guess, described, looks_like
 from resnets.weights.metadata import KEY, Metadata
 from resnets.weights.naming import traits
 from resnets.weights.native import understand
 from resnets.weights.outputs import fits
+from resnets.weights.state_dict import StateDict
 from resnets.weights.tensors import is_finite, some
-from resnets.weights.translate import Translation, translate
+from resnets.weights.translate import translate
 from resnets.weights.unfinished import is_unfinished, read_unfinished
 from resnets.zoo import get_spec
 
@@ -41,8 +42,7 @@ class Checkpoint:
 
     source: str  # for people
     content: Content
-    state: State
-    translation: Translation
+    state: StateDict  # under our keys
     guess: Guess
     metadata: Metadata | None = None  # of our own files
     entry: catalog.Entry | None = None  # of published files
@@ -52,7 +52,7 @@ class Checkpoint:
     @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors under our keys."""
-        return self.translation.tensors
+        return self.state.tensors
 
     @property
     def spec(self) -> Spec | None:
@@ -111,15 +111,15 @@ class Checkpoint:
         """What the outputs mean, where metadata, catalogue or config say it."""
         if self.metadata:
             return self.metadata.outputs
-        return "softmax" if self.entry else self.translation.outputs
+        return "softmax" if self.entry else self.state.outputs
 
     @property
     def strange(self) -> list[str]:
         """The file's keys that are weights of its backbone, but of no layer that is known here."""
         return [
             key
-            for key in self.translation.unexpected
-            if _BACKBONE.match(key) and self.state.tensors[key].ndim > 2
+            for key, dimensions in self.state.unexpected.items()
+            if _BACKBONE.match(key) and dimensions > 2
         ]
 
     def is_by_names(self, name: str) -> bool:
@@ -134,7 +134,7 @@ class Checkpoint:
             return "its metadata say so"
         if self.entry:
             return f"it is {self.entry}"
-        return f"as {self.translation.dialect} has them"
+        return f"as {self.state.dialect} has them"
 
     @property
     def made(self) -> dict[str, Any]:
@@ -164,7 +164,7 @@ class Checkpoint:
         if self.entry:
             published = {"interpolation": self.entry.interpolation, "version": 2}
             return Preprocess.from_dict({**self.entry.preprocess, **published})
-        pictures, spec = self.translation.input, self.guess.spec
+        pictures, spec = self.state.input, self.guess.spec
         if pictures is None or spec is None or spec.in_channels != 3:
             return None
         size = spec.image_size
@@ -180,7 +180,7 @@ class Checkpoint:
             "format": self.content.format,
             "under": self.state.container,
             "prefix": self.state.prefix,
-            "names": self.translation.dialect,
+            "names": self.state.dialect,
             "looks_like": self.guess.words,
             "unknown": list(self.unknown),
             "made_for": self.made_for if metadata or entry else None,
@@ -198,7 +198,7 @@ class Checkpoint:
             "outputs": self.outputs,
             "made": {key: self.made[key] for key in ("name", "data") if key in self.made},
             "results": self.made.get("results"),
-            "unexpected": list(self.translation.unexpected),
+            "unexpected": list(self.state.unexpected),
             "ignored": list(self.state.ignored),
             "notes": self.notes,
         }
@@ -246,26 +246,18 @@ def open_checkpoint(
     if content.format.startswith("Keras"):
         from resnets.weights.keras.keras_translate import translate_keras
 
-        translation = translate_keras(state, content, spec, pictures=pictures)
+        translated = translate_keras(state, content, spec, pictures=pictures)
     else:
         eps = spec.norm_eps if spec else Spec.norm_eps
-        translation = translate(state, content, dialect, pictures=pictures, norm_eps=eps)
-    hints = translation.hints
+        translated = translate(state, content, dialect, pictures=pictures, norm_eps=eps)
+    proven = translated.hints
     if isinstance(source, Mapping) or _may_be_mmdetections(state):
         # In memory it may come from a network of ours, whose names are torchvision's too.
-        hints = {key: value for key, value in hints.items() if key != "bottleneck_stride"}
-    proven = hints
+        proven = {key: value for key, value in proven.items() if key != "bottleneck_stride"}
     if entry:
         proven = traits(replace(get_spec(entry.model), **entry.changes))
-    return Checkpoint(
-        name,
-        content,
-        state,
-        translation,
-        looks_like(translation.tensors, _of_spec(proven)),
-        entry=entry,
-        proven=proven,
-    )
+    guess = looks_like(translated.tensors, _unseen(proven))
+    return Checkpoint(name, content, translated, guess, entry=entry, proven=proven)
 
 
 def _kind(source: object) -> str:
@@ -289,21 +281,14 @@ def _stated(
     name: str, content: Content, tensors: dict[str, Tensor], metadata: Metadata
 ) -> Checkpoint:
     """Return the checkpoint of tensors under our keys, of which metadata say everything."""
-    names = dict(zip(tensors, tensors, strict=True))
     known = {**traits(metadata.spec), "norm_momentum": metadata.spec.norm_momentum}
     known = {key: value for key, value in known.items() if key not in metadata.assumed}
-    return Checkpoint(
-        name,
-        content,
-        State(tensors),
-        Translation(NATIVE, tensors, names, (), known, None, {}),
-        looks_like(tensors, _of_spec(known)),
-        metadata=metadata,
-        proven=known,
-    )
+    state = StateDict(tensors, dialect=NATIVE, hints=known)
+    guess = described(metadata.spec, tensors, _unseen(known))
+    return Checkpoint(name, content, state, guess, metadata=metadata, proven=known)
 
 
-def _may_be_mmdetections(state: State) -> bool:
+def _may_be_mmdetections(state: StateDict) -> bool:
     """Tell a detector's backbone, which has torchvision's names and may well be v1.
 
     torchvision's own detectors have `backbone.body.`.
@@ -328,9 +313,10 @@ def _check_labels(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
-def _of_spec(known: Mapping[str, Any]) -> dict[str, Any]:
+def _unseen(known: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that tensors do not show, but that are known."""
-    return {name: value for name, value in known.items() if name in (*UNSEEN, "shortcut")}
+    unseen = (*fields_told("unseen"), "shortcut")  # of which option A leaves no key
+    return {name: value for name, value in known.items() if name in unseen}
 
 
 def _pictures(entry: catalog.Entry | None) -> Input | None:

@@ -2,46 +2,27 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.readers.content import State
 from resnets.readers.paths import at
 from resnets.weights.prefixes import strip
+from resnets.weights.state_dict import StateDict
 
 _DEEPEST = 4  # "0.0.model.teacher"
 
 # What training frameworks call the network and its running average.
 _PLAIN = [
-    "state_dict",
-    "model",
-    "model_state",
-    "model_state_dict",
-    "net",
-    "net_state_dict",
-    "network",
-    "params",
-    "weights",
-    "blobs",
-    "module",
-    "teacher",
-    "student",
-    "backbone",
-    "encoder",
+    *("state_dict", "model", "model_state", "model_state_dict", "net", "net_state_dict", "network"),
+    *("params", "weights", "blobs", "module", "teacher", "student", "backbone", "encoder"),
 ]
 _AVERAGED = [
-    "ema",
-    "state_dict_ema",
-    "model_ema",
-    "ema_state",
-    "ema_state_dict",
-    "ema_model",
-    "model_ema_state_dict",
-    "params_ema",
-    "ema_model_state_dict",
+    *("ema", "state_dict_ema", "model_ema", "ema_state", "ema_state_dict", "ema_model"),
+    *("model_ema_state_dict", "params_ema", "ema_model_state_dict"),
 ]
 
 # Below these keys there are tensors, but no network.
@@ -57,7 +38,7 @@ _Found = tuple[tuple[str, ...], dict[str, Tensor]]
 
 def unwrap(
     tree: Any, path: str | Path, *, container: str | None = None, ema: bool = False
-) -> State:
+) -> StateDict:
     """Return the tensors of the network in ``tree``, without containers and prefixes.
 
     ``path`` is for messages only. ``container`` chooses where there are several networks: a key,
@@ -71,7 +52,7 @@ def unwrap(
         raise at(path, error) from None
 
 
-def _unwrap(tree: Any, chosen: str, ema: bool) -> State:
+def _unwrap(tree: Any, chosen: str, ema: bool) -> StateDict:
     found = list(_networks(tree, (), set()))
     if not found:
         raise CheckpointError(
@@ -83,11 +64,10 @@ def _unwrap(tree: Any, chosen: str, ema: bool) -> State:
     momenta = [key for key in tensors if key.endswith(_MOMENTUM)]
     stripped = strip({key: tensors[key] for key in tensors if key not in set(momenta)}, chosen)
     passed_over = [".".join(other) for other, _ in found if other != place and other]
-    words = [_in_words(".".join(place), passed_over), stripped.choice, _author(tree)]
-    return State(
-        tensors=stripped.tensors,
+    words = [_in_words(".".join(place), passed_over), stripped.container, _author(tree)]
+    return replace(
+        stripped,
         container=", ".join(word for word in words if word),
-        prefix=stripped.prefix,
         ignored=(*ignored, *momenta, *stripped.ignored),
     )
 

@@ -1,13 +1,15 @@
 """Tensors under our keys -> exactly those that a network wants, or the reasons why not."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from resnets.errors import CheckpointError, UsageError
+from resnets.weights.load_report import LoadReport
+from resnets.weights.tensors import is_finite, some
 
 Head = Literal["error", "drop", "keep", "optional"]
 InChannels = Literal["sum", "mean", "repeat", "slice", "random"]
@@ -16,33 +18,16 @@ STEMS = ("conv1.weight", "conv1.0.weight")  # the convolution that reads the pic
 _COUNTER = "num_batches_tracked"
 
 
-@dataclass
-class Fit:
-    """What a network takes from a file, and what becomes of the rest; keys are our own."""
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    adapted: dict[str, str] = field(default_factory=dict)
-    rounded: dict[str, str] = field(default_factory=dict)  # from which precision to which
-    skipped: dict[str, str] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
-    unexpected: list[str] = field(default_factory=list)
-    mismatched: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
-
-    @property
-    def wrong(self) -> list[str]:
-        """The keys that do not fit, worst first."""
-        return [*self.mismatched, *self.missing, *self.unexpected]
-
-
 def fit(
     found: dict[str, Tensor],
     wanted: dict[str, Tensor],
     *,
     head: Head = "error",
     in_channels: InChannels | None = None,
-) -> Fit:
+) -> tuple[dict[str, Tensor], LoadReport]:
     """Choose and adapt ``found`` for a network whose state dict is ``wanted``; neither is changed.
 
+    Return what it takes, and what becomes of everything, the keys of the file's rest being ours.
     ``head="drop"`` leaves the file's classifier out, "optional" does where it has none.
     ``in_channels`` says how the first
     convolution's weights are spread over another number of input channels; by default "sum" onto
@@ -55,61 +40,83 @@ def fit(
             raise UsageError(f"{name} is {policy!r}", hint=f"choose from {choices}")
     if head == "optional" and HEAD[0] not in found:
         head = "drop"
-    result = Fit()
+    taken: dict[str, Tensor] = {}
+    report = LoadReport("")
+    missing, rounded = [], {}
     for key, target in wanted.items():
         if key in HEAD and head == "drop":
-            result.skipped[key] = "the classifier keeps its own weights"
-        elif key not in found:
-            if key.endswith(_COUNTER) and key.replace(_COUNTER, "weight") in found:
-                result.adapted[key] = "the file does not count batches; starts at 0"
-                result.tensors[key] = torch.zeros_like(target)
-            elif _is_convolution_bias(key, wanted):
-                result.adapted[key] = "the file's convolutions have no bias; zero"
-                result.tensors[key] = torch.zeros_like(target)
-            else:
-                result.missing.append(key)
+            report.skipped[key] = "the classifier keeps its own weights"
+        elif key in found:
+            if (tensor := _adapted(report, key, found[key], target, in_channels)) is not None:
+                taken[key] = tensor.to(target.dtype)
+                if _is_rounded(tensor, taken[key]):
+                    rounded[key] = f"from {_name(tensor.dtype)} to {_name(target.dtype)}"
+        elif reason := _without(key, found, wanted):
+            report.adapted[key] = reason
+            taken[key] = torch.zeros_like(target)
         else:
-            _take(result, key, found[key], target, in_channels)
+            missing.append(key)
+    unexpected = []
     for key in found.keys() - wanted.keys():
         if key.endswith(_COUNTER) and key.replace(_COUNTER, "weight") in wanted:
-            result.skipped[key] = "the network does not count batches"
+            report.skipped[key] = "the network does not count batches"
         elif key in HEAD and head == "drop":
-            result.skipped[key] = "the network has no classifier"
+            report.skipped[key] = "the network has no classifier"
         else:
-            result.unexpected.append(key)
-    result.unexpected.sort()
-    return result
+            unexpected.append(key)
+    return taken, replace(
+        report,
+        loaded=tuple(taken),
+        missing=tuple(missing),
+        unexpected=tuple(sorted(unexpected)),
+        notes=tuple(_of_values(taken, rounded)),
+    )
 
 
-def _is_convolution_bias(key: str, wanted: dict[str, Tensor]) -> bool:
+def _without(key: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> str:
+    """Return why zeros stand for what a file does not have; empty where they do not."""
+    if key.endswith(_COUNTER) and key.replace(_COUNTER, "weight") in found:
+        return "the file does not count batches; starts at 0"
+    if _is_convolution_bias(key, wanted):
+        return "the file's convolutions have no bias; zero"
+    return ""
+
+
+def _of_values(taken: Mapping[str, Tensor], rounded: Mapping[str, str]) -> Iterator[str]:
+    """Yield what has happened to values, and which are no numbers in this precision."""
+    for change in sorted(set(rounded.values())):
+        yield f"rounded {change}: {some([key for key, how in rounded.items() if how == change])}"
+    if lost := [key for key in rounded if not is_finite(taken[key])]:
+        yield f"too large for this precision, and infinite now: {some(lost)}"
+
+
+def _is_convolution_bias(key: str, wanted: Mapping[str, Tensor]) -> bool:
     module, _, leaf = key.rpartition(".")
     plain = ".se." not in key and ".join." not in key
     return leaf == "bias" and plain and wanted[f"{module}.weight"].ndim == 4
 
 
-def _take(
-    result: Fit, key: str, tensor: Tensor, target: Tensor, in_channels: InChannels | None
-) -> None:
+def _adapted(
+    report: LoadReport, key: str, tensor: Tensor, target: Tensor, in_channels: InChannels | None
+) -> Tensor | None:
+    """Return a tensor of the target's shape, or None where there is none; the report says it."""
     if key in STEMS and _differ_in_channels(tensor, target):
         channels = target.shape[1]
         if in_channels == "random":
-            result.skipped[key] = "the first convolution keeps its own weights"
-            return
+            report.skipped[key] = "the first convolution keeps its own weights"
+            return None
         policy = in_channels or ("sum" if channels == 1 else "repeat")
         tensor = spread(tensor, target, policy)
-        result.adapted[key] = f"{policy} of the file's input channels over {channels}"
+        report.adapted[key] = f"{policy} of the file's input channels over {channels}"
     if tensor.layout != torch.strided or tensor.is_meta:
         raise CheckpointError(
             f"{key}: a tensor on the meta device or without a dense layout holds no plain values",
             hint="save the state dict of a model on the CPU",
         )
     if tensor.shape != target.shape:
-        result.mismatched[key] = tuple(tensor.shape), tuple(target.shape)
-        return
-    kept = tensor.to(target.dtype)
-    if _is_rounded(tensor, kept):
-        result.rounded[key] = f"from {_name(tensor.dtype)} to {_name(kept.dtype)}"
-    result.tensors[key] = kept
+        report.mismatched[key] = tuple(tensor.shape), tuple(target.shape)
+        return None
+    return tensor
 
 
 def _is_rounded(tensor: Tensor, kept: Tensor) -> bool:

@@ -48,6 +48,16 @@ def looks_like(tensors: Mapping[str, Tensor], hints: Mapping[str, Any] | None = 
     except (_Unreadable, SpecError) as error:
         reason = getattr(error, "message", str(error))
         return Guess(None, "custom", (), (), f"no net that a spec describes: {reason}")
+    return _guess(spec, shapes, known)
+
+
+def described(spec: Spec, tensors: Mapping[str, Tensor], known: Mapping[str, Any]) -> Guess:
+    """Return what is said of tensors whose spec is stated; ``known`` is what is certain of it."""
+    return _guess(spec, {key: tuple(tensor.shape) for key, tensor in tensors.items()}, known)
+
+
+def _guess(spec: Spec, shapes: Shapes, known: Mapping[str, Any]) -> Guess:
+    hints = {name: value for name, value in known.items() if name in Spec.__dataclass_fields__}
     alike = _alike(spec)
     agreements = [_agreements(candidate, hints) for candidate in alike]
     most = max(agreements, default=0)

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError, UsageError
@@ -15,10 +15,9 @@ from resnets.spec import Spec, fields_told
 from resnets.weights import assumptions
 from resnets.weights.biases import fold_biases
 from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
-from resnets.weights.fit import HEAD, Fit, Head, InChannels, fit
+from resnets.weights.fit import HEAD, Head, InChannels, fit
 from resnets.weights.load_report import LoadReport
 from resnets.weights.naming import traits
-from resnets.weights.tensors import is_finite, some
 
 # What may differ between a file's network and ours.
 _TOLERATED = {*fields_told("tolerated"), "stages", "grouped"}
@@ -92,22 +91,28 @@ def load_checkpoint(
     if takes_over:
         dtype = next(model.parameters()).dtype
         wanted |= {key: torch.empty(found[key].shape, dtype=dtype, device="meta") for key in HEAD}
-    folding = fold_biases(found, model.spec)
-    result = fit(folding.tensors, wanted, head=head, in_channels=in_channels)
-    result.unexpected += checkpoint.strange
-    result.skipped |= dict.fromkeys(sorted(left_out), "the backbone has no such part")
-    result.adapted = {
-        **checkpoint.translation.adapted,
-        **dict.fromkeys(folding.folded, "folded into the mean of the norm that follows"),
-        **result.adapted,
-    }
-    notes += [f"{key}: a bias without a place: {why}" for key, why in folding.impossible.items()]
-    notes += _unproven(checkpoint, model.spec)
-    notes += _of_values(result)
-    if result.wrong:
-        report = _report(checkpoint, model, result, [*notes, "nothing was loaded"])
-        raise _misfit(checkpoint, model.spec, result, report)
-    report = _report(checkpoint, model, result, notes)
+    folded, gone, impossible = fold_biases(found, model.spec)
+    taken, report = fit(folded, wanted, head=head, in_channels=in_channels)
+    wrong = [*report.mismatched, *report.missing, *report.unexpected, *checkpoint.strange]
+    notes += [f"{key}: a bias without a place: {why}" for key, why in impossible.items()]
+    notes += [*_unproven(checkpoint, model.spec), *report.notes]
+    if wrong:
+        notes.append("nothing was loaded")
+    report = replace(
+        _completed(report, checkpoint, model, taken),
+        adapted={
+            **checkpoint.state.adapted,
+            **dict.fromkeys(gone, "folded into the mean of the norm that follows"),
+            **report.adapted,
+        },
+        skipped={
+            **report.skipped,
+            **dict.fromkeys(sorted(left_out), "the backbone has no such part"),
+        },
+        notes=tuple(notes),
+    )
+    if wrong:
+        raise _misfit(checkpoint, model.spec, wrong, report)
     if check_variant and (differing := _differing(checkpoint, model.spec)):
         raise _other_function(checkpoint, model.spec, differing, report)
 
@@ -117,9 +122,9 @@ def load_checkpoint(
         model.fc = nn.Linear(width, classes, device=place.device, dtype=place.dtype)
     if takes_over:
         model.spec = replace(model.spec, num_classes=classes)
-    model.load_state_dict({**model.state_dict(), **result.tensors})
+    model.load_state_dict({**model.state_dict(), **taken})
     _carry_norms(model, checkpoint.proven)
-    _carry_meaning(model, checkpoint, takes_head=HEAD[0] in result.tensors)
+    _carry_meaning(model, checkpoint, takes_head=HEAD[0] in taken)
     model.assumed = tuple(assumptions.taken(checkpoint.unknown, model.spec))
     return report
 
@@ -148,26 +153,12 @@ def _unproven(checkpoint: Checkpoint, spec: Spec) -> list[str]:
     notes = assumptions.notes(checkpoint.unknown, spec)
     if spec.block == "bottleneck" and checkpoint.is_by_names("bottleneck_stride"):
         stride = assumptions.STRIDES[checkpoint.proven["bottleneck_stride"]]
-        notes.insert(
-            0, f"taken for {stride} because of its names ({checkpoint.translation.dialect}'s)"
-        )
+        notes.insert(0, f"taken for {stride} because of its names ({checkpoint.state.dialect}'s)")
     if checkpoint.preprocess is None:
         notes.append("nothing says how its pictures were prepared: set model.preprocess")
     if "fc.weight" in checkpoint.tensors and not checkpoint.names_fit:
         found, count = len(checkpoint.classes), len(checkpoint.tensors["fc.weight"])
         notes.append(f"it names {found:,} classes for {count:,} outputs: left out")
-    return notes
-
-
-def _of_values(result: Fit) -> list[str]:
-    """Return what has happened to values, and which are no numbers in this precision."""
-    notes = []
-    for change in sorted(set(result.rounded.values())):
-        keys = [key for key, how in result.rounded.items() if how == change]
-        notes.append(f"rounded {change}: {some(keys)}")
-    lost = [key for key in result.rounded if not is_finite(result.tensors[key])]
-    if lost:
-        notes.append(f"too large for this precision, and infinite now: {some(lost)}")
     return notes
 
 
@@ -181,61 +172,53 @@ def _differing(checkpoint: Checkpoint, spec: Spec) -> dict[str, Any]:
     }
 
 
-def _report(checkpoint: Checkpoint, model: Network, result: Fit, notes: list[str]) -> LoadReport:
-    names = checkpoint.translation.sources
+def _completed(
+    report: LoadReport, checkpoint: Checkpoint, model: Network, taken: Mapping[str, Tensor]
+) -> LoadReport:
+    """Return the report of a fit, with what it was that was fitted."""
+    state, names = checkpoint.state, checkpoint.state.sources
     sizes = {key: parameter.numel() for key, parameter in model.named_parameters()}
-    sizes |= {key: t.numel() for key, t in result.tensors.items() if key in sizes}  # a kept head
-    return LoadReport(
+    sizes |= {key: t.numel() for key, t in taken.items() if key in sizes}  # a kept head
+    ours = (*report.unexpected, *checkpoint.strange)
+    return replace(
+        report,
         source=checkpoint.source,
         format=checkpoint.content.format,
-        container=checkpoint.state.container,
-        prefix=checkpoint.state.prefix,
-        dialect=checkpoint.translation.dialect,
+        container=state.container,
+        prefix=state.prefix,
+        dialect=state.dialect,
         looks_like=checkpoint.guess.words,
-        loaded=tuple(result.tensors),
-        adapted=result.adapted,
-        missing=tuple(result.missing),
-        unexpected=(
-            *(names.get(key, key) for key in result.unexpected),
-            *checkpoint.translation.unexpected,
-        ),
-        mismatched=result.mismatched,
-        skipped=result.skipped,
-        ignored=checkpoint.state.ignored,
+        unexpected=(*(names.get(key, key) for key in ours), *state.unexpected),
+        ignored=state.ignored,
         parameters=sum(sizes.values()),
-        parameters_loaded=sum(size for key, size in sizes.items() if key in result.tensors),
-        notes=tuple(notes),
+        parameters_loaded=sum(size for key, size in sizes.items() if key in taken),
     )
 
 
-def _misfit(checkpoint: Checkpoint, spec: Spec, result: Fit, report: LoadReport) -> LoadError:
+def _misfit(checkpoint: Checkpoint, spec: Spec, wrong: list[str], report: LoadReport) -> LoadError:
     counts = {
-        "missing": len(result.missing),
-        "unexpected": len(result.unexpected),
-        "of another shape": len(result.mismatched),
+        "missing": len(report.missing),
+        "unexpected": len(wrong) - len(report.missing) - len(report.mismatched),
+        "of another shape": len(report.mismatched),
     }
     what = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     hint = f"the file looks like {checkpoint.guess.words}"
-    if all(key in HEAD for key in result.wrong):
+    if all(key in HEAD for key in wrong):
         hint += '; head="drop" goes on without its classifier'
-        if result.mismatched:
+        if report.mismatched:
             hint += ', head="keep" takes it over'
     elif made_for := _call(checkpoint):
         hint += f"; {made_for} is such a network"
+    example = wrong[0]
+    if example in report.mismatched:
+        file, model = report.mismatched[example]
+        example = f"{example} {file} for {model}"
     return LoadError(
         f"{checkpoint.source}: its weights do not fit {spec.name}: {what}, "
-        f"such as {_example(result)}\n{report}",
+        f"such as {example}\n{report}",
         report,
         hint=hint,
     )
-
-
-def _example(result: Fit) -> str:
-    key = result.wrong[0]
-    if key in result.mismatched:
-        file, model = result.mismatched[key]
-        return f"{key} {file} for {model}"
-    return key
 
 
 def _other_function(
@@ -262,8 +245,10 @@ def _call(checkpoint: Checkpoint) -> str:
         spec = replace(spec, name=checkpoint.entry.model)
     with torch.device("meta"):
         wanted = ResNet(spec).state_dict()
-    result = fit(fold_biases(checkpoint.tensors, spec).tensors, wanted)
-    if result.wrong or checkpoint.strange or _differing(checkpoint, spec):
+    folded, *_ = fold_biases(checkpoint.tensors, spec)
+    _, report = fit(folded, wanted)
+    unfit = report.mismatched or report.missing or report.unexpected or checkpoint.strange
+    if unfit or _differing(checkpoint, spec):
         return ""
     return assumptions.call(spec)
 

@@ -4,17 +4,18 @@ The model then computes what the original computed; what had to be done for that
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.readers.content import Content, State
+from resnets.readers.content import Content
 from resnets.spec import Spec
 from resnets.weights import dialects, naming
 from resnets.weights.dialects import Dialect, Input
+from resnets.weights.state_dict import StateDict
 
 STATISTICS = ("running_mean", "running_var")
 PROBLEMS = {  # Hugging Face's words
@@ -24,28 +25,14 @@ PROBLEMS = {  # Hugging Face's words
 }
 
 
-@dataclass(frozen=True)
-class Translation:
-    """A file's tensors under our keys, in torch's layouts and in the file's own precision."""
-
-    dialect: str
-    tensors: dict[str, Tensor]
-    sources: dict[str, str]  # our key -> their key; made-up tensors have none
-    unexpected: tuple[str, ...]  # their keys that mean nothing to us
-    hints: dict[str, Any]  # fields of the spec that the dialect, or the file, proves
-    input: Input | None  # what pictures the net was trained on, red first, where that is known
-    adapted: dict[str, str]  # our key -> what was done to its values, in words
-    outputs: str | None = None  # as a config says (`weights.outputs`)
-
-
 def translate(
-    state: State,
+    state: StateDict,
     content: Content | None = None,
     dialect: str | None = None,
     *,
     pictures: Input | None = None,
     norm_eps: float = 1e-5,
-) -> Translation:
+) -> StateDict:
     """Return a state's tensors as ours, from its dialect: the one named or the one it speaks.
 
     ``pictures`` says what the net was trained on where the caller knows better than the dialect; a
@@ -55,24 +42,23 @@ def translate(
     UsageError for an unknown dialect.
     """
     try:
-        reading = _read(state, dialect)
-        tensors = {
-            ours: _to_torch(ours, theirs, state.tensors[theirs])
-            for ours, theirs in reading.names.items()
-        }
-        return _translated(reading, tensors, content, pictures, norm_eps)
+        return _translated(state, _read(state, dialect), content, pictures, norm_eps)
     except CheckpointError as error:
         where = f"{content.path}: " if content else ""
         raise CheckpointError(where + error.message, hint=error.hint) from None
 
 
 def _translated(
+    state: StateDict,
     reading: naming.Reading,
-    tensors: dict[str, Tensor],
     content: Content | None,
     pictures: Input | None,
     norm_eps: float,
-) -> Translation:
+) -> StateDict:
+    tensors = {
+        ours: _to_torch(ours, theirs, state.tensors[theirs])
+        for ours, theirs in reading.names.items()
+    }
     dialect = reading.dialect
     _refuse_standardised(dialect, tensors)
     hints, known = _testimony(reading, content)
@@ -86,15 +72,16 @@ def _translated(
     if dialect.affine_norms:
         adapted |= _add_statistics(tensors, norm_eps)
     adapted |= _add_counters(tensors)
-    return Translation(
-        dialect.name,
-        tensors,
-        reading.names,
-        reading.unexpected,
-        hints,
-        known,
-        adapted,
-        _problem(content),
+    return replace(
+        state,
+        tensors=tensors,
+        dialect=dialect.name,
+        sources=reading.names,
+        unexpected={key: state.tensors[key].ndim for key in reading.unexpected},
+        hints=hints,
+        input=known,
+        adapted=adapted,
+        outputs=_problem(content),
     )
 
 
@@ -135,7 +122,7 @@ def _first_convolution(tensors: Mapping[str, Tensor]) -> str:
     return "conv1.0.weight" if "conv1.0.weight" in tensors else "conv1.weight"
 
 
-def _read(state: State, dialect: str | None) -> naming.Reading:
+def _read(state: StateDict, dialect: str | None) -> naming.Reading:
     shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
     if dialect is None:
         return naming.detect(shapes, shapes)

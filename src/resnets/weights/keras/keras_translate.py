@@ -1,17 +1,19 @@
 """A Keras file's tensors under our keys: by its config, by its layers' names, or by their order."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from resnets.errors import CheckpointError
-from resnets.readers.content import Content, State
+from resnets.readers.content import Content
 from resnets.spec import Spec
 from resnets.weights.dialects import Input
 from resnets.weights.keras.keras_variables import to_ours
 from resnets.weights.keras.names import application_names, ordered_names
 from resnets.weights.keras.topology import read_topology
 from resnets.weights.naming import traits
-from resnets.weights.translate import Translation, exchange_red_and_blue
+from resnets.weights.state_dict import StateDict
+from resnets.weights.translate import exchange_red_and_blue
 from resnets.zoo import get_spec
 
 # What keras.applications' names say of a network: all its releases stride, pad and count alike.
@@ -20,8 +22,8 @@ PROVEN_V2 = (*PROVEN, "stride_position", "stem_pool")
 
 
 def translate_keras(
-    state: State, content: Content, spec: Spec | None = None, *, pictures: Input | None = None
-) -> Translation:
+    state: StateDict, content: Content, spec: Spec | None = None, *, pictures: Input | None = None
+) -> StateDict:
     """Return the tensors of a Keras file as ours.
 
     The config tells the network exactly. Without one, keras.applications' names do; layers with
@@ -51,15 +53,19 @@ def translate_keras(
     adapted = {}
     if pictures is not None and pictures.bgr and exchange_red_and_blue(tensors):
         adapted["conv1.weight"] = "input channels from blue-green-red to red first"
-    return Translation(
-        "keras",
-        tensors,
-        dict(zip(tensors, tensors, strict=True)),
-        tuple(key for key in state.tensors if key.rpartition("/")[0] not in names),
-        hints,
-        pictures,
-        adapted,
-        outputs,
+    return replace(
+        state,
+        tensors=tensors,
+        dialect="keras",
+        unexpected={
+            key: tensor.ndim
+            for key, tensor in state.tensors.items()
+            if key.rpartition("/")[0] not in names
+        },
+        hints=hints,
+        input=pictures,
+        adapted=adapted,
+        outputs=outputs,
     )
 
 

@@ -1,0 +1,28 @@
+"""The tensors of one network on their way from a file's names to ours, and what is told of it."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from resnets.weights.dialects import Input
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """Tensors under the names of whoever saved them; once translated, under ours.
+
+    Translated they are in torch's layouts, and in the file's own precision.
+    """
+
+    tensors: dict[str, Tensor]
+    container: str = ""  # the key or keys they lay under, and which others were passed over
+    prefix: str = ""  # what stood before every name
+    ignored: tuple[str, ...] = ()  # optimizer state and counters
+    dialect: str = ""
+    sources: dict[str, str] = field(default_factory=dict)  # our key -> theirs; made-up ones: none
+    unexpected: dict[str, int] = field(default_factory=dict)  # unknown keys, and their dimensions
+    hints: dict[str, Any] = field(default_factory=dict)  # of the spec, what dialect or file proves
+    input: Input | None = None  # what pictures the net was trained on, red first, where known
+    adapted: dict[str, str] = field(default_factory=dict)  # our key -> what was done to its values
+    outputs: str | None = None  # as a config says (`weights.outputs`)
