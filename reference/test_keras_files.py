@@ -15,7 +15,7 @@ from resnets import ResNet, create_model, get_spec, load_weights, open_model, sa
 from resnets.errors import CheckpointError
 from resnets.readers.content import Content
 from resnets.readers.keras_file import read_keras
-from resnets.weights.keras.keras_translate import to_ours
+from resnets.weights.keras.keras_variables import to_ours
 from resnets.weights.keras.keras_write import write_keras
 from resnets.weights.keras.modules import layer_order
 from resnets.weights.keras.names import application_names, ordered_names
