@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 REFERENCE := .venv-reference
 
 .PHONY: demo test test-all test-quiet golden torchrun zoo zoo-sample reference check lint types format \
-	table catalog cifar reproduce gpu-table bench-training bench-inference bench-models \
+	table pictures catalog cifar reproduce gpu-table bench-training bench-inference bench-models \
 	bench-gpu clean
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -81,8 +81,12 @@ format: $(INSTALLED)
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-table: $(INSTALLED)  ## rewrite the golden counts and the README's model table
+table: $(INSTALLED)  ## rewrite the golden counts, docs/models.md and the README's few models
 	$(BIN)/python docs/model_table.py --write
+
+pictures: $(INSTALLED)  ## rewrite docs/pictures; needs chromium, and CIFAR-10 (RESNETS_DATA)
+	$(BIN)/resnets data get cifar10
+	$(BIN)/python docs/make_pictures.py
 
 catalog: $(REFERENCE)/installed  ## rewrite the published weights from torchvision's, timm's and Keras's own data
 	cd reference && ../$(REFERENCE)/bin/python ../docs/make_catalog.py --write
