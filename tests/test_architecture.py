@@ -65,6 +65,7 @@ WITHOUT_TORCH = (
     "evaluation/collected",
     "evaluation/labels",
     "evaluation/scores",
+    "inference/folder_job",
     "inference/prediction",
     "inference/runtimes/__init__",
     "inference/runtimes/onnx_runtime",

@@ -15,7 +15,7 @@ from resnets.data.preprocess import Preprocess
 from resnets.errors import DataError, UsageError
 from resnets.evaluation import evaluate
 from resnets.inference.embedding import embed_folder
-from resnets.inference.prediction import predict_table
+from resnets.inference.prediction_table import predict_table
 from resnets.models import create_model
 from resnets.report import read_run
 from resnets.run_folder.directory import RunFolder
@@ -231,12 +231,11 @@ def test_a_table_that_goes_on_has_the_pictures_that_are_there(made, model, place
     assert set(json.loads(out.read_text().splitlines()[0])) == {"path", "predictions"}
 
 
-def test_embeddings_that_go_on_are_of_the_pictures_that_are_there(made, model, monkeypatch):
+def test_embeddings_that_go_on_are_of_the_pictures_that_are_there(made, model):
     photos, out = made / "photos", made / "table.npz"
-    monkeypatch.setattr("resnets.inference.embedding.folder_embeddings.CHUNK", 4)
     with pytest.raises(KeyboardInterrupt):
-        embed_folder(model, photos, out, on_progress=stop)
-    exchange(photos / "cat/1.bmp")
-    assert embed_folder(model, photos, out).resumed == 4
-    embed_folder(model, photos, made / "fresh.npz")
+        embed_folder(model, photos, out, on_progress=stop, batch_size=4)
+    exchange(photos / "cat/7.bmp")
+    assert embed_folder(model, photos, out, batch_size=4).resumed == 4
+    embed_folder(model, photos, made / "fresh.npz", batch_size=4)
     assert out.read_bytes() == (made / "fresh.npz").read_bytes()

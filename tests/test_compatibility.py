@@ -13,7 +13,7 @@ import torch
 from resnets.errors import CheckpointError, UsageError
 from resnets.files import partial_of
 from resnets.inference.embedding import embed_folder
-from resnets.inference.prediction import predict_table
+from resnets.inference.prediction_table import predict_table
 from resnets.models import open_model
 from resnets.report import write_report
 from resnets.training.audit import audit
@@ -115,6 +115,15 @@ def test_tables_that_were_begun_go_on(kept):
         assert now["paths"].tolist() == then["paths"].tolist()
         np.testing.assert_allclose(now["embeddings"], then["embeddings"], rtol=1e-5, atol=1e-6)
     assert not list(kept.glob(".begun*"))
+
+
+def test_a_chunk_that_is_damaged_is_made_again(kept):
+    (chunk,) = partial_of(Path("begun.npz")).glob("*.safetensors")
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    assert embed_folder(open_model("weights.safetensors"), "pictures", "begun.npz").resumed == 0
+    with np.load("begun.npz") as now, np.load("embeddings.npz") as then:
+        np.testing.assert_allclose(now["embeddings"], then["embeddings"], rtol=1e-5, atol=1e-6)
+    assert not list(kept.glob(".begun.npz*"))
 
 
 def test_a_run_of_the_first_version_is_older_and_not_at_fault(first):

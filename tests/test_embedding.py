@@ -17,8 +17,8 @@ from conftest import coloured
 from resnets import create_model
 from resnets.errors import CheckpointError, DataError, NonFiniteError, ResourceError, UsageError
 from resnets.files import alone
-from resnets.inference.embedding import Embedded, embed_folder
-from resnets.inference.embedding import folder_embeddings as module
+from resnets.inference import embedding
+from resnets.inference.embedding import Embedded, embed_folder, write_table
 
 
 @pytest.fixture
@@ -28,9 +28,8 @@ def model():
 
 
 @pytest.fixture
-def pictures(tmp_path, monkeypatch):
-    """Twenty pictures in sub-folders and in chunks of four."""
-    monkeypatch.setattr(module, "CHUNK", 4)
+def pictures(tmp_path):
+    """Twenty pictures in sub-folders."""
     for number in range(20):
         folder = tmp_path / "photos" / ("b" if number % 2 else "a")
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +80,7 @@ def test_the_table_is_model_embed(model, pictures, tmp_path, normalize, batch_si
         on_progress=lambda *numbers: told.append(numbers),
     )
     assert table == Embedded(out, 20, 64, 0, (), None)
-    assert told == [(4, 20), (8, 20), (12, 20), (16, 20), (20, 20)]
+    assert told == [(min(n, 20), 20) for n in range(batch_size, 20 + batch_size, batch_size)]
     assert [module.training for module in model.modules()] == modes
     assert os.listdir(out.parent) == ["table.npz"]
     content = np.load(out)
@@ -104,9 +103,36 @@ def test_rows_are_bit_for_bit_those_of_the_same_batch(model, pictures, tmp_path)
         assert (content["embeddings"][start : start + 4] == expected).all()
 
 
-def test_parquet(model, pictures, tmp_path, monkeypatch):
+def test_batches_end_where_a_chunk_does(model, tmp_path):
+    """As earlier versions cut them: the last bits of a row may depend on its batch."""
+    coloured(0, 1, side=4).save(tmp_path / "tiny.png")
+    (tmp_path / "photos").mkdir()
+    for number in range(130):
+        os.link(tmp_path / "tiny.png", tmp_path / "photos" / f"{number:03d}.png")
+    told = []
+    embed_folder(
+        model,
+        tmp_path / "photos",
+        tmp_path / "t.npz",
+        batch_size=50,
+        on_progress=lambda done, total: told.append(done),
+    )
+    assert told == [50, 100, 128, 130]
+
+
+def test_groups_of_rows_in_parquet(tmp_path):
     parquet = pytest.importorskip("pyarrow.parquet")
-    monkeypatch.setattr("resnets.inference.embedding.embedding_table.ROW_GROUP", 8 * 64 * 4)
+    rows = np.arange(20 * 64, dtype=np.float32).reshape(20, 64)
+    parts = [rows[start : start + 4] for start in range(0, 20, 4)]
+    names = [f"{number}.png" for number in range(20)]
+    write_table(tmp_path / "t.parquet", names, 64, parts, row_group=8 * 64 * 4)
+    file = parquet.ParquetFile(tmp_path / "t.parquet")
+    assert [file.metadata.row_group(i).num_rows for i in range(3)] == [8, 8, 4]
+    assert (np.array(file.read()["embedding"].to_pylist()) == rows).all()
+
+
+def test_parquet(model, pictures, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
     (pictures / "a" / "bad.png").write_text("hello")
     for out in (tmp_path / "t.parquet", tmp_path / "t.npz"):
         embed_folder(model, pictures, out)
@@ -115,7 +141,6 @@ def test_parquet(model, pictures, tmp_path, monkeypatch):
     rows = np.array(table["embedding"].to_pylist(), dtype=np.float32)
     assert (rows == content["embeddings"]).all()
     assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[64]"
-    assert parquet.ParquetFile(tmp_path / "t.parquet").num_row_groups == 3
     first = (tmp_path / "t.parquet").read_bytes()
     embed_folder(model, pictures, tmp_path / "t.parquet", overwrite=True)
     assert (tmp_path / "t.parquet").read_bytes() == first
@@ -147,18 +172,18 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(model, pictures, tmp_path, suff
     (pictures / "a" / "é 03.png").write_text("hello")
     (pictures / "b" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
-    embed_folder(model, pictures, whole)
+    embed_folder(model, pictures, whole, batch_size=4)
     out.write_text("an earlier table")
     genuine = model.preprocess
     done = 0
     for count in counts:
         model.preprocess = stopped_at(model, count)
         with pytest.raises(Stop):
-            embed_folder(model, pictures, out, batch_size=32, overwrite=True)
+            embed_folder(model, pictures, out, batch_size=4, overwrite=True)
         model.preprocess = genuine
         done += count // 4 * 4
         assert out.read_text() == "an earlier table"
-    table = embed_folder(model, pictures, out, overwrite=True)
+    table = embed_folder(model, pictures, out, batch_size=4, overwrite=True)
     assert table.resumed == done
     assert out.read_bytes() == whole.read_bytes()
     lists = [path.with_name(f"{path.name}.broken.json") for path in (whole, out)]
@@ -170,7 +195,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(model, pictures, tmp_path, suff
     assert not list(tmp_path.glob(".*"))
 
 
-@pytest.mark.parametrize("place", ["write_table", "write_json", "Chunks.remove"])
+@pytest.mark.parametrize("place", ["write_table", "write_json", "writing"])
 def test_a_stop_while_the_table_is_put_together(model, pictures, tmp_path, monkeypatch, place):
     (pictures / "a" / "bad.png").write_text("hello")
     embed_folder(model, pictures, tmp_path / "whole.npz")
@@ -179,7 +204,7 @@ def test_a_stop_while_the_table_is_put_together(model, pictures, tmp_path, monke
         raise Stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(f"resnets.inference.embedding.folder_embeddings.{place}", stop)
+        patch.setattr(embedding, place, stop)
         with pytest.raises(Stop):
             embed_folder(model, pictures, tmp_path / "out.npz")
     model.preprocess = stopped_at(model, 1)  # nothing but the broken one is read again
@@ -210,8 +235,7 @@ import os, signal, sys, torch
 torch.set_num_threads(1)
 from resnets import create_model
 from resnets.data.preprocess import Preprocess
-from resnets.inference.embedding import embed_folder, folder_embeddings
-folder_embeddings.CHUNK = 4
+from resnets.inference.embedding import embed_folder
 pictures, out, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.manual_seed(0)
 model = create_model("resnet8", image_size=16)
@@ -223,7 +247,7 @@ def killing(self, images):
         os.kill(os.getpid(), signal.SIGKILL)
     return read(self, images)
 Preprocess.__call__ = killing
-print(embed_folder(model, pictures, out).resumed)
+print(embed_folder(model, pictures, out, batch_size=4).resumed)
 """
 
 
@@ -245,7 +269,7 @@ def begun(model, pictures, tmp_path):
     """A run that was stopped after eight pictures."""
     genuine, model.preprocess = model.preprocess, stopped_at(model, 8)
     with pytest.raises(Stop):
-        embed_folder(model, pictures, tmp_path / "out.npz")
+        embed_folder(model, pictures, tmp_path / "out.npz", batch_size=4)
     model.preprocess = genuine
     return tmp_path / "out.npz"
 
@@ -288,30 +312,30 @@ def another_content(model, pictures):
 def test_a_change_is_noticed(model, pictures, begun, change, what):
     change(model, pictures)
     with pytest.raises(UsageError) as caught:
-        embed_folder(model, pictures, begun)
+        embed_folder(model, pictures, begun, batch_size=4)
     assert caught.value.message.endswith(f".out.npz.partial: was begun with other {what}")
     assert "--overwrite" in caught.value.hint
     assert not begun.exists()
     fresh = begun.with_name("fresh.npz")
-    embed_folder(model, pictures, fresh)
-    assert embed_folder(model, pictures, begun, overwrite=True).resumed == 0
+    embed_folder(model, pictures, fresh, batch_size=4)
+    assert embed_folder(model, pictures, begun, batch_size=4, overwrite=True).resumed == 0
     assert begun.read_bytes() == fresh.read_bytes()
 
 
-@pytest.mark.parametrize("options", [{"normalize": True}, {"batch_size": 4}])
+@pytest.mark.parametrize("options", [{"normalize": True}, {"batch_size": 8}])
 def test_other_options_are_noticed(model, pictures, begun, options):
     with pytest.raises(UsageError, match="|".join(options).replace("_", " ")):
-        embed_folder(model, pictures, begun, **options)
+        embed_folder(model, pictures, begun, **{"batch_size": 4} | options)
 
 
 def test_overwrite_keeps_what_fits(model, pictures, begun):
-    assert embed_folder(model, pictures, begun, overwrite=True).resumed == 8
+    assert embed_folder(model, pictures, begun, batch_size=4, overwrite=True).resumed == 8
 
 
 @pytest.mark.parametrize("now", ["whole", "broken otherwise"])
 def test_a_broken_picture_is_looked_at_again(model, pictures, tmp_path, now):
     """A share that was away, or a permission: neither size nor time of the file shows it."""
-    path = pictures / "a" / "é 02.png"
+    path = pictures / "a" / "é 08.png"
     content, status = path.read_bytes(), path.stat()
 
     def write(content):
@@ -321,12 +345,12 @@ def test_a_broken_picture_is_looked_at_again(model, pictures, tmp_path, now):
     write(b"\0" * len(content))
     genuine, model.preprocess = model.preprocess, stopped_at(model, 8)
     with pytest.raises(Stop):
-        embed_folder(model, pictures, tmp_path / "out.npz")
+        embed_folder(model, pictures, tmp_path / "out.npz", batch_size=4)
     model.preprocess = genuine
     write(content if now == "whole" else b"%PDF".ljust(len(content)))
-    whole = embed_folder(model, pictures, tmp_path / "whole.npz")
-    table = embed_folder(model, pictures, tmp_path / "out.npz")
-    assert table.resumed == 4  # not the chunk it is in
+    whole = embed_folder(model, pictures, tmp_path / "whole.npz", batch_size=4)
+    table = embed_folder(model, pictures, tmp_path / "out.npz", batch_size=4)
+    assert table.resumed == 4  # not the batch it is in
     assert table.broken == whole.broken
     assert len(table.broken) == (0 if now == "whole" else 1)
     assert table.path.read_bytes() == whole.path.read_bytes()
@@ -348,27 +372,36 @@ def test_a_file_of_somebody_else_is_not_replaced(model, pictures, tmp_path):
 def test_a_file_that_came_after_a_stop_is_not_replaced(model, pictures, begun):
     begun.write_text("mine")
     with pytest.raises(UsageError, match=r"out\.npz: is there already"):
-        embed_folder(model, pictures, begun)
+        embed_folder(model, pictures, begun, batch_size=4)
     assert begun.read_text() == "mine"
     begun.unlink()
-    assert embed_folder(model, pictures, begun).resumed == 8
+    assert embed_folder(model, pictures, begun, batch_size=4).resumed == 8
 
 
 def test_damaged_remains_are_made_again(model, pictures, begun):
-    embed_folder(model, pictures, begun.with_name("whole.npz"))
+    embed_folder(model, pictures, begun.with_name("whole.npz"), batch_size=4)
     (partial,) = begun.parent.glob(".out.npz.partial")
-    first = sorted(partial.glob("*.safetensors"))[0]
-    first.write_bytes(first.read_bytes()[:100])
-    (partial / ".000000008.safetensors.tmp").write_text("half")
-    assert embed_folder(model, pictures, begun).resumed == 4
+    lines = partial.read_bytes().splitlines(keepends=True)
+    partial.write_bytes(b"".join([*lines[:7], lines[7][:100]]))
+    assert embed_folder(model, pictures, begun, batch_size=4).resumed == 4
     assert begun.read_bytes() == begun.with_name("whole.npz").read_bytes()
     assert not partial.exists()
 
 
 def test_remains_of_an_unknown_job_are_not_used(model, pictures, begun):
     (partial,) = begun.parent.glob(".out.npz.partial")
-    (partial / "job.json").write_text("{")
-    assert embed_folder(model, pictures, begun).resumed == 0
+    partial.write_bytes(b"{" + partial.read_bytes())
+    assert embed_folder(model, pictures, begun, batch_size=4).resumed == 0
+
+
+def test_remains_are_not_looked_for_behind_a_link(model, pictures, begun, tmp_path):
+    (partial,) = begun.parent.glob(".out.npz.partial")
+    theirs = partial.rename(tmp_path / "theirs")
+    content = theirs.read_bytes()
+    partial.symlink_to(theirs)
+    with pytest.raises(UsageError, match="is a symbolic link"):
+        embed_folder(model, pictures, begun, batch_size=4)
+    assert theirs.read_bytes() == content
 
 
 def test_broken_pictures(model, pictures, tmp_path):
@@ -419,7 +452,7 @@ def test_one_picture_and_strange_names(model, pictures, tmp_path):
 def test_what_cannot_be_embedded(model, pictures, tmp_path, monkeypatch):
     with pytest.raises(UsageError, match=r"ends in \.npz or \.parquet"):
         embed_folder(model, pictures, tmp_path / "t.csv")
-    monkeypatch.setattr("resnets.inference.embedding.embedding_table.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ResourceError) as caught:
         embed_folder(model, pictures, tmp_path / "t.parquet")
     assert 'pip install "resnets[parquet]"' in caught.value.hint
@@ -478,27 +511,22 @@ def test_memory_does_not_grow_with_the_number_of_pictures(tmp_path, suffix):
     assert many - few < 24 << 20
 
 
-@pytest.mark.parametrize("left", ["all", "no chunks", "the mark alone", "nothing"])
-def test_killed_between_the_table_and_the_end(model, pictures, tmp_path, monkeypatch, left):
-    """The same command knows its own table, whatever is left of the way to it, and tidies up."""
-    out, partial = tmp_path / "out.npz", tmp_path / ".out.npz.partial"
-    with monkeypatch.context() as patch:
-        patch.setattr(
-            "resnets.inference.embedding.folder_embeddings.Chunks.remove", lambda self: None
-        )
-        embed_folder(model, pictures, out)
-    table = out.read_bytes()
-    for path in list(partial.iterdir()):
-        kept = {"all": True, "no chunks": path.suffix == ".json", "nothing": False}
-        if not kept.get(left, path.name == "finished.json"):
-            path.unlink()
-    if left == "nothing":
-        with pytest.raises(UsageError, match="is there already"):
-            embed_folder(model, pictures, out)
-    else:
-        assert embed_folder(model, pictures, out).resumed == 20
-    assert out.read_bytes() == table
-    assert {path.name for path in tmp_path.iterdir()} == {"photos", "out.npz"}
+def test_killed_between_the_table_and_the_end(model, pictures, tmp_path):
+    """The same command knows its own table, and tidies up."""
+    out = tmp_path / "out.npz"
+
+    def stop(done, total):
+        if done == total:
+            raise Stop
+
+    with pytest.raises(Stop):
+        embed_folder(model, pictures, out, on_progress=stop)
+    embed_folder(model, pictures, tmp_path / "whole.npz")
+    whole = (tmp_path / "whole.npz").read_bytes()
+    out.write_bytes(whole)  # as it had its name already
+    assert embed_folder(model, pictures, out).resumed == 20
+    assert out.read_bytes() == whole
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "out.npz", "whole.npz"}
 
 
 def test_two_processes_do_not_write_one_table(model, pictures, tmp_path):

@@ -13,7 +13,7 @@ from exported import export
 from resnets import create_model, load_weights, open_model, predict, save_weights
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError, UsageError
-from resnets.inference.prediction import predict_table
+from resnets.inference.prediction_table import predict_table
 from resnets.weights.checkpoint import open_checkpoint
 from resnets.weights.outputs import answers, meaning, probabilities
 

@@ -20,7 +20,8 @@ from exported import export
 from resnets import create_model, predict
 from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, DataError, NonFiniteError, ResourceError, UsageError
-from resnets.inference.prediction import Predicted, pictures, predict_table
+from resnets.files import alone
+from resnets.inference.prediction_table import Predicted, pictures, predict_table
 from resnets.inference.runtimes import Runtime, open_runtime
 
 SUFFIXES = [".csv", ".jsonl", ".parquet"]
@@ -179,9 +180,9 @@ def test_names_that_the_output_cannot_encode(onnx, photos, words):
 
 KILLED = """
 import os, signal, sys
-import resnets.inference.prediction.folder_predictions as folder, resnets.files as files
-from resnets.inference.prediction.journal import Journal
-from resnets.inference.prediction import predict_table
+import resnets.files as files
+from resnets.inference.folder_job import Journal
+from resnets.inference.prediction_table import _Predictions, predict_table
 from resnets.inference.runtimes.onnx_runtime import OnnxRuntime
 model, pictures, out, place, count = sys.argv[1:]
 left = int(count)
@@ -218,7 +219,7 @@ elif place == "added":
 elif place == "writing":
     files._Summed.write = killing(files._Summed.write)
 elif place == "renamed":
-    folder.write_table = killing(folder.write_table, before=False)
+    _Predictions.write = killing(_Predictions.write, before=False)
 print(predict_table(model, pictures, out, batch_size=4).resumed)
 """
 
@@ -444,19 +445,17 @@ def test_a_changed_network_is_noticed(photos, tmp_path):
         predict_table(network, photos, tmp_path / "out.csv")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
 def test_two_processes_do_not_write_one_table(onnx, photos, begun):
-    import fcntl
-
-    with begun.with_name(".out.csv.partial").open("ab") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(ResourceError, match="another process is writing it"):
-            predict_table(onnx, photos, begun, batch_size=4)
+    with (
+        alone(begun),
+        pytest.raises(ResourceError, match=r"out\.csv: another process is writing it"),
+    ):
+        predict_table(onnx, photos, begun, batch_size=4)
     assert predict_table(onnx, photos, begun, batch_size=4).resumed == 8
 
 
 def test_a_full_disk(onnx, photos, begun, monkeypatch):
-    from resnets.inference.prediction.journal import Journal
+    from resnets.inference.folder_job import Journal
 
     class Full:
         def __init__(self, file):
@@ -485,9 +484,7 @@ def test_what_cannot_be_written(onnx, photos, tmp_path, monkeypatch):
         predict_table(onnx, photos, tmp_path / "folder.csv")
     with pytest.raises(ResourceError, match="cannot be written"):
         predict_table(onnx, photos, photos / "a" / "text.jpg" / "t.csv")
-    monkeypatch.setattr(
-        "resnets.inference.prediction.prediction_table.find_spec", lambda name: None
-    )
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ResourceError) as caught:
         predict_table(onnx, photos, tmp_path / "t.parquet")
     assert 'pip install "resnets[parquet]"' in caught.value.hint

@@ -56,11 +56,10 @@ def unlock(file: IO[Any]) -> None:
 def take(path: Path) -> FileIO | None:
     """Return a file of ours, made where there is none, open and locked; None where it is held.
 
-    Raises OSError for a symbolic link, which could lead to anybody's file, and for what is no
-    ordinary file.
+    Raises OSError as `open_own` does.
     """
     for _ in range(_TRIES):
-        file = _open_own(path)
+        file = open_own(path)
         try:
             free = try_lock(file)
             if free and _is_at(file, path):
@@ -74,7 +73,12 @@ def take(path: Path) -> FileIO | None:
     return None
 
 
-def _open_own(path: Path) -> FileIO:
+def open_own(path: Path) -> FileIO:
+    """Open a file of ours to append to it, and to read; it is made where there is none.
+
+    Raises OSError for a symbolic link, which could lead to anybody's file, and for what is no
+    ordinary file.
+    """
     follow_no_link = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
     # Python closes it in programs that are started meanwhile (PEP 446).
     file = FileIO(
@@ -137,7 +141,7 @@ def sweep(path: Path) -> None:
             if left.is_symlink():
                 left.unlink()
                 continue
-            with _open_own(left) as file:
+            with open_own(left) as file:
                 # Windows locks no drafts: a locked file could not be read back there.
                 if sys.platform != "win32" and try_lock(file, otherwise=False):
                     left.unlink()

@@ -119,10 +119,9 @@ def test_embed_goes_on_past_a_broken_picture(resnets, weights, pictures, tmp_pat
 
 
 def test_embed_goes_on_after_ctrl_c(resnets, weights, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr("resnets.inference.embedding.folder_embeddings.CHUNK", 2)
     words = ["embed", pictures, "--model", weights, "--out", tmp_path / "t.npz"]
     with monkeypatch.context() as patch:
-        patch.setattr("resnets.inference.embedding.folder_embeddings.write_table", interrupt)
+        patch.setattr("resnets.inference.embedding.write_table", interrupt)
         assert resnets(*words)[0] == 130
     code, _, err = resnets(*words)
     assert (code, err) == (0, "5 pictures had been done before a stop\n")

@@ -68,7 +68,8 @@ def predict(
       resnets predict resnet50.pth cat.jpg --preprocess imagenet
     """
     path, images = _divided(words)
-    from resnets.inference.prediction import check_table, pictures, predict, predict_table
+    from resnets.inference.prediction import predict
+    from resnets.inference.prediction_table import check_table, pictures, predict_table
 
     if out is not None:
         check_table(out, overwrite=overwrite)

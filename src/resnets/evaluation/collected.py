@@ -13,7 +13,7 @@ from resnets.data.images import PictureError
 from resnets.errors import DataError, NonFiniteError
 from resnets.evaluation.scores import Evaluation
 from resnets.formatting import plural
-from resnets.inference.prediction.answers import read_batches
+from resnets.inference.prediction import read_batches
 from resnets.inference.runtimes import Runtime
 from resnets.weights.outputs import of_alternatives, probabilities
 

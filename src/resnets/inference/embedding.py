@@ -1,0 +1,326 @@
+"""A table of embeddings: .npz for NumPy, .parquet for everything else.
+
+Both have a row for each image: its ``path``, relative to the folder and with ``/``, and its
+``embedding`` of C float32 numbers. In an .npz these are the arrays ``paths`` (N,) and
+``embeddings`` (N, C). Equal rows give equal bytes.
+"""
+
+import json
+import os
+import shutil
+import zipfile
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from torch import Tensor
+
+from resnets.analysis.responses import temporary_mode
+from resnets.data.dataset import Skipped
+from resnets.data.identity import content_digest, digest_files
+from resnets.data.images import PictureError, printable
+from resnets.data.preprocess import preprocess_of
+from resnets.data.scan import pictures_digest, pictures_in
+from resnets.errors import CheckpointError, NonFiniteError, UsageError
+from resnets.files import followed, write_json, writing
+from resnets.inference.folder_job import (
+    CONTENT,
+    VERSION,
+    FolderJob,
+    Record,
+    Records,
+    belongs,
+    check_out,
+    line,
+)
+from resnets.inference.runtimes.torch_runtime import network_digest
+from resnets.nn import ResNet
+from resnets.readers.documents import read_json
+from resnets.weights.tensors import read_tensors
+
+CHUNK = 128  # images; where one ends a batch ends, and earlier versions began another file
+NAMES = 4096  # in a piece of the array of paths
+ROW_GROUP = 8 << 20  # bytes of embeddings
+_WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """What ``embed_folder`` made: the table, and what it could not read."""
+
+    path: Path
+    pictures: int  # rows of the table
+    channels: int  # numbers in each row
+    resumed: int  # images that an earlier call, which was stopped, had done
+    broken: tuple[Skipped, ...]
+    broken_list: Path | None  # the file that lists them
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able record."""
+        return {
+            "path": str(self.path),
+            "pictures": self.pictures,
+            "channels": self.channels,
+            "resumed": self.resumed,
+            "broken": len(self.broken),
+            "broken_list": str(self.broken_list) if self.broken_list else None,
+        }
+
+
+def embed_folder(
+    model: ResNet,
+    folder: str | Path,
+    out: str | Path,
+    *,
+    normalize: bool = False,
+    batch_size: int = 32,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_broken: Callable[[PictureError], None] = lambda error: None,
+) -> Embedded:
+    """Write ``model.embed`` of every image below a folder to a table, in the order of its paths.
+
+    ``out`` ends in .npz or .parquet. In memory are the paths, a batch, and some thousand rows; what
+    is done lies in a hidden file beside ``out`` until the table is whole. After a stop of any kind
+    the same call resumes and ends with the same bytes. Images that cannot be read have no row; they
+    are listed in OUT.broken.json, and a call that resumes looks at them again, and at every image
+    whose content is another than it was.
+
+    ``on_progress`` is called with how many images of how many are done, ``on_broken`` with the
+    error of each broken image when it is met. Raises UsageError for another ending, and, unless
+    ``overwrite`` gives up what is there, for a file that this job has not written and when what was
+    stopped had another model, other images or other options; DataError for a folder without
+    images; CheckpointError for a model without preprocessing; NonFiniteError for embeddings that
+    are NaN or infinite; ResourceError.
+    """
+    out = Path(out)
+    check_table(out, overwrite=overwrite)
+    job = _Embeddings(out, Path(folder), model, normalize, batch_size, on_broken)
+    resumed, broken = job.run(overwrite=overwrite, on_progress=on_progress)
+    skipped = tuple(Skipped(job.names[place], reason) for place, reason in broken.items())
+    listed = job.broken_list if broken else None
+    return Embedded(out, len(job.names) - len(broken), job.channels, resumed, skipped, listed)
+
+
+def check_table(out: Path, *, overwrite: bool = False) -> None:
+    """Raise UsageError or ResourceError where no table of embeddings can be written."""
+    readers = "NumPy reads .npz; pandas, Polars, DuckDB and Spark read .parquet"
+    check_out(out, "embeddings", (".npz", ".parquet"), readers, overwrite=overwrite)
+
+
+class _Embeddings(FolderJob):
+    def __init__(
+        self,
+        out: Path,
+        folder: Path,
+        model: ResNet,
+        normalize: bool,
+        batch_size: int,
+        on_broken: Callable[[PictureError], None],
+    ) -> None:
+        self.model, self.preprocess = model, preprocess_of(model)
+        self.normalize, self.batch_size, self.on_broken = normalize, batch_size, on_broken
+        self.device, self.channels = next(model.parameters()).device, model.spec.channels[-1]
+        self.broken_list = out.with_name(f"{out.name}.broken.json")
+        whole = folder.resolve()
+        root = whole.parent if whole.is_file() else whole  # one image stands in its own folder
+        names = [file.relative_to(root).as_posix() for file in pictures_in(folder)]
+        made_of = {
+            "weights or preprocessing": network_digest(model, self.preprocess),
+            "pictures": pictures_digest(root, names),
+            "normalize": normalize,
+            "batch size": batch_size,  # on both of these the last bits of a result may depend
+            "device": self.device.type,
+        }
+        super().__init__(out, [*map(printable, names)], [root / name for name in names], made_of)
+
+    def answers(self, start: int) -> Iterator[list[Record]]:
+        with ThreadPoolExecutor(_WORKERS) as pool:
+            while start < len(self.files):
+                end = min(start + self.batch_size, start // CHUNK * CHUNK + CHUNK)
+                read = list(pool.map(self._read, self.files[start:end]))
+                good = [answer for answer in read if isinstance(answer, Tensor)]
+                rows = iter(self._embed(torch.cat(good)) if good else ())
+                records: list[Record] = []
+                for name, answer in zip(self.names[start:end], read, strict=True):
+                    if isinstance(answer, PictureError):
+                        self.on_broken(answer)
+                        records.append({"path": name, "error": answer.reason})
+                    else:
+                        records.append(_record(name, next(rows)))
+                yield records
+                start = end
+
+    def fault(self, place: int) -> str | None:
+        answer = self._read(self.files[place])
+        return answer.reason if isinstance(answer, PictureError) else None
+
+    def in_whole_batches(self, count: int) -> int:
+        chunks, rest = divmod(count, CHUNK)
+        return chunks * CHUNK + rest // self.batch_size * self.batch_size
+
+    def write(self, records: Records, broken: dict[int, str]) -> None:
+        rows = [name for place, name in enumerate(self.names) if place not in broken]
+        if broken:
+            listed = [{"path": self.names[place], "reason": why} for place, why in broken.items()]
+            write_json(self.broken_list, listed)
+        else:
+            self.broken_list.unlink(missing_ok=True)
+        write_table(self.out, rows, self.channels, self._parts(records()))
+
+    def _parts(self, records: Iterator[Record]) -> Iterator[NDArray[np.float32]]:
+        """Yield the embeddings (n, C) of the good images of each chunk."""
+        while chunk := list(islice(records, CHUNK)):
+            rows = b"".join(b64decode(row["embedding"]) for row in chunk if "error" not in row)
+            yield np.frombuffer(rows, "<f4").reshape(-1, self.channels)
+
+    def _read(self, file: Path) -> Tensor | PictureError:
+        try:
+            return self.preprocess(file)
+        except PictureError as error:
+            return error
+
+    def _embed(self, images: Tensor) -> Tensor:
+        with temporary_mode(self.model, training=False), torch.no_grad():
+            found = self.model.embed(images.to(self.device), self.normalize).float().cpu()
+        if not found.isfinite().all():
+            raise NonFiniteError(
+                "an embedding is NaN or infinite", hint="the model's weights have diverged"
+            )
+        return found
+
+    def adopt(self, journal: Path, *, overwrite: bool) -> None:
+        """Turn the folder of chunks, which earlier versions kept, into a journal."""
+        if journal.is_symlink():  # what is removed and written there would be somebody's
+            raise UsageError(f"{journal}: is a symbolic link", hint="remove it")
+        if not journal.is_dir():
+            return
+        try:
+            earlier = read_json(journal / "job.json")
+        except (OSError, CheckpointError):
+            earlier = None
+        if isinstance(earlier, dict) and belongs(
+            journal, earlier, self.made_of, overwrite=overwrite
+        ):
+            with writing(journal / "journal") as file:
+                file.write(line({"version": VERSION, **self.made_of}))
+                file.writelines(map(line, self._kept_in_chunks(journal)))
+            aside = journal.rename(journal.with_name(f"{journal.name}.earlier"))
+            (aside / "journal").replace(journal)
+            journal = aside
+        shutil.rmtree(journal, ignore_errors=True)
+
+    def _kept_in_chunks(self, folder: Path) -> Iterator[Record]:
+        for start in range(0, len(self.names), CHUNK):
+            names, files = self.names[start : start + CHUNK], self.files[start : start + CHUNK]
+            try:
+                tensors, metadata = read_tensors(folder / f"{start:09d}.safetensors")
+                broken = {int(row): why for row, why in json.loads(metadata["broken"]).items()}
+                embeddings = tensors["embeddings"]
+            except (OSError, SafetensorError, KeyError, ValueError):
+                return
+            content = metadata.get(CONTENT)  # of all of them; the first versions had none
+            if len(embeddings) + len(broken) != len(names):
+                return
+            if content and content != content_digest(files):
+                return
+            rows = iter(embeddings)
+            for row, (name, digest) in enumerate(zip(names, digest_files(files), strict=True)):
+                known = {CONTENT: digest.tobytes().hex()} if content else {}
+                if row in broken:
+                    yield {"path": name, "error": broken[row], **known}
+                else:
+                    yield {**_record(name, next(rows)), **known}
+
+
+def _record(name: str, row: Tensor) -> Record:
+    values = row.numpy().astype("<f4", copy=False)
+    return {"path": name, "embedding": b64encode(values.tobytes()).decode()}
+
+
+def write_table(
+    out: Path,
+    paths: Sequence[str],
+    channels: int,
+    parts: Iterable[NDArray[np.float32]],
+    *,
+    row_group: int = ROW_GROUP,
+) -> None:
+    """Write paths and embeddings to ``out``, whole or not at all.
+
+    ``parts`` are the embeddings of all paths in order, (n, channels), any number at a time;
+    ``row_group`` is how many bytes of them a group of rows in Parquet has at least. Raises
+    ResourceError when it cannot be written.
+    """
+    with writing(followed(out)) as file:
+        if out.suffix.lower() == ".npz":
+            _write_npz(file, paths, channels, parts)
+        else:
+            _write_parquet(file, paths, channels, _grouped(parts, row_group))
+
+
+def _write_npz(
+    file: BinaryIO, paths: Sequence[str], channels: int, parts: Iterable[NDArray[np.float32]]
+) -> None:
+    longest = max(map(len, paths), default=1)
+    names = (
+        np.array(paths[start : start + NAMES], f"<U{longest}")
+        for start in range(0, len(paths), NAMES)
+    )
+    with zipfile.ZipFile(file, "w") as archive:
+        _write_array(archive, "embeddings", "<f4", (len(paths), channels), parts)
+        _write_array(archive, "paths", f"<U{longest}", (len(paths),), names)
+
+
+def _write_array(
+    archive: zipfile.ZipFile,
+    name: str,
+    kind: str,
+    shape: tuple[int, ...],
+    pieces: Iterable[NDArray[Any]],
+) -> None:
+    """Write an array of known shape; its entry has a fixed date, so that equal is equal."""
+    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
+        header = {"descr": kind, "fortran_order": False, "shape": shape}
+        npy.write_array_header_1_0(entry, header)
+        for piece in pieces:
+            entry.write(np.ascontiguousarray(piece).tobytes())
+
+
+def _write_parquet(
+    file: BinaryIO, paths: Sequence[str], channels: int, groups: Iterable[NDArray[np.float32]]
+) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    vector = pa.list_(pa.float32(), channels)
+    schema = pa.schema([("path", pa.string()), ("embedding", vector)])
+    # Floating-point numbers hardly repeat: a dictionary of them would be larger than they are.
+    with ParquetWriter(file, schema, use_dictionary=False) as table:
+        start = 0
+        for group in groups:
+            embeddings = pa.FixedSizeListArray.from_arrays(pa.array(group.reshape(-1)), channels)
+            names = pa.array(paths[start : start + len(group)], pa.string())
+            table.write_table(pa.table([names, embeddings], schema))
+            start += len(group)
+
+
+def _grouped(parts: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the same rows in groups of at least so many bytes; the last may be smaller."""
+    waiting: list[NDArray[np.float32]] = []
+    for part in parts:
+        waiting.append(part)
+        if sum(part.nbytes for part in waiting) >= size:
+            yield np.concatenate(waiting)
+            waiting = []
+    if sum(map(len, waiting)):
+        yield np.concatenate(waiting)

@@ -1,0 +1,186 @@
+"""A table of predictions: CSV, JSON lines or Parquet, a row for each image, in order.
+
+JSON lines are the records of `Prediction.to_dict`. The other two have the columns ``path``,
+``error``, ``class_1``, ``probability_1``, ``class_2`` and so on; what a row has not is empty, or
+null in Parquet. Equal records give equal bytes.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from resnets.data.images import printable
+from resnets.data.scan import pictures_digest, pictures_in
+from resnets.errors import DataError
+from resnets.files import followed, writing
+from resnets.inference.folder_job import CONTENT, FolderJob, Record, Records, check_out, line
+from resnets.inference.prediction import batches, prepared, resolved
+from resnets.inference.runtimes import Runtime
+
+if TYPE_CHECKING:
+    from resnets.nn import ResNet
+
+ROWS = 4096  # of a group in Parquet
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What ``predict_table`` made: the table, and how many of its pictures are broken."""
+
+    path: Path
+    pictures: int  # rows of the table
+    broken: int
+    resumed: int  # pictures that an earlier call, which was stopped, had done
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able record."""
+        return {**vars(self), "path": str(self.path)}
+
+
+def predict_table(
+    model: "ResNet | Runtime | str | Path",
+    images: str | Path | Iterable[str | Path],
+    out: str | Path,
+    *,
+    top: int = 3,
+    batch_size: int = 8,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+    on_broken: Callable[[DataError], None] = lambda error: None,
+) -> Predicted:
+    """Write the predictions of images, and of those in and below folders, to a table.
+
+    ``model`` is what `predict` takes; ``out`` ends in .csv, .jsonl or .parquet. In memory are the
+    paths and three batches; what is done lies in a hidden file beside ``out`` until the table is
+    whole. After a stop of any kind the same call resumes and ends with the same bytes. An image
+    that cannot be read has a row that says why; a call that resumes looks at it again, and at
+    every image whose content is another than it was.
+
+    ``on_progress`` is called with how many images of how many are done, ``on_broken`` with the
+    error of each broken image when it is met. Raises what `predict` raises; UsageError for
+    another ending, and, unless ``overwrite`` gives up what is there, for a file that this job has
+    not written and when what was stopped had another model, other images or other options;
+    DataError for a folder without images; ResourceError.
+    """
+    out = Path(out)
+    check_table(out, overwrite=overwrite)
+    names = pictures([images] if isinstance(images, str | Path) else images)
+    job = _Predictions(out, names, resolved(model, len(names)), top, batch_size, on_broken)
+    resumed, broken = job.run(overwrite=overwrite, on_progress=on_progress)
+    return Predicted(out, len(names), len(broken), resumed)
+
+
+def check_table(out: Path, *, overwrite: bool = False) -> None:
+    """Raise UsageError or ResourceError where no table of predictions can be written."""
+    readers = "spreadsheets read .csv; pandas, Polars and DuckDB read all three"
+    check_out(out, "predictions", tuple(_WRITERS), readers, overwrite=overwrite)
+
+
+class Pictures(list[str]):
+    """Names of pictures, none of folders."""
+
+
+def pictures(images: Iterable[str | Path]) -> Pictures:
+    """Return the names of images, in place of folders those of the images in and below them.
+
+    What it has returned before it returns as it is. Raises DataError for a folder without images.
+    """
+    if isinstance(images, Pictures):
+        return images
+    names = Pictures()
+    for image in images:
+        folder = Path(image)
+        if os.path.isdir(folder):  # Path.is_dir() raises for names that no file system takes
+            root = folder.resolve()
+            names += [str(folder / file.relative_to(root)) for file in pictures_in(folder)]
+        else:
+            names.append(str(image))
+    return names
+
+
+class _Predictions(FolderJob):
+    def __init__(
+        self,
+        out: Path,
+        images: Pictures,
+        runtime: Runtime,
+        top: int,
+        batch_size: int,
+        on_broken: Callable[[DataError], None],
+    ) -> None:
+        self.images, self.runtime, self.batch_size = images, runtime, batch_size
+        self.top = min(top, len(runtime.labels))
+        self.on_broken = on_broken
+        made_of = {
+            "model": runtime.digest(),
+            "pictures": pictures_digest(Path(), images),
+            "number of classes": self.top,
+            "batch size": batch_size,  # on both of these the last bits of a result may depend
+            "runtime": f"{runtime.name} {runtime.version}",
+        }
+        if runtime.outputs == "sigmoid":  # what was begun before they had a meaning is of a softmax
+            made_of["meaning of outputs"] = "sigmoid"
+        super().__init__(out, [*map(printable, images)], [*map(Path, images)], made_of)
+
+    def answers(self, start: int) -> Iterator[list[Record]]:
+        for batch in batches(self.runtime, self.images[start:], self.top, self.batch_size):
+            for prediction in batch:
+                if prediction.error is not None:
+                    self.on_broken(prediction.error)
+            yield [prediction.to_dict() for prediction in batch]
+
+    def fault(self, place: int) -> str | None:
+        found = prepared(self.runtime, self.images[place])
+        return found.message if isinstance(found, DataError) else None
+
+    def in_whole_batches(self, count: int) -> int:
+        return count // self.batch_size * self.batch_size
+
+    def write(self, records: Records, broken: dict[int, str]) -> None:
+        told = ({k: v for k, v in record.items() if k != CONTENT} for record in records())
+        with writing(followed(self.out)) as file:
+            _WRITERS[self.out.suffix.lower()](file, told, self.top)
+
+
+def _write_jsonl(file: BinaryIO, records: Iterable[Record], top: int) -> None:
+    file.writelines(map(line, records))
+
+
+def _write_csv(file: BinaryIO, records: Iterable[Record], top: int) -> None:
+    text = io.TextIOWrapper(file, "utf-8", newline="")
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(_columns(top))
+    table.writerows(_row(record, top) for record in records)
+    text.detach()  # which writes what is left, and leaves the file open
+
+
+def _write_parquet(file: BinaryIO, records: Iterable[Record], top: int) -> None:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetWriter
+
+    kinds = [pa.string(), pa.string(), *[pa.string(), pa.float64()] * top]
+    schema = pa.schema(list(zip(_columns(top), kinds, strict=True)))
+    rows = (_row(record, top) for record in records)
+    with ParquetWriter(file, schema) as table:
+        while group := list(islice(rows, ROWS)):
+            columns = zip(*group, strict=True)
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+            table.write_table(pa.table(arrays, schema))
+
+
+_WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
+
+
+def _columns(top: int) -> list[str]:
+    ranks = range(1, top + 1)
+    return ["path", "error", *(f"{kind}_{i}" for i in ranks for kind in ("class", "probability"))]
+
+
+def _row(record: Record, top: int) -> list[Any]:
+    values = [v for pair in record.get("predictions", ()) for v in pair.values()]
+    return [record["path"], record.get("error"), *values, *[None] * (2 * top - len(values))]
