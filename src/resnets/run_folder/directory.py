@@ -232,10 +232,7 @@ class RunFolder:
         values = self._json(self.record)
         version = values.get("schema_version") if isinstance(values, dict) else None
         if not isinstance(version, int):
-            raise CheckpointError(
-                f"{self.record} was not written by resnets: it has no schema_version",
-                hint="give the folder that `resnets train` printed",
-            )
+            raise damaged(self.record, "it has no schema_version: resnets did not write it")
         if version > SCHEMA_VERSION:
             raise CheckpointError(
                 f"{self.record} has schema version {version}; this resnets reads up to "

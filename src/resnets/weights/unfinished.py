@@ -12,9 +12,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.readers.documents import loads, read_json
+from resnets.readers.documents import loads
 from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import to_plain
 from resnets.weights.metadata import Metadata
 from resnets.weights.tensors import damaged, read_tensors, retied
 
@@ -57,23 +58,32 @@ def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
     for one that is damaged.
     """
     run = path if path.is_dir() else path.parent.parent
-    record, data = _json(run / "run.json"), _json(run / "data.json")
-    state, tensors, values = _newest(run) if path.is_dir() else (path, *read_state(path))
+    folder = RunFolder(run)
+    if not folder.record.exists():
+        raise CheckpointError(
+            f"{folder.record}: no such file: a state alone does not say what it belongs to",
+            hint="give the whole run folder",
+        )
+    record, preprocess = folder.read_record(), folder.read_preparation().preprocess
+    state, tensors, values = (
+        _newest(folder, record.status) if path.is_dir() else (path, *read_state(path))
+    )
     try:
         kept = next(part for part in _KEPT if any(name.startswith(part) for name in tensors))
-        step = int(values["step"])
-        steps = record.get("progress", {}).get("steps")
+        step, steps = int(values["step"]), record.progress.steps
         identity = values["identity"]
         made: dict[str, Any] = {
-            **{key: record[key] for key in ("name", "data", "environment") if key in record},
-            "recipe": {"name": record.get("recipe"), **_recipe(identity)},
+            "name": record.name,
+            "data": to_plain(record.data),
+            "environment": record.environment,
+            "recipe": {"name": record.recipe, **_recipe(identity)},
             "unfinished": {"step": step, "steps": steps, "weights": kept.rstrip("/")},
         }
         own = {name.removeprefix(kept): t for name, t in tensors.items() if name.startswith(kept)}
         stated = {
-            "spec": record["model"]["spec"],
-            "preprocess": data.get("preprocess"),
-            "classes": record["data"]["classes"],
+            "spec": record.model.spec,
+            "preprocess": preprocess,
+            "classes": list(record.data.classes),
             "made": made,
         }
         shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
@@ -85,54 +95,35 @@ def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
             f"{run}: the record of the run is damaged: {reason}", hint="copy the folder again"
         ) from None
     which = "its newest state" if path.is_dir() else f"its state {state.name}"
-    ended = _ENDED.get(record.get("status", ""), "has not ended, last saved")
+    ended = _ENDED.get(record.status, "has not ended, last saved")
     words = f"{run} {ended} at {reached}: {which}{_KEPT[kept]} is used"
     if identity.get("precise_batch_norm"):
         words += "; the statistics of its batch norms are those of training"
     return own, metadata, words
 
 
-def _newest(run: Path) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
+def _newest(folder: RunFolder, status: str) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
     """Return the newest state that is whole; a run that goes on removes those before the last."""
     problems: list[str] = []
     for _ in range(2):
-        for path in RunFolder(run).states():
+        for path in folder.states():
             try:
                 return path, *read_state(path)
             except CheckpointError as error:
                 problems.append(error.message)
+    run = folder.path
     if problems:
         raise CheckpointError(problems[0], hint=f"resnets train --resume {run} begins it again")
-    status = _json(run / "run.json").get("status")
     if status == "finished":
         raise CheckpointError(
             f"{run}: its {FOLDER_WEIGHTS[0]} is gone, and its states are too",
             hint="copy the whole folder again",
         )
-    ended = _ENDED.get(str(status), "is")
+    ended = _ENDED.get(status, "is")
     raise CheckpointError(
         f"{run}: the run {ended} before its first state: there are no weights yet",
         hint=f"resnets train --resume {run} goes on with it",
     )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        values = read_json(path)
-    except FileNotFoundError:
-        if path.name == "run.json":
-            raise CheckpointError(
-                f"{path}: no such file: a state alone does not say what it belongs to",
-                hint="give the whole run folder",
-            ) from None
-        return {}
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: cannot be read: {error.strerror}", hint="copy it again"
-        ) from None
-    if not isinstance(values, dict):
-        raise CheckpointError(f"{path}: is damaged: no record", hint="copy it again")
-    return values
 
 
 def _recipe(identity: dict[str, Any]) -> dict[str, Any]:
