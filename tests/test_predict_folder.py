@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import torch
 
 from conftest import coloured, scramble
 from exported import export
-from resnets import create_model, predict
+from resnets import create_model, get_spec, predict
 from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, DataError, NonFiniteError, ResourceError, UsageError
 from resnets.files import alone
@@ -499,7 +500,8 @@ class Watched(Runtime):
     """Counts the pictures that are prepared and not yet computed."""
 
     name, version, input = "torch", "0", "normalized"
-    classes, preprocess, spec = ("a", "b"), identity(3, 4), {"num_classes": 2}
+    classes, preprocess = ("a", "b"), identity(3, 4)
+    spec = replace(get_spec("resnet8"), num_classes=2)
 
     def __init__(self):
         self.lock, self.waiting, self.most, self.seen = threading.Lock(), 0, 0, []
