@@ -35,7 +35,12 @@ class Block(nn.Module):
     def __init__(self, spec: Spec, place: Place) -> None:
         super().__init__()
         self.order, self.out_channels = spec.activation_order, place.out_channels
-        self.activates = activates(spec, place)
+        # Which paths activate a pre-activated block's input; both in He et al. 2016, appendix.
+        both = (place.projects and spec.projection_input == "activated") or (
+            place.is_first and spec.first_shortcut_input == "activated"
+        )
+        by_stem = place.is_first and spec.stem_activation
+        self.activates = "nothing" if by_stem else "both paths" if both else "residual"
         convolutions = self.convolutions(spec, place)
         for number, layer in enumerate(convolutions, start=1):
             self.add_module(f"conv{number}", layer)
@@ -86,16 +91,6 @@ class Block(nn.Module):
             x = activate(x)
         shortcut = self.downsample(x)
         return shortcut, activate(x) if self.activates == "residual" else x
-
-
-def activates(spec: Spec, place: Place) -> str:
-    """Return what reads a pre-activated block's input activated."""
-    if place.is_first and spec.stem_activation:
-        return "nothing"  # the stem has done it
-    projects = place.projects and spec.projection_input == "activated"
-    if projects or (place.is_first and spec.first_shortcut_input == "activated"):
-        return "both paths"  # He et al. 2016, appendix
-    return "residual"
 
 
 class BasicBlock(Block):

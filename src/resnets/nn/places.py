@@ -46,12 +46,15 @@ def places(spec: Spec) -> list[list[Place]]:
             done += 1
             # Chen et al. 2017, sec. 3.3: every 3x3 has the stage's rate times its block's unit.
             unit = multi_grid[position] if multi_grid else 1
+            # keras.applications' V2 nets subsample where only the size changes.
+            shrinks = full_stride > 1 and spec.stride_position == "first"
+            changes = in_channels != out_channels or shrinks
             place = Place(
                 is_first=done == 1,
                 in_channels=in_channels,
                 width=spec.inner_width(stage),
                 out_channels=out_channels,
-                projects=_projects(spec, in_channels, out_channels, full_stride),
+                projects=spec.shortcut == "C" or (spec.shortcut in ("B", "D") and changes),
                 drop_path=spec.drop_path * done / sum(spec.depths),
                 stride=stride,
                 replaced_stride=replaced,
@@ -62,10 +65,3 @@ def places(spec: Spec) -> list[list[Place]]:
             stages[-1].append(place)
             in_channels = out_channels
     return stages
-
-
-def _projects(spec: Spec, in_channels: int, out_channels: int, full_stride: int) -> bool:
-    if spec.shortcut not in ("B", "D"):
-        return spec.shortcut == "C"
-    # keras.applications' V2 nets subsample where only the size changes.
-    return in_channels != out_channels or (full_stride > 1 and spec.stride_position == "first")

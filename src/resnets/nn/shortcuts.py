@@ -30,8 +30,7 @@ class ZeroPad(nn.Module):
 class DilatedAverage(nn.Module):
     """Option D's 2x2 average where dilation replaces its stride: the same averages, everywhere.
 
-    (N, C, H, W) to (N, C, H, W); the averaged pixels are ``dilation`` apart, and those outside the
-    picture do not count.
+    The averaged pixels are ``dilation`` apart, and those outside the image do not count.
     """
 
     def __init__(self, dilation: int) -> None:
@@ -105,8 +104,7 @@ class ScaledSum(nn.Module):
 class ShortcutGate(nn.Module):
     """(1 - g) x + F(x), with g = sigmoid(W x + b) (He et al. 2016, sec. 3.1).
 
-    The gate is a 1x1 convolution of the shortcut's signal, so that it has the residual's shape also
-    where the block changes it.
+    The gate reads the shortcut, not x, so that it has the residual's shape in every block.
     """
 
     def __init__(self, channels: int, bias: float) -> None:

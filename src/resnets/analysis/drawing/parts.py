@@ -211,14 +211,12 @@ def _text(module: nn.Module) -> str:
             return f"ECA: kernel {module.conv.kernel_size[0]} → gate"
         case DropPath():
             return f"drop path {module.rate:.2g}"
-        case nn.AvgPool2d():
+        case nn.AvgPool2d() | nn.MaxPool2d():
             side, stride = int(str(module.kernel_size)), int(str(module.stride))
-            return ", ".join([f"{side}×{side} average pool", *_over(stride)])
+            kind = "average" if isinstance(module, nn.AvgPool2d) else "max"
+            return ", ".join([f"{side}×{side} {kind} pool", *_over(stride)])
         case DilatedAverage():
             return f"2×2 average pool, dilation {module.dilation}"
-        case nn.MaxPool2d():
-            side, stride = int(str(module.kernel_size)), int(str(module.stride))
-            return ", ".join([f"{side}×{side} max pool", *_over(stride)])
         case nn.ZeroPad2d():
             return "zero padding"
         case nn.Dropout():
