@@ -23,18 +23,11 @@ demo: $(INSTALLED)  ## train resnet20 on handwritten digits, two minutes on two 
 	@echo
 	@echo "Open runs/demo/report.html in a browser."
 
-# These load the libraries of other runtimes. A process that did, and then trained, has crashed, so
-# they have processes of their own.
-RUNTIMES := tests/exporting tests/cli/test_export_command.py tests/test_export_page.py \
-	tests/test_runtimes.py tests/test_predict_folder.py tests/test_golden_pictures.py \
-	tests/test_benchmarks.py tests/test_assessment.py tests/test_compatibility.py tests/test_outputs.py
-
 # A file at a time on each of two cores, in the order of their names: the last are short.
 IN_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(INSTALLED)  ## the default test suite, on two cores
-	$(BIN)/python -m pytest $(IN_TWO) --durations=25 $(addprefix --ignore=,$(RUNTIMES))
-	$(BIN)/python -m pytest $(IN_TWO) --durations=25 $(RUNTIMES)
+	$(BIN)/python -m pytest $(IN_TWO) --durations=25
 
 test-all: $(INSTALLED)  ## the slow tests too, and the quiet ones
 	$(BIN)/python -m pytest -m ""
@@ -52,12 +45,10 @@ ZOO := -n 2 --dist worksteal -v -m zoo
 TODAY := $(shell date +%F)
 
 zoo: $(INSTALLED)  ## every model: runs, copies, compiles, exports; a quarter of an hour
-	$(BIN)/python -m pytest $(ZOO) $(addprefix --ignore=,$(RUNTIMES))
-	$(BIN)/python -m pytest $(ZOO) tests/exporting
+	$(BIN)/python -m pytest $(ZOO)
 
 zoo-sample: $(INSTALLED)  ## the same for some models of each family, others every day
-	$(BIN)/python -m pytest $(ZOO) --models-of $(TODAY) $(addprefix --ignore=,$(RUNTIMES))
-	$(BIN)/python -m pytest $(ZOO) --models-of $(TODAY) tests/exporting
+	$(BIN)/python -m pytest $(ZOO) --models-of $(TODAY)
 
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)

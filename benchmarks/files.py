@@ -43,11 +43,11 @@ def bare(path: Path, own_choice: bool = False) -> Callable[[Any], Any]:
     With ``own_choice`` in the precision that the runtime chooses.
     """
     if path.suffix == ".xml":
-        from resnets.inference.runtimes.openvino_runtime import import_openvino
+        from resnets.inference.runtimes.openvino_runtime import core
 
         # As ours computes; by itself it takes bfloat16 where the processor has it.
         precision = {} if own_choice else {"INFERENCE_PRECISION_HINT": "f32"}
-        model = import_openvino().Core().compile_model(path, "CPU", precision)
+        model = core().compile_model(path, "CPU", precision)
         return lambda images: model(images)[0]
     import onnxruntime
 
@@ -136,9 +136,9 @@ def export_int8(options: argparse.Namespace, model: str, variant: str) -> None:
         batches = partial(np.array_split, np.concatenate(pictures), max(1, len(few) // 8))
         quantizer = OnnxQuantizer(file, metadata, batches, torch.get_num_threads())
     else:
-        from resnets.inference.runtimes.openvino_runtime import import_openvino
+        from resnets.inference.runtimes.openvino_runtime import core
 
-        read = partial(import_openvino().Core().read_model, whole)
+        read = partial(core().read_model, whole)
         metadata = read().get_rt_info([KEY]).astype(str)
         quantizer = OpenVinoQuantizer(read, metadata, lambda: pictures)
     quantizer.write(path, [])

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from resnets.inference.runtimes.openvino_runtime import import_openvino
 from resnets.nn import ResNet
 
 
@@ -80,8 +81,7 @@ def export(network: ResNet, path: Path, text: str | None = None, **form) -> Path
 
 def convert(onnx: Path, path: Path, text: str) -> Path:
     """Write an .onnx file as .xml and .bin, with metadata; return the path."""
-    import openvino
-
+    openvino = import_openvino()
     model = openvino.convert_model(onnx)
     model.set_rt_info(text, ["resnets"])
     openvino.save_model(model, path, compress_to_fp16=False)

@@ -1,10 +1,14 @@
 """Runtimes: they all compute the network, and say clearly what they cannot use."""
 
 import copy
+import gc
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -77,6 +81,27 @@ def test_every_runtime_computes_the_network(files, network, suffix, name, option
         found = runtime.logits(noise(count))
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, exact(network, noise(count)), rtol=1e-5, atol=1e-5)
+
+
+def test_openvino_tells_nobody_that_it_is_used(files):
+    open_runtime(files[".xml"])
+    assert sys.modules["openvino_telemetry"] is None
+
+
+def test_signals_are_handled_when_models_are_closed_as_they_were_opened(files):
+    """OpenVINO changes the stack of handlers; without one the process ends by the signal."""
+    first, second = (open_runtime(files[".xml"]) for _ in range(2))
+    del first
+    del second
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the fork computes nothing
+        process = os.fork()
+    if not process:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(1)
+    assert os.waitpid(process, 0)[1] == 0
 
 
 @pytest.mark.parametrize(("suffix", "name"), READERS)

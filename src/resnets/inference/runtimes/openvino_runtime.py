@@ -1,6 +1,7 @@
 """OpenVINO: its own .xml with .bin, and exported .onnx files, computed on the CPU."""
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,7 @@ class OpenVino(Exported):
             raise _damaged(path, error) from None
         metadata = read_export(path, text)
         try:
-            self._request = (
-                openvino.Core().compile_model(model, "CPU", options).create_infer_request()
-            )
+            self._request = core().compile_model(model, "CPU", options).create_infer_request()
         except Exception as error:
             raise _damaged(path, error) from None
         super().__init__(path, metadata, openvino.__version__)
@@ -62,10 +61,21 @@ def import_openvino() -> Any:
     return openvino
 
 
+@cache
+def core() -> Any:
+    """Return OpenVINO's core: one, for as long as the process lives.
+
+    The first model that a core compiles gives the thread a stack for its signals, which goes with
+    the core. Of two cores that go in the order in which they came, the second leaves the thread
+    with the stack of the first: no handler can run, and the next Ctrl-C is a segmentation fault.
+    """
+    return import_openvino().Core()
+
+
 def read_model(path: Path) -> Any:
     """Return what OpenVINO reads of .xml and .bin, or of .onnx; raises RuntimeError."""
     with spelled(path, *([".bin"] if path.suffix.lower() == ".xml" else [])) as name:
-        return import_openvino().Core().read_model(name)
+        return core().read_model(name)
 
 
 def _check_kind(path: Path) -> None:
