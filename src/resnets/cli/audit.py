@@ -22,8 +22,8 @@ def audit(
     """Prove that a run used each training image once per epoch, through every interruption.
 
     The order of every epoch is computed again from the recipe's seed, and compared with the digests
-    of what the run really used, through every stop and resume. Metrics, sittings and weights must
-    agree with it, and the pictures, where they are still there, must be those that they were. Exits
+    of what the run really used, through every stop and resume. Metrics, sessions and weights must
+    agree with it, and the images, where they are still there, must be those that they were. Exits
     with 4 when something does not.
 
     \b

@@ -50,7 +50,7 @@ def get(
 @app.command()
 def check(
     source: Annotated[
-        str, typer.Argument(help="A data set's name or a folder of pictures.", metavar="DATA")
+        str, typer.Argument(help="A data set's name or a folder of images.", metavar="DATA")
     ],
     near: Annotated[
         bool,
@@ -63,7 +63,7 @@ def check(
 ) -> None:
     """Read a whole data set and say what is in it, and what is wrong with it.
 
-    Exit code 3 when a result could not be trusted: broken pictures, the same picture in training
+    Exit code 3 when a result could not be trusted: broken images, the same image in training
     and test, or in two classes; with --near, near copies too. What else is said, such as classes of
     uneven size or copies within one class, leaves it at 0.
 
@@ -98,14 +98,14 @@ def check(
 @app.command()
 def sample(
     source: Annotated[
-        str, typer.Argument(help="A data set's name or a folder of pictures.", metavar="DATA")
+        str, typer.Argument(help="A data set's name or a folder of images.", metavar="DATA")
     ],
-    out: Annotated[Path, typer.Option(help="The folder that the pictures go to.")],
+    out: Annotated[Path, typer.Option(help="The folder that the images go to.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     count: Annotated[int, typer.Option(help="How many, spread over the split.", min=1)] = 6,
     root: Root = None,
 ) -> None:
-    """Write some pictures of a data set as PNG files named CLASS-NUMBER.png.
+    """Write some images of a data set as PNG files named CLASS-NUMBER.png.
 
     \b
     Examples:

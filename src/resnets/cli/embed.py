@@ -1,4 +1,4 @@
-"""`resnets embed`: a folder of pictures as one table of embeddings."""
+"""`resnets embed`: a folder of images as one table of embeddings."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,7 @@ from resnets.formatting import plural
 
 @takes_known("weights", *READING[1:], "preprocess")
 def embed(
-    folder: Annotated[Path, typer.Argument(help="A folder of pictures.", metavar="DIR")],
+    folder: Annotated[Path, typer.Argument(help="A folder of images.", metavar="DIR")],
     model: Source = None,
     *,
     known: Known,
@@ -32,15 +32,15 @@ def embed(
     normalize: Annotated[
         bool, typer.Option("--normalize", help="Scale each embedding to length 1.")
     ] = False,
-    batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1, max=128)] = 32,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.", min=1, max=128)] = 32,
     overwrite: OverwriteTable = False,
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Write what the classifier reads of every picture, its embedding, to a table with the paths.
+    """Write what the classifier reads of every image, its embedding, to a table with the paths.
 
-    It may be stopped at any time: the same command goes on where it was. A table that is there
-    already is replaced with --overwrite only. Pictures that cannot be read are reported, listed
+    It may be stopped at any time: the same command resumes. A table that is there
+    already is replaced with --overwrite only. Images that cannot be read are reported, listed
     beside the table and left out; the exit code is then 3.
 
     \b

@@ -1,4 +1,4 @@
-"""`resnets evaluate`: any model on any labelled pictures."""
+"""`resnets evaluate`: any model on any labelled images."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,11 +43,11 @@ def evaluate(
     device: Device = "auto",
     as_json: Json = False,
 ) -> None:
-    """Measure a model on labelled pictures: accuracy, top-5 accuracy and loss, each counted once.
+    """Measure a model on labelled images: accuracy, top-5 accuracy and loss, each counted once.
 
     Labels are the names of folders. Where nothing names a model's classes, folders that are numbers
     are its outputs, and as many classes as outputs are taken in their order, which is then said.
-    Classes that the model does not have, or that have no pictures, and pictures that cannot be read
+    Classes that the model does not have, or that have no images, and images that cannot be read
     are left out, said and counted.
 
     \b

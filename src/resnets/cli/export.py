@@ -32,7 +32,7 @@ def export(
     ],
     to: Annotated[str, typer.Option(help="onnx, openvino, torch or safetensors.")] = "onnx",
     int8: Annotated[
-        bool, typer.Option("--int8", help="In 8-bit integers, calibrated on training pictures.")
+        bool, typer.Option("--int8", help="In 8-bit integers, calibrated on training images.")
     ] = False,
     max_loss: Annotated[
         float | None,
@@ -44,7 +44,7 @@ def export(
         ),
     ] = None,
     batch: Annotated[
-        str, typer.Option(help="How many pictures it takes at once, or dynamic.")
+        str, typer.Option(help="How many images it takes at once, or dynamic.")
     ] = "dynamic",
     size: Annotated[
         str | None,
@@ -67,13 +67,11 @@ def export(
     data: Annotated[
         str | None,
         typer.Option(
-            help="A data set's name or folder: for --int8, and pictures to compare with; default: "
+            help="A data set's name or folder: for --int8, and images to compare with; default: "
             "the run's own."
         ),
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="A folder of pictures to compare with.")
-    ] = None,
+    images: Annotated[Path | None, typer.Option(help="A folder of images to compare with.")] = None,
     root: Root = None,
     *,
     known: Known,
@@ -82,7 +80,7 @@ def export(
 ) -> None:
     """Write a network for ONNX Runtime, OpenVINO or torch, and prove that it computes the same.
 
-    Its batch norms are folded, and class names and preprocessing travel along. Its answers are
+    Its batch norms are folded; class names and preprocessing are in its metadata. Its answers are
     compared with the network's, in 8 bits its accuracy; where they differ by more than rounding,
     no file is kept and the exit code is 5. What was found is said in FILE.certificate.json.
 

@@ -1,4 +1,4 @@
-"""`resnets features`: a page about what a network sees in a picture."""
+"""`resnets features`: a page about what a network sees in an image."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +11,7 @@ from resnets.cli.output import tell
 
 @takes_known("weights", *READING[1:], "preprocess", "outputs", "head")
 def features(
-    image: Annotated[Path, typer.Argument(help="A picture.")],
+    image: Annotated[Path, typer.Argument(help="An image.")],
     model: Source = None,
     *,
     known: Known,

@@ -20,7 +20,7 @@ def inspect(
     ],
     images: Annotated[
         Path | None,
-        typer.Option(help="Pictures like those it was trained on: compares v1 with v1.5."),
+        typer.Option(help="Images like those it was trained on: compares v1 with v1.5."),
     ] = None,
     *,
     known: Known,
@@ -29,7 +29,7 @@ def inspect(
     """Say what checkpoints hold, without running anything in them.
 
     v1 and v1.5 weights have the same names and shapes. With --images both variants answer on the
-    pictures. The one that the weights were trained as is surer of its answers, and its batch norms
+    images. The one that the weights were trained as is surer of its answers, and its batch norms
     meet the means that they have stored. One that cannot be read does not hide the others; the exit
     code is then that of the first.
 
@@ -66,7 +66,7 @@ def inspect(
 
 
 def _look(file: Path, *, pictures: list[Path] | None, **known: Any) -> dict[str, Any]:
-    """Return what a checkpoint holds, and how its variants take pictures, where there are any."""
+    """Return what a checkpoint holds, and how its variants take images, where there are any."""
     from resnets.weights.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(file, **known)

@@ -65,7 +65,7 @@ class Known:
     preprocess: Annotated[
         str | None,
         typer.Option(
-            help="How pictures are prepared, where the checkpoint does not say: imagenet, or "
+            help="How images are prepared, where the checkpoint does not say: imagenet, or "
             '"mean=0.49,0.48,0.45 std=0.25,0.24,0.26", of pixels from 0 to 1.',
         ),
     ] = None
@@ -214,7 +214,7 @@ def open_network(
 def open_answering(
     path: str, known: Known, runtime: str = "auto", threads: int = 0, count: int | None = None
 ) -> "Runtime":
-    """Return what computes an exported file, or a network, ready for so many pictures."""
+    """Return what computes an exported file, or a network, ready for so many images."""
     from resnets.inference.runtimes import choose, is_export, open_runtime
 
     choose(Path(path), runtime)  # before torch takes its seconds to load

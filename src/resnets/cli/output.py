@@ -152,7 +152,7 @@ class Progress:
         self.began = self.last = time.monotonic()
 
     def show(self, done: int, total: int) -> None:
-        """Say how many pictures are done."""
+        """Say how many images are done."""
         line = pace(done, total, time.monotonic() - self.began)
         if self.terminal:
             _write(sys.stderr, f"\r\033[K{line}")

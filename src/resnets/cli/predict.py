@@ -1,4 +1,4 @@
-"""`resnets predict`: pictures in, labelled probabilities out."""
+"""`resnets predict`: images in, labelled probabilities out."""
 
 import os
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ def predict(
         list[str],
         typer.Argument(
             help="A run folder, a checkpoint in any format, or an exported file (.onnx, .xml, "
-            ".pt2); then pictures and folders of them. Without the first: the resnet20 for "
+            ".pt2); then images and folders of them. Without the first: the resnet20 for "
             "CIFAR-10's ten classes that comes with the package.",
             metavar="[MODEL] IMAGE|DIR...",
         ),
@@ -49,15 +49,15 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Write a table instead: .csv, .jsonl or .parquet.")
     ] = None,
-    batch_size: Annotated[int, typer.Option(help="Pictures at a time.", min=1)] = 8,
+    batch_size: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 8,
     threads: Threads = 0,
     overwrite: OverwriteTable = False,
     as_json: Json = False,
 ) -> None:
-    """Say what is in pictures: the most probable classes of each.
+    """Say what is in images: the most probable classes of each.
 
-    A picture that cannot be read is reported and the others go on; the exit code is then 3. A table
-    may be stopped at any time: the same command goes on where it was. A file that is there already
+    An image that cannot be read is reported and the others go on; the exit code is then 3. A table
+    may be stopped at any time: the same command resumes. A file that is there already
     is replaced with --overwrite only.
 
     \b
@@ -102,7 +102,7 @@ def predict(
 
 
 def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
-    """Print each prediction when it comes, or all as JSON; return whether a picture is broken."""
+    """Print each prediction when it comes, or all as JSON; return whether an image is broken."""
     from resnets.data.images import printable
 
     records, broken = [], False
@@ -122,7 +122,7 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
 
 
 def _divided(words: list[str]) -> tuple[Path, list[str]]:
-    """Return the model's path and the pictures: all words where the first is of pictures itself."""
+    """Return the model's path and the images: all words where the first is of images itself."""
     first, *rest = words
     if _is_of_pictures(Path(first)):
         return default_model(), words

@@ -1,4 +1,4 @@
-"""What ``--preprocess`` says: how pictures are prepared for a network whose file does not say."""
+"""What ``--preprocess`` says: how images are prepared for a network whose file does not say."""
 
 from dataclasses import replace
 from math import isfinite
@@ -14,7 +14,7 @@ _FORM = (
 
 
 def preprocessing(text: str, channels: int, size: int) -> Preprocess:
-    """Return the preprocessing that a text says, for a network's channels and size of pictures.
+    """Return the preprocessing that a text says, for a network's channels and size of images.
 
     It is "imagenet", or words such as "mean=0.5 std=0.25": one number, or one for each channel, of
     pixels from 0 to 1; further words are ``size`` and ``resize`` in pixels, and ``interpolation``.

@@ -41,7 +41,7 @@ def show(
         bool, typer.Option("--memory", help="Add the memory of a training step and a prediction.")
     ] = False,
     batch_size: Annotated[
-        int | None, typer.Option(help="Pictures in memory at a time; default: 32.", min=1)
+        int | None, typer.Option(help="Images in memory at a time; default: 32.", min=1)
     ] = None,
     precision: Annotated[
         Literal["float32", "bfloat16", "float16"] | None,
@@ -51,7 +51,7 @@ def show(
         Literal["sgd", "adam", "muon"] | None, typer.Option(help="Default: sgd.")
     ] = None,
     accumulate: Annotated[
-        int | None, typer.Option(help="Parts a batch is computed in; default: 1.", min=1)
+        int | None, typer.Option(help="Parts that a batch is computed in; default: 1.", min=1)
     ] = None,
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Compute blocks twice instead of keeping them.")
@@ -60,7 +60,7 @@ def show(
 ) -> None:
     """Show a model: which variant it is, its stages, what it costs, where it comes from.
 
-    Multiply-adds are those of convolutions and the classifier, for one picture; no bias, norm or
+    Multiply-adds are those of convolutions and the classifier, for one image; no bias, norm or
     pooling. Memory is that of tensors, exact; docs/memory.md says what comes on top.
 
     \b

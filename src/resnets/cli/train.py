@@ -23,7 +23,7 @@ NO_ACCURACY = "no accuracy: the data have neither a held-out nor a test part"
 def train(
     data: Annotated[
         str | None,
-        typer.Argument(help="digits, cifar10, cifar100, or a folder of pictures in class folders."),
+        typer.Argument(help="digits, cifar10, cifar100, or a folder of images in class folders."),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="A model's name.", show_default="resnet18")
@@ -39,7 +39,7 @@ def train(
         Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL[-RECIPE].")
     ] = None,
     resume: Annotated[
-        str | None, typer.Option(help="A run folder to go on with; or auto: go on if there is one.")
+        str | None, typer.Option(help="A run folder to resume; or auto: resume if there is one.")
     ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the run that is in the folder.")
@@ -79,8 +79,8 @@ def train(
 ) -> None:
     """Train a model and leave weights, metrics and a report in a run folder.
 
-    Ctrl-C saves and says how to go on. The test part is looked at once, at the end. Epochs, rate,
-    size of pictures and all else are settings of the recipe: --settings lists them, --set changes.
+    Ctrl-C saves and says how to resume. The test split is looked at once, at the end. Epochs, rate,
+    size of images and all else are settings of the recipe: --settings lists them, --set changes.
 
     \b
     Examples:

@@ -35,7 +35,7 @@ class DataRecipe(_Section):
     holdout: Fraction | Long = Field(
         0.1,
         description="fraction or number of training samples held out for validation, "
-        "where the data set has no validation part of its own",
+        "where the data set has no validation split of its own",
     )
     split_seed: Seed = Field(0, description="seed of that split; separate from the run's seed")
     image_size: int | None = Field(
@@ -46,28 +46,28 @@ class DataRecipe(_Section):
     )
     fit: Literal["crop", "pad", "squash"] = Field(
         "crop",
-        description="what becomes of pictures that are not square; crop: their ends are cut off; "
+        description="what becomes of images that are not square; crop: their ends are cut off; "
         "pad: they are seen whole, with black beside them; squash: their sides are made equal",
     )
     range: tuple[float, float] | None = Field(
         None,
-        description="of pictures of more than 8 bits, the values that become black and white; "
-        "null: as many of 8, 10, 12, 14 and 16 bits as the training part uses, of floats 0 and 1, "
+        description="of images of more than 8 bits, the values that become black and white; "
+        "null: as many of 8, 10, 12, 14 and 16 bits as the training split uses, of floats 0 and 1, "
         "or else what it spans",
     )
     broken: Literal["error", "skip", "read"] = Field(
         "error",
-        description="what a broken picture does: error: nothing is trained; skip: it is left out; "
+        description="what a broken image does: error: nothing is trained; skip: it is left out; "
         "read: what has lost its end is read as far as it goes, and the rest left out",
     )
     broken_limit: Fraction = Field(
         0.01,
-        description="share of the pictures that may be left out as broken; one always may",
+        description="share of the images that may be left out as broken; one always may",
     )
     normalize: Literal["channel", "pixel_mean", "imagenet"] = Field(
         "channel",
         description="channel: subtract each channel's mean, divide by its standard deviation; "
-        "pixel_mean: subtract the mean picture (He et al. 2015, sec. 4.2); "
+        "pixel_mean: subtract the mean image (He et al. 2015, sec. 4.2); "
         "imagenet: the usual constants of ImageNet, whatever the data",
     )
 
@@ -79,9 +79,9 @@ class DataRecipe(_Section):
 
 
 class AugmentRecipe(_Section):
-    """What training does to each picture.
+    """What training does to each image.
 
-    A crop is cut from the padded picture; ``area``, ``scale`` and ``shift`` are other ways to
+    A crop is cut from the padded image; ``area``, ``scale`` and ``shift`` are other ways to
     choose it, one at a time and without padding.
     """
 
@@ -91,7 +91,7 @@ class AugmentRecipe(_Section):
     fill: Literal["mean", "black", "reflect"] = Field("mean", description="what the padding shows")
     area: tuple[Part, Part] | None = Field(
         None,
-        description="part of the picture's area that a crop takes, from and to, before it is "
+        description="share of the image's area that a crop takes, from and to, before it is "
         "scaled to the image size (Szegedy et al. 2015)",
     )
     aspect: tuple[Aspect, Aspect] = Field(
@@ -99,18 +99,18 @@ class AugmentRecipe(_Section):
     )
     scale: tuple[Side, Side] | None = Field(
         None,
-        description="side in pixels to which the picture is scaled before the crop, from and to "
+        description="side in pixels to which the image is scaled before the crop, from and to "
         "(He et al. 2015, sec. 3.4)",
     )
     shift: Fraction = Field(
         0.0,
-        description="part of its side by which a picture moves at most, between pixels too; its "
+        description="share of its side by which an image moves at most, between pixels too; its "
         "border is repeated (Keras's width_shift_range)",
     )
     mirror: bool | Literal["auto", "alternate"] = Field(
         "auto",
-        description="flip half of the pictures left to right; auto: where the data set says that "
-        "it keeps the class; alternate: half in the first epoch, then each picture in every "
+        description="flip half of the images left to right; auto: where the data set says that "
+        "it keeps the class; alternate: half in the first epoch, then each image in every "
         "other epoch (Jordan 2024)",
     )
     lighting: float = Field(
@@ -121,24 +121,24 @@ class AugmentRecipe(_Section):
     )
     cutout: int = Field(0, ge=0, le=4096, description="side of a square to hide, pixels; 0: none")
     mixup: float = Field(
-        0.0, ge=0, le=1, description="blend with another picture; alpha (Zhang et al. 2018)"
+        0.0, ge=0, le=1, description="blend with another image; alpha (Zhang et al. 2018)"
     )
     cutmix: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="paste a box of another picture; alpha (Yun et al. 2019). With mixup, half of "
-        "the pictures get one, half the other",
+        description="paste a box of another image; alpha (Yun et al. 2019). With mixup, half of "
+        "the images get one, half the other",
     )
     first_size: int | None = Field(
         None,
         ge=8,
         le=4096,
-        description="side in pixels of the first epochs' pictures, which then grow to the full "
+        description="side in pixels of the first epochs' images, which then grow to the full "
         "size in equal steps of four pixels",
     )
     full_size_from: Fraction = Field(
-        0.5, description="part of the run after which pictures have the full size"
+        0.5, description="share of the run after which images have the full size"
     )
 
     @model_validator(mode="after")
@@ -221,14 +221,14 @@ class OptimizerRecipe(_Section):
 class ScheduleRecipe(_Section):
     """How long, and how the learning rate moves; positions are fractions of the whole run."""
 
-    epochs: Long | None = Field(None, description="passes over the training part")
+    epochs: Long | None = Field(None, description="passes over the training split")
     iterations: Long | None = Field(None, description="optimizer steps, instead of epochs")
     shape: Literal["steps", "cosine", "linear"] = Field(
         "steps",
         description="how the rate falls after the warm-up: by factor at each milestone, or to 0 "
         "at the end of the run along half a cosine or a line",
     )
-    warmup: Fraction = Field(0.0, description="part of the run in which the rate rises from 0")
+    warmup: Fraction = Field(0.0, description="share of the run in which the rate rises from 0")
     warmup_steps: int = Field(
         0,
         ge=0,
@@ -242,7 +242,7 @@ class ScheduleRecipe(_Section):
     warmup_until_error: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
         description="end the warm-up when the training error of 100 steps falls below this, "
-        "instead of after a fixed part (He et al. 2015, sec. 4.2); needs warmup_rate",
+        "instead of after a fixed share (He et al. 2015, sec. 4.2); needs warmup_rate",
     )
     milestones: tuple[Fraction, ...] = Field((), description="where shape steps drops")
     factor: Factor | tuple[Factor, ...] = Field(
@@ -281,7 +281,7 @@ class Recipe(_Section):
     """A training recipe; ``source`` says where its values come from."""
 
     name: str = Field(
-        pattern=r"^[\w.-]+$", description="of the recipe; a part of the run folder's name"
+        pattern=r"^[\w.-]+$", description="of the recipe; part of the run folder's name"
     )
     source: str = Field("", description="where its values come from, for readers")
     batch_size: int = Field(
@@ -306,7 +306,7 @@ class Recipe(_Section):
         "the end, as true averages; 0: the running ones stay",
     )
     selection: Literal["last", "best"] = Field(
-        "last", description="which weights are kept: the last, or the best on the held-out part"
+        "last", description="which weights are kept: the last, or the best on the held-out split"
     )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="of autocast; float16 scales the loss"
