@@ -117,6 +117,22 @@ def test_tables_that_were_begun_go_on(kept):
     assert not list(kept.glob(".begun*"))
 
 
+def test_a_stop_while_what_was_begun_changes_its_form(kept):
+    def stop(done, total):
+        raise KeyboardInterrupt
+
+    model, journal = open_model("weights.safetensors"), partial_of(Path("begun.npz"))
+    (journal / "000000000.safetensors").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        embed_folder(model, "pictures", "begun.npz", on_progress=stop)
+    aside = journal.with_name(f"{journal.name}.earlier")
+    assert not aside.exists()
+    aside.mkdir()
+    journal.rename(aside / "journal")
+    assert embed_folder(model, "pictures", "begun.npz").resumed == 16
+    assert not list(kept.glob(".begun.npz*"))
+
+
 def test_a_chunk_that_is_damaged_is_made_again(kept):
     (chunk,) = partial_of(Path("begun.npz")).glob("*.safetensors")
     chunk.write_bytes(chunk.read_bytes()[:-1])

@@ -12,6 +12,7 @@ import zipfile
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -50,6 +51,7 @@ from resnets.weights.tensors import read_tensors
 CHUNK = 128  # images; where one ends a batch ends, and earlier versions began another file
 NAMES = 4096  # in a piece of the array of paths
 ROW_GROUP = 8 << 20  # bytes of embeddings
+_ADOPTED = "journal"
 _WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
 
 
@@ -202,22 +204,22 @@ class _Embeddings(FolderJob):
         """Turn the folder of chunks, which earlier versions kept, into a journal."""
         if journal.is_symlink():  # what is removed and written there would be somebody's
             raise UsageError(f"{journal}: is a symbolic link", hint="remove it")
-        if not journal.is_dir():
-            return
-        try:
-            earlier = read_json(journal / "job.json")
-        except (OSError, CheckpointError):
-            earlier = None
-        if isinstance(earlier, dict) and belongs(
-            journal, earlier, self.made_of, overwrite=overwrite
-        ):
-            with writing(journal / "journal") as file:
-                file.write(line({"version": VERSION, **self.made_of}))
-                file.writelines(map(line, self._kept_in_chunks(journal)))
-            aside = journal.rename(journal.with_name(f"{journal.name}.earlier"))
-            (aside / "journal").replace(journal)
-            journal = aside
-        shutil.rmtree(journal, ignore_errors=True)
+        aside = journal.with_name(f"{journal.name}.earlier")
+        if journal.is_dir():
+            try:
+                earlier = read_json(journal / "job.json")
+            except (OSError, CheckpointError):
+                earlier = None
+            earlier = earlier if isinstance(earlier, dict) else {}
+            if belongs(journal, earlier, self.made_of, overwrite=overwrite):
+                with writing(journal / _ADOPTED) as file:
+                    file.write(line({"version": VERSION, **self.made_of}))
+                    file.writelines(map(line, self._kept_in_chunks(journal)))
+            shutil.rmtree(aside, ignore_errors=True)
+            journal.rename(aside)
+        with suppress(OSError):  # there is none, but after a change of versions, or a stop here
+            (aside / _ADOPTED).rename(journal)
+        shutil.rmtree(aside, ignore_errors=True)
 
     def _kept_in_chunks(self, folder: Path) -> Iterator[Record]:
         for start in range(0, len(self.names), CHUNK):
