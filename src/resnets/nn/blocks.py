@@ -1,6 +1,7 @@
 """The residual block: x + F(x), in each activation order of He et al. 2016, Fig. 4.
 
 A block type states its convolutions and F; ``forward`` is the method that is named like the order.
+F is one expression: a name for a map in between would keep it in memory during evaluation.
 """
 
 from collections.abc import Callable
@@ -29,8 +30,8 @@ class Block(nn.Module):
     bn2: Layer
     bn3: Layer
     convolutions: Callable[[Spec, Place], list[nn.Conv2d]]
-    residual: Layer  # F; each norm follows its convolution
-    preactivated_residual: Layer  # F of what is activated already; norms before convolutions
+    residual: Layer  # F, each norm behind its convolution
+    preactivated_residual: Layer  # F, each norm before its convolution
 
     def __init__(self, spec: Spec, place: Place) -> None:
         super().__init__()
@@ -77,20 +78,20 @@ class Block(nn.Module):
 
     def relu_only_preactivation(self, x: Tensor) -> Tensor:
         """x + F(relu(x)): Fig. 4 (d)."""
-        shortcut, x = self.split(x, lambda x: self.raw_activation(x))
-        return self.add(shortcut, self.residual(x))
+        x = self.activated("both paths", x)
+        return self.add(self.downsample(x), self.residual(self.activated("residual", x)))
 
     def preactivation(self, x: Tensor) -> Tensor:
-        """x + F(relu(bn1(x))): Fig. 4 (e)."""
-        shortcut, x = self.split(x, lambda x: self.activation(self.bn1(x)))
-        return self.add(shortcut, self.preactivated_residual(x))
+        """x + F(x), with F(x) = conv2(relu(bn2(conv1(relu(bn1(x)))))): Fig. 4 (e)."""
+        x = self.activated("both paths", x)
+        return self.add(self.downsample(x), self.preactivated_residual(x))
 
-    def split(self, x: Tensor, activate: Layer) -> tuple[Tensor, Tensor]:
-        """Return the shortcut and the residual's input, of which one or both read x activated."""
-        if self.activates == "both paths":
-            x = activate(x)
-        shortcut = self.downsample(x)
-        return shortcut, activate(x) if self.activates == "residual" else x
+    def activated(self, on: str, x: Tensor) -> Tensor:
+        """Return x activated, if this is where the block does it."""
+        if self.activates != on:
+            return x
+        relu_only = self.order == "relu_only_preactivation"
+        return self.raw_activation(x) if relu_only else self.activation(self.bn1(x))
 
 
 class BasicBlock(Block):
@@ -106,18 +107,17 @@ class BasicBlock(Block):
         ]
 
     def residual(self, x: Tensor) -> Tensor:
-        x = self.activation(self.bn1(self.conv1(x)))
-        return self.bn2(self.conv2(x))
+        relu = self.activation
+        return self.bn2(self.conv2(relu(self.bn1(self.conv1(x)))))
 
     def preactivated_residual(self, x: Tensor) -> Tensor:
-        x = self.activation(self.bn2(self.conv1(x)))
-        return self.conv2(x)
+        relu = self.activation
+        return self.conv2(relu(self.bn2(self.conv1(self.activated("residual", x)))))
 
     def bn_after_addition(self, x: Tensor) -> Tensor:
         """relu(bn2(x + conv2(relu(bn1(conv1(x)))))): Fig. 4 (b)."""
-        shortcut = self.downsample(x)
-        x = self.activation(self.bn1(self.conv1(x)))
-        return self.activation(self.bn2(self.add(shortcut, self.conv2(x))))
+        shortcut, relu = self.downsample(x), self.activation
+        return relu(self.bn2(self.add(shortcut, self.conv2(relu(self.bn1(self.conv1(x)))))))
 
 
 class BottleneckBlock(Block):
@@ -137,21 +137,19 @@ class BottleneckBlock(Block):
         ]
 
     def residual(self, x: Tensor) -> Tensor:
-        x = self.activation(self.bn1(self.conv1(x)))
-        x = self.activation(self.bn2(self.conv2(x)))
-        return self.bn3(self.conv3(x))
+        relu = self.activation
+        return self.bn3(self.conv3(relu(self.bn2(self.conv2(relu(self.bn1(self.conv1(x))))))))
 
     def preactivated_residual(self, x: Tensor) -> Tensor:
-        x = self.activation(self.bn2(self.conv1(x)))
-        x = self.activation(self.bn3(self.conv2(x)))
+        relu = self.activation
+        x = relu(self.bn3(self.conv2(relu(self.bn2(self.conv1(self.activated("residual", x)))))))
         return self.conv3(x)
 
     def bn_after_addition(self, x: Tensor) -> Tensor:
         """relu(bn3(x + conv3(relu(bn2(conv2(relu(bn1(conv1(x)))))))): Fig. 4 (b)."""
-        shortcut = self.downsample(x)
-        x = self.activation(self.bn1(self.conv1(x)))
-        x = self.activation(self.bn2(self.conv2(x)))
-        return self.activation(self.bn3(self.add(shortcut, self.conv3(x))))
+        shortcut, relu = self.downsample(x), self.activation
+        x = relu(self.bn2(self.conv2(relu(self.bn1(self.conv1(x))))))
+        return relu(self.bn3(self.add(shortcut, self.conv3(x))))
 
 
 BLOCKS: dict[str, type[Block]] = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
