@@ -14,12 +14,14 @@ from pathlib import Path
 
 import torch
 
+from resnets.machine.device import Machine
 from resnets.machine.environment import environment
 from resnets.machine.processes import ALONE
-from resnets.run_folder.directory import RunFolder
-from resnets.training.experiment import Experiment, Machine
+from resnets.training.feed import build_feed
+from resnets.training.prepare import prepare
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import load_recipe
+from resnets.training.run import initial_state
 from resnets.training.step import training_step
 
 
@@ -31,16 +33,16 @@ def main() -> None:
     options = parser.parse_args()
 
     recipe = load_recipe("he2015_cifar")
-    experiment = Experiment(
+    plan = prepare(
         "cifar10",
         "resnet20",
         recipe,
-        RunFolder(Path("unused")),
-        options.root,
-        Machine(),
-        RunProgress(quiet=True),
+        machine=Machine(device="cpu"),
+        progress=RunProgress(quiet=True),
+        root=options.root,
     )
-    state, feed = experiment.state(), experiment.feed
+    state, device = initial_state(plan), plan.machine.where
+    feed = build_feed(plan.dataset, plan.recipe, plan.preprocess, device)
     indices = feed.indices(0)
     still = feed.batch(indices[0], 0)
 

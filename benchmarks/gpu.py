@@ -24,10 +24,10 @@ import torch.nn.functional as F
 
 from resnets import create_model
 from resnets.data.dataset import Dataset, MemoryImages, whole
+from resnets.machine.device import Machine
 from resnets.machine.environment import environment
 from resnets.machine.processes import ALONE
-from resnets.training import experiment
-from resnets.training.seeds import train_seeds
+from resnets.training.train import train
 
 FLOOR = "floor of an H200: 15 ms of arithmetic, 68 to 96 ms of memory traffic an epoch"
 
@@ -40,29 +40,22 @@ def pictures(count: int) -> Dataset:
     return Dataset("random", tuple("0123456789"), train, None, few, "random", mirror=True)
 
 
-def ours(batch: int, precision: str, seeds: int, options: argparse.Namespace, **how: bool) -> float:
-    """Return the seconds of an epoch of one seed, from the clocks of whole runs."""
+def ours(batch: int, precision: str, options: argparse.Namespace, **how: bool) -> float:
+    """Return the seconds of an epoch, from the clock of a whole run."""
     settings = [f"batch_size={batch}", f"precision={precision}", "data.holdout=0"]
     settings += ["schedule.iterations=null", f"schedule.epochs={options.epochs}"]
-    with tempfile.TemporaryDirectory() as out:
-        train_seeds(
-            "cifar10",
-            seeds,
-            parallel=seeds,
-            out=out,
+    with tempfile.TemporaryDirectory() as folder:
+        run = train(
+            pictures(options.images),
             model="resnet20",
             recipe="he2015_cifar",
             settings=settings,
-            device=options.device,
-            quiet=True,
-            **how,
+            out=Path(folder) / "run",
+            machine=Machine(device=options.device, quiet=True, **how),
         )
-        ends = []
-        for path in Path(out).glob("seed-*/metrics.jsonl"):
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
-            ends.append([line["seconds"] for line in lines])
-    spans = [(clock[-1] - clock[0]) / (len(clock) - 1) for clock in ends]
-    return statistics.median(spans) / seeds
+        lines = (run.path / "metrics.jsonl").read_text().splitlines()
+        clock = [json.loads(line)["seconds"] for line in lines]
+    return (clock[-1] - clock[0]) / (len(clock) - 1)
 
 
 def measured_algorithms(options: argparse.Namespace) -> float:
@@ -72,7 +65,7 @@ def measured_algorithms(options: argparse.Namespace) -> float:
     """
     torch.backends.cudnn.benchmark = True
     try:
-        return ours(128, "bfloat16", 1, options)
+        return ours(128, "bfloat16", options, cuda_graph=True)
     finally:
         torch.backends.cudnn.benchmark = False
 
@@ -137,27 +130,19 @@ def main() -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         print("not measured: there is no CUDA GPU here")
         return
-    dataset = pictures(options.images)
-    experiment.open_dataset = lambda *_, **__: dataset
     rows: dict[str, Callable[[], float]] = {
-        "captured, bfloat16, 128": lambda: ours(128, "bfloat16", 1, options),
+        "graph, bfloat16, 128": lambda: ours(128, "bfloat16", options, cuda_graph=True),
         "the same, cuDNN's algorithms measured": lambda: measured_algorithms(options),
-        "captured, bfloat16, 1024": lambda: ours(1024, "bfloat16", 1, options),
-        "captured, float32, 128": lambda: ours(128, "float32", 1, options),
-        "captured and compiled, bfloat16, 128": lambda: ours(
-            128, "bfloat16", 1, options, compile=True
+        "graph, bfloat16, 1024": lambda: ours(1024, "bfloat16", options, cuda_graph=True),
+        "graph, float32, 128": lambda: ours(128, "float32", options, cuda_graph=True),
+        "graph and compiled, bfloat16, 128": lambda: ours(
+            128, "bfloat16", options, cuda_graph=True, compile=True
         ),
-        "step by step, bfloat16, 128": lambda: ours(128, "bfloat16", 1, options, capture=False),
+        "step by step, bfloat16, 128": lambda: ours(128, "bfloat16", options),
         "DataLoader and eager steps, bfloat16, 128": lambda: script(128, options),
-        **{
-            f"{seeds} seeds side by side, bfloat16, 128": (
-                lambda seeds=seeds: ours(128, "bfloat16", seeds, options)
-            )
-            for seeds in (2, 4, 8)
-        },
     }
     print(json.dumps(environment(torch.device(options.device), ALONE, "bfloat16")))
-    print(f"{'':44s} s an epoch of one seed     images/s", flush=True)
+    print(f"{'':44s} s an epoch     images/s", flush=True)
     for name, measure in rows.items():
         if time.monotonic() > deadline:
             print(f"{name:44s} not measured: no time left")
@@ -167,7 +152,7 @@ def main() -> None:
         except Exception as error:
             print(f"{name:44s} failed: {type(error).__name__}: {str(error)[:200]}", flush=True)
             continue
-        print(f"{name:44s} {seconds:10.3f} {options.images / seconds:24,.0f}", flush=True)
+        print(f"{name:44s} {seconds:10.3f} {options.images / seconds:13,.0f}", flush=True)
     print(FLOOR)
 
 

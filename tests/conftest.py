@@ -2,9 +2,11 @@
 
 import os
 import re
+import signal
 import sys
 from contextlib import contextmanager
 from datetime import date
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from PIL import Image
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from every_model import of_the_day
 from resnets import cli
@@ -102,6 +105,22 @@ def tiny_dataset(train: int = 50, test: int = 20, side: int = 8) -> Dataset:
         return whole(MemoryImages(pixels.byte()), labels)
 
     return Dataset("tiny", ("top", "bottom"), part(train, 0), None, part(test, 1), "0" * 64, False)
+
+
+@contextmanager
+def at_step(number: int, act):
+    """Within a step, counted from 0 over all runs and before any weight has changed, act."""
+    steps = count()
+    handle = register_optimizer_step_pre_hook(lambda *_: act() if next(steps) == number else None)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def signal_at(step: int, number: signal.Signals = signal.SIGTERM):
+    """Send this process a signal within a step, as a scheduler or a person would."""
+    return at_step(step, lambda: os.kill(os.getpid(), number))
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 import hashlib
 import json
-import os
 import shutil
-import signal
 import struct
 from itertools import chain
 from pathlib import Path
@@ -14,16 +12,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import resnets.training.experiment
-from conftest import tiny_dataset
+from conftest import at_step, signal_at, tiny_dataset
 from resnets.errors import CheckpointError, Stopped
 from resnets.run_folder.ledger import Ledger
 from resnets.training import audit as auditing
-from resnets.training import loop
 from resnets.training.audit import audit
 from resnets.training.feed import Feed
 from resnets.training.recipe import load_recipe
-from resnets.training.step import training_step
 from resnets.training.train import train
 
 RECIPE = load_recipe(
@@ -31,37 +26,22 @@ RECIPE = load_recipe(
 )  # epochs of five steps
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    """Make `digits` mean the tiny data set, so that whole runs take a second."""
-    quicken(monkeypatch)
-
-
-def quicken(patch) -> None:
-    patch.setattr(resnets.training.experiment, "open_dataset", lambda *_, **__: tiny_dataset())
-    patch.setattr(
-        resnets.training.experiment, "write_report", lambda *_: None
-    )  # longer than the run
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A run that was stopped once, killed once, and finished."""
     path = tmp_path_factory.mktemp("finished") / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        quicken(patch)
-        with pytest.raises(Stopped):
-            run(path, patch, before=3, act=lambda: os.kill(os.getpid(), signal.SIGTERM))
-        kept = []
+    with signal_at(3), pytest.raises(Stopped):
+        run(path)
+    kept = []
 
-        def killed():
-            kept.append((path / "run.json").read_bytes())
-            raise SystemExit(9)
+    def killed():
+        kept.append((path / "run.json").read_bytes())
+        raise SystemExit(9)
 
-        with pytest.raises(SystemExit):
-            run(path, patch, before=5, act=killed)
-        (path / "run.json").write_bytes(kept[0])  # a killed process writes nothing more
-        run(path, patch)
+    with at_step(5, killed), pytest.raises(SystemExit):
+        run(path)
+    (path / "run.json").write_bytes(kept[0])  # a killed process writes nothing more
+    run(path)
     return path
 
 
@@ -70,17 +50,10 @@ def copy(finished, tmp_path) -> Path:
     return shutil.copytree(finished, tmp_path / "run")
 
 
-def run(path, patch, *, before=None, act=None, recipe=RECIPE):
-    """Train, or go on; in this sitting's step number ``before`` something happens first."""
-    count = iter(range(1000))
-
-    def stepping(*arguments, **options):
-        if next(count) == before:
-            act()
-        return training_step(*arguments, **options)
-
-    patch.setattr(loop, "training_step", stepping)
-    return train("digits", model="resnet8", recipe=recipe, out=path, resume="auto", quiet=True)
+def run(path, *, recipe=RECIPE):
+    """Train, or resume."""
+    data = tiny_dataset()
+    return train(data, model="resnet8", recipe=recipe, out=path, resume="auto", quiet=True)
 
 
 def found(path) -> dict[str, str]:
@@ -105,7 +78,7 @@ def test_a_stopped_and_killed_run_is_proven(finished):
     assert result.ok, result.differences
     assert found(finished) == {
         "recipe": "default, seed 0, on 40 images of tiny",
-        "data": "digits, which come with scikit-learn",
+        "data": "not looked at: they were given in Python",
         "samples": "2 epochs, 40 images each, every one exactly once; then 16 of them",
         "steps": "12 of 12, in 3 epochs without gap or overlap",
         "metrics": "3 lines that agree with the ledger",
@@ -117,7 +90,7 @@ def test_a_stopped_and_killed_run_is_proven(finished):
     assert [s["from_step"] for s in record["sittings"]] == [0, 4, 5]
 
 
-def test_the_ledger_holds_what_the_steps_really_used(tiny, tmp_path, monkeypatch):
+def test_the_ledger_holds_what_the_steps_really_used(tmp_path, monkeypatch):
     used = []
     batch = Feed.batch
 
@@ -126,7 +99,7 @@ def test_the_ledger_holds_what_the_steps_really_used(tiny, tmp_path, monkeypatch
         return batch(self, index, *arguments)
 
     monkeypatch.setattr(Feed, "batch", watched)
-    run(tmp_path / "run", monkeypatch)
+    run(tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run/ledger.jsonl").read_text().splitlines()]
     for line, steps in zip(lines, (used[:5], used[5:10], used[10:12]), strict=True):
         link = ""
@@ -153,7 +126,7 @@ def test_any_other_use_has_another_digest(steps, data):
 
 
 @pytest.mark.parametrize("epoch", [0, 2])
-def test_a_loop_that_repeats_a_batch_is_found(tiny, tmp_path, monkeypatch, epoch):
+def test_a_loop_that_repeats_a_batch_is_found(tmp_path, monkeypatch, epoch):
     indices = Feed.indices
 
     def repeating(self, number):
@@ -162,7 +135,7 @@ def test_a_loop_that_repeats_a_batch_is_found(tiny, tmp_path, monkeypatch, epoch
 
     with monkeypatch.context() as patch:
         patch.setattr(Feed, "indices", repeating)
-        run(tmp_path / "run", patch)
+        run(tmp_path / "run")
     result = audit(tmp_path / "run")
     assert result.differences == [
         f"samples: epoch {epoch + 1}: other samples were used than the recipe and its seed say"
@@ -175,9 +148,9 @@ def test_an_order_that_is_none_is_found(finished, monkeypatch):
 
 
 @pytest.mark.parametrize("step", [2, 4, 11])
-def test_a_stopped_run_is_audited_as_far_as_it_came(tiny, tmp_path, monkeypatch, step, resnets):
-    with pytest.raises(Stopped):
-        run(tmp_path, monkeypatch, before=step, act=lambda: os.kill(os.getpid(), signal.SIGTERM))
+def test_a_stopped_run_is_audited_as_far_as_it_came(tmp_path, step, resnets):
+    with signal_at(step), pytest.raises(Stopped):
+        run(tmp_path)
     result = audit(tmp_path)
     assert result.ok, result.differences
     done, epochs = {2: (0, 0), 4: (5, 1), 11: (12, 3)}[step]
@@ -276,8 +249,8 @@ def test_another_recipe_is_found(copy):
         assert failed(copy) == checks
 
 
-def test_weights_of_another_run_are_found(copy, tiny, tmp_path, monkeypatch):
-    other = run(tmp_path / "other", monkeypatch, recipe=load_recipe(RECIPE, ["seed=1"])).path
+def test_weights_of_another_run_are_found(copy, tmp_path):
+    other = run(tmp_path / "other", recipe=load_recipe(RECIPE, ["seed=1"])).path
     shutil.copy(other / "model.safetensors", copy)
     assert "weights: its recipe is not recipe.yaml" in audit(copy).differences
     assert failed(copy) == {"weights"}

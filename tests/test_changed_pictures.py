@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import signal_at
 from resnets.data.folder import open_folder
 from resnets.data.preprocess import Preprocess
-from resnets.errors import DataError, UsageError
+from resnets.errors import DataError, Stopped, UsageError
 from resnets.evaluation import evaluate
 from resnets.inference.embedding import embed_folder
 from resnets.inference.prediction_table import predict_table
@@ -20,8 +21,6 @@ from resnets.models import create_model
 from resnets.report import read_run
 from resnets.run_folder.directory import RunFolder
 from resnets.training.audit import audit
-from resnets.training.experiment import Experiment, Machine
-from resnets.training.progress import RunProgress
 from resnets.training.recipe import load_recipe
 from resnets.training.train import train
 from resnets.zoo import get_spec
@@ -48,11 +47,8 @@ def stopped(tmp_path_factory):
         folder = root / "photos" / ("cat" if number < 8 else "dog")
         folder.mkdir(parents=True, exist_ok=True)
         picture(number).save(folder / f"{number}.bmp")
-    parts = (root / "photos", "resnet8", RECIPE, RunFolder(root / "run"), None)
-    running = Experiment(*parts, Machine(), RunProgress(quiet=True)).start(overwrite=False)
-    next(running)
-    next(running)
-    running.close()
+    with signal_at(1), pytest.raises(Stopped):
+        train(root / "photos", model="resnet8", recipe=RECIPE, out=root / "run", quiet=True)
     return root
 
 

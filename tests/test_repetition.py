@@ -1,66 +1,41 @@
 """Several seeds: what is run, what is summarised, and what may be called a reproduction."""
 
 import json
-import os
 import re
 import shlex
-import signal
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-import resnets.training.experiment
-from conftest import tiny_dataset
+from conftest import at_step, signal_at, tiny_dataset
+from resnets.cli.train import print_seeds
 from resnets.errors import Stopped, UsageError
 from resnets.report.published import Published
-from resnets.training import loop
 from resnets.training import seeds as repetition
 from resnets.training.audit import audit
 from resnets.training.recipe import load_recipe
 from resnets.training.seeds import train_seeds
-from resnets.training.step import training_step
-from resnets.training.train import train, train_side_by_side
+from resnets.training.train import train
 
 RECIPE = load_recipe(
     "default", ["schedule.epochs=1", "batch_size=8", "data.holdout=10", "optimizer.lr=0.05"]
 )  # five steps
 
 
-@pytest.fixture
-def mean(monkeypatch):
-    """Say what data sets are, so that whole runs take less than a second."""
-
-    def dataset(**changes):
-        found = replace(tiny_dataset(), **changes)
-        monkeypatch.setattr(resnets.training.experiment, "open_dataset", lambda *_, **__: found)
-
-    dataset()
-    return dataset
-
-
-@pytest.fixture
-def unreported(monkeypatch):
-    """Write no pages, which take longer than the runs."""
-    monkeypatch.setattr(resnets.training.experiment, "write_report", lambda *_: None)
-    monkeypatch.setattr(repetition, "write_report", lambda *_: None)
-
-
-def run(out, seeds=2, data="digits", recipe=RECIPE, **options):
+def run(out, seeds=2, data=None, recipe=RECIPE, **options):
+    data = data or tiny_dataset()
     return train_seeds(data, seeds, model="resnet8", recipe=recipe, out=out, quiet=True, **options)
 
 
-def interrupt_at(monkeypatch, step):
-    """Ask the process to stop within a step, counted over all runs."""
-    count = iter(range(1000))
-
-    def stepping(*arguments, **options):
-        if next(count) == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return training_step(*arguments, **options)
-
-    monkeypatch.setattr(loop, "training_step", stepping)
+@pytest.fixture
+def folder(photos):
+    """A folder of images, as a command needs it, and the settings that make runs of it short."""
+    words = ["--model", "resnet8", "--set", "data.image_size=8", "--set", "data.holdout=3"]
+    words += ["--set", "schedule.epochs=1", "--set", "batch_size=8", "--set", "augment.padding=1"]
+    return [photos, *words]
 
 
 def weights(path) -> list[dict[str, bytes]]:
@@ -68,11 +43,11 @@ def weights(path) -> list[dict[str, bytes]]:
     return [{k: t.numpy().tobytes() for k, t in load_file(file).items()} for file in files]
 
 
-def test_seeds_are_plain_runs_and_are_summarised(mean, tmp_path):
+def test_seeds_are_plain_runs_and_are_summarised(tmp_path):
     found = run(tmp_path / "all", 3, recipe=load_recipe(RECIPE, ["seed=8"]))
     assert [r.path.name for r in found.runs] == ["seed-8", "seed-9", "seed-10"]
     plain = train(
-        "digits",
+        tiny_dataset(),
         model="resnet8",
         recipe=RECIPE,
         settings=["seed=9"],
@@ -104,35 +79,37 @@ def test_seeds_are_plain_runs_and_are_summarised(mean, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_repeats_it(mean, unreported, tmp_path, resnets):
-    found = run(tmp_path / "my runs", 2)
-    assert resnets(*shlex.split(found.command)[1:])[0] == 0
+def test_the_command_repeats_it(folder, tmp_path, resnets):
+    resnets("train", *folder, "--seeds", 2, "--out", tmp_path / "my runs")
+    command = json.loads((tmp_path / "my runs/seeds.json").read_text())["command"]
+    assert resnets(*shlex.split(command)[1:])[0] == 0
     assert weights(tmp_path / "my runs") == weights(tmp_path / "my runs-again") != []
 
 
-def test_stopped_and_going_on_by_its_hint(mean, tmp_path, monkeypatch, resnets):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 7)
-        with pytest.raises(Stopped, match="seed 1, 2 of 3: stopped and saved at step 3") as caught:
-            run(tmp_path / "a b", 3)
-    assert caught.value.exit_code == 75
+def test_stopped_and_going_on_by_its_hint(folder, tmp_path, resnets):
+    words = ["train", *folder, "--seeds", 3, "--out"]
+    with signal_at(5):  # of four steps a run
+        code, _, err = resnets(*words, tmp_path / "a b")
+    assert code == 75
+    assert "seed 1, 2 of 3: stopped and saved at step 2" in err
     assert not (tmp_path / "a b/seed-2").exists()
     assert not (tmp_path / "a b/seeds.json").exists()
     finished = (tmp_path / "a b/seed-0/run.json").read_bytes()
-    how, _, command = caught.value.hint.partition("go on with: ")
-    assert how == ""
+    command = err.partition("go on with: ")[2].partition("\n")[0]
     code, _, err = resnets(*shlex.split(command)[1:])
     assert code == 0, err
     assert (tmp_path / "a b/seed-0/run.json").read_bytes() == finished
-    whole = run(tmp_path / "whole", 3).to_dict()
-    parts = json.loads((tmp_path / "a b/seeds.json").read_text())
+    assert resnets(*words, tmp_path / "whole")[0] == 0
+    whole, parts = (
+        json.loads((tmp_path / name / "seeds.json").read_text()) for name in ("whole", "a b")
+    )
     own = {"name", "minutes", "command"}
     assert {k: whole[k] for k in whole.keys() - own} == {k: parts[k] for k in parts.keys() - own}
     result = audit(tmp_path / "a b")
     assert result.ok, result.differences
 
 
-def test_more_seeds_are_added(mean, unreported, tmp_path):
+def test_more_seeds_are_added(tmp_path):
     one = run(tmp_path / "runs", 1).to_dict()
     assert (one["n"], one["sd"], one["median"]) == (1, None, one["best"])
     before = (tmp_path / "runs/seed-0/run.json").read_bytes()
@@ -140,8 +117,7 @@ def test_more_seeds_are_added(mean, unreported, tmp_path):
     assert (tmp_path / "runs/seed-0/run.json").read_bytes() == before
 
 
-def test_what_is_refused_leaves_everything(mean, unreported, tmp_path, monkeypatch):
-    monkeypatch.setattr(repetition, "train_side_by_side", lambda *_, **__: pytest.fail("trained"))
+def test_what_is_refused_leaves_everything(tmp_path):
     later = tmp_path / "runs/seed-1"
     later.mkdir(parents=True)
     (later / "run.json").write_text("{}")
@@ -151,7 +127,6 @@ def test_what_is_refused_leaves_everything(mean, unreported, tmp_path, monkeypat
         ({"seeds": 0}, "0 seeds are none"),
         ({"seeds": -1}, "-1 seeds are none"),
         ({"resume": str(later)}, "is one run, and cannot go on as 2 seeds"),
-        ({"data": None}, "there is no data"),
         ({"out": tmp_path / "run"}, "is a run itself"),
         ({}, "seed-1: there is a run in it already"),
         ({"recipe": load_recipe(RECIPE, [f"seed={2**63 - 1}"])}, "seed: Input should be less"),
@@ -159,35 +134,28 @@ def test_what_is_refused_leaves_everything(mean, unreported, tmp_path, monkeypat
         with pytest.raises(UsageError, match=words) as caught:
             run(**{"out": tmp_path / "runs", **options})
         assert caught.value.hint
+    with pytest.raises(UsageError, match="there is no data"):
+        train_seeds(None, out=tmp_path / "runs")
+    assert not (tmp_path / "runs/seed-0").exists()
 
 
-def test_overwriting_replaces_all_seeds_before_the_first(mean, unreported, tmp_path, monkeypatch):
+def test_overwriting_replaces_all_seeds_before_the_first(tmp_path):
     run(tmp_path / "runs", 2)
     (tmp_path / "runs/seed-1/notes.txt").write_text("mine")
-
-    def crash(*arguments, **options):
-        raise RuntimeError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "training_step", crash)
-        with pytest.raises(RuntimeError):
-            run(tmp_path / "runs", 2, overwrite=True)
+    with at_step(0, lambda: sys.exit(9)), pytest.raises(SystemExit):
+        run(tmp_path / "runs", 2, overwrite=True)
     assert not (tmp_path / "runs/seed-1/run.json").exists()
     run(tmp_path / "runs", 2, resume="auto", overwrite=True)
     assert (tmp_path / "runs/seed-1/notes.txt").read_text() == "mine"
 
 
 @pytest.mark.slow
-def test_overwriting_that_is_stopped_goes_on_with_the_new_recipe(
-    mean, unreported, tmp_path, monkeypatch
-):
+def test_overwriting_that_is_stopped_goes_on_with_the_new_recipe(tmp_path):
     run(tmp_path / "runs", 2)
     (tmp_path / "runs/seed-1/notes.txt").write_text("mine")
     other = load_recipe(RECIPE, ["optimizer.lr=0.1"])
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 2)
-        with pytest.raises(Stopped):
-            run(tmp_path / "runs", 2, recipe=other, overwrite=True)
+    with signal_at(2), pytest.raises(Stopped):
+        run(tmp_path / "runs", 2, recipe=other, overwrite=True)
     assert {path.name for path in (tmp_path / "runs/seed-1").iterdir()} <= {"notes.txt", ".lock"}
     (tmp_path / "runs/seed-1/notes.txt").unlink()
     run(tmp_path / "runs", 2, recipe=other, resume="auto")
@@ -199,14 +167,11 @@ def test_overwriting_that_is_stopped_goes_on_with_the_new_recipe(
     assert audit(tmp_path / "runs").ok
 
 
-def test_without_a_test_part_the_held_out_part_is_meant(mean, unreported, tmp_path, resnets):
-    mean(test=None)
-    words = ["train", "digits", "--model", "resnet8", "--seeds", 2]
-    for setting in ("schedule.epochs=1", "batch_size=8", "data.holdout=10"):
-        words += ["--set", setting]
+def test_without_a_test_part_the_held_out_part_is_meant(folder, tmp_path, resnets):
+    words = ["train", *folder, "--seeds", 2]
     code, out, _ = resnets(*words, "--out", tmp_path / "runs")
     assert code == 0
-    assert "10 pictures of the held-out part, as there is no test part" in out
+    assert "3 pictures of the held-out part, as there is no test part" in out
     values = json.loads((tmp_path / "runs/seeds.json").read_text())
     record = json.loads((tmp_path / "runs/seed-1/run.json").read_text())
     assert values["part"] == "validation"
@@ -220,22 +185,22 @@ def test_without_a_test_part_the_held_out_part_is_meant(mean, unreported, tmp_pa
     assert audit(tmp_path / "none").ok
 
 
-def test_the_table(mean, unreported, tmp_path, monkeypatch, resnets):
+def test_the_table(tmp_path, capsys):
     """Accuracies 0.80, 0.90, 0.85: the figures are these by hand."""
-    accuracies = iter([0.80, 0.90, 0.85])
-
-    def trained(*arguments, **options):
-        (found,) = train_side_by_side(*arguments, **options)
-        found.results["test"]["accuracy"] = next(accuracies)
-        return [found]
-
-    mean(name="cifar10")
-    monkeypatch.setattr(repetition, "train_side_by_side", trained)
-    words = ["train", "cifar10", "--model", "resnet20", "--recipe", "he2015_cifar", "--seeds", 3]
-    words += ["--set", "schedule.iterations=1", "--set", "data.holdout=10"]
-    words += ["--set", "optimizer.lr=0.05", "--out", tmp_path / "runs"]
-    code, out, _ = resnets(*words)
-    assert code == 0
+    settings = ["schedule.iterations=1", "data.holdout=10", "optimizer.lr=0.05"]
+    found = train_seeds(
+        replace(tiny_dataset(), name="cifar10"),
+        3,
+        model="resnet20",
+        recipe="he2015_cifar",
+        settings=settings,
+        out=tmp_path / "runs",
+        quiet=True,
+    )
+    for run, accuracy in zip(found.runs, (0.80, 0.90, 0.85), strict=True):
+        run.results["test"]["accuracy"] = accuracy
+    print_seeds(found, as_json=False)
+    out = capsys.readouterr().out
     title, _, *rows, verdict = out.splitlines()
     rows, cautions = rows[:4], rows[4:]
     assert title.startswith("resnet20 on cifar10 by he2015_cifar, 3 seeds, ")
@@ -250,8 +215,8 @@ def test_the_table(mean, unreported, tmp_path, monkeypatch, resnets):
     one_answer = r"the model answers (top|bottom) for (18|19|20) of 20 pictures"
     assert all(re.fullmatch(f"seed [012]: {one_answer}", line) for line in cautions)
     assert verdict == (
-        "not a reproduction of He et al. 2015, Table 6: 1 iteration, not 64,000; "
-        "data.holdout 10, not 5000; optimizer.lr 0.05, not 0.1"
+        "not a reproduction of He et al. 2015, Table 6: 1 iteration, not 64,000; a data set called "
+        "cifar10, not cifar10's own files; data.holdout 10, not 5000; optimizer.lr 0.05, not 0.1"
     )
     (row,) = json.loads((tmp_path / "runs/seeds.json").read_text())["published"]
     assert (row["error_percent"], row["source"]) == (8.75, "He et al. 2015, Table 6")
@@ -264,7 +229,7 @@ PAPER = Published(
 )
 
 
-def compared(tmp_path, monkeypatch, row=PAPER, paper=RECIPE, data="cifar10"):
+def compared(tmp_path, monkeypatch, row=PAPER, paper=RECIPE, **data):
     """The differences of runs by RECIPE from a row whose paper trained by ``paper``."""
     schedule = paper.schedule.model_copy(
         update={"epochs": row.epochs, "iterations": row.iterations}
@@ -277,17 +242,19 @@ def compared(tmp_path, monkeypatch, row=PAPER, paper=RECIPE, data="cifar10"):
     )
     row = replace(row, recipe=row.recipe and str(file))
     monkeypatch.setattr(repetition, "published", lambda *_: [row])
-    found = run(tmp_path / data, data=data, resume="auto")
+    own = replace(tiny_dataset(), name="cifar10", **data)
+    found = run(tmp_path / "cifar10", data=own, resume="auto")
     (comparison,) = found.comparisons
     assert comparison.to_dict()["reproduction"] == (not comparison.differences)
     return list(comparison.differences)
 
 
-def test_a_reproduction_is_one_and_nothing_else_is(mean, unreported, tmp_path, monkeypatch):
+def test_a_reproduction_is_one_and_nothing_else_is(tmp_path, monkeypatch):
     def differences(row=PAPER, **options):
-        return compared(tmp_path, monkeypatch, row, **options)
+        found = compared(tmp_path, monkeypatch, row, **options)
+        found.remove("a data set called cifar10, not cifar10's own files")
+        return found
 
-    mean(name="cifar10")
     assert differences() == []
     assert differences(replace(PAPER, iterations=6)) == ["5 iterations, not 6"]
     assert differences(replace(PAPER, iterations=None, epochs=2)) == ["1 epoch, not 2"]
@@ -301,25 +268,20 @@ def test_a_reproduction_is_one_and_nothing_else_is(mean, unreported, tmp_path, m
     ]
     paper = load_recipe(RECIPE, ["optimizer.nesterov=false", "ema=0.9", "data.split_seed=3"])
     assert differences(paper=paper) == ["ema 0.0, not 0.9", "optimizer.nesterov True, not False"]
-    assert differences(replace(PAPER, error_percent=8.0), data="digits") == [
-        "a folder called cifar10, not cifar10's own files"
-    ]
 
 
-def test_a_held_out_part_is_no_test_part(mean, unreported, tmp_path, monkeypatch):
-    mean(name="cifar10", test=None)
-    assert compared(tmp_path, monkeypatch) == [
-        "measured on the held-out part, not on the test part"
-    ]
+def test_a_held_out_part_is_no_test_part(tmp_path, monkeypatch):
+    *_, last = compared(tmp_path, monkeypatch, test=None)
+    assert last == "measured on the held-out part, not on the test part"
 
 
-def test_a_row_without_a_figure_is_left_out(mean, unreported, tmp_path, monkeypatch):
+def test_a_row_without_a_figure_is_left_out(tmp_path, monkeypatch):
     row = replace(PAPER, error_percent=None)
     monkeypatch.setattr(repetition, "published", lambda *_: [row])
     assert run(tmp_path / "runs", 1).comparisons == ()
 
 
-def test_the_audit_compares_the_seeds(mean, unreported, tmp_path, resnets):
+def test_the_audit_compares_the_seeds(tmp_path, resnets):
     run(tmp_path / "runs", 2)
     code, out, _ = resnets("audit", tmp_path / "runs")
     assert code == 0
@@ -332,7 +294,7 @@ def test_the_audit_compares_the_seeds(mean, unreported, tmp_path, resnets):
     values["seeds"][0]["accuracy"] = 0.999
     (tmp_path / "runs/seeds.json").write_text(json.dumps(values))
     train(
-        "digits",
+        tiny_dataset(),
         model="resnet8",
         recipe=load_recipe(RECIPE, ["optimizer.lr=0.1", "seed=1"]),
         out=tmp_path / "runs/seed-1",
@@ -347,68 +309,10 @@ def test_the_audit_compares_the_seeds(mean, unreported, tmp_path, resnets):
     assert resnets("audit", tmp_path / "runs")[0] == 4
 
 
-def test_only_the_first_process_summarises(mean, unreported, tmp_path, monkeypatch, resnets):
+def test_only_the_first_process_summarises(folder, tmp_path, monkeypatch, resnets):
     monkeypatch.setenv("RANK", "1")
-    words = ["train", "digits", "--model", "resnet8", "--seeds", 1, "--out", tmp_path / "runs"]
-    code, out, err = resnets(*words, "--set", "schedule.epochs=1", "--set", "batch_size=8")
+    words = ["train", *folder, "--seeds", 1, "--out", tmp_path / "runs"]
+    code, out, err = resnets(*words)
     assert (code, out) == (0, "")
     assert "look at" not in err
     assert not (tmp_path / "runs/seeds.json").exists()
-
-
-def test_seeds_side_by_side_are_the_same_runs(mean, unreported, tmp_path):
-    recipe = load_recipe(RECIPE, ["ema=0.9", "augment.mixup=0.2", "selection=best"])
-    by_turns = run(tmp_path / "turns", 3, recipe=recipe, parallel=2)
-    one_by_one = run(tmp_path / "one", 3, recipe=recipe)
-    assert weights(tmp_path / "turns") == weights(tmp_path / "one") != []
-    assert by_turns.accuracies == one_by_one.accuracies
-    assert audit(tmp_path / "turns").ok
-
-
-def test_side_by_side_all_are_saved_when_stopped_and_go_on(mean, unreported, tmp_path, monkeypatch):
-    before = signal.getsignal(signal.SIGTERM)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 5)  # the second's third step
-        with pytest.raises(Stopped, match="seed 0, 1, 2 of 3: stopped and saved") as caught:
-            run(tmp_path / "runs", 3, parallel=2)
-    assert caught.value.exit_code == 75
-    assert signal.getsignal(signal.SIGTERM) is before
-    steps = [json.loads(f.read_text())["progress"]["step"] for f in records(tmp_path / "runs")]
-    assert steps == [4, 3]
-    run(tmp_path / "runs", 3, parallel=3, resume="auto")
-    run(tmp_path / "whole", 3)
-    assert weights(tmp_path / "runs") == weights(tmp_path / "whole") != []
-
-
-def test_side_by_side_one_that_fails_leaves_the_others_saved(
-    mean, unreported, tmp_path, monkeypatch
-):
-    count = iter(range(1000))
-
-    def breaking(*arguments, **options):
-        if next(count) == 4:
-            raise RuntimeError("the first one's third step")
-        return training_step(*arguments, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "training_step", breaking)
-        with pytest.raises(RuntimeError, match="the first one"):
-            run(tmp_path / "runs", 2, parallel=2)
-    states = [json.loads(f.read_text()) for f in records(tmp_path / "runs")]
-    assert [state["status"] for state in states] == ["failed", "stopped"]
-    assert states[1]["progress"]["step"] == 3
-    run(tmp_path / "runs", 2, resume="auto")
-    run(tmp_path / "whole", 2)
-    assert weights(tmp_path / "runs") == weights(tmp_path / "whole") != []
-
-
-def records(path):
-    return sorted(path.glob("seed-*/run.json"))
-
-
-def test_seeds_at_a_time_are_counted(mean, tmp_path, resnets):
-    with pytest.raises(UsageError, match="0 seeds at a time"):
-        run(tmp_path / "runs", 2, parallel=0)
-    code, _, err = resnets("train", "digits", "--parallel-seeds", "2")
-    assert code == 2
-    assert "--seeds" in err

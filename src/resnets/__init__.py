@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from resnets.exporting.export import export as export
     from resnets.inference.prediction import predict as predict
     from resnets.integrations.hub import HubResNet as HubResNet
+    from resnets.machine.device import Machine as Machine
     from resnets.models import create_backbone as create_backbone
     from resnets.models import create_model as create_model
     from resnets.models import open_model as open_model
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _HOME = {
     "Backbone": "nn",
     "HubResNet": "integrations.hub",
+    "Machine": "machine.device",
     "ResNet": "nn",
     "ResnetsError": "errors",
     "Spec": "spec",

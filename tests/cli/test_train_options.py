@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from conftest import tiny_dataset
 from resnets.errors import DataError, Stopped
+from resnets.machine.device import Machine
 from resnets.machine.processes import PeerLost
-from resnets.training import experiment
-from resnets.training import seeds as repetition
+from resnets.run_folder.directory import RunFolder
 from resnets.training import train as runs
+from resnets.training.run import Run
 
 RESULTS = {
     "train": {"images_per_second": 100.0},
@@ -28,7 +28,7 @@ def asked(monkeypatch) -> list[dict]:
 
     def train(data, **options):
         calls.append({"data": data, **options})
-        return experiment.Run(Path("runs/it"), RESULTS)
+        return Run(Path("runs/it"), RESULTS)
 
     monkeypatch.setattr(runs, "train", train)
     return calls
@@ -39,20 +39,19 @@ def test_options_reach_the_run(resnets, asked):
     code, out, _ = resnets("train", *words)
     assert (code, out) == (0, "test accuracy 0.7500 (20 pictures; 95 % interval 53.1 to 88.8 %)\n")
     assert resnets("train", "digits")[0] == 0
-    assert [asked[0][key] for key in ("data", "compile", "save_minutes", "device", "settings")] == [
-        "digits",
-        True,
-        2.5,
-        "cpu",
-        ["seed=3"],
-    ]
-    assert [asked[1][key] for key in ("compile", "save_minutes")] == [False, 10]
+    assert (asked[0]["data"], asked[0]["settings"]) == ("digits", ["seed=3"])
+    assert asked[0]["machine"] == Machine(device="cpu", compile=True, save_minutes=2.5)
+    assert asked[1]["machine"] == Machine()
+    words = ["--cuda-graph", "--checkpointing", "--weights", "a.pth"]
+    assert resnets("train", "digits", *words)[0] == 0
+    assert asked[2]["machine"] == Machine(cuda_graph=True, checkpointing=True)
+    assert asked[2]["weights"] == "a.pth"
 
 
 def test_an_accuracy_comes_with_what_it_is_worth(resnets, monkeypatch):
     """One answer to nearly everything; the names of the classes are a stranger's."""
     scores = {"samples": 36, "loss": 2.0, "accuracy": 11 / 36, "confusion": [[11, 1], [24, 0]]}
-    found = experiment.Run(Path("runs/it"), RESULTS | {"test": scores}, ("dog", "b\x1b[2J"))
+    found = Run(Path("runs/it"), RESULTS | {"test": scores}, ("dog", "b\x1b[2J"))
     monkeypatch.setattr(runs, "train", lambda *_, **__: found)
     cautions = [
         "this is no better than always answering b\\x1b[2J (66.7 %)",
@@ -64,23 +63,13 @@ def test_an_accuracy_comes_with_what_it_is_worth(resnets, monkeypatch):
     assert json.loads(resnets("train", "digits", "--json")[1])["cautions"] == {"test": cautions}
 
 
-def test_options_reach_every_seed(resnets, monkeypatch):
-    calls = []
-
-    def train(data, model, recipes, outs, **options):
-        calls.append({"model": model, "outs": outs, **options})
-        raise DataError("enough", hint="none")
-
-    monkeypatch.setattr(repetition, "train_side_by_side", train)
-    words = ["--seeds", 2, "--compile", "--save-every", 3, "--resume", "auto", "--model", "resnet8"]
-    assert resnets("train", "digits", *words)[0] == 3
-    assert [calls[0][key] for key in ("compile", "save_minutes", "resume", "model")] == [
-        True,
-        3,
-        True,
-        "resnet8",
-    ]
-    assert calls[0]["outs"] == [Path("runs/digits-resnet8-seeds/seed-0")]
+def test_options_reach_every_seed(resnets, photos, tmp_path):
+    words = ["--seeds", 2, "--save-every", "1e-9", "--model", "resnet8", "--set", "batch_size=8"]
+    words += ["--set", "schedule.epochs=1", "--set", "data.image_size=8", "--out", tmp_path / "all"]
+    assert resnets("train", photos, *words, "--set", "augment.padding=1")[0] == 0
+    for seed in range(2):
+        steps = [path.stem for path in RunFolder(tmp_path / f"all/seed-{seed}").states()]
+        assert steps == ["step-00000004", "step-00000003"]  # one after every step
 
 
 @pytest.mark.parametrize(
@@ -100,9 +89,9 @@ def test_what_cannot_be_meant(resnets, asked, words, said):
     assert err.splitlines()[1].startswith(" hint: ")
 
 
-def test_states_are_saved_as_often_as_asked(resnets, monkeypatch, tmp_path):
-    monkeypatch.setattr(experiment, "open_dataset", lambda *_, **__: tiny_dataset())
-    words = ["train", "digits", "--model", "resnet8", "--set", "batch_size=8"]
+def test_states_are_saved_as_often_as_asked(resnets, photos, tmp_path):
+    words = ["train", photos, "--model", "resnet8", "--set", "batch_size=8"]
+    words += ["--set", "data.image_size=8", "--set", "augment.padding=1"]
     words += ["--set", "schedule.epochs=2", "--set", "data.holdout=0"]
     assert resnets(*words, "--save-every", "1e-9", "--out", tmp_path / "often")[0] == 0
     assert resnets(*words, "--out", tmp_path / "seldom")[0] == 0

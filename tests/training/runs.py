@@ -17,9 +17,9 @@ from resnets import files
 from resnets.files import write_text
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
-from resnets.training import experiment, loop, schedule
+from resnets.training import run as running
+from resnets.training import schedule
 from resnets.training.recipe import load_recipe
-from resnets.training.step import training_step
 from resnets.training.train import train
 from resnets.zoo import get_spec
 
@@ -63,14 +63,13 @@ def run(
 
     ``window`` is the number of steps over which the warm-up by error measures it.
     """
-    dataset = tiny_dataset(pictures, 21, side=12)
-    experiment.open_dataset = lambda *_, **__: dataset
-    experiment.write_report = lambda runs: write_text(RunFolder(runs[0]).report, "in less time")
+    running.write_report = lambda runs: write_text(RunFolder(runs[0]).report, "in less time")
     sys.modules["torch.utils.tensorboard"] = None  # it writes its files as it likes
     torch.backends.mkldnn.enabled = False  # slower for so little
     schedule.WINDOW = window
     recipe = load_recipe("default", [*EVERYTHING, *settings])
-    return train("digits", model=model, recipe=recipe, out=out, quiet=True, **options).results
+    dataset = tiny_dataset(pictures, 21, side=12)
+    return train(dataset, model=model, recipe=recipe, out=out, quiet=True, **options).results
 
 
 def state(out: Path) -> tuple[dict[str, torch.Tensor], dict]:
@@ -113,14 +112,10 @@ def timeless(value):
 def watch(out: Path, reached: Callable[[str], None]) -> None:
     """Call ``reached`` at every moment of this process's run into ``out``, for good.
 
-    Moments are the beginning of each step, the middle of each write to a file that is written
-    whole, and what lies before each change of a name, a length or a lock. A sync is none: what was
-    written stays when the process is killed.
+    Moments are the beginning of each step, the middle of each write to a file that is
+    written whole, and what lies before each change of a name, a length or a lock. A sync is none:
+    what was written stays when the process is killed.
     """
-
-    def stepping(*arguments, **options):
-        reached("step")
-        return training_step(*arguments, **options)
 
     class HalfWritten(io.FileIO):
         def write(self, data):
@@ -140,7 +135,13 @@ def watch(out: Path, reached: Callable[[str], None]) -> None:
             return bool(arguments[1] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         return Path(path).exists() != (event == "os.mkdir")
 
-    loop.training_step = stepping
+    zero_grad = torch.optim.Optimizer.zero_grad
+
+    def beginning(*arguments, **options):
+        reached("step")
+        zero_grad(*arguments, **options)
+
+    torch.optim.Optimizer.zero_grad = beginning
     files.io = _Overlaid(io, FileIO=HalfWritten)
     sys.addaudithook(audit)
 

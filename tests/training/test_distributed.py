@@ -208,7 +208,7 @@ def read_other_data(out: Path) -> None:
 def test_processes_that_read_different_data_are_refused(tmp_path):
     for error in launched_together(2, read_other_data, tmp_path / "run"):
         assert isinstance(error, DataError)
-        assert error.message == "the processes have read different pictures or labels"
+        assert error.message == "the processes have read different images or labels"
     assert not (tmp_path / "run").exists()
 
 

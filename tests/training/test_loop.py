@@ -1,23 +1,25 @@
 """The loop: what a step does, what a run writes, and that going on is going on."""
 
+import itertools
 import json
-import os
 import shlex
 import shutil
 import signal
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
 from safetensors import safe_open
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import resnets.machine.environment
-import resnets.training.experiment
-import resnets.training.train
-from conftest import tiny_dataset
+from conftest import at_step, signal_at, tiny_dataset
 from resnets import audit, get_spec, open_model
+from resnets.data.dataset import MemoryImages
 from resnets.errors import (
     CheckpointError,
     DataError,
@@ -26,11 +28,10 @@ from resnets.errors import (
     Stopped,
     UsageError,
 )
+from resnets.nn import ResNet
 from resnets.report import read_run
 from resnets.run_folder.directory import RunFolder
-from resnets.training import loop, results
 from resnets.training.recipe import load_recipe
-from resnets.training.step import training_step
 from resnets.training.train import train
 
 RECIPE = load_recipe(
@@ -38,28 +39,13 @@ RECIPE = load_recipe(
 )
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    """Make `digits` mean the tiny data set, so that whole runs take a second."""
-    monkeypatch.setattr(
-        resnets.training.experiment, "open_dataset", lambda *_, **__: tiny_dataset()
-    )
+def run(out, recipe=RECIPE, model="resnet8", data=None, **options):
+    data = data or tiny_dataset()
+    return train(data, model=model, recipe=recipe, out=out, quiet=True, **options)
 
 
-def run(out, recipe=RECIPE, model="resnet8", **options):
-    return train("digits", model=model, recipe=recipe, out=out, quiet=True, **options)
-
-
-def interrupt_at(monkeypatch, step, number=signal.SIGTERM):
-    """Send this process a signal within a step, as a scheduler or a person would."""
-    count = iter(range(1000))
-
-    def stepping(*arguments, **options):
-        if next(count) == step:
-            os.kill(os.getpid(), number)
-        return training_step(*arguments, **options)
-
-    monkeypatch.setattr(loop, "training_step", stepping)
+def resume(path, quiet=True, **options):
+    return train(tiny_dataset(), resume=path, quiet=quiet, **options)
 
 
 def tensors(path):
@@ -77,7 +63,7 @@ def without_times(path):
     return [{k: v for k, v in line.items() if k not in times} for line in lines]
 
 
-def test_a_run_learns_and_writes_its_folder(tiny, tmp_path):
+def test_a_run_learns_and_writes_its_folder(tmp_path):
     result = run(tmp_path / "run")
     assert result.results["test"]["accuracy"] >= 0.9
     assert result.results["test"]["samples"] == 20
@@ -101,7 +87,7 @@ def test_a_run_learns_and_writes_its_folder(tiny, tmp_path):
     assert not model.training
 
 
-def test_iterations_stop_within_an_epoch(tiny, tmp_path):
+def test_iterations_stop_within_an_epoch(tmp_path):
     recipe = load_recipe(RECIPE, ["schedule.iterations=7"])
     result = run(tmp_path / "run", recipe)
     metrics = without_times(tmp_path / "run/metrics.jsonl")
@@ -110,7 +96,7 @@ def test_iterations_stop_within_an_epoch(tiny, tmp_path):
     assert result.results["train"]["images_per_second"] > 0
 
 
-def test_two_runs_are_equal_to_the_bit(tiny, tmp_path):
+def test_two_runs_are_equal_to_the_bit(tmp_path):
     for name in "ab":
         run(tmp_path / name)
     a, b = (tensors(tmp_path / name / "model.safetensors") for name in "ab")
@@ -127,17 +113,18 @@ ALL = [(steps, step) for steps in (7, 15) for step in range(steps) if (steps, st
 @pytest.mark.parametrize(
     ("steps", "step"), SOME + [pytest.param(*case, marks=pytest.mark.slow) for case in ALL]
 )
-def test_stopped_and_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, steps, step):
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, steps, step):
     recipe = load_recipe(RECIPE, [f"schedule.iterations={steps}"])  # epochs of five steps
     run(tmp_path / "whole", recipe)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, step)
-        with pytest.raises(Stopped, match=f"saved at step {step + 1} of {steps}") as caught:
-            run(tmp_path / "parts", recipe)
+    with (
+        signal_at(step),
+        pytest.raises(Stopped, match=f"saved at step {step + 1} of {steps}") as caught,
+    ):
+        run(tmp_path / "parts", recipe)
     assert caught.value.exit_code == 75
     assert str(tmp_path / "parts") in caught.value.hint
     assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
-    resumed = train(resume=tmp_path / "parts", quiet=True)
+    resumed = resume(tmp_path / "parts")
     for name in ("model.safetensors", newest(tmp_path / "whole").relative_to(tmp_path / "whole")):
         a, b = tensors(tmp_path / "whole" / name), tensors(tmp_path / "parts" / name)
         assert a.keys() == b.keys()
@@ -150,13 +137,11 @@ def test_stopped_and_resumed_equals_uninterrupted(tiny, tmp_path, monkeypatch, s
     )
 
 
-def test_checkpointing_comes_and_goes_and_changes_nothing(tiny, tmp_path, monkeypatch):
+def test_checkpointing_comes_and_goes_and_changes_nothing(tmp_path):
     model = replace(get_spec("resnet8"), drop_path=0.3)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 4)
-        with pytest.raises(Stopped):
-            run(tmp_path / "run", model=model, checkpointing=True)
-    train(resume=tmp_path / "run", quiet=True)
+    with signal_at(4), pytest.raises(Stopped):
+        run(tmp_path / "run", model=model, checkpointing=True)
+    resume(tmp_path / "run")
     run(tmp_path / "plain", model=model)
     run(tmp_path / "checkpointed", model=model, checkpointing=True)
     whole = tensors(tmp_path / "plain/model.safetensors")
@@ -165,17 +150,15 @@ def test_checkpointing_comes_and_goes_and_changes_nothing(tiny, tmp_path, monkey
         assert all(torch.equal(whole[key], other[key]) for key in whole)
 
 
-def test_what_the_network_draws_depends_on_the_step_alone(tiny, tmp_path, monkeypatch):
+def test_what_the_network_draws_depends_on_the_step_alone(tmp_path):
     model = replace(get_spec("resnet8"), drop_path=0.5, dropout=0.5)
     options = {"model": model, "recipe": RECIPE, "quiet": True}
     for name in ("whole", "again"):
-        train("digits", out=tmp_path / name, **options)
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 6)
-        with pytest.raises(Stopped):
-            train("digits", out=tmp_path / "parts", **options)
+        train(tiny_dataset(), out=tmp_path / name, **options)
+    with signal_at(6), pytest.raises(Stopped):
+        train(tiny_dataset(), out=tmp_path / "parts", **options)
     torch.rand(3)  # other people's numbers
-    train(resume=tmp_path / "parts", quiet=True)
+    resume(tmp_path / "parts")
     whole, *others = (
         tensors(tmp_path / name / "model.safetensors") for name in ("whole", "again", "parts")
     )
@@ -183,109 +166,102 @@ def test_what_the_network_draws_depends_on_the_step_alone(tiny, tmp_path, monkey
         assert all(torch.equal(whole[key], other[key]) for key in whole)
 
 
-def test_ctrl_c_saves_and_says_how_to_go_on(tiny, tmp_path, monkeypatch):
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     before = signal.getsignal(signal.SIGINT)  # a job in the background has it ignored
-    interrupt_at(monkeypatch, 2, signal.SIGINT)
-    with pytest.raises(Stopped) as caught:
+    with signal_at(2, signal.SIGINT), pytest.raises(Stopped) as caught:
         run(tmp_path / "run")
     assert caught.value.exit_code == 130
     assert caught.value.hint == f"go on with: resnets train --resume {tmp_path / 'run'}"
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_resume_auto(tiny, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Stopped):
-            run(tmp_path / "run", resume="auto")
+def test_resume_auto(tmp_path):
+    with signal_at(3), pytest.raises(Stopped):
+        run(tmp_path / "run", resume="auto")
     finished = run(tmp_path / "run", resume="auto")
     assert run(tmp_path / "run", resume="auto") == finished  # nothing left to do
 
 
-def test_resume_auto_does_not_take_another_run_for_its_own(tiny, tmp_path):
+def test_resume_auto_does_not_take_another_run_for_its_own(tmp_path):
     run(tmp_path / "run")
-    with pytest.raises(UsageError, match="finished run with other data, model or recipe"):
+    with pytest.raises(UsageError, match="finished run with other data, model, recipe or weights"):
         run(tmp_path / "run", load_recipe(RECIPE, ["seed=5"]), resume="auto")
 
 
-def test_a_run_killed_before_its_first_state_starts_again(tiny, tmp_path, monkeypatch):
-    def killed(*arguments, **options):
-        raise SystemExit(9)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "training_step", killed)
-        with pytest.raises(SystemExit):
-            run(tmp_path / "run")
+def test_a_run_killed_before_its_first_state_starts_again(tmp_path):
+    with at_step(0, lambda: sys.exit(9)), pytest.raises(SystemExit):
+        run(tmp_path / "run")
     assert not (tmp_path / "run/state").exists()
     again = run(tmp_path / "run", resume="auto")
     assert again.results["test"] == run(tmp_path / "other").results["test"]
 
 
-def test_a_run_whose_state_is_gone_is_left_alone(tiny, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 12)
-        with pytest.raises(Stopped):
-            run(tmp_path / "run")
+def test_a_run_whose_state_is_gone_is_left_alone(tmp_path):
+    with signal_at(12), pytest.raises(Stopped):
+        run(tmp_path / "run")
     shutil.rmtree(tmp_path / "run/state")
     with pytest.raises(CheckpointError, match="its state is gone"):
-        train(resume=tmp_path / "run", quiet=True)
+        resume(tmp_path / "run")
     with pytest.raises(CheckpointError, match="its state is gone"):
         run(tmp_path / "run", resume="auto")
     assert len((tmp_path / "run/metrics.jsonl").read_text().splitlines()) == 2
 
 
-def test_interrupted_in_the_last_evaluation(tiny, tmp_path, monkeypatch):
-    def interrupted(*arguments, **options):
+class Interrupting(MemoryImages):
+    def batch(self, ids):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(results, "evaluate", interrupted)
-        with pytest.raises(Stopped) as caught:
-            run(tmp_path / "run")
+
+def test_interrupted_in_the_last_evaluation(tmp_path):
+    data = tiny_dataset()
+    test = replace(data.test, images=Interrupting(data.test.images.pixels))
+    with pytest.raises(Stopped) as caught:
+        run(tmp_path / "run", data=replace(data, test=test))
     assert caught.value.exit_code == 130
     assert "resnets train --resume" in caught.value.hint
-    assert train(resume=tmp_path / "run", quiet=True).results == run(tmp_path / "b").results | {
-        "train": train(resume=tmp_path / "run", quiet=True).results["train"]
+    assert resume(tmp_path / "run").results == run(tmp_path / "b").results | {
+        "train": resume(tmp_path / "run").results["train"]
     }
 
 
-def test_divergence_ends_before_the_state_is_replaced(tiny, tmp_path, monkeypatch):
-    evaluate = loop.evaluate
-    seen = []
+@contextmanager
+def spoiled_after(step, value):
+    """Give the classifier's last bias a value after so many steps."""
+    steps = itertools.count(1)
 
-    def diverging(model, *arguments, **options):
-        seen.append(0)
-        if len(seen) == 2:
-            model.fc.weight.data.fill_(float("nan"))
-        return evaluate(model, *arguments, **options)
+    def spoil(optimizer, *_):
+        if next(steps) == step:
+            optimizer.param_groups[-1]["params"][-1].data[-1] = value
 
-    monkeypatch.setattr(loop, "evaluate", diverging)
-    with pytest.raises(NonFiniteError, match="the loss on 10 samples is nan"):
+    handle = register_optimizer_step_post_hook(spoil)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_divergence_ends_before_the_state_is_replaced(tmp_path):
+    message = "the loss on 10 samples is nan"
+    with spoiled_after(10, float("nan")), pytest.raises(NonFiniteError, match=message):
         run(tmp_path / "run")
+    assert newest(tmp_path / "run").name == "step-00000005.safetensors"
     healthy = tensors(newest(tmp_path / "run"))
     assert all(t.isfinite().all() for t in healthy.values())
 
 
-def test_a_bad_weight_is_found_without_held_out_samples(tiny, tmp_path, monkeypatch):
-    def spoiled(model, *arguments, **options):
-        result = training_step(model, *arguments, **options)
-        model.fc.bias.data[0] = float("inf")
-        return result
-
-    monkeypatch.setattr(loop, "training_step", spoiled)
+def test_a_bad_weight_is_found_without_held_out_samples(tmp_path):
     recipe = load_recipe(RECIPE, ["schedule.iterations=1", "data.holdout=0"])
-    with pytest.raises(NonFiniteError, match=r"fc.bias has a value that is NaN or infinite"):
+    message = r"fc.bias has a value that is NaN or infinite"
+    with spoiled_after(1, float("inf")), pytest.raises(NonFiniteError, match=message):
         run(tmp_path / "run", recipe)
 
 
-def test_tensorboard_has_every_epoch_once_after_a_resume(tiny, tmp_path, monkeypatch):
+def test_tensorboard_has_every_epoch_once_after_a_resume(tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for step in (4, 6):  # at the end of an epoch, and within one
-        with monkeypatch.context() as patch:
-            interrupt_at(patch, step)
-            with pytest.raises(Stopped):
-                run(tmp_path / f"{step}")
-        train(resume=tmp_path / f"{step}", quiet=True)
+        with signal_at(step), pytest.raises(Stopped):
+            run(tmp_path / f"{step}")
+        resume(tmp_path / f"{step}")
         events = accumulator.EventAccumulator(str(tmp_path / f"{step}/tensorboard")).Reload()
         assert [event.step for event in events.Scalars("train/loss")] == [5, 10, 15]
 
@@ -297,20 +273,20 @@ def test_tensorboard_has_every_epoch_once_after_a_resume(tiny, tmp_path, monkeyp
         ("augment.padding=8", "cannot be reflected so far"),
     ],
 )
-def test_sizes_that_do_not_fit(tiny, tmp_path, setting, message):
+def test_sizes_that_do_not_fit(tmp_path, setting, message):
     with pytest.raises(UsageError, match=message):
         run(tmp_path / "run", load_recipe(RECIPE, [setting]))
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("settings", [["batch_size=1"], ["optimizer.accumulate=8"]])
-def test_single_pictures_with_maps_of_1x1_are_refused(tiny, tmp_path, settings):
+def test_single_pictures_with_maps_of_1x1_are_refused(tmp_path, settings):
     recipe = load_recipe(RECIPE, settings)
     with pytest.raises(UsageError, match="last maps are 1x1"):
-        train("digits", model="resnet18", recipe=recipe, out=tmp_path / "run")
+        train(tiny_dataset(), model="resnet18", recipe=recipe, out=tmp_path / "run")
 
 
-def test_the_report_reads_what_training_writes(tiny, tmp_path):
+def test_the_report_reads_what_training_writes(tmp_path):
     run(tmp_path / "run")
     record = read_run(tmp_path / "run")
     assert record.notes == ()
@@ -320,90 +296,78 @@ def test_the_report_reads_what_training_writes(tiny, tmp_path):
     assert "batch_size: 8" in record.recipe_text
 
 
-def test_the_command_in_the_record_repeats_the_run(tiny, tmp_path):
-    run(tmp_path / "my run")
+def test_the_command_in_the_record_repeats_the_run(photos, tmp_path):
+    recipe = load_recipe(RECIPE, ["data.image_size=8", "data.holdout=3", "augment.padding=1"])
+    run(tmp_path / "my run", recipe, data=photos)
     words = shlex.split(json.loads((tmp_path / "my run/run.json").read_text())["command"])
-    assert words[:3] == ["resnets", "train", "digits"]
+    assert words[:3] == ["resnets", "train", str(photos)]
     options = [word.removeprefix("--") for word in words[3:]]
     train(words[2], **dict(zip(options[::2], options[1::2], strict=True)), quiet=True)
     a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("my run", "my run-again"))
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_another_recipe_or_data_set_is_refused(tiny, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Stopped):
-            run(tmp_path / "run")
+def test_another_recipe_or_data_set_is_refused(tmp_path):
+    with signal_at(3), pytest.raises(Stopped):
+        run(tmp_path / "run")
     with pytest.raises(CheckpointError, match=r"optimizer.lr: 0.05 before, 0.1 now"):
         run(tmp_path / "run", load_recipe(RECIPE, ["optimizer.lr=0.1"]), resume="auto")
     other = tiny_dataset()
     object.__setattr__(other, "fingerprint", "f" * 64)
-    monkeypatch.setattr(resnets.training.experiment, "open_dataset", lambda *_, **__: other)
     with pytest.raises(DataError, match="the pictures or labels have changed"):
-        train(resume=tmp_path / "run", quiet=True)
+        train(other, resume=tmp_path / "run", quiet=True)
 
 
-def test_settings_change_on_purpose(tiny, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 7)
-        with pytest.raises(Stopped):
-            run(tmp_path / "run")
+def test_settings_change_on_purpose(tmp_path):
+    with signal_at(7), pytest.raises(Stopped):
+        run(tmp_path / "run")
     with pytest.raises(CheckpointError, match="batch_size: 8 before, 4 now"):
-        train(resume=tmp_path / "run", settings=["batch_size=4"], quiet=True)
+        resume(tmp_path / "run", settings=["batch_size=4"])
     with pytest.raises(UsageError, match="is at step 8 already"):
-        train(resume=tmp_path / "run", settings=["schedule.epochs=1"], quiet=True)
+        resume(tmp_path / "run", settings=["schedule.epochs=1"])
     changes = ["optimizer.lr=0.02", "schedule.epochs=4"]
-    train(resume=tmp_path / "run", settings=changes, quiet=True)
+    resume(tmp_path / "run", settings=changes)
     record = json.loads((tmp_path / "run/run.json").read_text())
     assert record["changes"] == [{"step": 8, "settings": changes}]
     assert record["progress"]["step"] == 20
     assert load_recipe(tmp_path / "run/recipe.yaml").optimizer.lr == 0.02
     assert audit(tmp_path / "run").ok
     with pytest.raises(UsageError, match="is finished"):
-        train(resume=tmp_path / "run", settings=changes, quiet=True)
+        resume(tmp_path / "run", settings=changes)
 
 
-def test_a_change_survives_a_kill_before_the_next_state(tiny, tmp_path, monkeypatch):
+def test_a_change_survives_a_kill_before_the_next_state(tmp_path):
     changes = ["optimizer.lr=0.02"]
     for name in ("run", "other"):
-        with monkeypatch.context() as patch:
-            interrupt_at(patch, 7)
-            with pytest.raises(Stopped):
-                run(tmp_path / name)
-    with monkeypatch.context() as patch:
-        patch.setattr(loop, "training_step", lambda *_, **__: sys.exit(9))
-        with pytest.raises(SystemExit):
-            train(resume=tmp_path / "run", settings=changes, quiet=True)
-    train(resume=tmp_path / "run", quiet=True)
-    train(resume=tmp_path / "other", settings=changes, quiet=True)
+        with signal_at(7), pytest.raises(Stopped):
+            run(tmp_path / name)
+    with at_step(0, lambda: sys.exit(9)), pytest.raises(SystemExit):
+        resume(tmp_path / "run", settings=changes)
+    resume(tmp_path / "run")
+    resume(tmp_path / "other", settings=changes)
     a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("run", "other"))
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert len(json.loads((tmp_path / "run/run.json").read_text())["changes"]) == 1
 
 
-def test_a_length_that_cuts_the_books_is_refused(tiny, tmp_path, monkeypatch):
+def test_a_length_that_cuts_the_books_is_refused(tmp_path):
     for step, length in ((2, 3), (6, 7)):
-        with monkeypatch.context() as patch:
-            interrupt_at(patch, step)
-            with pytest.raises(Stopped):
-                run(tmp_path / f"{step}")
+        with signal_at(step), pytest.raises(Stopped):
+            run(tmp_path / f"{step}")
         settings = [f"schedule.iterations={length}"]
         with pytest.raises(UsageError, match=f"is at step {step + 1} already"):
-            train(resume=tmp_path / f"{step}", settings=settings, quiet=True)
+            resume(tmp_path / f"{step}", settings=settings)
     recipe = load_recipe(RECIPE, ["schedule.iterations=7"])
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 6)  # the last step, within the second epoch
-        with pytest.raises(Stopped):
-            run(tmp_path / "cut", recipe)
+    with signal_at(6), pytest.raises(Stopped):  # the last step, within the second epoch
+        run(tmp_path / "cut", recipe)
     with pytest.raises(UsageError, match="has ended within an epoch"):
-        train(resume=tmp_path / "cut", settings=["schedule.iterations=12"], quiet=True)
+        resume(tmp_path / "cut", settings=["schedule.iterations=12"])
 
 
-def test_only_the_torchrun_that_began_a_run_goes_on_unasked(tiny, tmp_path, monkeypatch):
+def test_only_the_torchrun_that_began_a_run_goes_on_unasked(tmp_path, monkeypatch):
     run(tmp_path / "run")
-    monkeypatch.setattr(resnets.training.train, "restarts", lambda: 1)
-    monkeypatch.setattr(resnets.training.train, "launch", lambda: "ours")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "ours")
     with pytest.raises(UsageError, match="there is a run in it already"):
         run(tmp_path / "run")
     record = json.loads((tmp_path / "run/run.json").read_text())
@@ -411,7 +375,7 @@ def test_only_the_torchrun_that_began_a_run_goes_on_unasked(tiny, tmp_path, monk
     assert run(tmp_path / "run").results == record["results"]
 
 
-def test_without_an_installed_package(tiny, tmp_path, monkeypatch):
+def test_without_an_installed_package(tmp_path, monkeypatch):
     """The sources alone are enough, as on a borrowed machine."""
 
     def missing(name):
@@ -423,51 +387,47 @@ def test_without_an_installed_package(tiny, tmp_path, monkeypatch):
     run(tmp_path / "run", load_recipe(RECIPE, ["schedule.iterations=1"]))
 
 
-def test_a_damaged_state_falls_back_to_the_one_before(tiny, tmp_path, monkeypatch, capsys):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 7)
-        with pytest.raises(Stopped):
-            run(tmp_path / "run")
+def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, capsys):
+    with signal_at(7), pytest.raises(Stopped):
+        run(tmp_path / "run")
     after, before = RunFolder(tmp_path / "run").states()
     assert (after.name, before.name) == ("step-00000008.safetensors", "step-00000005.safetensors")
     content = bytearray(after.read_bytes())
     content[-100] ^= 1
     after.write_bytes(content)
-    resumed = train(resume=tmp_path / "run")
+    resumed = resume(tmp_path / "run", quiet=False)
     said = capsys.readouterr().err
     assert "does not have its SHA-256; going on from the state before it" in said
     assert "going on after step 5 of 15" in said
     assert resumed.results["test"] == run(tmp_path / "other").results["test"]
 
 
-def test_damaged_states_are_refused(tiny, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        interrupt_at(patch, 3)
-        with pytest.raises(Stopped):
-            run(tmp_path / "run")
+def test_damaged_states_are_refused(tmp_path):
+    with signal_at(3), pytest.raises(Stopped):
+        run(tmp_path / "run")
     state = newest(tmp_path / "run")
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="missing or damaged"):
-        train(resume=tmp_path / "run", quiet=True)
+        resume(tmp_path / "run")
 
 
-def test_a_non_finite_loss_stops_before_the_update(tiny, tmp_path, monkeypatch):
-    before = {}
+def test_a_non_finite_loss_stops_before_the_update(tmp_path):
+    steps, seen = itertools.count(), []
 
-    def poisoned(model, optimizer, images, *arguments, **options):
-        if len(before) == 6:
-            images = images * float("nan")
-            before["weights"] = model.fc.weight.clone()
-        before[len(before)] = True
-        try:
-            return training_step(model, optimizer, images, *arguments, **options)
-        except NonFiniteError:
-            assert torch.equal(model.fc.weight, before["weights"])
-            raise
+    def poison(module, images):
+        if isinstance(module, ResNet) and module.training and next(steps) == 6:
+            seen.extend((module, module.fc.weight.clone()))
+            return images[0] * float("nan")
+        return None
 
-    monkeypatch.setattr(loop, "training_step", poisoned)
-    with pytest.raises(NonFiniteError, match=r"the loss is nan at step 6 \(epoch 2, batch 2"):
-        run(tmp_path / "run")
+    handle = register_module_forward_pre_hook(poison)
+    try:
+        with pytest.raises(NonFiniteError, match=r"the loss is nan at step 6 \(epoch 2, batch 2"):
+            run(tmp_path / "run")
+    finally:
+        handle.remove()
+    module, weight = seen
+    assert torch.equal(module.fc.weight, weight)
     details = json.loads((tmp_path / "run/nonfinite.json").read_text())
     assert details["step"] == 6
     assert len(details["samples"]) == 8
@@ -476,7 +436,7 @@ def test_a_non_finite_loss_stops_before_the_update(tiny, tmp_path, monkeypatch):
     assert all(t.isfinite().all() for t in healthy.values())
 
 
-def test_a_run_is_never_overwritten_by_accident(tiny, tmp_path):
+def test_a_run_is_never_overwritten_by_accident(tmp_path):
     run(tmp_path / "run", load_recipe(RECIPE, ["schedule.iterations=1"]))
     with pytest.raises(UsageError, match="there is a run in it already") as caught:
         run(tmp_path / "run")
@@ -490,7 +450,7 @@ def test_a_run_is_never_overwritten_by_accident(tiny, tmp_path):
         run(tmp_path / "other", overwrite=True)
 
 
-def test_a_folder_that_cannot_be_written(tiny, tmp_path):
+def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ResourceError):
         run(tmp_path / "file")
@@ -498,7 +458,7 @@ def test_a_folder_that_cannot_be_written(tiny, tmp_path):
         run(tmp_path / "file" / "run")
 
 
-def test_without_tensorboard(tiny, tmp_path, monkeypatch):
+def test_without_tensorboard(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torch.utils.tensorboard", None)
     run(tmp_path / "run", load_recipe(RECIPE, ["schedule.iterations=1"]))
     assert not (tmp_path / "run/tensorboard").exists()

@@ -142,8 +142,7 @@ def test_options_of_other_tools_lead_to_the_setting(resnets, typed, meant):
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        ("train digits --weights a.pth", "training starts from fresh weights; `resnets embed"),
-        ("train digits --pretrained", "training starts from fresh weights; `resnets embed"),
+        ("train digits --pretrained", "did you mean --weights?"),
         ("train digits --workers 4", "nothing is to be set"),
         ("train digits --output runs/x", "did you mean --out?"),
         ("train digits --modl resnet20", "did you mean --model?"),

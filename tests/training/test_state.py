@@ -59,7 +59,7 @@ def begin(out: Path, kind: str) -> None:
         self.state.save(self.folder.state_path(0))
         raise Stopped("at the beginning")
 
-    Loop.run = save
+    Loop.fit = save
     sitting(out, kind)
 
 

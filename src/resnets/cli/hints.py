@@ -14,8 +14,8 @@ _OTHERWISE = {
     "nothing is to be set: pictures are read once, by as many threads as there are processors": (
         "workers num_workers nworkers jobs j dataloader_num_workers"
     ),
-    "training starts from fresh weights; `resnets embed --help` says how to use trained ones": (
-        "weights pretrained checkpoint finetune fine_tune transfer start_from init_from"
+    "did you mean --weights?": (
+        "pretrained checkpoint finetune fine_tune transfer start_from init_from"
     ),
     "runs do not end early; --set selection=best keeps the weights of the best epoch": (
         "patience early_stopping early_stop es_patience"

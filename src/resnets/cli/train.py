@@ -13,7 +13,7 @@ from resnets.formatting import duration, percent, plural
 from resnets.machine import cpu
 
 if TYPE_CHECKING:
-    from resnets.training.experiment import Run
+    from resnets.training.run import Run
     from resnets.training.seeds import Comparison, Repetition
 
 PARTS = {"test": "test", "validation": "held-out"}
@@ -32,6 +32,14 @@ def train(
         str | None,
         typer.Option(help="A recipe's name, or a YAML file.", show_default="default"),
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            help="Start from these: a file, a run folder, or published ones by name.",
+            metavar="NAME|FILE|RUN",
+            show_default="fresh ones",
+        ),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override, such as optimizer.lr=0.05.")
     ] = None,
@@ -48,21 +56,18 @@ def train(
         int | None,
         typer.Option(help="Train with so many seeds, one after another, and summarise them."),
     ] = None,
-    parallel_seeds: Annotated[
-        int,
-        typer.Option(help="Train so many of the seeds at a time, for nets that do not fill a GPU."),
-    ] = 1,
     root: Root = None,
     device: Device = "auto",
     compile: Annotated[
         bool, typer.Option("--compile", help="Run the network through torch.compile.")
     ] = False,
-    capture: Annotated[
+    cuda_graph: Annotated[
         bool,
         typer.Option(
-            "--capture/--no-capture", help="Record the step of a GPU as a graph, where possible."
+            "--cuda-graph/--no-cuda-graph", help="Record the step of a GPU as a CUDA graph."
         ),
-    ] = True,
+    ] = False,
+    capture: Annotated[bool, typer.Option("--capture/--no-capture", hidden=True)] = False,
     checkpointing: Annotated[
         bool,
         typer.Option(
@@ -86,6 +91,7 @@ def train(
     Examples:
       resnets train photos/ --model resnet18
       resnets train photos/ --set schedule.epochs=60 --set data.image_size=64
+      resnets train photos/ --model resnet50 --weights torchvision.IMAGENET1K_V2
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --set schedule.iterations=1200
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --seeds 5 --resume auto
     """
@@ -94,8 +100,6 @@ def train(
 
         print_settings(recipe or "default", settings or [], as_json)
         return
-    if parallel_seeds != 1 and seeds is None:
-        raise UsageError("--parallel-seeds is for several seeds", hint="add --seeds, such as 5")
     if not save_every > 0:
         raise UsageError(f"states cannot be {save_every:g} minutes apart", hint="give more than 0")
     cpu.keep_large_blocks()
@@ -107,31 +111,35 @@ def train(
         get_spec(model)
     if resume in (None, "auto") and (recipe is not None or settings):
         load_recipe(recipe or "default", settings or [])
+    from resnets.machine.device import Machine
+    from resnets.training import seeds as repetition
+    from resnets.training import train as training
+
     options: dict[str, Any] = {
         "model": model,
         "recipe": recipe,
+        "weights": weights,
         "settings": settings or [],
         "out": out,
         "resume": resume,
         "overwrite": overwrite,
         "root": root,
-        "device": device,
-        "compile": compile,
-        "capture": capture,
-        "checkpointing": checkpointing,
-        "save_minutes": save_every,
+        "machine": Machine(
+            device=device,
+            compile=compile,
+            cuda_graph=cuda_graph or capture,
+            checkpointing=checkpointing,
+            save_minutes=save_every,
+        ),
     }
-    from resnets.training import seeds as repetition
-    from resnets.training import train as runs
-
     if seeds is None:
-        run = runs.train(data, **options)
+        run = training.train(data, **options)
         if repetition.is_first():
             _print_run(run, as_json)
     else:
-        found = repetition.train_seeds(data, seeds, parallel=parallel_seeds, **options)
+        found = repetition.train_seeds(data, seeds, **options)
         if repetition.is_first():
-            _print_seeds(found, as_json)
+            print_seeds(found, as_json)
 
 
 def _print_run(run: "Run", as_json: bool) -> None:
@@ -162,7 +170,8 @@ def _sentences(run: "Run", part: str) -> list[str]:
     )
 
 
-def _print_seeds(found: "Repetition", as_json: bool) -> None:
+def print_seeds(found: "Repetition", as_json: bool) -> None:
+    """Print what came of several seeds, as a table for people or all of it for programs."""
     if as_json:
         print_json(found.to_dict())
         return

@@ -1,8 +1,29 @@
-"""Which device to compute on."""
+"""Where and how to compute; none of it belongs to what is computed."""
+
+from dataclasses import dataclass
 
 import torch
 
 from resnets.errors import ResourceError, UsageError
+from resnets.machine.processes import ALONE, Processes
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run computes."""
+
+    device: str = "auto"  # or "cpu", "cuda"
+    compile: bool = False  # run the network through `torch.compile`
+    cuda_graph: bool = False  # record the step of a GPU as a graph, where the recipe allows it
+    checkpointing: bool = False  # compute blocks twice instead of keeping what they compute
+    save_minutes: float = 10  # between states within an epoch
+    quiet: bool = False
+    processes: Processes = ALONE  # that share the run; `resnets.train` meets those of torchrun
+
+    @property
+    def where(self) -> torch.device:
+        """The device; raises what `choose_device` raises."""
+        return choose_device(self.device)
 
 
 def choose_device(name: str) -> torch.device:

@@ -62,6 +62,14 @@ class Data:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """What training started from; ``digest`` is over the tensors, whatever file they came in."""
+
+    source: str  # a name, or the path of a file or a run folder
+    digest: str  # SHA-256
+
+
+@dataclass(frozen=True)
 class Session:
     """One of the times that a run was worked on; one that was killed has no end."""
 
@@ -150,6 +158,7 @@ class Record:
     data: Data = Data()
     recipe: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
+    weights: Weights | None = None  # None: fresh ones
     launch: str | None = None  # of the torchrun that has begun it
     sittings: tuple[Session, ...] = ()
     changes: tuple[Change, ...] = ()

@@ -1,9 +1,9 @@
 """The training loop: feed -> step -> state -> evaluate."""
 
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,149 +11,165 @@ from torch import Tensor, nn
 
 from resnets.analysis.profiling import profile
 from resnets.data import counter
-from resnets.data.dataset import Split
 from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation.network import evaluate
 from resnets.files import write_json
 from resnets.formatting import duration
-from resnets.machine.processes import ALONE, Processes
 from resnets.run_folder.directory import RunFolder
-from resnets.training.captured import CapturedStep
+from resnets.training.cuda_graph import GraphStep, why_no_graph
 from resnets.training.divergence import find_divergence
-from resnets.training.feed import Batch, Feed
+from resnets.training.feed import Feed
+from resnets.training.prepare import Plan
 from resnets.training.progress import RunProgress, metrics_text
-from resnets.training.recipe import Recipe
 from resnets.training.schedule import Schedule, image_size
 from resnets.training.signals import StopRequest
 from resnets.training.state import Best, RunState, Totals
 from resnets.training.step import Outcome, training_step
 from resnets.training.tensorboard import Scalars
 
-SAVE_SECONDS = 600.0  # between states within an epoch
 ADVICE_SECONDS = 10.0  # of steps, before it is said how long a run takes
 LONG_SECONDS = 900.0  # what is long enough to say what would be shorter
 SMALL = 64  # pixels: a side at which most pictures can still be told apart
 
 
-def total_steps(recipe: Recipe, feed: Feed) -> int:
-    """Return the number of optimizer steps that the recipe asks for."""
-    return recipe.schedule.iterations or (recipe.schedule.epochs or 0) * len(feed)
-
-
-@dataclass
 class Loop:
     """What a run goes round with. Every process has one; the first alone writes files.
 
     ``network`` is ``state.model``, or what computes its steps in several processes or compiled.
     """
 
-    state: RunState
-    network: nn.Module
-    feed: Feed
-    validation: Split | None
-    recipe: Recipe
-    folder: RunFolder
-    progress: RunProgress
-    stop: StopRequest
-    processes: Processes = ALONE
-    save_seconds: float = SAVE_SECONDS
-    captured: CapturedStep | None = None  # takes every step where there is one
-    _advised: bool = False
+    def __init__(
+        self,
+        plan: Plan,
+        state: RunState,
+        network: nn.Module,
+        feed: Feed,
+        folder: RunFolder,
+        progress: RunProgress,
+        stop: StopRequest,
+    ) -> None:
+        self.plan, self.recipe, self.machine = plan, plan.recipe, plan.machine
+        self.processes = plan.machine.processes
+        self.state, self.feed, self.folder = state, feed, folder
+        self.progress, self.stop = progress, stop
+        self.validation = plan.dataset.validation and plan.dataset.validation.to(feed.device)
+        self.steps = plan.steps
+        self.epochs = -(-self.steps // len(feed))
+        peak = self.recipe.optimizer.peak
+        self.schedule = Schedule(self.recipe.schedule, peak, self.steps, state.rate)
+        self.clock = _Clock(state, self.steps)
+        self.lr = 0.0
+        self.scalars: Scalars | None = None
+        self._advised = False
+        self.graph = self._graph(network) if self.machine.cuda_graph else None
+        self.step = self.graph or partial(
+            training_step,
+            network,
+            state.optimizer,
+            recipe=self.recipe,
+            scaler=state.scaler,
+            processes=self.processes,
+        )
 
-    def run(self) -> Iterator[None]:
+    def fit(self) -> None:
         """Train from ``state.step`` to the end of the recipe, saving after every epoch.
-
-        After every step it pauses, so that several loops can take turns.
 
         Raises Stopped, after saving, when any process was asked to stop, and NonFiniteError,
         leaving the last state on disk, when the loss, a gradient or a weight is NaN or infinite.
         """
-        state, batches, first = self.state, len(self.feed), self.processes.is_first
+        state, first = self.state, self.processes.is_first
         if first and state.step:  # killed after its state, the run has not come to these
             self._follow()
-        self.steps = total_steps(self.recipe, self.feed)
         if state.step == self.steps:  # stopped after its last step
             return
-        peak = self.recipe.optimizer.peak
-        self.schedule = Schedule(self.recipe.schedule, peak, self.steps, state.rate)
-        self.epochs = -(-self.steps // batches)
-        self.clock = _Clock(state, self.steps)
-        self.scalars = (
-            Scalars(self.folder.tensorboard, purge_step=state.step + 1) if first else None
-        )
+        if first:
+            self.scalars = Scalars(self.folder.tensorboard, purge_step=state.step + 1)
         state.model.train()
         device = self.feed.device
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            for epoch in range(state.step // batches, self.epochs):
-                yield from self._epoch(epoch)
+            for epoch in range(state.step // len(self.feed), self.epochs):
+                self._epoch(epoch)
         if self.scalars:
             self.scalars.close()
 
-    def _epoch(self, epoch: int) -> Iterator[None]:
-        indices = self.feed.indices(epoch)
+    def _epoch(self, epoch: int) -> None:
+        state, indices = self.state, self.feed.indices(epoch)
         before = epoch * len(indices)
         last = min(len(indices), self.steps - before)
-        first = self.state.step - before
+        first = state.step - before
         mine = [index[self.processes.part(len(index))] for index in indices[first:last]]
-        full, steps = self.feed.augment.size, range(self.state.step, before + last)
+        full, steps = self.feed.augment.size, range(state.step, before + last)
         sizes = [image_size(self.recipe.augment, full, step, self.steps) for step in steps]
         batches = self.feed.batches(mine, epoch, sizes)
         for batch in range(first, last):
-            self._step(epoch, batch, last, batches, indices[batch])
+            started = time.monotonic()
+            data = next(batches)
+            ready = time.monotonic()
+            self.lr = self.schedule.rate(state.step - state.skipped)
+            if not self.graph:
+                self._seed_dropout()
+            try:
+                outcome = self.step(data.images, data.targets, data.labels, lr=self.lr)
+            except NonFiniteError as error:
+                raise self._explained(error, epoch, batch, indices[batch]) from None
+            self._count(outcome, mine[batch - first])
+            state.epoch.pass_by(time.monotonic() - started, ready - started)
+            self._show(epoch, batch + 1, last, told=outcome is not None)
             if batch + 1 == last:
                 self._end_epoch(epoch, last)
-            overdue = self.clock.overdue(self.save_seconds)
-            stop, save = self._agreed(self.stop.requested, overdue)
-            if stop:
-                self._save()
-                raise Stopped(
-                    f"stopped and saved at step {self.state.step:,} of {self.steps:,}",
-                    hint=self.folder.how_to_go_on,
-                )
-            if save and batch + 1 < last:
-                self._save()
-            if batch + 1 < last:
-                yield
-        self._save()
-        yield
+            self._save_or_stop(at_end=batch + 1 == last)
 
-    def _agreed(self, *flags: bool) -> list[bool]:
-        """Return, on every process, which flags are up on any: signals and clocks differ."""
-        return [total > 0 for total in self.processes.sum([float(flag) for flag in flags])]
-
-    def _step(
-        self, epoch: int, batch: int, last: int, batches: Iterator[Batch], index: Tensor
-    ) -> None:
+    def _count(self, outcome: Outcome | None, mine: Tensor) -> None:
+        """Let everything that follows the weights follow a step; ``mine`` are its samples here."""
         state = self.state
-        started = time.monotonic()
-        data = next(batches)
-        ready = time.monotonic()
-        self.lr = self.schedule.rate(state.step - state.skipped)
-        try:
-            outcome = self._update(data)
-        except NonFiniteError as error:
-            raise self._explained(error, epoch, batch, index) from None
-        if not self.recipe.sync_batch_norm:  # each has followed its own part of the batch
+        if not self.recipe.sync_batch_norm:  # each has followed its own share of the batch
             self.processes.share(state.model.buffers())
         state.step += 1
         if outcome and outcome.skipped:
             state.skipped += 1
         elif state.average:
             state.average.update(state.step - state.skipped)
-        state.ledger.add(self.processes.gather(index[self.processes.part(len(index))]))
-        state.epoch.pass_by(time.monotonic() - started, ready - started)
-        text = self.clock.eta
         if outcome:
             state.epoch.add(outcome.samples, outcome.loss * outcome.samples, outcome.correct)
-            speed = f"{state.epoch.samples / state.epoch.seconds:.0f} img/s"
-            text = f"loss {state.epoch.mean_loss:.3f}   {speed}   {text}"
-        self.progress.step(self._title(epoch), batch + 1, last, text)
+            if not outcome.skipped:
+                self.schedule.after_step(outcome.samples, outcome.correct)
+        state.ledger.add(self.processes.gather(mine))
+
+    def _save_or_stop(self, *, at_end: bool) -> None:
+        """Save at the end of an epoch, when the time has come, and when a process was to stop."""
+        overdue = self.clock.overdue(60 * self.machine.save_minutes)
+        # On every process what is so on any: signals and clocks differ.
+        stop, save = self.processes.sum([float(self.stop.requested), float(overdue)])
+        if stop or save or at_end:
+            self._save()
+        if stop:
+            raise Stopped(
+                f"stopped and saved at step {self.state.step:,} of {self.steps:,}",
+                hint=self.folder.how_to_go_on,
+            )
+
+    def _show(self, epoch: int, batch: int, last: int, *, told: bool) -> None:
+        text, totals = self.clock.eta, self.state.epoch
+        if told:
+            speed = f"{totals.samples / totals.seconds:.0f} img/s"
+            text = f"loss {totals.mean_loss:.3f}   {speed}   {text}"
+        self.progress.step(self._title(epoch), batch, last, text)
         self._advise()
+
+    def _graph(self, network: nn.Module) -> GraphStep | None:
+        """Return the step that tells the host nothing, unless the host must be told."""
+        spec, checkpointing = self.plan.spec, self.machine.checkpointing
+        if why := why_no_graph(self.recipe, spec, self.processes, checkpointing):
+            self.progress.say(f"the step is not recorded as a CUDA graph: {why}")
+            return None
+        if self.feed.device.type != "cuda":
+            self.progress.say("no step is recorded on a CPU: each runs as it would be recorded")
+        return GraphStep(network, self.state.optimizer, self.recipe)
 
     def _advise(self) -> None:
         """Say once, after the first steps, that a run will take long, and what would not."""
-        left, spec = self.clock.left, self.state.model.spec
-        if self._advised or self.clock.sitting < ADVICE_SECONDS:
+        left, spec = self.clock.left, self.plan.spec
+        if self._advised or self.clock.session < ADVICE_SECONDS:
             return
         self._advised = True
         if left < LONG_SECONDS or self.feed.device.type != "cpu" or spec.image_size <= SMALL:
@@ -164,38 +180,17 @@ class Loop:
             f"{100 * share:.0f} % of the multiply-adds, about {duration(share * left)}"
         )
 
-    def _update(self, data: Batch) -> Outcome | None:
-        """Change the weights by a batch; return what came of it where the host is told at once."""
-        if self.captured:
-            self.captured(data, self.lr)
-            return None
-        self._seed_dropout()
-        outcome = training_step(
-            self.network,
-            self.state.optimizer,
-            data.images,
-            data.targets,
-            data.labels,
-            lr=self.lr,
-            recipe=self.recipe,
-            scaler=self.state.scaler,
-            processes=self.processes,
-        )
-        if not outcome.skipped:
-            self.schedule.after_step(outcome.samples, outcome.correct)
-        return outcome
-
     def _collect(self) -> None:
         """Wait for the steps that the host has not been told about, and count them."""
-        if not self.captured:
+        if not self.graph:
             return
         began = time.monotonic()
-        samples, loss, correct, sound = self.captured.collect()
+        samples, loss, correct, sound = self.graph.collect()
         if not sound:
             raise NonFiniteError(
                 f"the loss or a gradient is NaN or infinite in a step up to {self.state.step:,}",
-                hint="an earlier state is kept; lower optimizer.lr, or go on from it with "
-                "--no-capture to see at which step and with which samples",
+                hint="an earlier state is kept; lower optimizer.lr, or resume without "
+                "--cuda-graph to see at which step and with which samples",
             )
         self.state.epoch.pass_by(time.monotonic() - began)
         self.state.epoch.add(samples, loss, correct)
@@ -222,14 +217,14 @@ class Loop:
     def _warn(self) -> None:
         """Say it once when the run goes the wrong way."""
         losses = [line["train_loss"] for line in self.state.metrics]
-        classes = self.state.model.spec.num_classes
+        classes = self.plan.spec.num_classes
         found = find_divergence(losses, classes)
         if found and not find_divergence(losses[:-1], classes):
             lower = f"{self.recipe.optimizer.peak / 10:.2g}"
             self.progress.say(f"warning: {found}; start again with --set optimizer.lr={lower}")
 
     def _evaluate(self) -> dict[str, Any] | None:
-        """Return the metrics on the held-out part, and keep the weights if they are the best."""
+        """Return the metrics on the held-out split, and keep the weights if they are the best."""
         state = self.state
         if self.validation is None:
             return None
@@ -309,7 +304,7 @@ class Loop:
 
 
 class _Clock:
-    """Monotonic time of a run over its sittings, and the time that is left."""
+    """Monotonic time of a run over its sessions, and the time that is left."""
 
     def __init__(self, state: RunState, steps: int) -> None:
         self._state, self._steps = state, steps
@@ -327,15 +322,15 @@ class _Clock:
         self._saved = time.monotonic()
 
     @property
-    def sitting(self) -> float:
-        """Seconds since this sitting began."""
+    def session(self) -> float:
+        """Seconds since this session began."""
         return time.monotonic() - self._began
 
     @property
     def left(self) -> float:
-        """Seconds that the other steps take, at the pace of this sitting's."""
+        """Seconds that the other steps take, at the pace of this session's."""
         done = self._state.step - self._first_step
-        return self.sitting / done * (self._steps - self._state.step)
+        return self.session / done * (self._steps - self._state.step)
 
     @property
     def eta(self) -> str:

@@ -7,33 +7,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from resnets.analysis.profiling import Profile
 from resnets.data.classes import class_notes, sides
 from resnets.data.dataset import Dataset
+from resnets.data.given import GIVEN
 from resnets.data.images import printable
 from resnets.formatting import plural
+from resnets.machine.environment import environment
 from resnets.run_folder.record import SCHEMA_VERSION
-from resnets.spec import Spec
+from resnets.training.prepare import IN_MEMORY, Plan
 from resnets.training.recipe import Recipe
 
 
-def new_record(
-    path: Path,
-    *,
-    source: str,
-    root: str | None,
-    dataset: Dataset,
-    spec: Spec,
-    cost: Profile,
-    recipe: Recipe,
-    environment: dict[str, Any],
-) -> dict[str, Any]:
+def new_record(path: Path, plan: Plan) -> dict[str, Any]:
     """Return run.json as it stands when a run begins."""
-    costs = cost.to_dict()
+    dataset, spec, recipe, costs = plan.dataset, plan.spec, plan.recipe, plan.cost.to_dict()
     data = {
         "name": dataset.name,
-        "source": source,
-        "root": root,
+        "source": plan.source,
+        "root": plan.root,
         "fingerprint": dataset.fingerprint,
         "classes": list(dataset.classes),
         "image_shape": [spec.in_channels, spec.image_size, spec.image_size],
@@ -45,7 +36,7 @@ def new_record(
     return {
         "schema_version": SCHEMA_VERSION,
         "name": path.name,
-        "command": _repeat(path, source, root, spec),
+        "command": _repeat(path, plan),
         "status": "running",
         "started": timestamp(),
         "seed": recipe.seed,
@@ -57,30 +48,24 @@ def new_record(
         },
         "data": data | {name: len(dataset.parts.get(name, ())) for name in _PARTS},
         "recipe": recipe.name,
-        "environment": environment,
+        "environment": environment(plan.machine.where, plan.machine.processes, recipe.precision),
+        **({"weights": plan.start.to_dict()} if plan.start else {}),
     }
 
 
-def opening_lines(
-    source: str,
-    dataset: Dataset,
-    spec: Spec,
-    cost: Profile,
-    environment: dict[str, Any],
-    listed: Path,
-    recipe: Recipe,
-) -> list[str]:
+def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list[str]:
     """Return what a person is told when a run begins; ``listed`` names the skipped files."""
+    dataset, recipe, cost = plan.dataset, plan.recipe, plan.cost
     parts = [f"{len(split):,} {_PARTS[name]}" for name, split in dataset.parts.items()]
     if dataset.validation is None:
         parts.append("nothing held out")
     if dataset.skipped:
         parts.append(f"{len(dataset.skipped)} left out, listed in {listed}")
-    on_cpu, processes = environment["device"] == "cpu", environment["processes"]
-    where = plural(environment["threads"], "thread") if on_cpu else "one GPU"
+    on_cpu, processes = where_it_is["device"] == "cpu", where_it_is["processes"]
+    where = plural(where_it_is["threads"], "thread") if on_cpu else "one GPU"
     if processes > 1:
         where = f"{processes} processes, {where} each"
-    precision, known = environment["precision"], environment["instructions"]
+    precision, known = where_it_is["precision"], where_it_is["instructions"]
     how = "channels-last" + (f", {precision}" if precision != "float32" else "")
     if on_cpu and precision == "bfloat16" and known and "bf16" not in known:
         how += " (which this processor emulates, many times slower than float32)"
@@ -89,15 +74,17 @@ def opening_lines(
             " (about 100 times slower than float32 on a CPU, which cannot compute it: "
             "--set precision=float32 or bfloat16)"
         )
+    name = dataset.name if plan.source == GIVEN else plan.source
     return [
-        f"{source}: {len(dataset.classes)} classes, {', '.join(parts)}",
+        f"{name}: {len(dataset.classes)} classes, {', '.join(parts)}",
         *([str(dataset.depth)] if dataset.depth else []),
         mirror_note(dataset.classes, recipe.augment.mirror),
         *_cropped(dataset),
         *data_warnings(dataset),
-        f"{spec.name}: {spec.variant}",
+        f"{plan.spec.name}: {plan.spec.variant}",
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
         f"{cost.image_size}x{cost.image_size}; {where}, {how}",
+        *(plan.start.lines if plan.start else ()),
     ]
 
 
@@ -149,8 +136,21 @@ def timestamp() -> str:
 _PARTS = {"train": "train", "validation": "held out", "test": "test"}
 
 
-def _repeat(path: Path, source: str, root: str | None, spec: Spec) -> str:
-    """Return the command that repeats a run beside it; recipe.yaml has every setting."""
-    words = ["resnets", "train", source, "--model", spec.name]
-    words += ["--recipe", str(path / "recipe.yaml"), "--out", f"{path}-again"]
-    return shlex.join(words + (["--root", root] if root else []))
+def _repeat(path: Path, plan: Plan) -> str:
+    """Return the command that repeats a run beside it; recipe.yaml has every setting.
+
+    It is a call in Python where the data or the weights were given there.
+    """
+    recipe, out, start = str(path / "recipe.yaml"), f"{path}-again", plan.start
+    if plan.source == GIVEN or (start and start.source == IN_MEMORY):
+        data = "data" if plan.source == GIVEN else repr(plan.source)
+        given = "weights" if start and start.source == IN_MEMORY else start and repr(start.source)
+        weights = f", weights={given}" if given else ""
+        return (
+            f"resnets.train({data}, model={plan.spec.name!r}, recipe={recipe!r}{weights}, "
+            f"out={out!r})"
+        )
+    words = ["resnets", "train", plan.source, "--model", plan.spec.name]
+    words += ["--recipe", recipe, "--out", out]
+    words += ["--weights", start.source] if start else []
+    return shlex.join(words + (["--root", plan.root] if plan.root else []))

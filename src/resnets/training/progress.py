@@ -20,13 +20,9 @@ class _Console(Console):
 
 
 class RunProgress:
-    """Shows steps and epochs; ``quiet`` shows nothing.
+    """Shows steps and epochs; ``quiet`` shows nothing."""
 
-    One of several runs has a ``title``, which begins its lines, and no live line.
-    """
-
-    def __init__(self, *, quiet: bool = False, title: str = "") -> None:
-        self._title = title
+    def __init__(self, *, quiet: bool = False) -> None:
         self.console = _Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -35,15 +31,11 @@ class RunProgress:
             TextColumn("{task.fields[text]}"),
             console=self.console,
             transient=True,
-            disable=not self._live,
+            disable=not self.console.is_terminal,
         )
         self._task: TaskID | None = None
         self._last_line = time.monotonic()
         self._reading: float | None = None  # when it began
-
-    @property
-    def _live(self) -> bool:
-        return self.console.is_terminal and not self._title
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -59,7 +51,7 @@ class RunProgress:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self.console.print(printable(self._title + line), markup=False)
+        self.console.print(printable(line), markup=False)
 
     def reading(self, done: int, total: int) -> None:
         """Show how many pictures are read, from the time on when that takes long."""
@@ -68,7 +60,7 @@ class RunProgress:
             self._reading = now
             self._last_line = now - PLAIN_SECONDS  # the first line comes at once
         seconds = now - self._reading
-        due = 0.2 if self._live else PLAIN_SECONDS
+        due = 0.2 if self.console.is_terminal else PLAIN_SECONDS
         line = ""
         if done == total:
             self._reading = None
@@ -76,7 +68,7 @@ class RunProgress:
             line = f"read {pace(done, total, seconds)}"
         else:
             return
-        if self._live and not self.console.quiet:
+        if self.console.is_terminal and not self.console.quiet:
             self.console.file.write(f"\r\033[K{line}")  # a line that changes, and then is gone
             self.console.file.flush()
         elif line:
@@ -85,7 +77,7 @@ class RunProgress:
 
     def step(self, epoch: str, batch: int, batches: int, text: str) -> None:
         """Show how far an epoch is."""
-        if self._live:
+        if self.console.is_terminal:
             if self._task is None:
                 self._task = self._bar.add_task("", text="")
             self._bar.update(

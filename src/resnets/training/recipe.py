@@ -64,11 +64,12 @@ class DataRecipe(_Section):
         0.01,
         description="share of the images that may be left out as broken; one always may",
     )
-    normalize: Literal["channel", "pixel_mean", "imagenet"] = Field(
+    normalize: Literal["channel", "pixel_mean", "imagenet", "weights"] = Field(
         "channel",
         description="channel: subtract each channel's mean, divide by its standard deviation; "
         "pixel_mean: subtract the mean image (He et al. 2015, sec. 4.2); "
-        "imagenet: the usual constants of ImageNet, whatever the data",
+        "imagenet: the usual constants of ImageNet, whatever the data; weights: those of the "
+        "weights that training starts from",
     )
 
     @model_validator(mode="after")
@@ -395,7 +396,7 @@ def load_recipe(recipe: str | Path | Recipe, settings: Sequence[str] = ()) -> Re
     Raises UsageError for an unknown name, key or value, saying where it stands.
     """
     if isinstance(recipe, Recipe):
-        source, values = recipe.name, recipe.model_dump(mode="json")
+        source, values = recipe.name, recipe.model_dump(mode="json", exclude_unset=True)
     else:
         source, values = str(recipe), strict_yaml.load(recipe_text(recipe), str(recipe))
     if not isinstance(values, dict):

@@ -8,18 +8,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from resnets.data.dataset import Dataset
+from resnets.data.given import GIVEN, as_dataset
 from resnets.errors import Stopped, UsageError
 from resnets.files import write_json
 from resnets.formatting import plural
+from resnets.machine.device import Machine
 from resnets.machine.processes import program, restarts
 from resnets.report import write_report
 from resnets.report.published import Published, published
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
-from resnets.training.experiment import Run
+from resnets.training.prepare import IN_MEMORY
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, load_recipe, read_recipe
-from resnets.training.train import check_words, default_out, train_side_by_side
+from resnets.training.run import Run
+from resnets.training.train import check_model, default_out, model_in, train
 
 SCHEMA_VERSION = 1
 # Settings that are compared apart, or need not be the paper's.
@@ -56,7 +60,7 @@ class Repetition:
     data: str
     recipe: str
     minutes: float
-    command: str  # that repeats it beside it
+    command: str  # that repeats it beside it; empty where Python gave the data
     part: str | None  # "test" where there is such a part, else "validation", else None
     comparisons: tuple[Comparison, ...]
 
@@ -119,47 +123,39 @@ class Repetition:
 
 
 def train_seeds(
-    data: str | Path | None,
+    data: str | Path | Dataset | Any,
     seeds: int = 5,
     *,
-    parallel: int = 1,
     out: str | Path | None = None,
     model: str | Spec | None = None,
     recipe: str | Path | Recipe | None = None,
     settings: Sequence[str] = (),
     resume: str | None = None,
     overwrite: bool = False,
-    root: str | Path | None = None,
-    device: str = "auto",
-    compile: bool = False,
-    capture: bool = True,
-    checkpointing: bool = False,
-    save_minutes: float = 10,
-    quiet: bool = False,
+    **options: Any,
 ) -> Repetition:
     """Train with the recipe's seed and those after it, and summarise the runs.
 
     The runs are the folders seed-0, seed-1, ... of ``out``, by their seeds; seeds.json and
-    report.html beside them say what came of it. One is trained after another, or ``parallel`` at a
-    time in one process, for nets that do not fill a GPU. ``resume="auto"`` goes on where this
-    stopped, or adds seeds. All else is as `train` has it.
+    report.html beside them say what came of it. ``resume="auto"`` continues where this stopped, or
+    adds seeds. All else is as `train` has it.
 
-    Raises UsageError for fewer than one seed or at a time, a ``resume`` that is a run, and an
-    ``out`` with runs in it, and what `train` raises; Stopped ends them all and says how to go on.
+    Raises UsageError for fewer than one seed, a ``resume`` that is a run, and an ``out`` with runs
+    in it, and what `train` raises; Stopped says how to resume.
     """
-    check_words(data, model)
+    check_model(model)
     if data is None:
         raise UsageError("there is no data to train on", hint="give a data set or a folder")
     if seeds < 1:
         raise UsageError(f"{seeds} seeds are none", hint="give 1 or more, such as 5")
-    if parallel < 1:
-        raise UsageError(f"{parallel} seeds at a time are none", hint="give 1 or more")
     if resume not in (None, "auto"):
         raise UsageError(
             f"{resume} is one run, and cannot go on as {plural(seeds, 'seed')}",
             hint="--resume auto goes on where several seeds stopped",
         )
-    model, recipe = model or "resnet18", load_recipe(recipe or "default", settings)
+    data = data if isinstance(data, str | Path) else as_dataset(data)
+    model = model or model_in(options.get("weights"))
+    recipe = load_recipe(recipe or "default", settings)
     path = Path(f"{default_out(data, model, recipe)}-seeds" if out is None else out)
     recipes = [load_recipe(recipe, [f"seed={recipe.seed + i}"]) for i in range(seeds)]
     folders = [RunFolder(path / f"seed-{each.seed}") for each in recipes]
@@ -168,38 +164,30 @@ def train_seeds(
         for folder in folders:  # all at once: a later one must not be taken for a new one's
             if folder.record.exists():
                 folder.create(overwrite=True)
+    quiet = options.get("quiet", options.get("machine", Machine()).quiet)
     progress = RunProgress(quiet=quiet or not is_first())
     runs: list[Run] = []
-    for start in range(0, seeds, parallel):
-        some = slice(start, start + parallel)
-        names = ", ".join(str(each.seed) for each in recipes[some])
-        title = f"seed {names}, {min(start + parallel, seeds)} of {seeds}"
+    for number, (each, folder) in enumerate(zip(recipes, folders, strict=True), start=1):
+        title = f"seed {each.seed}, {number} of {seeds}"
         progress.say(title)
         try:
-            runs += train_side_by_side(
-                data,
-                model,
-                recipes[some],
-                [folder.path for folder in folders[some]],
-                resume=resume is not None,
-                overwrite=overwrite,
-                root=root,
-                device=device,
-                compile=compile,
-                capture=capture,
-                checkpointing=checkpointing,
-                save_minutes=save_minutes,
-                quiet=quiet,
+            runs.append(
+                train(
+                    data,
+                    model=model,
+                    recipe=each,
+                    out=folder.path,
+                    resume=resume,
+                    overwrite=overwrite,
+                    **options,
+                )
             )
         except Stopped as stopped:
             stopped.message = f"{title}: {stopped.message}"
-            stopped.hint = f"go on with: {_command(folders[0], seeds, path)} --resume auto"
+            stopped.hint = _how_to_resume(folders[0], seeds, path)
             raise
-        if runs[-1].stop_requested and len(runs) < seeds:
-            raise Stopped(
-                f"stopped after {title}",
-                hint=f"go on with: {_command(folders[0], seeds, path)} --resume auto",
-            )
+        if runs[-1].stop_requested and number < seeds:
+            raise Stopped(f"stopped after {title}", hint=_how_to_resume(folders[0], seeds, path))
     found = _summarise(path, folders, recipes, runs)
     if is_first():
         write_json(path / "seeds.json", found.to_dict())
@@ -224,12 +212,24 @@ def _check_free(path: Path, folders: Sequence[RunFolder], *, taken: bool) -> Non
         )
 
 
+def _how_to_resume(first: RunFolder, seeds: int, out: Path) -> str:
+    command = _command(first, seeds, out)
+    in_python = 'the same call with resume="auto" goes on'
+    return f"go on with: {command} --resume auto" if command else in_python
+
+
 def _command(first: RunFolder, seeds: int, out: Path) -> str:
-    """Return the command that trains these seeds into ``out``; recipe.yaml has every setting."""
+    """Return the command that trains these seeds into ``out``; recipe.yaml has every setting.
+
+    Empty where data or weights were given in Python.
+    """
     record = first.read()
-    data = record["data"]
+    data, weights = record["data"], (record.get("weights") or {}).get("source")
+    if data["source"] == GIVEN or weights == IN_MEMORY:
+        return ""
     words = ["train", data["source"], "--model", record["model"]["name"]]
     words += ["--recipe", str(first.recipe), "--seeds", str(seeds), "--out", str(out)]
+    words += ["--weights", weights] if weights else []
     words += ["--root", data["root"]] if data["root"] else []
     return f"{program()} {shlex.join(words)}"
 
@@ -269,7 +269,8 @@ def _apart(row: Published, record: dict[str, Any], recipe: Recipe, runs: int) ->
         yield f"batches of {recipe.batch_size}, not {row.batch}"
     if row.dataset != "imagenet":
         if data["source"] != row.dataset:
-            yield f"a folder called {data['name']}, not {row.dataset}'s own files"
+            kind = "data set" if data["source"] == GIVEN else "folder"
+            yield f"a {kind} called {data['name']}, not {row.dataset}'s own files"
         if not data["test"]:
             yield "measured on the held-out part, not on the test part"
     if row.protocol == "10-crop":

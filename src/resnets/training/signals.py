@@ -13,8 +13,6 @@ SIGNALS = tuple(each for each in signal.Signals if each.name in _NAMES)
 class StopRequest(AbstractContextManager["StopRequest"]):
     """While active, remembers the first of SIGNALS; a second SIGINT acts at once.
 
-    Several runs may share one: it is active from the first that enters to the last that leaves.
-
     Outside the main thread, where Python takes no signal handlers, it does nothing. With
     ``watch_parent`` the end of the process that started this one counts too: ``torchrun`` that is
     killed leaves its workers behind.
@@ -22,13 +20,11 @@ class StopRequest(AbstractContextManager["StopRequest"]):
 
     def __init__(self, *, watch_parent: bool = False) -> None:
         self.signal: signal.Signals | None = None
-        self._asked, self._users = False, 0
         self._previous: dict[signal.Signals, Any] = {}
         self._parent = os.getppid() if watch_parent else None
 
     def __enter__(self) -> "StopRequest":
-        self._users += 1
-        for number in SIGNALS if self._users == 1 else ():
+        for number in SIGNALS:
             try:
                 self._previous[number] = signal.signal(number, self._request)
             except ValueError:
@@ -36,14 +32,8 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._users -= 1
-        if self._users == 0:
-            for number, handler in self._previous.items():
-                signal.signal(number, handler)
-
-    def ask(self) -> None:
-        """Ask the runs to stop, as a signal does."""
-        self._asked = True
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
@@ -54,7 +44,7 @@ class StopRequest(AbstractContextManager["StopRequest"]):
     def requested(self) -> bool:
         """Whether the run should stop."""
         orphaned = self._parent is not None and os.getppid() != self._parent
-        return self.signal is not None or self._asked or orphaned
+        return self.signal is not None or orphaned
 
     @property
     def exit_code(self) -> int:

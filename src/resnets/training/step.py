@@ -83,42 +83,46 @@ def training_step(
     recipe: Recipe,
     scaler: torch.amp.GradScaler | None = None,
     processes: Processes = ALONE,
-) -> Outcome:
+    sums: Tensor | None = None,
+) -> Outcome | None:
     """Update the model by the gradient of the mean loss over the batch of all processes.
 
-    ``images`` (N, C, H, W) are this process's part of it, and may be none; with several processes
+    ``images`` (N, C, H, W) are this process's share of it, and may be none; with several processes
     the model is DistributedDataParallel. ``targets`` are what the loss compares with, classes int64
-    (N,) or their probabilities (N, classes); ``labels`` int64 (N,) are what is counted as right.
+    (N,) or their probabilities (N, classes); ``labels`` int64 (N,) are what is counted as correct.
     ``scaler`` comes with float16.
+
+    With ``sums``, float64 (3,) on the device, nothing is told to the host, as a CUDA graph demands:
+    loss and correct samples are added there, and a 1 where something is not finite; each group's
+    ``lr`` is a tensor that is set already. It is for one process and without a scaler.
 
     Raises NonFiniteError when the loss or a gradient is NaN or infinite, before any weight or any
     memory of the optimizer is changed; batch norm's statistics have then seen the batch.
     """
     optimizer.zero_grad(set_to_none=True)
-    sums = backward(model, images, targets, labels, recipe, scaler, processes)
+    found = _backward(model, images, targets, labels, recipe, scaler, processes)
     if scaler is not None:
         scaler.unscale_(optimizer)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
-    loss, correct, length = torch.stack((*sums, norm)).tolist()  # note: this waits for the device
-    loss, correct, samples = processes.sum([loss, correct, len(images)])
-    if not isfinite(loss):
-        raise NonFiniteError(f"the loss is {loss}")
-    outcome = Outcome(int(samples), loss / samples, int(correct), skipped=not isfinite(length))
-    if outcome.skipped:
-        if scaler is None:
-            raise NonFiniteError(f"the gradient{_culprit(model)} is NaN or infinite")
-        scaler.update()
-        if scaler.get_scale() < 1:
-            raise NonFiniteError(f"the gradient{_culprit(model)} is NaN or infinite at any scale")
-        return outcome
+    outcome, samples = None, len(images)
+    if sums is not None:
+        sums += torch.stack((*found, ~(norm + found[0]).isfinite()))
+    else:
+        outcome = _checked(model, torch.stack((*found, norm)), samples, scaler, processes)
+        if outcome.skipped:
+            return outcome
+        samples = outcome.samples
+        for group in optimizer.param_groups:
+            group["lr"] = lr * group.get("rate", 1.0)
     factor = recipe.batch_size / samples
     if recipe.optimizer.clip is not None:
-        factor *= min(1.0, recipe.optimizer.clip / (length * factor + 1e-6))
-    if factor != 1:
+        # Of one rounding in float64, wherever it is computed; the norm stays on the device.
+        length = norm.double() * factor + 1e-6
+        smaller = torch.full_like(length, recipe.optimizer.clip).div(length).clamp(max=1.0)
+        torch._foreach_mul_(gradients, (factor * smaller).to(norm.dtype))
+    elif factor != 1:
         torch._foreach_mul_(gradients, factor)
-    for group in optimizer.param_groups:
-        group["lr"] = lr * group.get("rate", 1.0)
     if scaler is None:
         optimizer.step()
     else:
@@ -127,7 +131,29 @@ def training_step(
     return outcome
 
 
-def backward(
+def _checked(
+    model: nn.Module,
+    found: Tensor,
+    samples: int,
+    scaler: torch.amp.GradScaler | None,
+    processes: Processes,
+) -> Outcome:
+    """Return what came of all processes' batch; raise NonFiniteError before a weight is changed."""
+    loss, correct, length = found.tolist()  # note: this waits for the device
+    loss, correct, total = processes.sum([loss, correct, samples])
+    if not isfinite(loss):
+        raise NonFiniteError(f"the loss is {loss}")
+    outcome = Outcome(int(total), loss / total, int(correct), skipped=not isfinite(length))
+    if outcome.skipped:
+        if scaler is None:
+            raise NonFiniteError(f"the gradient{_culprit(model)} is NaN or infinite")
+        scaler.update()
+        if scaler.get_scale() < 1:
+            raise NonFiniteError(f"the gradient{_culprit(model)} is NaN or infinite at any scale")
+    return outcome
+
+
+def _backward(
     model: nn.Module,
     images: Tensor,
     targets: Tensor,
@@ -136,22 +162,22 @@ def backward(
     scaler: torch.amp.GradScaler | None,
     processes: Processes,
 ) -> Tensor:
-    """Give the parameters their gradients; return the sum of the losses and the right answers.
+    """Give the parameters their gradients; return the sums of losses and of correct samples.
 
     The gradient is that of all processes' summed loss over the recipe's batch size, which an
     epoch's last batch may not reach: its samples are not counted yet.
     """
     count = recipe.optimizer.accumulate
-    parts = list(zip(*(t.tensor_split(count) for t in (images, targets, labels)), strict=True))
-    if processes.count == 1:  # several take part as often as each other, if with nothing
-        parts = [part for part in parts if len(part[0])]
+    pieces = list(zip(*(t.tensor_split(count) for t in (images, targets, labels)), strict=True))
+    if processes.count == 1:  # several join in as often as each other, if with nothing
+        pieces = [piece for piece in pieces if len(piece[0])]
     share = processes.count / recipe.batch_size  # gradients are averaged over processes
     lower = recipe.precision != "float32"
     autocast = torch.autocast(images.device.type, getattr(torch, recipe.precision), enabled=lower)
     apart = getattr(model, "no_sync", nullcontext)
     sums = []
-    for number, (x, target, label) in enumerate(parts, start=1):
-        with nullcontext() if number == len(parts) else apart():
+    for number, (x, target, label) in enumerate(pieces, start=1):
+        with nullcontext() if number == len(pieces) else apart():
             with autocast:
                 logits = model(x)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -9,10 +9,10 @@ import torch
 
 from conftest import tiny_dataset
 from resnets.errors import NonFiniteError
+from resnets.machine.device import Machine
 from resnets.machine.processes import ALONE, Processes
 from resnets.models import create_model
-from resnets.training import captured, experiment
-from resnets.training.captured import CapturedStep, captured_step
+from resnets.training.cuda_graph import GraphStep, why_no_graph
 from resnets.training.feed import Batch
 from resnets.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 from resnets.training.step import build_optimizer, training_step
@@ -58,7 +58,7 @@ def test_same_weights_and_sums_as_the_step_that_tells(options):
     told = create_model("resnet8").double()
     silent = copy.deepcopy(told)
     optimizer = build_optimizer(told, recipe.optimizer)
-    step = CapturedStep(silent, build_optimizer(silent, recipe.optimizer), recipe)
+    step = GraphStep(silent, build_optimizer(silent, recipe.optimizer), recipe)
     samples, loss, correct = 0, 0.0, 0
     for number, data in enumerate(batches(6)):
         rate = recipe.optimizer.lr / (number + 1)
@@ -68,7 +68,7 @@ def test_same_weights_and_sums_as_the_step_that_tells(options):
         samples += outcome.samples
         loss += outcome.loss * outcome.samples
         correct += outcome.correct
-        step(data, rate)
+        step(data.images, data.targets, data.labels, lr=rate)
     found = step.collect()
     assert found == (samples, pytest.approx(loss, rel=1e-9), correct, True)
     assert step.collect() == (0, 0.0, 0, True)
@@ -80,41 +80,41 @@ def test_same_weights_and_sums_as_the_step_that_tells(options):
 def test_what_is_not_finite_is_told_when_asked(where):
     recipe = plan(lr=0.1)
     model = create_model("resnet8").double()
-    step = CapturedStep(model, build_optimizer(model, recipe.optimizer), recipe)
+    step = GraphStep(model, build_optimizer(model, recipe.optimizer), recipe)
     first, *others = batches(4)
-    step(first, 0.1)
+    step(first.images, first.targets, first.labels, lr=0.1)
     if where == "loss":
         first.images[0, 0, 0, 0] = float("nan")
     else:
         model.fc.weight.register_hook(lambda gradient: gradient / 0)
-    step(first, 0.1)
+    step(first.images, first.targets, first.labels, lr=0.1)
     for data in others:
-        step(data, 0.1)
+        step(data.images, data.targets, data.labels, lr=0.1)
     assert not step.collect()[3]
 
 
-def test_what_must_be_told_or_drawn_is_not_captured(monkeypatch):
-    monkeypatch.setattr(captured, "DEVICES", ("cpu",))
+def test_what_must_be_told_or_drawn_is_not_recorded():
     recipe = plan(lr=0.1)
 
-    def possible(recipe=recipe, spec=SPEC, processes=ALONE):
-        model = create_model(spec)
-        optimizer = build_optimizer(model, recipe.optimizer)
-        return captured_step(model, optimizer, recipe, spec, processes) is not None
+    def why(recipe=recipe, spec=SPEC, processes=ALONE, checkpointing=False):
+        return why_no_graph(recipe, spec, processes, checkpointing)
 
-    assert possible()
-    assert not possible(recipe.model_copy(update={"precision": "float16"}))
+    assert not why()
+    assert "float16" in why(recipe.model_copy(update={"precision": "float16"}))
     schedule = ScheduleRecipe(epochs=1, warmup_until_error=0.5, warmup_rate=0.1, warmup=0)
-    assert not possible(recipe.model_copy(update={"schedule": schedule}))
-    assert not possible(spec=replace(get_spec("resnet8"), dropout=0.5))
-    assert not possible(processes=Processes(0, 2))
+    assert "error" in why(recipe.model_copy(update={"schedule": schedule}))
+    assert "random" in why(spec=replace(get_spec("resnet8"), dropout=0.5))
+    assert "processes" in why(processes=Processes(0, 2))
+    assert "checkpointing" in why(checkpointing=True)
 
 
-@pytest.fixture
-def on_the_cpu(monkeypatch):
-    """Runs on the CPU take the path of a GPU, unrecorded."""
-    monkeypatch.setattr(captured, "DEVICES", ("cpu",))
-    monkeypatch.setattr(experiment, "open_dataset", lambda *_, **__: tiny_dataset(40, 11, side=8))
+def test_that_the_step_is_not_recorded_is_said(tmp_path, capsys):
+    settings = ["schedule.iterations=1", "batch_size=8"]
+    model = replace(SPEC, dropout=0.5)
+    how = Machine(device="cpu", cuda_graph=True)
+    train(tiny_dataset(), model=model, settings=settings, out=tmp_path / "run", machine=how)
+    said = capsys.readouterr().err
+    assert "the step is not recorded as a CUDA graph: the network draws at random" in said
 
 
 SETTINGS = ("batch_size=8", "schedule.epochs=3", "augment.padding=1", "data.holdout=5")
@@ -126,15 +126,15 @@ def outcome(path):
     return record["results"], lines, (path / "ledger.jsonl").read_text()
 
 
-def test_a_run_with_captured_steps_is_the_run_without(tmp_path, on_the_cpu):
-    for name, capture in (("silent", True), ("told", False)):
+def test_a_run_whose_steps_tell_nothing_is_the_run_without(tmp_path):
+    """On the CPU, where they run as a GPU would record them."""
+    for name, graph in (("silent", True), ("told", False)):
         train(
-            "digits",
+            tiny_dataset(40, 11, side=8),
             model="resnet8",
             settings=SETTINGS,
             out=tmp_path / name,
-            capture=capture,
-            quiet=True,
+            machine=Machine(device="cpu", cuda_graph=graph, quiet=True),
         )
     (silent, lines, ledger), (told, others, books) = (
         outcome(tmp_path / name) for name in ("silent", "told")
@@ -147,10 +147,10 @@ def test_a_run_with_captured_steps_is_the_run_without(tmp_path, on_the_cpu):
     assert silent["test"]["loss"] == pytest.approx(told["test"]["loss"], rel=1e-2)
 
 
-def test_a_captured_run_that_breaks_says_how_to_look(tmp_path, on_the_cpu):
+def test_such_a_run_that_breaks_says_how_to_look(tmp_path):
     with pytest.raises(NonFiniteError, match=r"in a step up to \d+") as caught:
         train(
-            "digits",
+            tiny_dataset(40, 11, side=8),
             model="resnet8",
             settings=[
                 *SETTINGS,
@@ -159,6 +159,6 @@ def test_a_captured_run_that_breaks_says_how_to_look(tmp_path, on_the_cpu):
                 "optimizer.weight_decay=0.9",
             ],
             out=tmp_path / "run",
-            quiet=True,
+            machine=Machine(device="cpu", cuda_graph=True, quiet=True),
         )
-    assert "--no-capture" in caught.value.hint
+    assert "without --cuda-graph" in caught.value.hint

@@ -1,0 +1,308 @@
+"""What is decided before the first step: data, network, recipe, preprocessing, weights, cost."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnets.analysis.profiling import Profile, profile
+from resnets.data import NAMES, open_dataset
+from resnets.data.dataset import Dataset
+from resnets.data.framing import Frame
+from resnets.data.given import GIVEN, as_dataset
+from resnets.data.holdout import divide
+from resnets.data.order import batch_bounds
+from resnets.data.preprocess import Preprocess, measure, stored_side
+from resnets.errors import DataError, UsageError
+from resnets.formatting import plural
+from resnets.machine.device import Machine
+from resnets.machine.processes import Processes
+from resnets.models import find_weights, open_weights
+from resnets.nn import ResNet
+from resnets.readers.documents import read_json
+from resnets.run_folder.directory import RunFolder
+from resnets.spec import Spec
+from resnets.training.feasible import check
+from resnets.training.memory import check_fits
+from resnets.training.progress import RunProgress
+from resnets.training.recipe import Recipe
+from resnets.training.schedule import fitted_rate
+from resnets.weights.assumptions import as_the_file_has_it
+from resnets.weights.checkpoint import Checkpoint, Source
+from resnets.weights.load import load_checkpoint, over_channels
+from resnets.zoo import get_spec
+
+IN_MEMORY = "a state dict"  # the source of weights that have no other
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that a run starts from, as the loaders fitted them to its network."""
+
+    source: str  # a file, a run, a name; or IN_MEMORY
+    digest: str  # SHA-256 of the source's tensors under our keys
+    tensors: Mapping[str, Tensor] | None = None  # of the whole network; None when resuming
+    preprocess: Preprocess | None = None  # what they were trained with, where that is known
+    lines: tuple[str, ...] = ()  # what a person should know of the loading
+
+    def to_dict(self) -> dict[str, str]:
+        """Return what the run's record says of them."""
+        return {"source": self.source, "digest": self.digest}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is decided before the first step of a run; its identity follows from it."""
+
+    source: str  # a name, or a folder's whole path, or GIVEN
+    root: str | None
+    dataset: Dataset  # divided: with its held-out split
+    spec: Spec
+    recipe: Recipe  # with what was left to be fitted to the data
+    preprocess: Preprocess
+    cost: Profile
+    machine: Machine
+    start: Start | None = None  # None: fresh weights, drawn with the seed
+    fitted: bool = False  # whether the recipe's rate was fitted to its length
+
+    @property
+    def batches(self) -> int:
+        """The number of batches in an epoch."""
+        return len(batch_bounds(len(self.dataset.train), self.recipe.batch_size))
+
+    @property
+    def steps(self) -> int:
+        """The number of optimizer steps that the recipe asks for."""
+        return _steps(self.recipe, self.dataset)
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must not change when a run is resumed, flat, so that a change can be named."""
+        recipe = self.recipe.flat()
+        own = {key: recipe[key] for key in recipe if key not in ("name", "source")}
+        model = {f"model.{key}": value for key, value in self.spec.to_dict().items()}
+        identity = {**own, **model, "data": self.dataset.fingerprint}
+        if self.start:
+            identity["weights"] = self.start.digest
+        if not self.recipe.sync_batch_norm or self.recipe.optimizer.accumulate > 1:
+            identity["processes"] = self.machine.processes.count  # batch norm depends on it
+        return identity
+
+
+def prepare(
+    data: Any,
+    model: str | Spec,
+    recipe: Recipe,
+    *,
+    machine: Machine,
+    progress: RunProgress,
+    root: str | Path | None = None,
+    weights: Source | Start | None = None,
+    folder: RunFolder | None = None,
+    resume: bool = False,
+) -> Plan:
+    """Open data and weights, and decide everything that a run needs before its first step.
+
+    ``folder`` is where the run will be; ``resume`` says that it holds this run already. Raises
+    UsageError, DataError, CheckpointError and ResourceError where things do not go together.
+    """
+    spec = get_spec(model) if isinstance(model, str) else model
+    named = isinstance(data, str) and data in NAMES
+    source = GIVEN
+    if isinstance(data, str | Path):
+        source = str(data) if named else str(Path(data).resolve())  # to be resumed from anywhere
+    is_folder = not named and source != GIVEN
+    if is_folder and folder and folder.path.resolve().is_relative_to(source):
+        raise UsageError(
+            f"{folder.path}: a run folder inside {data} would become a part of the data",
+            hint="give another --out",
+        )
+    before = _prepared(folder) if resume and folder else None
+    # How earlier versions prepared images, where one has begun the run.
+    version = 1 if before is not None and before.get("version") != 2 else 2
+    if source != GIVEN:
+        if is_folder:
+            progress.say(f"reading {data}")
+        dataset = open_dataset(
+            data,
+            root=Path(root) if root is not None else None,
+            broken=recipe.data.broken,
+            broken_limit=recipe.data.broken_limit,
+            frame=_frame(recipe, spec, cuts=3 - version),
+            scale=recipe.data.range or ("measured" if version == 2 else "own"),
+            report=progress.reading,
+        )
+    else:
+        dataset = as_dataset(data)
+    if resume and folder:  # as it was then, when an earlier version has begun the run
+        dataset = dataset.known_as(folder.read()["data"]["fingerprint"]) or dataset
+    if recipe.augment.mirror == "auto":
+        recipe = _with(recipe, "augment", mirror=dataset.mirror)
+    dataset = divide(dataset, recipe.data.holdout, recipe.data.split_seed)
+    _check_same_everywhere(dataset, machine.processes)
+    channels, side, _ = dataset.train.images.shape
+    size = recipe.data.image_size or (spec.image_size if is_folder else side)
+    spec = replace(spec, num_classes=len(dataset.classes), in_channels=channels, image_size=size)
+    start = None
+    if isinstance(weights, Start):
+        start = weights
+    elif weights is not None:
+        spec, start = _start(weights, model, spec, dataset.classes, recipe.seed)
+        knows = start.preprocess is not None
+        if knows and "normalize" not in recipe.data.model_fields_set:
+            recipe = _with(recipe, "data", normalize="weights")
+    cost = profile(spec)
+    check(recipe, dataset, cost, machine.processes.count)
+    batch = min(recipe.batch_size, len(dataset.train))
+    check_fits(
+        spec,
+        recipe,
+        batch=-(-batch // machine.processes.count),
+        picture=dataset.train.images.shape,
+        device=machine.where,
+        checkpointing=machine.checkpointing,
+    )
+    fitted = recipe.optimizer.lr == "auto"
+    if fitted:
+        recipe = _with(recipe, "optimizer", lr=fitted_rate(batch, _steps(recipe, dataset)))
+    return Plan(
+        source=source,
+        root=None if root is None else str(Path(root).resolve()),
+        dataset=dataset,
+        spec=spec,
+        recipe=recipe,
+        preprocess=replace(_preprocess(dataset, size, recipe, start, before), version=version),
+        cost=cost,
+        machine=machine,
+        start=start,
+        fitted=fitted,
+    )
+
+
+def _steps(recipe: Recipe, dataset: Dataset) -> int:
+    batches = len(batch_bounds(len(dataset.train), recipe.batch_size))
+    return recipe.schedule.iterations or (recipe.schedule.epochs or 0) * batches
+
+
+def _with(recipe: Recipe, section: str, **values: Any) -> Recipe:
+    """Return the recipe with values in one of its sections."""
+    return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
+
+
+def _prepared(folder: RunFolder) -> dict[str, Any] | None:
+    """Return how a run has prepared its images; empty where an early version did not say.
+
+    None where it has not begun. Raises CheckpointError for a damaged data.json.
+    """
+    try:
+        values = read_json(folder.data)
+    except FileNotFoundError:
+        return None
+    prepared = values.get("preprocess") if isinstance(values, dict) else None
+    return prepared if isinstance(prepared, dict) else {}
+
+
+def _frame(recipe: Recipe, spec: Spec, cuts: int) -> Frame:
+    """Return how images of a folder are kept: of a side that is enough for every crop."""
+    size = recipe.data.image_size or spec.image_size
+    if recipe.data.fit != "crop":
+        return Frame(size, size, recipe.data.fit, cuts=cuts)
+    side = stored_side(size)
+    side = max(side, recipe.augment.scale[1]) if recipe.augment.scale else side
+    return Frame(side, size, cuts=cuts)
+
+
+def _preprocess(
+    dataset: Dataset,
+    size: int,
+    recipe: Recipe,
+    start: Start | None,
+    before: Mapping[str, Any] | None,
+) -> Preprocess:
+    """Return how the images are normalised: as measured, or as the starting weights know them."""
+    kind, train = recipe.data.normalize, dataset.train
+    depth = dataset.depth.scale if dataset.depth else recipe.data.range
+    limits = depth if isinstance(depth, tuple) else None
+    if kind != "weights":
+        return measure(train, size, kind, fit=recipe.data.fit, range=limits)
+    known = start.preprocess if start else None
+    if known is None and before:
+        known = Preprocess.from_dict(dict(before))
+    if known is None:
+        raise UsageError(
+            "data.normalize is weights, and no weights say how their images were normalised",
+            hint="--set data.normalize=channel, or give --weights that know it",
+        )
+    channels, side, _ = train.images.shape
+    return Preprocess(
+        channels, side, size, known.mean, known.std, fit=recipe.data.fit, range=limits
+    )
+
+
+def _start(
+    weights: Source, model: str | Spec, spec: Spec, classes: tuple[str, ...], seed: int
+) -> tuple[Spec, Start]:
+    """Return the network's spec and its starting weights, fitted to it.
+
+    The classifier is taken over where its classes are those of the data, as far as the file names
+    them, and fresh otherwise.
+    """
+    source, entry = find_weights(spec.name, weights)
+    if source is None:
+        raise UsageError("there are no weights to start from")
+    if entry:
+        spec = replace(spec, **entry.changes)
+    checkpoint = open_weights(source, spec, entry)
+    if isinstance(model, str):
+        spec = as_the_file_has_it(spec, checkpoint.stated)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ResNet(spec)
+    head = checkpoint.tensors.get("fc.weight")
+    named = checkpoint.classes if checkpoint.names_fit else ()
+    same = head is not None and len(head) == len(classes) and named in ((), classes)
+    report = load_checkpoint(network, checkpoint, head="error" if same else "drop")
+    name = str(weights) if isinstance(weights, str | Path) else IN_MEMORY
+    there = name != IN_MEMORY and Path(name).exists()
+    new = "" if same else f"; new classifier {network.fc.in_features} -> {len(classes)}"
+    lines = [
+        f"weights: {name}{f' ({entry})' if entry and str(entry) != name else ''}, "
+        f"{plural(len(report.loaded), 'tensor')}, {100 * report.share:.3g} % of the parameters{new}"
+    ]
+    lines += [f"  {key}: {how}" for key, how in list(report.adapted.items())[:5]]
+    lines += [f"  {note}" for note in report.notes]
+    known = checkpoint.preprocess and over_channels(checkpoint.preprocess, network.spec.in_channels)
+    if known and len(known.mean) != known.channels:
+        known = None  # a mean image, of one size
+    return network.spec, Start(
+        str(Path(name).resolve()) if there else name,
+        _digest(checkpoint),
+        network.state_dict(),
+        known or None,
+        tuple(lines),
+    )
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """Return a SHA-256 of names, types, shapes and values, whatever file they came in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(checkpoint.tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _check_same_everywhere(dataset: Dataset, processes: Processes) -> None:
+    """Raise DataError when the processes read different data."""
+    digest = hashlib.sha256(dataset.fingerprint.encode()).digest()
+    digests = processes.gather(torch.tensor([list(digest)], dtype=torch.uint8))
+    if (digests != digests[0]).any():
+        raise DataError(
+            "the processes have read different images or labels",
+            hint="give all of them the same files",
+        )

@@ -1,0 +1,307 @@
+"""One run, from its plan to the last file: begun or resumed, trained, evaluated, written down."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from resnets.analysis.drawing import draw
+from resnets.data.identity import changes as changes_of
+from resnets.data.identity import read_manifest
+from resnets.errors import CheckpointError, Stopped, UsageError
+from resnets.files import write_json, write_text
+from resnets.machine.environment import environment
+from resnets.machine.processes import launch, launched
+from resnets.models import create_model
+from resnets.nn.sync_batch_norm import synchronize
+from resnets.report import write_report
+from resnets.run_folder.directory import RunFolder
+from resnets.training.divergence import find_divergence
+from resnets.training.ema import Average
+from resnets.training.feed import Feed, build_feed
+from resnets.training.loop import Loop
+from resnets.training.opening import new_record, opening_lines, recipe_line, timestamp
+from resnets.training.precise_bn import measure_statistics
+from resnets.training.prepare import Plan
+from resnets.training.progress import RunProgress
+from resnets.training.recipe import read_recipe
+from resnets.training.results import evaluate_parts, write_weights
+from resnets.training.signals import StopRequest
+from resnets.training.state import RunState
+from resnets.training.step import build_optimizer
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its folder and its results, as in run.json."""
+
+    path: Path
+    results: dict[str, Any]
+    classes: tuple[str, ...] = ()
+    stop_requested: bool = False  # by a signal that came when there was nothing left to stop
+
+    @property
+    def report(self) -> Path:
+        """The page to look at."""
+        return RunFolder(self.path).report
+
+
+def run(
+    plan: Plan,
+    folder: RunFolder,
+    progress: RunProgress,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    changes: Sequence[str] = (),
+) -> Run:
+    """Train, evaluate and write everything; with several processes the first alone writes.
+
+    ``resume`` continues the run in the folder, which must be this one, but for ``changes`` of
+    settings, which may concern what `state.CHANGEABLE` names.
+    """
+    processes = plan.machine.processes
+    first = processes.is_first
+    if first and not resume:
+        folder.create(overwrite=overwrite)
+    stop = StopRequest(watch_parent=launched())
+    with folder.lock() if first else nullcontext(), progress, stop:
+        record = folder.read() if resume else _new_record(plan, folder)
+        if record.get("status") == "finished":
+            _check_same(plan, folder, record)
+            return finished(folder, record, first=first)
+        state = initial_state(plan)
+        if resume and not _take_up(plan, folder, progress, state, record, changes):
+            if first:  # killed before its first state
+                folder.create(overwrite=True)
+            record = _new_record(plan, folder)
+        if first and not state.step and plan.dataset.manifest is not None:
+            plan.dataset.manifest.write(folder.pictures)
+        feed = build_feed(plan.dataset, plan.recipe, plan.preprocess, plan.machine.where)
+        processes.wait()  # nobody computes before the folder is ours
+        try:
+            _open(plan, folder, progress, state, record)
+            network = _network(plan, state.model)
+            Loop(plan, state, network, feed, folder, progress, stop).fit()
+            _settle(plan, state, feed)
+            results = evaluate_parts(state, plan.dataset, feed, processes, folder)
+            if first:
+                made = {key: record[key] for key in ("name", "data", "environment")}
+                made["recipe"] = plan.recipe.model_dump(mode="json")
+                write_weights(folder, state.model, made, results)
+            record |= {"results": results, "status": "finished"}
+        except (Stopped, KeyboardInterrupt) as interruption:
+            record["status"] = "stopped"
+            if isinstance(interruption, Stopped):
+                interruption.exit_code = stop.exit_code
+                raise
+            interrupted = Stopped("interrupted", hint=folder.how_to_go_on)
+            interrupted.exit_code = 130
+            raise interrupted from None
+        except BaseException:
+            record["status"] = "failed"
+            raise
+        finally:
+            if first:
+                _close(plan, folder, state, record)
+        if first:
+            write_report([folder.path])
+    return Run(folder.path, record["results"], plan.dataset.classes, stop.requested)
+
+
+def finished(folder: RunFolder, record: dict[str, Any], *, first: bool) -> Run:
+    """Return a run that has come to its end, with its page if it was killed before that."""
+    if first and not folder.report.exists():
+        write_report([folder.path])
+    return Run(folder.path, record["results"], tuple(record["data"]["classes"]))
+
+
+def initial_state(plan: Plan) -> RunState:
+    """Return the state before the first step: weights drawn with the seed, or those given."""
+    recipe, machine = plan.recipe, plan.machine
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        model = create_model(plan.spec)
+    if plan.start and plan.start.tensors:
+        model.load_state_dict(plan.start.tensors)
+    model.preprocess, model.classes = plan.preprocess, plan.dataset.classes
+    model.outputs = "softmax"  # which the loss is of
+    if machine.checkpointing:
+        model.recompute_stages()
+    if machine.processes.count > 1 and recipe.sync_batch_norm:
+        synchronize(model)
+    model.to(machine.where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    scales = recipe.precision == "float16"
+    return RunState(
+        model,
+        build_optimizer(model, recipe.optimizer),
+        plan.identity,
+        average=Average(model, recipe.ema) if recipe.ema else None,
+        scaler=torch.amp.GradScaler(machine.where.type) if scales else None,
+    )
+
+
+def _new_record(plan: Plan, folder: RunFolder) -> dict[str, Any]:
+    record = new_record(folder.path, plan)
+    return record | {"launch": launch()} if launched() else record
+
+
+def _check_same(plan: Plan, folder: RunFolder, record: dict[str, Any]) -> None:
+    """Raise UsageError when a finished run, whose state may have been deleted, is another."""
+    before = (
+        read_recipe(folder.recipe),
+        record["model"]["spec"],
+        record["data"]["fingerprint"],
+        (record.get("weights") or {}).get("digest"),
+    )
+    weights = plan.start and plan.start.digest
+    if before != (plan.recipe, plan.spec.to_dict(), plan.dataset.fingerprint, weights):
+        found = _data_changes(plan, folder, record)
+        raise UsageError(
+            f"{folder.path}: holds a finished run with other data, model, recipe or weights"
+            + (found and f": {found}"),
+            hint="give another --out",
+        )
+
+
+def _take_up(
+    plan: Plan,
+    folder: RunFolder,
+    progress: RunProgress,
+    state: RunState,
+    record: dict[str, Any],
+    changes: Sequence[str],
+) -> bool:
+    """Bring state and record to where the run in the folder stands; false where it has no state."""
+    processes, states = plan.machine.processes, folder.states()
+    unfounded = folder.has_results and not states
+    processes.wait()  # all have looked before one writes
+    if unfounded:
+        raise CheckpointError(
+            f"{folder.path}: its state is gone, or of an older version, so the run cannot go on",
+            hint="give another --out, or --overwrite to start again",
+        )
+    if not states:
+        return False
+    # Until the next state the one on disk is from before an earlier change.
+    made = record.get("changes", [])
+    found = _data_changes(plan, folder, record)
+    problems = state.load(states, may_change=bool(changes or made), data_changes=found)
+    record["data"]["source"] = plan.source  # they may have moved
+    for problem, path in zip(problems, states, strict=False):
+        progress.say(f"{problem}; going on from the state before it")
+        if processes.is_first:
+            path.unlink(missing_ok=True)
+    steps = processes.gather(torch.tensor([state.step]))
+    if (steps != state.step).any():
+        raise CheckpointError(
+            f"{folder.path}: the processes have read states of different steps",
+            hint="give all of them the same folder, and try again",
+        )
+    if changes:
+        _check_length(plan, folder, state)
+        record["changes"] = [*made, {"step": state.step, "settings": [*changes]}]
+    return True
+
+
+def _data_changes(plan: Plan, folder: RunFolder, record: dict[str, Any]) -> str:
+    """Return in what the images differ from those that the run has begun with, if known."""
+    dataset = plan.dataset
+    if record["data"].get("fingerprint") == dataset.fingerprint or dataset.manifest is None:
+        return ""
+    before = read_manifest(folder.pictures)
+    return "" if before is None else str(changes_of(before, dataset.manifest))
+
+
+def _check_length(plan: Plan, folder: RunFolder, state: RunState) -> None:
+    """Raise UsageError for a changed length that would cut an epoch's books in two."""
+    steps, lines = plan.steps, state.ledger.lines
+    if steps < state.step or (steps == state.step and state.epoch.samples):
+        raise UsageError(
+            f"{folder.path}: is at step {state.step:,} already",
+            hint="raise schedule.epochs or schedule.iterations",
+        )
+    if lines and lines[-1].steps < plan.batches and steps > state.step:
+        raise UsageError(
+            f"{folder.path}: has ended within an epoch and cannot be longer",
+            hint="start another run with --out",
+        )
+
+
+def _open(
+    plan: Plan, folder: RunFolder, progress: RunProgress, state: RunState, record: dict[str, Any]
+) -> None:
+    """Write down what begins, and say it."""
+    now = environment(plan.machine.where, plan.machine.processes, plan.recipe.precision)
+    session = {"started": timestamp(), "from_step": state.step, "environment": now}
+    record.setdefault("sittings", []).append(session)
+    if plan.machine.processes.is_first:
+        folder.write_record(record | {"status": "running"})
+        write_text(folder.recipe, plan.recipe.to_yaml())
+        write_text(folder.drawing, draw(plan.spec))
+        skipped = [asdict(skipped) for skipped in plan.dataset.skipped]
+        prepared = plan.preprocess.to_dict()  # the weights have it too, when the run has ended
+        write_json(folder.data, {"skipped": skipped, "preprocess": prepared})
+    for line in opening_lines(plan, now, folder.data):
+        progress.say(line)
+    progress.say(recipe_line(plan.recipe, plan.steps, fitted=plan.fitted))
+    if state.step:
+        progress.say(f"going on after step {state.step:,} of {plan.steps:,}")
+
+
+def _network(plan: Plan, model: nn.Module) -> nn.Module:
+    """Return what computes a step of the model here: in several processes, compiled."""
+    if plan.machine.processes.count > 1:
+        model = DistributedDataParallel(model)
+        # It lays out the order of its sums anew after the first backward pass. To sum alike
+        # before and after a stop, have that behind us.
+        image = torch.zeros(1, plan.spec.in_channels, *2 * (plan.spec.image_size,))
+        model.eval()(image.to(plan.machine.where)).sum().backward()
+        model.zero_grad()
+    return torch.compile(model) if plan.machine.compile else model  # type: ignore[return-value]
+
+
+def _settle(plan: Plan, state: RunState, feed: Feed) -> None:
+    """Leave in the model the weights that are kept, and their statistics."""
+    if state.best:
+        state.model.load_state_dict(state.best.tensors)
+    elif state.average:
+        state.model.load_state_dict(state.average.tensors)
+    if count := plan.recipe.precise_batch_norm:
+        fresh = _fresh_images(plan, feed, count)
+        measure_statistics(state.model, fresh, plan.machine.processes)
+
+
+def _fresh_images(plan: Plan, feed: Feed, count: int) -> Iterator[Tensor]:
+    """Yield ``count`` training samples as the epoch after the last would have them."""
+    epoch = -(-plan.steps // plan.batches)
+    for index in feed.indices(epoch):
+        index = index[:count]
+        if len(index):
+            yield feed.batch(index[plan.machine.processes.part(len(index))], epoch).images
+        count -= len(index)
+
+
+def _close(plan: Plan, folder: RunFolder, state: RunState, record: dict[str, Any]) -> None:
+    """Write down how far the run came."""
+    record["sittings"][-1] |= {
+        "to_step": state.step,
+        "ended": timestamp(),
+        "status": record["status"],
+    }
+    record["progress"] = {
+        "step": state.step,
+        "steps": plan.steps,
+        "epoch": round(state.step / plan.batches, 4),
+        "epochs": round(plan.steps / plan.batches, 4),
+        "seconds": round(state.seconds, 3),
+    }
+    losses = [line["train_loss"] for line in state.metrics]
+    divergence = find_divergence(losses, plan.spec.num_classes)
+    record["warnings"] = [str(divergence)] if divergence else []
+    folder.write_record(record)
