@@ -1,6 +1,6 @@
 """What the papers measured inside their nets: layer responses and gradients."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -34,23 +34,12 @@ def layer_responses(model: ResNet, images: Tensor) -> list[Measurement]:
             norm = name.replace("conv", "bn")
             follows = model.spec.activation_order != "preactivation" or name == "conv1"
             layers[name] = model.get_submodule(norm) if follows else module
-    found: dict[str, float] = {}
-
-    def record(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            # Now: an activation may overwrite the output in place.
-            found[name] = output.double().std(correction=0).item()
-
-        return hook
-
-    handles = [module.register_forward_hook(record(name)) for name, module in layers.items()]
-    try:
-        with temporary_mode(model, training=False), torch.no_grad():
-            model(images)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return [Measurement(name, found[name]) for name in layers]
+    with (
+        torch.no_grad(),
+        heard(model, layers, lambda output: output.double().std(correction=0)) as found,
+    ):
+        model(images)
+    return [Measurement(name, found[name].item()) for name in layers]
 
 
 def gradient_norms(model: ResNet, images: Tensor, labels: Tensor) -> list[Measurement]:
@@ -84,3 +73,31 @@ def temporary_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
     finally:
         for module, mode in before.items():
             module.training = mode
+
+
+@contextmanager
+def heard(
+    model: nn.Module,
+    modules: Mapping[str, nn.Module],
+    keep: Callable[[Tensor], Tensor] = lambda output: output,
+) -> Iterator[dict[str, Tensor]]:
+    """Collect what is to be kept of each module's output in a pass in evaluation mode, by its name.
+
+    ``keep`` is called at once: an activation may overwrite the output in place. No trace is left in
+    the model.
+    """
+    found: dict[str, Tensor] = {}
+
+    def listen(name: str) -> Any:
+        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            found[name] = keep(output)
+
+        return hook
+
+    handles = [module.register_forward_hook(listen(name)) for name, module in modules.items()]
+    try:
+        with temporary_mode(model, training=False):
+            yield found
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -136,24 +136,15 @@ def _check_folder(path: Path, near: bool, as_json: bool) -> None:
 
 def _values(found: "FolderCheck") -> dict[str, Any]:
     """Return what was found as JSON-able values."""
-    groups = {"duplicates": found.duplicates, "leaks": found.leaks, "conflicts": found.conflicts}
     values = {
-        "name": found.name,
-        "counts": found.counts,
-        "broken": [vars(broken) for broken in found.broken],
-        **{name: [list(group) for group in some] for name, some in groups.items()},
-        "copies": asdict(found.copies),
-        "ignored": list(found.ignored),
-        "left_out": [vars(each) for each in found.left_out],
+        **asdict(found),
         "imbalance": round(found.imbalance, 2),
-        "look_alike": [list(group) for group in found.look_alike],
+        "look_alike": list(found.look_alike),
         "sides": list(found.sides or ()),
-        "cropped": found.cropped,
-        "animations": list(found.animations),
-        "depth": found.depth and vars(found.depth) | {"extent": vars(found.depth.extent)},
     }
-    if found.near is not None:
-        values["near"] = [vars(group) for group in found.near]
+    del values["classes"]  # which are the keys of the counts
+    if found.near is None:
+        del values["near"]
     return values | {"sound": found.sound}
 
 

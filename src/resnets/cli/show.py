@@ -70,21 +70,15 @@ def show(
       resnets show resnet50 --memory --batch-size 64 --precision bfloat16
       resnets show resnet50 --tensorboard runs/graph
     """
-    changes: dict[str, Any] = {
-        "image_size": image_size,
-        "num_classes": num_classes,
-        "in_channels": in_channels,
-    }
-    spec = get_spec(model)
-    spec = replace(spec, **{name: value for name, value in changes.items() if value is not None})
-    step: dict[str, Any] = {
-        "batch_size": batch_size,
-        "precision": precision,
-        "optimizer": optimizer,
-        "accumulate": accumulate,
-        "checkpointing": checkpointing or None,
-    }
-    step = {name: value for name, value in step.items() if value is not None}
+    sizes = _given(image_size=image_size, num_classes=num_classes, in_channels=in_channels)
+    spec = replace(get_spec(model), **sizes)
+    step = _given(
+        batch_size=batch_size,
+        precision=precision,
+        optimizer=optimizer,
+        accumulate=accumulate,
+        checkpointing=checkpointing or None,
+    )
     if step and not memory:
         option = next(iter(step)).replace("_", "-")
         raise UsageError(f"--{option} is about memory", hint="add --memory")
@@ -141,6 +135,10 @@ def show(
     )
     if needed:
         _print_memory(step, **needed)
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _print_memory(step: dict[str, Any], training: "Memory", prediction: "Memory") -> None:

@@ -8,20 +8,22 @@ pixels), ``framing`` (which square of it is seen), ``order``, ``augment`` with `
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from resnets.errors import DataError, nearest
+from resnets.formatting import plural
 
 if TYPE_CHECKING:  # the data sets, and torch with them, are imported when one is opened
     from resnets.data.dataset import Dataset
     from resnets.data.depth import Scale
     from resnets.data.framing import Frame
+    from resnets.data.preprocess import Preprocess
 
 NAMES = ("digits", "cifar10", "cifar100")
 
-__all__ = ["NAMES", "folder_of", "open_dataset"]
+__all__ = ["NAMES", "folder_of", "open_as_trained", "open_dataset"]
 
 
 def open_dataset(
@@ -68,6 +70,37 @@ def open_dataset(
         scale=scale,
         report=report,
     )
+
+
+def open_as_trained(
+    data: str | Path,
+    root: Path | None,
+    made: Mapping[str, Any],
+    *,
+    channels: int,
+    preprocess: "Preprocess | None",
+) -> "Dataset":
+    """Open a data set with pictures as a model was trained on them, as ``made`` has it.
+
+    Raises what `open_dataset` does, and DataError where pictures have other channels than the model
+    takes.
+    """
+    how = made.get("recipe", {}).get("data", {})
+    dataset = open_dataset(
+        data,
+        root=root,
+        channels=channels,
+        frame=preprocess.frame if preprocess else None,
+        scale=preprocess.scale if preprocess else "container",
+        broken=how.get("broken", "error"),
+        broken_limit=how.get("broken_limit", 0.01),
+    )
+    if (found := dataset.train.images.shape[0]) != channels:
+        raise DataError(
+            f"{data}: its pictures have {plural(found, 'channel')}, the model takes {channels}",
+            hint="give pictures like those that the model was trained on",
+        )
+    return dataset
 
 
 def folder_of(data: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""Single pictures taken out of a data set, as files or as text in a page."""
+"""Pictures taken out of a data set: as Pillow has them, as files, or as text in a page."""
 
 import base64
 import io
@@ -7,17 +7,22 @@ from pathlib import Path
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from resnets.data.dataset import Dataset, Split
 from resnets.files import write_bytes
 
 
+def as_pictures(images: Tensor) -> list[Image.Image]:
+    """Return a batch of pixels, uint8 (N, C, H, W) with 1 or 3 channels, as pictures."""
+    return [Image.fromarray(one.squeeze(2).numpy()) for one in images.permute(0, 2, 3, 1)]
+
+
 def png(split: Split, position: int) -> bytes:
     """Return the picture at a position of a split as a PNG file."""
     images, _ = split.batch(torch.tensor([position]))
-    array = images[0].permute(1, 2, 0).squeeze(2).numpy()
     buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG")
+    as_pictures(images)[0].save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -1,14 +1,12 @@
 """evaluate(): a model of any kind on labelled pictures of any kind, each counted once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
-from resnets.data import NAMES, folder_of, open_dataset
+from resnets.data import NAMES, folder_of, open_as_trained
 from resnets.data.identity import changes, read_manifest
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE, Labelled, open_labelled
@@ -16,9 +14,9 @@ from resnets.data.preprocess import preprocess_of
 from resnets.data.scan import scan
 from resnets.errors import DataError
 from resnets.evaluation.assessment import Assessment
-from resnets.evaluation.collected import Answered, answer
+from resnets.evaluation.collected import Broken, answer
 from resnets.evaluation.labels import Labelling, label
-from resnets.formatting import plural
+from resnets.evaluation.scores import Evaluation
 from resnets.inference.runtimes import Runtime, open_runtime
 from resnets.inference.runtimes.runtime import Exported
 from resnets.run_folder.directory import RunFolder
@@ -93,24 +91,8 @@ def _ready(model: "ResNet | Runtime | str | Path", device: str) -> Runtime:
 
 
 def _opened(runtime: Runtime, data: str | Path, root: Path | None) -> "Dataset":
-    """Open a data set with pictures as the model was trained on them."""
-    preprocess, channels = runtime.preprocess, runtime.spec.in_channels
-    how = runtime.made.get("recipe", {}).get("data", {})
-    dataset = open_dataset(
-        data,
-        root=root,
-        channels=channels,
-        frame=preprocess.frame if preprocess else None,
-        scale=preprocess.scale if preprocess else "container",
-        broken=how.get("broken", "error"),
-        broken_limit=how.get("broken_limit", 0.01),
-    )
-    if (found := dataset.train.images.shape[0]) != channels:
-        raise DataError(
-            f"{data}: its pictures have {plural(found, 'channel')}, the model takes {channels}",
-            hint="give pictures like those that the model was trained on",
-        )
-    return dataset
+    channels, preprocess = runtime.spec.in_channels, runtime.preprocess
+    return open_as_trained(data, root, runtime.made, channels=channels, preprocess=preprocess)
 
 
 def _as_trained_on(
@@ -191,21 +173,12 @@ def _on_data_set(
         part = WHOLE
     part = part or list(dataset.parts)[-1]
     chosen = dataset.train if part == WHOLE else dataset.part(part)
-    counts = [int((chosen.labels == i).sum()) for i in range(len(dataset.classes))]
-    labelling = label(
-        source,
-        dict(zip(dataset.classes, counts, strict=True)),
-        *_alternatives(runtime),
-        "the set's own" if source in NAMES else "alphabetical",
-    )
-    found = _of_split(runtime, _relabelled(chosen, dataset.classes, labelling), on_progress)
-    return _assessment(
-        found,
-        labelling,
-        dict(zip(dataset.classes, counts, strict=True)),
-        part=part,
-        broken=tuple((skipped.path, skipped.reason) for skipped in dataset.skipped),
-    )
+    counts = {name: int((chosen.labels == i).sum()) for i, name in enumerate(dataset.classes)}
+    order = "the set's own" if source in NAMES else "alphabetical"
+    labelling = label(source, counts, *_alternatives(runtime), order)
+    scores, _ = _of_split(runtime, _relabelled(chosen, dataset.classes, labelling), on_progress)
+    broken = tuple((skipped.path, skipped.reason) for skipped in dataset.skipped)
+    return _assessment(scores, labelling, counts, part=part, broken=broken)
 
 
 def _alternatives(runtime: Runtime) -> tuple[tuple[str, ...], int]:
@@ -221,20 +194,17 @@ def _relabelled(split: "Split", classes: Sequence[str], labelling: Labelling) ->
     return replace(split, labels=outputs).subset(kept)
 
 
-def _of_split(runtime: Runtime, split: "Split", on_progress: Progress) -> Answered:
+def _of_split(
+    runtime: Runtime, split: "Split", on_progress: Progress
+) -> tuple[Evaluation, list[Broken]]:
+    from resnets.data.samples import as_pictures
     from resnets.evaluation.network import evaluate as evaluate_network
     from resnets.inference.runtimes.torch_runtime import Network
 
     if isinstance(runtime, Network) and runtime.outputs != "sigmoid":
-        scores = evaluate_network(runtime.network, split, preprocess_of(runtime))
-        return Answered(scores, ())
-    return answer(runtime, _pictures(split), split.labels.tolist(), on_progress)
-
-
-def _pictures(split: "Split") -> Iterator[Image.Image]:
-    for images, _ in split.batches(64):
-        for pixels in images.permute(0, 2, 3, 1).numpy():
-            yield Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+        return evaluate_network(runtime.network, split, preprocess_of(runtime)), []
+    pictures = (picture for images, _ in split.batches(64) for picture in as_pictures(images))
+    return answer(runtime, pictures, split.labels.tolist(), on_progress)
 
 
 def _on_folder(runtime: Runtime, labelled: Labelled, on_progress: Progress) -> Assessment:
@@ -246,20 +216,20 @@ def _on_folder(runtime: Runtime, labelled: Labelled, on_progress: Progress) -> A
         if name in labelling.outputs
         for file in files
     ]
-    found = answer(
+    scores, unread = answer(
         runtime, (file for file, _ in pairs), [output for _, output in pairs], on_progress
     )
-    broken = tuple((labelled.relative(pairs[place][0]), reason) for place, reason in found.broken)
+    broken = tuple((labelled.relative(pairs[place][0]), reason) for place, reason in unread)
     return _assessment(
-        found, labelling, counts, part=labelled.part, broken=broken, loose=labelled.loose
+        scores, labelling, counts, part=labelled.part, broken=broken, loose=labelled.loose
     )
 
 
 def _assessment(
-    found: Answered, labelling: Labelling, counts: dict[str, int], **about: Any
+    scores: Evaluation, labelling: Labelling, counts: dict[str, int], **about: Any
 ) -> Assessment:
     return Assessment(
-        **vars(found.scores),
+        **vars(scores),
         names=labelling.names,
         strange=tuple((name, counts[name]) for name in labelling.strange),
         notes=(labelling.assumed,) if labelling.assumed else (),

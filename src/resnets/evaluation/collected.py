@@ -1,7 +1,6 @@
 """The answers of any runtime to labelled pictures, decoded in threads while others are computed."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from math import fsum
 from pathlib import Path
 
@@ -18,14 +17,7 @@ from resnets.inference.runtimes import Runtime
 from resnets.weights.outputs import of_alternatives, probabilities
 
 BATCH = 32
-
-
-@dataclass(frozen=True)
-class Answered:
-    """The scores of the pictures that can be read, and the others' places with their reasons."""
-
-    scores: Evaluation
-    broken: tuple[tuple[int, str], ...]
+Broken = tuple[int, str]  # the place of a picture that cannot be read, and why
 
 
 def answer(
@@ -33,12 +25,13 @@ def answer(
     pictures: Iterable[Path | Image.Image],
     labels: Sequence[int],
     on_progress: Callable[[int, int], None],
-) -> Answered:
+) -> tuple[Evaluation, list[Broken]]:
     """Return what a model answers to pictures with these outputs as labels, each counted once.
 
-    Raises DataError when none can be read, and NonFiniteError when an answer is NaN or infinite.
+    With the scores of the pictures that can be read come the others. Raises DataError when none
+    can be read, and NonFiniteError when an answer is NaN or infinite.
     """
-    broken: list[tuple[int, str]] = []
+    broken: list[Broken] = []
     tables: list[NDArray[np.float64]] = []
     classes = done = 0
     for batch in read_batches(runtime, pictures, BATCH):
@@ -70,7 +63,7 @@ def answer(
         top5=int(top5.sum()),
         classes=classes,
     )
-    return Answered(scores, tuple(broken))
+    return scores, broken
 
 
 def _scored(

@@ -9,13 +9,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from resnets.data import NAMES, open_dataset
+from resnets.data import NAMES, open_as_trained
 from resnets.data.dataset import Dataset
 from resnets.data.images import printable
+from resnets.data.samples import as_pictures
 from resnets.data.scan import pictures_in
 from resnets.errors import DataError, ResnetsError, UsageError
 from resnets.exporting.plan import Size
-from resnets.exporting.raw_pixels import Feed, Pixels, as_pictures
+from resnets.exporting.raw_pixels import Feed, Pixels
 
 COUNT = 32  # real pictures
 
@@ -34,9 +35,9 @@ def find_data(
     """Return the data set that is asked for, or else the one the network was trained on.
 
     None where that is not at hand. Opening a folder reads all of its pictures: without ``whole`` it
-    is returned as it is. Raises what `open_dataset` does when ``data`` is asked for.
+    is returned as it is. Raises what `open_as_trained` does when ``data`` is asked for.
     """
-    own, how = made.get("data", {}), made.get("recipe", {}).get("data", {})
+    own = made.get("data", {})
     source = data or own.get("source")
     if source is None:
         return None
@@ -45,26 +46,13 @@ def find_data(
     if not whole and source not in NAMES and Path(source).is_dir():
         return Path(source)
     try:
-        dataset = open_dataset(
-            source,
-            root=root,
-            channels=feed.channels,
-            frame=feed.preprocess.frame,
-            scale=feed.preprocess.scale,
-            broken=how.get("broken", "error"),
-            broken_limit=how.get("broken_limit", 0.01),
+        return open_as_trained(
+            source, root, made, channels=feed.channels, preprocess=feed.preprocess
         )
-        if dataset.train.images.shape[0] != feed.channels:
-            raise DataError(
-                f"{source}: its pictures have {dataset.train.images.shape[0]} channels, the "
-                f"network takes {feed.channels}",
-                hint="give the data that it was trained on",
-            )
     except ResnetsError:
         if data is not None:
             raise
         return None  # moved, or on another machine
-    return dataset
 
 
 def find_examples(feed: Feed, found: Dataset | Path | None, *, asked: bool) -> Examples:

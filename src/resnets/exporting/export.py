@@ -115,12 +115,12 @@ def export(
         report(f"writing {plan.to}, comparing it with the network in torch")
         if to == "safetensors":
             save_weights(network, draft, made=made)
-            comparison = compare(_reloaded(draft), network, plan, examples)
+            comparison = compare(_reloaded(draft), feed, examples)
         else:
             whole = draft.with_name(f"float32{draft.suffix}") if samples else draft
             text = _metadata(network, replace(plan, int8=False), made)
             write_program(trace(network, plan), whole, text)
-            comparison = compare(_opened(whole), network, plan, examples)
+            comparison = compare(_opened(whole), feed, examples)
             if samples:
                 report(f"choosing 8-bit ranges on {len(samples.calibration):,} training pictures")
                 quantizer = _quantizer(whole, _metadata(network, plan, made), samples, feed)

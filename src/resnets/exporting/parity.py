@@ -12,7 +12,7 @@ is what one level more or less in every pixel, at random, changes in the network
 
 import copy
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,16 +49,12 @@ class Case:
     torch_error: float  # of torch, from float64
     largest: float  # logit
     agree: int  # pictures with the same most probable class
-    bound: float = 0.0  # of the file's error
+    bound: float  # of the file's error
 
     @property
     def passed(self) -> bool:
         """Whether the file is close enough; not where anything is NaN."""
         return self.error <= self.bound
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return all fields as JSON-able values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -103,26 +99,20 @@ class Comparison:
             "bound": f"{FACTOR:g} times torch's own float32 error, relative to the largest logit; "
             "where the file resizes, also what one grey level changes",
             "share_of_bound": self.used,
-            "cases": [case.to_dict() for case in self.cases],
+            "cases": [asdict(case) for case in self.cases],
         }
 
 
-def compare(answer: Answer, network: ResNet, plan: Plan, examples: Examples) -> Comparison:
+def compare(answer: Answer, feed: Feed, examples: Examples) -> Comparison:
     """Return how a file's answers differ from its network's, batch by batch.
 
     Raises ExportError when a difference exceeds its bound or an answer is not finite.
     """
-    feed = Feed(network, plan)
-    exact = copy.deepcopy(network).double()
-    found = []
-    for pictures, size, images in _batches(plan, feed, examples):
-        found.append(_compared(answer, network, exact, feed, pictures, size, images))
+    exact = copy.deepcopy(feed.network).double()
+    found = [_compared(answer, exact, feed, *batch) for batch in _batches(feed, examples)]
     # One network has one float32 error: batches of few answers would tell it by luck.
-    own = max(UNIT, *(case.torch_error / case.largest for case, _ in found if case.largest))
-    cases = tuple(
-        Case(**{**asdict(case), "bound": FACTOR * own * case.largest + grey})
-        for case, grey in found
-    )
+    own = max(UNIT, *(case.torch_error / case.largest for case in found if case.largest))
+    cases = tuple(replace(case, bound=FACTOR * own * case.largest + case.bound) for case in found)
     for case in cases:
         if not case.passed:
             raise ExportError(
@@ -135,9 +125,9 @@ def compare(answer: Answer, network: ResNet, plan: Plan, examples: Examples) -> 
     return Comparison(examples.source, cases)
 
 
-def _batches(plan: Plan, feed: Feed, examples: Examples) -> Iterator[tuple[str, Size, Pixels]]:
-    counts = BATCHES if plan.batch is None else (plan.batch,)
-    for number, size in enumerate(_sizes(plan)):
+def _batches(feed: Feed, examples: Examples) -> Iterator[tuple[str, Size, Pixels]]:
+    counts = BATCHES if feed.plan.batch is None else (feed.plan.batch,)
+    for number, size in enumerate(_sizes(feed.plan)):
         for count in counts:
             yield "generated", size, generated(count, feed.channels, size)
         real = list(examples.pictures[:FEW] if number else examples.pictures)
@@ -160,19 +150,13 @@ def _sizes(plan: Plan) -> list[Size]:
 
 
 def _compared(
-    answer: Answer,
-    network: ResNet,
-    exact: ResNet,
-    feed: Feed,
-    pictures: str,
-    size: Size,
-    images: Pixels,
-) -> tuple[Case, float]:
-    """Return a batch's differences, and what one grey level changes where the file resizes."""
+    answer: Answer, exact: ResNet, feed: Feed, pictures: str, size: Size, images: Pixels
+) -> Case:
+    """Return a batch's differences; its bound is yet only what one grey level changes, if any."""
     prepared = feed.to_network(images)
     resized = feed.plan.form == "pictures" and feed.preprocess.frame.resamples(*size)
     with torch.no_grad():
-        ours = network(prepared)
+        ours = feed.network(prepared)
         oracle = _in_float64(exact, prepared)
         grey = 0.0
         if resized:
@@ -194,7 +178,8 @@ def _compared(
         torch_error=float((ours - oracle).abs().max()),
         largest=float(oracle.abs().max()),
         agree=int((theirs.argmax(1) == ours.argmax(1)).sum()),
-    ), grey
+        bound=grey,
+    )
 
 
 def _in_float64(exact: ResNet, prepared: Tensor) -> Tensor:

@@ -5,9 +5,8 @@ Weights have a scale for each channel and 7 of the 8 bits. Processors without in
 answer would depend on the machine, and what is measured on one would not hold on another.
 """
 
-import logging
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.exporting.ranges import find_ranges
+from resnets.exporting.trace import errors_only
 from resnets.exporting.write import write_onnx, write_openvino
 from resnets.inference.runtimes.openvino_runtime import import_openvino
 
@@ -114,7 +114,8 @@ class OpenVinoQuantizer:
 
         parameters = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
         names = [*self._before, *(self._nodes[layer] for layer in kept)]
-        with _quiet():
+        # Its bars and notes are kept off standard output, which is for results.
+        with errors_only("nncf"), redirect_stdout(StringIO()):
             model = nncf.quantize(
                 self._read(),
                 nncf.Dataset(_Again(self._batches)),
@@ -138,16 +139,3 @@ class _Again:
 
     def __iter__(self) -> Iterator[NDArray[Any]]:
         return iter(self._start())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep nncf's bars and notes off standard output, which is for results."""
-    logger = logging.getLogger("nncf")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with redirect_stdout(StringIO()):
-            yield
-    finally:
-        logger.setLevel(level)

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnets.data.preprocess import Preprocess, identity
+from resnets.data.samples import as_pictures
 from resnets.exporting.plan import Plan, Size
 from resnets.nn import ResNet
 
@@ -20,7 +21,7 @@ class Feed:
     """Gives the same pictures to a file and to its network."""
 
     def __init__(self, network: ResNet, plan: Plan) -> None:
-        self.plan, self.channels = plan, network.spec.in_channels
+        self.network, self.plan, self.channels = network, plan, network.spec.in_channels
         # The plan has none for a size that nothing makes of pictures; what normalises is the same.
         own = network.preprocess
         if not isinstance(own, Preprocess):  # then any numbers do to compare with
@@ -65,9 +66,3 @@ class Feed:
         signs = np.random.default_rng(0).choice([-1.0, 1.0], prepared.shape)
         level = 1 / (255 * torch.tensor(self.preprocess.std).view(-1, 1, 1))
         return prepared + torch.from_numpy(signs).float() * level
-
-
-def as_pictures(images: Tensor) -> list[Image.Image]:
-    """Return a batch of pixels, uint8 (N, C, H, W) with 1 or 3 channels, as pictures."""
-    arrays = images.permute(0, 2, 3, 1).numpy()
-    return [Image.fromarray(array.squeeze(2) if array.shape[2] == 1 else array) for array in arrays]

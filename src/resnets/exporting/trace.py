@@ -39,18 +39,25 @@ def trace(network: ResNet, plan: Plan) -> ExportedProgram:
 def tracing() -> Iterator[None]:
     """Let torch's exporters fail with ExportError, and not warn of their own ways."""
     # That torchvision, which is not needed, is missing.
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    with errors_only("torch.onnx._internal.exporter._registration"), warnings.catch_warnings():
+        # torch 2.13 uses what it deprecates.
+        warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
+        try:
+            yield
+        except RuntimeError as error:
+            raise ExportError(
+                f"torch cannot export the network: {str(error).strip().splitlines()[0]}",
+                hint="a fixed --batch and --size may do",
+            ) from error
+
+
+@contextmanager
+def errors_only(name: str) -> Iterator[None]:
+    """Let the logger of a library say nothing less than errors."""
+    logger = logging.getLogger(name)
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            # torch 2.13 uses what it deprecates.
-            warnings.filterwarnings("ignore", message=".*LeafSpec", category=FutureWarning)
-            yield
-    except RuntimeError as error:
-        raise ExportError(
-            f"torch cannot export the network: {str(error).strip().splitlines()[0]}",
-            hint="a fixed --batch and --size may do",
-        ) from error
+        yield
     finally:
         logger.setLevel(level)

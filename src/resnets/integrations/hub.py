@@ -5,7 +5,7 @@ that the folder opens like a run folder), ``config.json`` with the spec, the pre
 class names for those who read JSON, and a card. Needs the extra `hub`.
 """
 
-import json
+from json import JSONDecodeError
 from pathlib import Path
 from typing import Any, Self
 
@@ -86,17 +86,13 @@ class HubResNet(
         offline = is_offline() if local_files_only is None else local_files_only
         try:
             model: Self = super().from_pretrained(source, local_files_only=offline, **options)
-        except (SpecError, TypeError, ArithmeticError, AttributeError) as error:
+        except (SpecError, TypeError, ArithmeticError, AttributeError, JSONDecodeError) as error:
             raise CheckpointError(
                 f"{source}: config.json is damaged: {getattr(error, 'message', error)}",
                 hint="fetch it again",
             ) from None
         except ResnetsError:
             raise
-        except json.JSONDecodeError as error:
-            raise CheckpointError(
-                f"{source}: config.json is damaged: {error}", hint="fetch it again"
-            ) from None
         except Exception as error:  # its own errors, the network library's and the system's
             first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise ResourceError(

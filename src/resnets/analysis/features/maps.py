@@ -4,14 +4,10 @@ Hooks listen while the network runs as it always does; afterwards it is as it wa
 mode, weights, statistics, gradients and what requires them.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from resnets.analysis.responses import temporary_mode
+from resnets.analysis.responses import heard
 from resnets.nn import ResNet
 
 
@@ -22,7 +18,7 @@ def stage_maps(model: ResNet, images: Tensor) -> dict[str, Tensor]:
     next block activates, so its maps may be negative; the last stage's are what the classifier
     reads, after the last norm and activation. ``images`` is a float batch (N, in_channels, H, W).
     """
-    with _listening(model) as maps, torch.no_grad():
+    with heard(model, _stages(model)) as maps, torch.no_grad():
         model(images)
     return maps
 
@@ -42,7 +38,11 @@ def grad_cam(model: ResNet, images: Tensor, classes: Tensor, answers: int = 0) -
     """
     # Also inside no_grad() and inference_mode(); and where all parameters are frozen, for the
     # gradient is asked of the maps, which depend on the images.
-    with torch.inference_mode(False), torch.enable_grad(), _listening(model) as maps:
+    with (
+        torch.inference_mode(False),
+        torch.enable_grad(),
+        heard(model, _stages(model)) as maps,
+    ):
         logits = of_answers(model(images.detach().clone().requires_grad_()), answers)
         found: dict[str, list[Tensor]] = {name: [] for name in maps}
         # In evaluation mode pictures do not influence each other, so one sum serves them all.
@@ -60,25 +60,3 @@ def _stages(model: ResNet) -> dict[str, nn.Module]:
     found |= {f"layer{i + 1}": stage for i, stage in enumerate(model.stages)}
     found[f"layer{len(model.stages)}"] = model.last_activation
     return found
-
-
-@contextmanager
-def _listening(model: ResNet) -> Iterator[dict[str, Tensor]]:
-    """Collect the stages' maps of a pass in evaluation mode; leave no trace in the model."""
-    heard: dict[str, Tensor] = {}
-
-    def record(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            heard[name] = output
-
-        return hook
-
-    handles = [
-        module.register_forward_hook(record(name)) for name, module in _stages(model).items()
-    ]
-    try:
-        with temporary_mode(model, training=False):
-            yield heard
-    finally:
-        for handle in handles:
-            handle.remove()

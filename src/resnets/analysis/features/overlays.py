@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from resnets.data.samples import as_pictures
+
 # Dark to bright in equal steps, with and without colour vision; the second keeps apart from white.
 SCALE, GLOW = "magma", "plasma"
 SHARP = 96  # pixels; what is smaller is enlarged with its pixels as squares
@@ -22,7 +24,7 @@ DIMMED = 0.8  # the picture under it
 
 def picture_url(pixels: Tensor) -> str:
     """Return a picture, uint8 (C, H, W) with 1 or 3 channels, as a ``data:`` address."""
-    return _data_url(Image.fromarray(pixels.permute(1, 2, 0).squeeze(2).numpy()))
+    return _data_url(as_pictures(pixels[None])[0])
 
 
 def map_url(values: Tensor) -> str:
