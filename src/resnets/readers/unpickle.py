@@ -5,16 +5,13 @@ only functions it ever calls are those in `pickled.py`, which build records such
 this size in that storage". So a hostile file has nothing to reach, whatever opcodes it uses.
 """
 
-import codecs
-import pickletools
-import re
 import sys
-import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from resnets.errors import CheckpointError
 from resnets.readers.allowance import Allowance
+from resnets.readers.opcodes import OPCODES, Stream
 from resnets.readers.pickled import (
     LONGEST_NAME,
     MOST_ARGUMENTS,
@@ -30,23 +27,9 @@ _MOST_OPCODES = 500_000  # in one pickle; a network of 1000 tensors needs about 
 _OPCODE_BYTES = 130
 _CALL_BYTES = 400
 _ITEM_BYTES = 150  # of an item in an argument, which may become a dict's
-_LONGEST_LINE = 1000  # of a number or a name; Python takes quadratic time for digits
-_LONGEST_TEXT = 1024**2  # with letters beyond Latin-1, which take up to four times their bytes
 _LONGEST_KEY = 100  # of a storage
 _MOST_INDEX = 2**32
-_WIDE_UTF8 = re.compile(rb"[\xc4-\xff]")
-_WIDE_ESCAPE = re.compile(rb"\\(u(?!00)|U)")
 _MARK = object()
-
-
-class Stream(Protocol):
-    """What the machine reads from; `read` returns fewer bytes at the end."""
-
-    def read(self, count: int) -> bytes:
-        """Return up to ``count`` bytes."""
-
-    def readline(self) -> bytes:
-        """Return bytes up to and with the next line end."""
 
 
 class Unpickled(NamedTuple):
@@ -68,7 +51,7 @@ def unpickle(stream: Stream, allowance: Allowance) -> Unpickled:
         code = stream.read(1)
         if not code:
             raise ValueError("the pickle ends before it is complete")
-        name, read_argument = _OPCODES[code]
+        name, read_argument = OPCODES[code]
         argument = read_argument(stream)
         if isinstance(argument, str) and not argument.isascii():
             allowance.take(sys.getsizeof(argument))
@@ -261,94 +244,9 @@ def _set_items(target: Any, keys_and_values: list[Any]) -> None:
         target[hashable(key, target)] = value
 
 
-def _read_python2_string(stream: Stream) -> str:
-    line = stream.readline()
-    if len(line) < 3 or line[:1] not in b"'\"" or line[-2:] != line[:1] + b"\n":
-        raise ValueError("a string without its quotes")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # escapes that Python 3 would write differently
-        # A view, as a slice would be one more copy of what may be a large array.
-        return codecs.escape_decode(memoryview(line)[1:-2])[0].decode("latin-1")
-
-
-def _text_reader(read_count: Callable[[Any], int]) -> Callable[[Stream], str]:
-    """Return what reads a text after its length, without a long one's letters growing fourfold."""
-
-    def read(stream: Stream) -> str:
-        count = read_count(stream)
-        data = stream.read(count)
-        if len(data) != count:
-            raise ValueError("a text that ends too soon")
-        _judge_text(data, _WIDE_UTF8)
-        return str(data, "utf-8", "surrogatepass")
-
-    return read
-
-
-def _read_escaped_text(stream: Stream) -> str:
-    line = stream.readline()
-    if not line.endswith(b"\n"):
-        raise ValueError("a text that ends too soon")
-    _judge_text(line, _WIDE_ESCAPE)
-    return str(memoryview(line)[:-1], "raw-unicode-escape")
-
-
-def _judge_text(data: bytes, wide: re.Pattern[bytes]) -> None:
-    if len(data) > _LONGEST_TEXT and wide.search(data):
-        raise CheckpointError(
-            f"it holds a text of {len(data):,} bytes, far more than a checkpoint needs",
-            hint="save only `model.state_dict()`",
-        )
-
-
-class _ShortLines:
-    """A stream for reading a number or a name that ends with its line."""
-
-    def __init__(self, stream: Stream) -> None:
-        self.stream = stream
-
-    def readline(self) -> bytes:
-        line = self.stream.readline()
-        if len(line) > _LONGEST_LINE:
-            raise ValueError("a number or a name that is longer than any is")
-        return line
-
-
-def _short(read: Callable[[Any], Any]) -> Callable[[Stream], Any]:
-    return lambda stream: read(_ShortLines(stream))
-
-
-def _nothing(_: Stream) -> None:
-    return None
-
-
-# Pickletools' own reader of a STRING knows ASCII only.
-_TEXT_READERS: dict[str, Callable[[Any], Any]] = {
-    "STRING": _read_python2_string,
-    "UNICODE": _read_escaped_text,
-    "SHORT_BINUNICODE": _text_reader(pickletools.read_uint1),
-    "BINUNICODE": _text_reader(pickletools.read_uint4),
-    "BINUNICODE8": _text_reader(pickletools.read_uint8),
-}
-
-
-def _opcodes() -> dict[bytes, tuple[str, Callable[[Any], Any]]]:
-    """Return each opcode's name and how its argument is read; no reader allocates ahead of data."""
-    table: dict[bytes, tuple[str, Callable[[Any], Any]]] = {}
-    for opcode in pickletools.opcodes:
-        reader = opcode.arg.reader if opcode.arg else _nothing
-        if opcode.arg and opcode.arg.n == pickletools.UP_TO_NEWLINE:
-            reader = _short(reader)
-        reader = _TEXT_READERS.get(opcode.name, reader)
-        table[opcode.code.encode("latin-1")] = (opcode.name, reader)
-    return table
-
-
 def _constant(value: Any) -> Callable[[_Machine, Any], None]:
     return lambda machine, _: machine.push(value)
 
-
-_OPCODES = _opcodes()
 
 _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     **dict.fromkeys(("PROTO", "FRAME"), _Machine.ignore),

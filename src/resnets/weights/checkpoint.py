@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,14 @@ class Checkpoint:
     content: Content
     state: StateDict  # under our keys
     guess: Guess
+    proven: dict[str, Any]  # fields of the spec that are known
+    unknown: tuple[str, ...]  # choices that neither tensors, names, config nor anybody else show
+    author: str  # who says what is proven, for people
     metadata: Metadata | None = None  # of our own files
     entry: catalog.Entry | None = None  # of published files
-    proven: dict[str, Any] = field(default_factory=dict)  # fields of the spec that are known
+    preprocess: Preprocess | None = None  # how the pictures were prepared, where it is known
+    classes: tuple[str, ...] = ()  # the names of the outputs, where file or catalogue have them
+    outputs: str | None = None  # what the outputs mean, where metadata, catalogue or config say it
     unfinished: str = ""  # in words, of a run that has not ended, which state this is
 
     @property
@@ -57,9 +62,7 @@ class Checkpoint:
     @property
     def spec(self) -> Spec | None:
         """The network that they were made for: stated, or as far as it can be told."""
-        if self.metadata:
-            return self.metadata.spec
-        return self.guess.spec
+        return self.metadata.spec if self.metadata else self.guess.spec
 
     @property
     def stated(self) -> dict[str, Any]:
@@ -74,18 +77,18 @@ class Checkpoint:
         return self.spec.name if self.spec else self.guess.name
 
     @property
+    def made(self) -> dict[str, Any]:
+        """How they came about, as the metadata say."""
+        return self.metadata.made if self.metadata else {}
+
+    @cached_property
     def notes(self) -> list[str]:
         """What is worth knowing about the values."""
-        bad = self.not_finite
+        bad = [key for key, tensor in self.tensors.items() if not is_finite(tensor)]
         return [
             *([self.unfinished] if self.unfinished else []),
             *([f"values are not finite (NaN or infinite) in {some(bad)}"] if bad else []),
         ]
-
-    @cached_property
-    def not_finite(self) -> tuple[str, ...]:
-        """The tensors with values that are NaN or infinite."""
-        return tuple(key for key, tensor in self.tensors.items() if not is_finite(tensor))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -94,24 +97,6 @@ class Checkpoint:
         if len(kinds) == 1 and kinds <= set(NETWORKS):
             return kinds.pop()
         return torch.float64 if torch.float64 in kinds else torch.float32
-
-    @property
-    def unknown(self) -> tuple[str, ...]:
-        """The choices that neither tensors, names, config, catalogue nor metadata show."""
-        if self.metadata:
-            return tuple(self.metadata.assumed)
-        if self.entry:
-            return ()
-        if self.content.format.startswith("Keras") and self.content.config:  # it says everything
-            return tuple(name for name in self.guess.unknown if name == "num_classes")
-        return self.guess.unknown
-
-    @property
-    def outputs(self) -> str | None:
-        """What the outputs mean, where metadata, catalogue or config say it."""
-        if self.metadata:
-            return self.metadata.outputs
-        return "softmax" if self.entry else self.state.outputs
 
     @property
     def strange(self) -> list[str]:
@@ -128,51 +113,14 @@ class Checkpoint:
         return not stated and name in self.proven
 
     @property
-    def author(self) -> str:
-        """Who says what is proven, for people."""
-        if self.metadata:
-            return "its metadata say so"
-        if self.entry:
-            return f"it is {self.entry}"
-        return f"as {self.state.dialect} has them"
-
-    @property
-    def made(self) -> dict[str, Any]:
-        """How they came about, as the metadata say."""
-        return self.metadata.made if self.metadata else {}
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """The names of the outputs, where the file or the catalogue has them."""
-        if self.metadata:
-            return tuple(self.metadata.classes)
-        if self.entry:
-            return self.entry.classes
-        return _labels(self.content.config or {})
-
-    @property
     def names_fit(self) -> bool:
         """Tell whether there are as many class names as its classifier has outputs, or none."""
         count = len(self.tensors["fc.weight"]) if "fc.weight" in self.tensors else 0
         return not count or fits(self.classes, count, self.outputs)
 
-    @property
-    def preprocess(self) -> Preprocess | None:
-        """How the pictures were prepared that the weights were trained on, where it is known."""
-        if self.metadata:
-            return self.metadata.preprocess
-        if self.entry:
-            published = {"interpolation": self.entry.interpolation, "version": 2}
-            return Preprocess.from_dict({**self.entry.preprocess, **published})
-        pictures, spec = self.state.input, self.guess.spec
-        if pictures is None or spec is None or spec.in_channels != 3:
-            return None
-        size = spec.image_size
-        return Preprocess(3, stored_side(size), size, pictures.mean, pictures.std)
-
     def to_dict(self) -> dict[str, Any]:
         """Return what is known, without the tensors, as JSON-able values."""
-        metadata, entry = self.metadata, self.entry
+        entry = self.entry
         floats = [tensor for tensor in self.tensors.values() if tensor.is_floating_point()]
         kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in floats}
         return {
@@ -183,7 +131,7 @@ class Checkpoint:
             "names": self.state.dialect,
             "looks_like": self.guess.words,
             "unknown": list(self.unknown),
-            "made_for": self.made_for if metadata or entry else None,
+            "made_for": self.made_for if self.metadata or entry else None,
             "published": str(entry) if entry else None,
             "licence": entry.licence if entry else None,
             "tensors": len(self.tensors),
@@ -220,7 +168,8 @@ def open_checkpoint(
     CheckpointError for a file that is missing, damaged, unsafe or holds no such network.
     """
     if not isinstance(source, str | Path | Mapping) or source == "":
-        what = repr(source) if source is None or isinstance(source, str | int) else _kind(source)
+        simple = source is None or isinstance(source, str | int)
+        what = repr(source) if simple else f"an object of the class {type(source).__name__}"
         raise UsageError(
             f"{what} is no checkpoint",
             hint="give its state_dict()"
@@ -233,11 +182,14 @@ def open_checkpoint(
     if isinstance(source, Mapping):
         name, content = "the state dict", Content(Path("the state dict"), "", dict(source))
     elif is_unfinished(Path(source)):
-        return _of_run(str(source))
+        tensors, metadata, words = read_unfinished(Path(source))
+        content = Content(Path(source), "run state", tensors)
+        return _stated(str(source), content, tensors, metadata, words)
     else:
         name, content = str(source), read(source)
     if KEY in content.metadata:
-        return _own(name, content)
+        tensors, metadata = understand(content.path, dict(content.tree), content.metadata)
+        return _stated(name, content, tensors, metadata)
     _check_labels(name, content.config or {})
     state = unwrap(content.tree, name, container=container, ema=ema)
     if entry is None and not isinstance(source, Mapping):
@@ -250,42 +202,81 @@ def open_checkpoint(
     else:
         eps = spec.norm_eps if spec else Spec.norm_eps
         translated = translate(state, content, dialect, pictures=pictures, norm_eps=eps)
+    if entry:
+        return _published(name, content, translated, entry)
     proven = translated.hints
     if isinstance(source, Mapping) or _may_be_mmdetections(state):
         # In memory it may come from a network of ours, whose names are torchvision's too.
         proven = {key: value for key, value in proven.items() if key != "bottleneck_stride"}
-    if entry:
-        proven = traits(replace(get_spec(entry.model), **entry.changes))
     guess = looks_like(translated.tensors, _unseen(proven))
-    return Checkpoint(name, content, translated, guess, entry=entry, proven=proven)
-
-
-def _kind(source: object) -> str:
-    return f"an object of the class {type(source).__name__}"
-
-
-def _own(name: str, content: Content) -> Checkpoint:
-    """Return the checkpoint in a file of ours, which has metadata."""
-    tensors, metadata = understand(content.path, dict(content.tree), content.metadata)
-    return _stated(name, content, tensors, metadata)
-
-
-def _of_run(name: str) -> Checkpoint:
-    """Return the checkpoint in the newest state of a run that has not ended."""
-    tensors, metadata, words = read_unfinished(Path(name))
-    content = Content(Path(name), "run state", tensors)
-    return replace(_stated(name, content, tensors, metadata), unfinished=words)
+    unknown = guess.unknown
+    if content.format.startswith("Keras") and content.config:  # it says everything
+        unknown = tuple(name for name in unknown if name == "num_classes")
+    return Checkpoint(
+        name,
+        content,
+        translated,
+        guess,
+        proven,
+        unknown,
+        author=f"as {translated.dialect} has them",
+        preprocess=_usual(translated, guess.spec),
+        classes=_labels(content.config or {}),
+        outputs=translated.outputs,
+    )
 
 
 def _stated(
-    name: str, content: Content, tensors: dict[str, Tensor], metadata: Metadata
+    name: str,
+    content: Content,
+    tensors: dict[str, Tensor],
+    metadata: Metadata,
+    unfinished: str = "",
 ) -> Checkpoint:
     """Return the checkpoint of tensors under our keys, of which metadata say everything."""
     known = {**traits(metadata.spec), "norm_momentum": metadata.spec.norm_momentum}
     known = {key: value for key, value in known.items() if key not in metadata.assumed}
-    state = StateDict(tensors, dialect=NATIVE, hints=known)
-    guess = described(metadata.spec, tensors, _unseen(known))
-    return Checkpoint(name, content, state, guess, metadata=metadata, proven=known)
+    return Checkpoint(
+        name,
+        content,
+        StateDict(tensors, dialect=NATIVE, hints=known),
+        described(metadata.spec, tensors, _unseen(known)),
+        known,
+        metadata.assumed,
+        author="its metadata say so",
+        metadata=metadata,
+        preprocess=metadata.preprocess,
+        classes=metadata.classes,
+        outputs=metadata.outputs,
+        unfinished=unfinished,
+    )
+
+
+def _published(name: str, content: Content, state: StateDict, entry: catalog.Entry) -> Checkpoint:
+    """Return the checkpoint in a file that the catalogue knows, which says everything."""
+    proven = traits(replace(get_spec(entry.model), **entry.changes))
+    prepared = {**entry.preprocess, "interpolation": entry.interpolation, "version": 2}
+    return Checkpoint(
+        name,
+        content,
+        state,
+        looks_like(state.tensors, _unseen(proven)),
+        proven,
+        unknown=(),
+        author=f"it is {entry}",
+        entry=entry,
+        preprocess=Preprocess.from_dict(prepared),
+        classes=entry.classes,
+        outputs="softmax",
+    )
+
+
+def _usual(state: StateDict, spec: Spec | None) -> Preprocess | None:
+    """Return how pictures are prepared for nets of a dialect, where that is known."""
+    if state.input is None or spec is None or spec.in_channels != 3:
+        return None
+    size = spec.image_size
+    return Preprocess(3, stored_side(size), size, state.input.mean, state.input.std)
 
 
 def _may_be_mmdetections(state: StateDict) -> bool:

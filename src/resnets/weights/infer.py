@@ -316,7 +316,11 @@ def _words(spec: Spec, named: list[Spec], unknown: tuple[str, ...], stages: int)
     names = _unlike(named, unknown)
     if names:
         parts = [" or ".join(names)]
-        parts += [f"{name} {value}" for name, value in _changes(named[0], spec)]
+        parts += [
+            f"{f.name} {value}"
+            for f in fields(Spec)
+            if f.name not in _FREE and (value := getattr(spec, f.name)) != getattr(named[0], f.name)
+        ]
     else:
         parts = [f"{spec.block} blocks {'-'.join(map(str, spec.depths))} of no named net"]
         if spec.activation_order == "preactivation":
@@ -341,11 +345,3 @@ def _unlike(named: list[Spec], unknown: tuple[str, ...]) -> list[str]:
         fields_left = {k: v for k, v in spec.to_dict().items() if k not in (*_FREE, *said)}
         result.setdefault(repr(fields_left), spec.name)
     return list(result.values())
-
-
-def _changes(named: Spec, spec: Spec) -> Iterator[tuple[str, Any]]:
-    """Yield the fields, sizes aside, in which a net is not the one of its name."""
-    for field in fields(Spec):
-        value = getattr(spec, field.name)
-        if field.name not in _FREE and value != getattr(named, field.name):
-            yield field.name, value
