@@ -65,7 +65,7 @@ def unpickle(stream: Stream, allowance: Allowance) -> Unpickled:
 
 
 class _Machine:
-    """The stack and the memo of one pickle; every method is an opcode."""
+    """The stack and the memo of one pickle."""
 
     def __init__(self, allowance: Allowance) -> None:
         self.allowance = allowance
@@ -80,9 +80,6 @@ class _Machine:
     def push(self, value: Any) -> None:
         self.stack.append(value)
 
-    def mark(self, _: Any) -> None:
-        self.stack.append(_MARK)
-
     def pop_to_mark(self, _: Any = None) -> list[Any]:
         values = []
         while (value := self.stack.pop()) is not _MARK:
@@ -90,55 +87,22 @@ class _Machine:
         values.reverse()
         return values
 
-    def duplicate(self, _: Any) -> None:
-        self.stack.append(self.stack[-1])
+    def pop_last(self, count: int) -> list[Any]:
+        values = self.stack[len(self.stack) - count :]
+        if len(values) != count:
+            raise ValueError("a container of more values than there are")
+        del self.stack[len(self.stack) - count :]
+        return values
 
     def put(self, index: int) -> None:
         if not 0 <= index < _MOST_INDEX:  # wider integers can have one hash
             raise ValueError("a place in the memo that cannot be")
         self.memo[index] = self.stack[-1]
 
-    def memoize(self, _: Any) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def get(self, index: int) -> None:
-        self.stack.append(self.memo[index])
-
-    # containers
-
-    def make_list(self, _: Any) -> None:
-        self.stack.append(self.pop_to_mark())
-
-    def make_tuple(self, _: Any) -> None:
-        self.stack.append(tuple(self.pop_to_mark()))
-
-    def make_short_tuple(self, length: int) -> None:
-        values = tuple(self.stack[len(self.stack) - length :])
-        if len(values) != length:
-            raise ValueError("a tuple of more values than there are")
-        del self.stack[len(self.stack) - length :]
-        self.stack.append(values)
-
     def make_dict(self, _: Any) -> None:
         entries: dict[Any, Any] = {}
-        _set_items(entries, self.pop_to_mark())
+        _set_items(self.pop_to_mark(), entries)
         self.stack.append(entries)
-
-    def append(self, _: Any) -> None:
-        value = self.pop()
-        _extend(self.stack[-1], [value])
-
-    def extend(self, _: Any) -> None:
-        values = self.pop_to_mark()
-        _extend(self.stack[-1], values)
-
-    def set_item(self, _: Any) -> None:
-        value, key = self.pop(), self.pop()
-        _set_items(self.stack[-1], [key, value])
-
-    def set_items(self, _: Any) -> None:
-        values = self.pop_to_mark()
-        _set_items(self.stack[-1], values)
 
     # names and calls
 
@@ -223,11 +187,8 @@ class _Machine:
             hint="ask its author for a safetensors file",
         )
 
-    def ignore(self, _: Any) -> None:
-        pass
 
-
-def _extend(target: Any, values: list[Any]) -> None:
+def _extend(values: list[Any], target: Any) -> None:
     if isinstance(target, Inert):
         target = target.items
     if not isinstance(target, list):
@@ -235,7 +196,7 @@ def _extend(target: Any, values: list[Any]) -> None:
     target.extend(values)
 
 
-def _set_items(target: Any, keys_and_values: list[Any]) -> None:
+def _set_items(keys_and_values: list[Any], target: Any) -> None:
     if isinstance(target, Inert):
         target = target.entries
     if not isinstance(target, dict) or len(keys_and_values) % 2:
@@ -244,43 +205,42 @@ def _set_items(target: Any, keys_and_values: list[Any]) -> None:
         target[hashable(key, target)] = value
 
 
-def _constant(value: Any) -> Callable[[_Machine, Any], None]:
-    return lambda machine, _: machine.push(value)
-
-
 _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
-    **dict.fromkeys(("PROTO", "FRAME"), _Machine.ignore),
+    **dict.fromkeys(("PROTO", "FRAME"), lambda machine, _: None),
     **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2"), _Machine.push),
     **dict.fromkeys(("LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _Machine.push),
     **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), _Machine.push),
     **dict.fromkeys(("UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"), _Machine.push),
     **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _Machine.push),
-    "NONE": _constant(None),
-    "NEWTRUE": _constant(True),
-    "NEWFALSE": _constant(False),
-    "EMPTY_TUPLE": _constant(()),
+    "NONE": lambda machine, _: machine.push(None),
+    "NEWTRUE": lambda machine, _: machine.push(True),
+    "NEWFALSE": lambda machine, _: machine.push(False),
+    "EMPTY_TUPLE": lambda machine, _: machine.push(()),
     "EMPTY_LIST": lambda machine, _: machine.push([]),
     "EMPTY_DICT": lambda machine, _: machine.push({}),
     "EMPTY_SET": lambda machine, _: machine.push([]),  # nothing is hashed, order is kept
-    "LIST": _Machine.make_list,
-    "FROZENSET": _Machine.make_list,
+    **dict.fromkeys(("LIST", "FROZENSET"), lambda machine, _: machine.push(machine.pop_to_mark())),
     "DICT": _Machine.make_dict,
-    "TUPLE": _Machine.make_tuple,
-    "TUPLE1": lambda machine, _: machine.make_short_tuple(1),
-    "TUPLE2": lambda machine, _: machine.make_short_tuple(2),
-    "TUPLE3": lambda machine, _: machine.make_short_tuple(3),
-    "APPEND": _Machine.append,
-    "APPENDS": _Machine.extend,
-    "ADDITEMS": _Machine.extend,
-    "SETITEM": _Machine.set_item,
-    "SETITEMS": _Machine.set_items,
+    "TUPLE": lambda machine, _: machine.push(tuple(machine.pop_to_mark())),
+    "TUPLE1": lambda machine, _: machine.push(tuple(machine.pop_last(1))),
+    "TUPLE2": lambda machine, _: machine.push(tuple(machine.pop_last(2))),
+    "TUPLE3": lambda machine, _: machine.push(tuple(machine.pop_last(3))),
+    "APPEND": lambda machine, _: _extend([machine.pop()], machine.stack[-1]),
+    **dict.fromkeys(
+        ("APPENDS", "ADDITEMS"),
+        lambda machine, _: _extend(machine.pop_to_mark(), machine.stack[-1]),
+    ),
+    "SETITEM": lambda machine, _: _set_items(machine.pop_last(2), machine.stack[-1]),
+    "SETITEMS": lambda machine, _: _set_items(machine.pop_to_mark(), machine.stack[-1]),
     "POP": _Machine.pop,
-    "DUP": _Machine.duplicate,
-    "MARK": _Machine.mark,
+    "DUP": lambda machine, _: machine.push(machine.stack[-1]),
+    "MARK": lambda machine, _: machine.push(_MARK),
     "POP_MARK": _Machine.pop_to_mark,
-    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Machine.get),
+    **dict.fromkeys(
+        ("GET", "BINGET", "LONG_BINGET"), lambda machine, index: machine.push(machine.memo[index])
+    ),
     **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
-    "MEMOIZE": _Machine.memoize,
+    "MEMOIZE": lambda machine, _: machine.put(len(machine.memo)),
     "GLOBAL": _Machine.load_name,
     "STACK_GLOBAL": _Machine.load_stacked_name,
     "REDUCE": _Machine.call,
