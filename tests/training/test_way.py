@@ -1,6 +1,7 @@
 """The way from the command to the optimizer: short, and the same whatever data and weights are."""
 
 import json
+import sys
 import traceback
 from pathlib import Path
 
@@ -206,7 +207,7 @@ def test_a_recipe_that_says_how_images_are_normalised_is_followed(trained, tmp_p
         begun(tmp_path / "none", None, model="resnet8", settings=("data.normalize=weights",))
 
 
-def test_resuming_needs_the_weights_no_more_and_takes_no_others(trained, tmp_path):
+def test_resuming_needs_the_weights_no_more_and_takes_no_others(trained, tmp_path, capsys):
     source = tmp_path / "start.safetensors"
     source.write_bytes((trained / "model.safetensors").read_bytes())
     options = {"settings": [*SETTINGS, "optimizer.lr=0.01"], "machine": QUIET}
@@ -220,9 +221,25 @@ def test_resuming_needs_the_weights_no_more_and_takes_no_others(trained, tmp_pat
     with pytest.raises(CheckpointError, match=r"weights: \w+ before, \w+ now"):
         train(tiny_dataset(), weights=other, **same)
     source.unlink()
-    train(tiny_dataset(), resume=tmp_path / "run", machine=QUIET)
+    train(tiny_dataset(), resume=tmp_path / "run")
+    assert f"the run began from {source}" in capsys.readouterr().err
     whole, run = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))
     assert all(torch.equal(whole[key], run[key]) for key in whole)
+
+
+@pytest.mark.parametrize("form", ["file", "state dict"])
+def test_killed_before_the_first_state(trained, tmp_path, form):
+    own = load_file(trained / "model.safetensors")
+    weights = trained / "model.safetensors" if form == "file" else own
+    with at_step(0, lambda: sys.exit(9)), pytest.raises(SystemExit):
+        begun(tmp_path, weights, model="resnet8")
+    if form == "file":
+        train(tiny_dataset(), resume=tmp_path / "run", machine=QUIET)
+        tensors = load_file(tmp_path / "run/model.safetensors")
+        assert torch.equal(tensors["conv1.weight"], own["conv1.weight"])
+        return
+    with pytest.raises(CheckpointError, match="began from a state dict"):
+        train(tiny_dataset(), resume=tmp_path / "run", machine=QUIET)
 
 
 def test_weights_that_are_none(tmp_path):

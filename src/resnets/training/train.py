@@ -16,7 +16,7 @@ from resnets.machine.device import Machine
 from resnets.machine.processes import join, launch, program, restarts
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
-from resnets.training.prepare import Start, prepare
+from resnets.training.prepare import IN_MEMORY, Start, prepare
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, load_recipe, read_recipe
 from resnets.training.run import Run, finished, run
@@ -173,9 +173,18 @@ def _recipe_of(folder: RunFolder, settings: Sequence[str]) -> Recipe:
 def _start_of(folder: RunFolder, record: dict[str, Any]) -> Source | Start | None:
     """Return what a run has started from; once it has a state, that says the values."""
     start = record.get("weights")
-    if start is None or not folder.states():
-        return start and str(start["source"])
-    return Start(str(start["source"]), str(start["digest"]))
+    if start is None:
+        return None
+    source = str(start["source"])
+    if folder.states():
+        note = f"weights: those of the saved state; the run began from {source}"
+        return Start(source, str(start["digest"]), lines=(note,))
+    if source == IN_MEMORY:
+        raise CheckpointError(
+            f"{folder.path}: was killed before its first state, and began from {source}",
+            hint="start it again: resnets.train(..., weights=..., overwrite=True)",
+        )
+    return source
 
 
 def _begun_here(folder: RunFolder) -> bool:
