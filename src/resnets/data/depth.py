@@ -78,18 +78,23 @@ class RangeError(ValueError):
         self.setting = f'--set "data.range=[{low:.10g},{high:.10g}]"'  # one that holds them
 
 
+def union(extents: Iterable[Extent]) -> Extent | None:
+    """Return the extent of several pictures; None of none."""
+    whole: Extent | None = None
+    for extent in extents:
+        whole = extent if whole is None else whole | extent
+    return whole
+
+
 def together(extents: Iterable[Extent]) -> Extent | None:
-    """Return the extent of several pictures; None of none.
+    """Return the extent of several pictures that are to have one range; None of none.
 
     Raises RangeError where some hold floats in 0..1 and others whole numbers beyond: they have no
     range in common.
     """
-    whole, floats = None, None
-    for extent in extents:
-        if extent.bits:
-            whole = extent if whole is None else whole | extent
-        else:
-            floats = extent if floats is None else floats | extent
+    found = list(extents)
+    whole = union(extent for extent in found if extent.bits)
+    floats = union(extent for extent in found if not extent.bits)
     if whole is None or floats is None:
         return whole or floats
     if floats.range == (0.0, 1.0) and whole.high > 1:

@@ -20,7 +20,7 @@ from torch import Tensor
 from resnets.data.classes import sides
 from resnets.data.copies import find_copies, originals
 from resnets.data.dataset import Dataset, ImageSource, MemoryImages, Skipped, Split, whole
-from resnets.data.depth import Depth, Extent, Range, RangeError, Scale, together
+from resnets.data.depth import Depth, Extent, Range, RangeError, Scale, together, union
 from resnets.data.framing import Frame, count_cropped
 from resnets.data.identity import (
     Digests,
@@ -301,11 +301,9 @@ def measured_range(path: Path, extents: Iterable[Extent]) -> Range:
 
 def depth_of(extents: Sequence[Extent], scale: Scale) -> Depth | None:
     """Return what pictures of more than 8 bits have in common, where there are any."""
-    if not extents:
+    whole = union(extents)
+    if whole is None:
         return None
-    whole = extents[0]
-    for extent in extents[1:]:
-        whole |= extent
     beyond = isinstance(scale, tuple) and sum(extent.exceeds(scale) for extent in extents)
     return Depth(len(extents), whole, scale, int(beyond))
 

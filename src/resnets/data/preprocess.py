@@ -78,7 +78,7 @@ class Preprocess:
 
         Raises as a call does.
         """
-        mean, scale = self._constants
+        mean, scale = self.constants
         values = np.subtract(self.squares(images), mean, dtype=np.float32, order="C")
         values *= scale
         return values
@@ -142,7 +142,7 @@ class Preprocess:
         return self.range or ("own" if self.version == 1 else "container")
 
     @cached_property
-    def _constants(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def constants(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """The mean and 1 / std for pixels in 0..255, in shapes that broadcast over a batch."""
         mean, std = (np.asarray(array("d", values)) * 255 for values in (self.mean, self.std))
         side = self.size if len(self.mean) > self.channels else 1
@@ -175,13 +175,10 @@ class Preprocess:
                 k: tuple(v) if isinstance(v, list) else v for k, v in values.items()
             }
             preprocess = cls(**{"version": 1, **fields})
-            _ = preprocess._constants
-        except (TypeError, ValueError, ArithmeticError) as error:
-            raise CheckpointError(f"the preprocessing in the file is damaged: {error}") from None
-        except UsageError as error:
-            raise CheckpointError(
-                f"the preprocessing in the file is damaged: {error.message}"
-            ) from None
+            _ = preprocess.constants
+        except (TypeError, ValueError, ArithmeticError, UsageError) as error:
+            what = getattr(error, "message", error)
+            raise CheckpointError(f"the preprocessing in the file is damaged: {what}") from None
         return preprocess
 
 
@@ -278,7 +275,7 @@ def _constants_on(preprocess: Preprocess, device: "torch.device") -> "tuple[Tens
     """Return the mean and 1 / std on a device, where a copy would wait for what it computes."""
     import torch
 
-    mean, scale = (torch.from_numpy(value).to(device) for value in preprocess._constants)
+    mean, scale = (torch.from_numpy(value).to(device) for value in preprocess.constants)
     return mean.contiguous(memory_format=torch.channels_last), scale
 
 

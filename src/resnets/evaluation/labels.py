@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from resnets.data.images import printable
 from resnets.errors import DataError
+from resnets.formatting import plural
 
 SHOWN = 8  # names in a message
 
@@ -35,15 +36,16 @@ def label(
     numbers = {name: int(name) for name in counts if name.isascii() and name.isdecimal()}
     if len(numbers) == len(counts) and len(set(numbers.values())) == len(counts):
         return _by_number(source, numbers, outputs)
+    all_outputs = plural(outputs, "output")
     if len(counts) != outputs:
         raise DataError(
-            f"{source}: nothing in the model's file names its {_outputs(outputs)}, and the data "
+            f"{source}: nothing in the model's file names its {all_outputs}, and the data "
             f"has {len(counts)} classes: {_listed(counts)}",
             hint=f"give data with {outputs} classes, or folders named by the outputs' numbers, "
             f"0 to {outputs - 1}",
         )
     assumed = (
-        f"the data's classes are taken in {order} order for the model's {_outputs(outputs)}: "
+        f"the data's classes are taken in {order} order for the model's {all_outputs}: "
         "nothing in its file names them"
     )
     return Labelling({name: i for i, name in enumerate(counts)}, tuple(counts), assumed=assumed)
@@ -97,7 +99,3 @@ def _plain(name: str) -> str:
 def _listed(names: Sequence[str] | Mapping[str, int]) -> str:
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(printable(name) for name in list(names)[:SHOWN]) + more
-
-
-def _outputs(count: int) -> str:
-    return "1 output" if count == 1 else f"{count} outputs"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from resnets import __version__
-from resnets.data.preprocess import Preprocess, identity
 from resnets.exporting.int8 import Quantized
 from resnets.exporting.parity import Comparison
 from resnets.exporting.plan import Plan
+from resnets.exporting.raw_pixels import preprocess_or_identity
 from resnets.formatting import percent
 from resnets.inference.runtimes.torch_runtime import network_digest
 from resnets.machine.downloads import digest_of
@@ -130,7 +130,4 @@ def certificate(
 
 def function_digest(network: ResNet) -> str:
     """Return the SHA-256 of a network's architecture, weights and preprocessing."""
-    preprocess, spec = network.preprocess, network.spec
-    if not isinstance(preprocess, Preprocess):
-        preprocess = identity(spec.in_channels, spec.image_size)
-    return network_digest(network, preprocess)
+    return network_digest(network, preprocess_or_identity(network))

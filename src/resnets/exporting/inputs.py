@@ -32,13 +32,9 @@ class Pixels(nn.Module):
 
     def __init__(self, preprocess: Preprocess) -> None:
         super().__init__()
-        mean, std = (
-            torch.tensor(values, dtype=torch.float64) * 255
-            for values in (preprocess.mean, preprocess.std)
-        )
-        side = preprocess.size if len(mean) > preprocess.channels else 1
-        self.register_buffer("mean", mean.view(1, -1, side, side).float())
-        self.register_buffer("scale", (1 / std).view(1, -1, 1, 1).float())
+        mean, scale = preprocess.constants
+        self.register_buffer("mean", torch.tensor(mean))
+        self.register_buffer("scale", torch.tensor(scale))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the normalised pixels."""

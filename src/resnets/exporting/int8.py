@@ -53,7 +53,8 @@ class Accuracy:
         """
         if self.limit is not None:
             return self.fewer <= self.limit * self.of / 100
-        return self._within_limit or (self.is_chance and self.fewer <= BY_CHANCE * self.of)
+        within = self.fewer <= max(1, int(LIMIT * self.of))
+        return within or (self.is_chance and self.fewer <= BY_CHANCE * self.of)
 
     @property
     def is_chance(self) -> bool:
@@ -67,10 +68,6 @@ class Accuracy:
             return self.fewer - 1 <= 1.645 * sqrt(changed)
         share = sum(comb(changed, n) for n in range(lost, changed + 1)) / (1 << changed)
         return share > SIGNIFICANT
-
-    @property
-    def _within_limit(self) -> bool:
-        return self.fewer <= max(1, int(LIMIT * self.of))
 
     @property
     def needed(self) -> float:

@@ -17,16 +17,19 @@ from resnets.nn import ResNet
 Pixels = NDArray[np.uint8]  # (N, C, H, W)
 
 
+def preprocess_or_identity(network: ResNet) -> Preprocess:
+    """Return a network's preprocessing; where it has none, any numbers do to compare with."""
+    own, spec = network.preprocess, network.spec
+    return own if isinstance(own, Preprocess) else identity(spec.in_channels, spec.image_size)
+
+
 class Feed:
     """Gives the same pictures to a file and to its network."""
 
     def __init__(self, network: ResNet, plan: Plan) -> None:
         self.network, self.plan, self.channels = network, plan, network.spec.in_channels
         # The plan has none for a size that nothing makes of pictures; what normalises is the same.
-        own = network.preprocess
-        if not isinstance(own, Preprocess):  # then any numbers do to compare with
-            own = identity(self.channels, network.spec.image_size)
-        self.preprocess = plan.preprocess or own
+        self.preprocess = plan.preprocess or preprocess_or_identity(network)
 
     def to_file(self, images: Pixels) -> NDArray[Any]:
         """Return what the file takes of pixels."""

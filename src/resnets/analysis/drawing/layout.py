@@ -180,17 +180,9 @@ class _Panel:
         unit, side = self.unit, x + self.apart
         y = top + 98
         pieces = [_signal(x, y, "x", unit.input)]
-        y += 9
-        for layer in unit.before:
-            pieces += [arrow((x, y), (x, y + GAP)), self._box(x, y + GAP, layer, "before")]
-            y += GAP + HEIGHTS[layer.kind]
-        split, y = y + 11, y + 12
-        pieces.append(arrow((x, y - 12), (x, y + GAP)))
-        for i, layer in enumerate(unit.residual):
-            if i:
-                pieces.append(arrow((x, y), (x, y + GAP)))
-            pieces.append(self._box(x, y + GAP, layer, "residual"))
-            y += GAP + HEIGHTS[layer.kind]
+        y = self._stack(pieces, x, y + 9, unit.before, "before")
+        split = y + 11
+        y = self._stack(pieces, x, y + 12, unit.residual, "residual", before=12)
         if unit.joined:
             weighed = any(unit.weights)
             weigh = y + 34 if weighed else None
@@ -201,11 +193,26 @@ class _Panel:
             pieces += [arrow((x, y), (x, join - 12)), sign(x, join, "+")]
             y = join + 12
             pieces += self._shortcut(x, side, split, join, weigh)
-        for layer in unit.after:
-            pieces += [arrow((x, y), (x, y + GAP)), self._box(x, y + GAP, layer, "after")]
-            y += GAP + HEIGHTS[layer.kind]
+        y = self._stack(pieces, x, y, unit.after, "after")
         pieces += [arrow((x, y), (x, y + 24)), _signal(x, y + 42, "", unit.output)]
         return pieces, y + 46
+
+    def _stack(
+        self,
+        pieces: list[str],
+        x: float,
+        y: float,
+        layers: tuple[Layer, ...],
+        path: str,
+        *,
+        before: float = 0,
+    ) -> float:
+        """Add boxes from y on, an arrow to each, to the first from ``before``; return their end."""
+        for layer in layers:
+            pieces.append(arrow((x, y - before), (x, y + GAP)))
+            pieces.append(self._box(x, y + GAP, layer, path))
+            y, before = y + GAP + HEIGHTS[layer.kind], 0
+        return y
 
     def _shortcut(
         self, x: float, side: float, split: float, join: float, weigh: float | None

@@ -17,7 +17,7 @@ from resnets.analysis.features.overlays import (
 )
 from resnets.analysis.responses import temporary_mode
 from resnets.data.images import printable
-from resnets.data.preprocess import Preprocess, preprocess_of
+from resnets.data.preprocess import preprocess_of
 from resnets.errors import NonFiniteError
 from resnets.files import followed, write_text
 from resnets.nn import ResNet
@@ -80,7 +80,7 @@ def write_features(
     """
     picture, out = Path(picture), Path(out)
     preprocess = preprocess_of(model)
-    seen = _seen(picture, preprocess)
+    seen = torch.from_numpy(preprocess.squares(picture).copy())  # what the network sees
     images = preprocess.normalize(seen).to(next(model.parameters()).device)
     has_classifier = hasattr(model.fc, "weight")
     page = environment("resnets.analysis.features").get_template("features.html")
@@ -100,11 +100,6 @@ def write_features(
     out = out / "features.html" if out.is_dir() else out
     write_text(followed(out), text)
     return out
-
-
-def _seen(picture: Path, preprocess: Preprocess) -> Tensor:
-    """Return the pixels that the network sees, uint8 (1, C, size, size)."""
-    return torch.from_numpy(preprocess.squares(picture).copy())
 
 
 def _answers(model: ResNet, images: Tensor, seen: Tensor, top: int) -> list[Answer]:
