@@ -137,17 +137,17 @@ def test_pictures_that_have_moved(made, resnets):
     assert resnets("train", made / "elsewhere", "--resume", made / "run")[0] == 3
     alter_one.write_bytes(original)
     assert resnets("train", made / "elsewhere", "--resume", made / "run")[0] == 0
-    assert RunFolder(made / "run").read()["data"]["source"] == str(made / "elsewhere")
+    assert RunFolder(made / "run").read_record().data.source == str(made / "elsewhere")
     assert audit(made / "run").ok
 
 
 def test_a_run_without_digests_is_known_by_names_and_sizes(made):
     """As earlier versions left them."""
     folder = RunFolder(made / "run")
-    record = folder.read()
+    record = folder.read_record()
     data = open_folder(made / "photos", side=8)
-    record["data"]["fingerprint"] = data.former
-    folder.write_record(record)
+    former = replace(record.data, fingerprint=data.former)
+    folder.write_record(replace(record, data=former))
     folder.pictures.unlink()
     check = next(check for check in audit(made / "run").checks if check.name == "data")
     assert check.ok
@@ -185,7 +185,7 @@ def test_what_is_assumed_and_what_is_wrong_is_said(tmp_path, resnets):
         "train/right/0.png",
         'the classes "Left" and "left" differ in case, spaces or the look of letters only',
     )
-    record = RunFolder(tmp_path / "run").read()
+    record = RunFolder(tmp_path / "run").read_record()
     data = read_run(tmp_path / "run").data
     page = (tmp_path / "run/report.html").read_text("utf-8")
     for line in said:
@@ -193,7 +193,7 @@ def test_what_is_assumed_and_what_is_wrong_is_said(tmp_path, resnets):
         assert any(line in text for text in (*data.notes, *data.warnings))
     assert "pictures are not mirrored" in page
     assert "1 of 2 test pictures" in page
-    assert record["data"]["copies"]["shared"][0]["count"] == 1
+    assert record.data.copies["shared"][0]["count"] == 1
     assert json.loads((tmp_path / "run/data.json").read_text())["skipped"] == []
 
 

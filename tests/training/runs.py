@@ -16,6 +16,7 @@ from conftest import tiny_dataset
 from resnets import files
 from resnets.files import write_text
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import to_plain
 from resnets.spec import Spec
 from resnets.training import run as running
 from resnets.training import schedule
@@ -91,8 +92,8 @@ def left(out: Path) -> dict[str, object]:
         "values": timeless(values),
         "metrics": [timeless(json.loads(line)) for line in folder.metrics.read_text().splitlines()],
         "ledger": folder.ledger.read_text(),
-        "results": timeless(folder.read()["results"]),
-        "status": folder.read()["status"],
+        "results": timeless(to_plain(folder.read_record().results)),
+        "status": folder.read_record().status,
         "report": folder.report.exists(),
         "files": sorted(p.name for p in out.rglob("*") if not p.name.startswith("step-")),
     }

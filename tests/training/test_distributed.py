@@ -22,6 +22,7 @@ from resnets.errors import DataError, Stopped
 from resnets.evaluation import network as evaluation
 from resnets.machine.processes import PeerLost
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import to_plain
 
 PICTURES = 53  # 43 to train on: five batches of 8 and one of 3; 10 held out, 21 to test
 OWN = ("sync_batch_norm=false",)
@@ -68,7 +69,7 @@ def made(tmp_path_factory):
             results = [forked(sitting, out, *settings)]
         else:
             results = launched_together(count, sitting, out, *settings)
-        recorded = timeless(RunFolder(out).read()["results"])
+        recorded = timeless(to_plain(RunFolder(out).read_record().results))
         assert [timeless(found) for found in results] == [recorded] * count
         return out
 
@@ -95,7 +96,9 @@ def test_several_processes_are_one(made, count):
     one, together = made(1, *FIVE), made(count, *FIVE)
     close(together, one)
     for part, samples in (("validation", 10), ("test", 21)):
-        alone, shared = (RunFolder(out).read()["results"][part] for out in (one, together))
+        alone, shared = (
+            to_plain(RunFolder(out).read_record().results)[part] for out in (one, together)
+        )
         assert shared["samples"] == samples
         assert shared["accuracy"] == alone["accuracy"]
         assert shared["confusion"] == alone["confusion"]
@@ -124,7 +127,7 @@ def scores(out: Path) -> dict:
 def test_all_processes_evaluate_the_model_that_is_saved(made, settings):
     settings = (*settings, "precise_batch_norm=0")
     out = made(2, *settings)
-    assert forked(scores, out) == RunFolder(out).read()["results"]["test"]
+    assert forked(scores, out) == to_plain(RunFolder(out).read_record().results.test)
 
 
 def stopped(out: Path, count: int, *settings: str) -> None:
@@ -133,7 +136,7 @@ def stopped(out: Path, count: int, *settings: str) -> None:
     assert all(isinstance(error, Stopped) for error in found)
     assert {error.message.split(" of ")[0] for error in found} == {"stopped and saved at step 4"}
     assert [path.name for path in RunFolder(out).states()] == ["step-00000004.safetensors"]
-    assert RunFolder(out).read()["status"] == "stopped"
+    assert RunFolder(out).read_record().status == "stopped"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +188,7 @@ def test_an_error_in_one_stays_what_it_is(made, tmp_path, of):
     assert [type(error) for error in found].count(PeerLost) == 2
     assert type(found[of]) is RuntimeError
     assert str(found[of]) == "shapes do not match"
-    assert RunFolder(out).read()["status"] == "failed"
+    assert RunFolder(out).read_record().status == "failed"
 
 
 def saves_by_its_own_clock(out: Path, *settings: str):
@@ -233,7 +236,7 @@ def lose_the_parent(out: Path) -> None:
 def test_a_process_without_its_parent_stops_and_saves(made, tmp_path):
     out = tmp_path / "run"
     assert launched_together(1, lose_the_parent, out) == [signal.SIGKILL]
-    assert RunFolder(out).read()["status"] == "stopped"
+    assert RunFolder(out).read_record().status == "stopped"
     assert state(out)[1]["step"] == 4
     forked(partial(sitting, resume="auto"), out)
     assert left(out) == left(made(1))
@@ -298,7 +301,7 @@ def test_torchrun_starts_them_anew_when_one_is_killed(digits, tmp_path, of):
     wait_for_a_state(out)
     os.kill(workers(process)[of], signal.SIGKILL)
     assert ended(process, out) == 0
-    assert len(RunFolder(out).read()["sittings"]) == 2
+    assert len(RunFolder(out).read_record().sittings) == 2
     assert without_tensorboard(left(out)) == without_tensorboard(left(digits))
 
 
@@ -310,7 +313,7 @@ def test_torchrun_passes_signals_on(digits, tmp_path):
     wait_for_a_state(out)
     process.send_signal(signal.SIGUSR1)
     assert ended(process, out) != 0
-    assert RunFolder(out).read()["status"] == "stopped"
+    assert RunFolder(out).read_record().status == "stopped"
     goes_on_under_torchrun(digits, out)
 
 
@@ -324,5 +327,5 @@ def test_torchrun_that_is_killed_leaves_a_state(digits, tmp_path):
     process.wait()
     while any(Path(f"/proc/{worker}").exists() for worker in left_behind):
         time.sleep(0.1)
-    assert RunFolder(out).read()["status"] == "stopped"
+    assert RunFolder(out).read_record().status == "stopped"
     goes_on_under_torchrun(digits, out)

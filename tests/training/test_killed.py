@@ -119,7 +119,7 @@ def test_stopped_by_a_signal(tmp_path, step, number):
     assert isinstance(found, Stopped)
     assert found.message == f"stopped and saved at step {step + 1} of {STEPS}"
     assert found.exit_code == (130 if number == signal.SIGINT else 75)
-    assert RunFolder(out).read()["status"] == "stopped"
+    assert RunFolder(out).read_record().status == "stopped"
     assert state(out)[1]["step"] == step + 1
     goes_on(out, CAFFE)
 
@@ -137,7 +137,7 @@ def test_a_disk_that_fills_up(tmp_path, step):
         f"step-{k:08}.safetensors" for k in (step, step - 1) if k > 0
     ]
     assert not list(out.rglob(".*.tmp"))
-    assert RunFolder(out).read()["status"] == "failed"
+    assert RunFolder(out).read_record().status == "failed"
     goes_on(out)
 
 
@@ -146,7 +146,7 @@ def test_an_error_in_a_step(tmp_path, step):
     out = tmp_path / "run"
     error = forked(sitting, out, CAFFE, steps_of(CAFFE)[step], crash)
     assert type(error) is RuntimeError
-    assert RunFolder(out).read()["status"] == "failed"
+    assert RunFolder(out).read_record().status == "failed"
     goes_on(out, CAFFE)
 
 

@@ -12,6 +12,7 @@ from resnets import get_spec
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.report import read_run
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import Record
 from resnets.training.divergence import find_divergence
 from resnets.training.memory import check_fits
 from resnets.training.recipe import load_recipe
@@ -157,7 +158,7 @@ def test_resuming_from_a_file_says_what_it_is(tmp_path):
     (tmp_path / "weights.pth").touch()
     with pytest.raises(CheckpointError, match="is a file, not a run folder"):
         train(resume=tmp_path / "weights.pth")
-    RunFolder(tmp_path).write_record({})
+    RunFolder(tmp_path).write_record(Record())
     with pytest.raises(CheckpointError) as caught:
         train(resume=tmp_path / "weights.pth")
     assert caught.value.hint == f"give the folder that it is in: {tmp_path}"

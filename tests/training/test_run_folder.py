@@ -20,6 +20,7 @@ import torch
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.files import write_bytes
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import Epoch, LedgerLine, Record, from_plain
 from resnets.weights.tensors import damaged, read_tensors, write_tensors
 
 
@@ -28,7 +29,7 @@ def folder(tmp_path) -> RunFolder:
     """A folder whose run has begun."""
     folder = RunFolder(tmp_path / "my run")
     folder.create()
-    folder.write_record({"data": {}, "model": {}, "status": "running"})
+    folder.write_record(Record(status="running"))
     return folder
 
 
@@ -87,10 +88,13 @@ def test_a_damaged_state_leaves_an_earlier_one(folder):
 
 def test_overwriting_removes_all_of_a_run_and_nothing_else(folder, tmp_path):
     write_bytes(folder.state_path(3), b"")
-    folder.write_metrics([{"epoch": 1}])
-    folder.write_ledger([{"a": 1}, {"a": "é"}])
-    lines = folder.ledger.read_text().splitlines()
-    assert [json.loads(line) for line in lines] == [{"a": 1}, {"a": "é"}]
+    folder.write_metrics([Epoch(epoch=1.0, step=5)])
+    folder.write_ledger([LedgerLine(1, 5, 40, "é"), LedgerLine(2, 5, 40, "f")])
+    lines = [line for _, line in folder.rows(folder.ledger)]
+    assert [from_plain(LedgerLine, line, "") for line in lines] == [
+        LedgerLine(1, 5, 40, "é"),
+        LedgerLine(2, 5, 40, "f"),
+    ]
     for file in (folder.recipe, folder.data, folder.mistakes, folder.nonfinite, folder.weights):
         file.write_text("")
     for file in (folder.drawing, folder.report, folder.path / ".metrics.jsonl.tmp"):
@@ -152,7 +156,7 @@ def test_a_folder_that_vanished_or_became_a_file(folder):
     fails_to_lock(folder, "No such file or directory")
     assert not folder.path.exists()
     with pytest.raises(CheckpointError, match="not a run folder"):
-        folder.read()
+        folder.read_record()
     folder.path.write_text("")
     fails_to_lock(folder, "Not a directory")
 

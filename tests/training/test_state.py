@@ -199,7 +199,7 @@ def test_durations_add_up_over_the_sittings(made, tmp_path):
     values |= {"seconds": 1e6, "epoch": values["epoch"] | {"seconds": 1e5, "data_seconds": 1e4}}
     write_tensors(RunFolder(out).states()[0], tensors, {"state": json.dumps(values)})
     assert forked(partial(sitting, resume="auto"), out, "sgd") is None
-    assert RunFolder(out).read()["progress"]["seconds"] > 1e6
+    assert RunFolder(out).read_record().progress.seconds > 1e6
     lines = [json.loads(line) for line in RunFolder(out).metrics.read_text().splitlines()]
     assert [line["seconds"] > 1e6 for line in lines] == [False, False, True, True]
     assert [line["train_seconds"] > 1e5 for line in lines] == [False, False, True, False]

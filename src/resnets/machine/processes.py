@@ -14,11 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from resnets.errors import ResnetsError, ResourceError
-from resnets.machine.torchrun import VARIABLES
-from resnets.machine.torchrun import launch as launch
-from resnets.machine.torchrun import launched as launched
-from resnets.machine.torchrun import program as program
-from resnets.machine.torchrun import restarts as restarts
+from resnets.machine.torchrun import VARIABLES, launched
 
 _CPU = torch.device("cpu")
 # What gloo, NCCL and the store say of a process that has gone or does not answer.

@@ -245,12 +245,7 @@ class RunFolder:
                 raise damaged(self.record, f"{name}: is missing")
         return record
 
-    def read(self) -> dict[str, Any]:
-        """Return run.json as plain values, checked as `read_record` does."""
-        found: dict[str, Any] = to_plain(self.read_record())
-        return found
-
-    def write_record(self, record: Record | dict[str, Any]) -> None:
+    def write_record(self, record: Record) -> None:
         """Write run.json."""
         write_json(self.record, {"schema_version": SCHEMA_VERSION, **to_plain(record)})
 
@@ -260,10 +255,18 @@ class RunFolder:
         values = {"skipped": values} if isinstance(values, list) else values  # of the first runs
         return from_plain(Preparation, values, self.data)
 
+    def write_preparation(self, preparation: Preparation) -> None:
+        """Write data.json."""
+        write_json(self.data, to_plain(preparation))
+
     def read_mistakes(self) -> list[Mistake]:
         """Return mistakes.json, empty where there is none. Raises CheckpointError when damaged."""
         values = self._json(self.mistakes) if self.mistakes.exists() else []
         return from_plain(list[Mistake], values, self.mistakes)
+
+    def write_mistakes(self, mistakes: Sequence[Mistake]) -> None:
+        """Write mistakes.json."""
+        write_json(self.mistakes, to_plain(mistakes))
 
     def rows(self, file: Path) -> Iterator[tuple[str, Any]]:
         """Yield where each line of a JSON Lines file stands, for messages, and its values.
@@ -274,11 +277,11 @@ class RunFolder:
             for where, line in lines_of(file):
                 yield where, loads(line, where)
 
-    def write_metrics(self, lines: Sequence[Epoch | dict[str, Any]]) -> None:
+    def write_metrics(self, lines: Sequence[Epoch]) -> None:
         """Write metrics.jsonl: one line for each finished epoch."""
         _write_lines(self.metrics, lines)
 
-    def write_ledger(self, lines: Sequence[LedgerLine | dict[str, Any]]) -> None:
+    def write_ledger(self, lines: Sequence[LedgerLine]) -> None:
         """Write ledger.jsonl."""
         _write_lines(self.ledger, lines)
 

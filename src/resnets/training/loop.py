@@ -4,7 +4,6 @@ import time
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +12,11 @@ from resnets.analysis.profiling import profile
 from resnets.data import counter
 from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation.network import evaluate
+from resnets.evaluation.scores import Evaluation
 from resnets.files import write_json
 from resnets.formatting import duration
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import Epoch, to_plain
 from resnets.training.cuda_graph import GraphStep, why_no_graph
 from resnets.training.divergence import find_divergence
 from resnets.training.feed import Feed
@@ -204,26 +205,26 @@ class Loop:
         state = self.state
         self._collect()
         held_out = self._evaluate()
-        self.schedule.after_epoch(held_out["loss"] if held_out else None)
+        self.schedule.after_epoch(held_out.loss if held_out else None)
         state.ledger.close(epoch, steps)
         line = self._metrics(held_out)
         state.metrics.append(line)
         state.epoch = Totals()
         if self.scalars:
-            self.scalars.add(state.step, line)
+            self.scalars.add(state.step, to_plain(line))
         self.progress.epoch(self._title(epoch), f"{metrics_text(line)}   {self.clock.eta}".rstrip())
         self._warn()
 
     def _warn(self) -> None:
         """Say it once when the run goes the wrong way."""
-        losses = [line["train_loss"] for line in self.state.metrics]
+        losses = self.state.losses
         classes = self.plan.spec.num_classes
         found = find_divergence(losses, classes)
         if found and not find_divergence(losses[:-1], classes):
             lower = f"{self.recipe.optimizer.peak / 10:.2g}"
             self.progress.say(f"warning: {found}; start again with --set optimizer.lr={lower}")
 
-    def _evaluate(self) -> dict[str, Any] | None:
+    def _evaluate(self) -> Evaluation | None:
         """Return the metrics on the held-out split, and keep the weights if they are the best."""
         state = self.state
         if self.validation is None:
@@ -241,7 +242,7 @@ class Loop:
             if self.recipe.selection == "best" and evaluation.accuracy > best:
                 tensors = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
                 state.best = Best(evaluation.accuracy, tensors)
-        return evaluation.to_dict()
+        return evaluation
 
     def _save(self) -> None:
         """Write the state and what follows from it."""
@@ -266,22 +267,22 @@ class Loop:
         self.folder.write_ledger(self.state.ledger.lines)
         self.folder.prune()
 
-    def _metrics(self, held_out: dict[str, Any] | None) -> dict[str, Any]:
+    def _metrics(self, held_out: Evaluation | None) -> Epoch:
         state, totals = self.state, self.state.epoch
-        return {
-            "epoch": round(state.step / len(self.feed), 4),
-            "step": state.step,
-            "lr": self.lr,
-            "train_loss": totals.mean_loss,
-            "train_accuracy": totals.correct / totals.samples,
-            "validation_loss": held_out and held_out["loss"],
-            "validation_accuracy": held_out and held_out["accuracy"],
-            "samples": totals.samples,
-            "train_seconds": round(totals.seconds, 3),
-            "data_seconds": round(totals.data_seconds, 3),
-            "images_per_second": round(totals.samples / totals.seconds, 1),
-            "seconds": round(self.clock.seconds, 3),
-        }
+        return Epoch(
+            epoch=round(state.step / len(self.feed), 4),
+            step=state.step,
+            lr=self.lr,
+            train_loss=totals.mean_loss,
+            train_accuracy=totals.correct / totals.samples,
+            validation_loss=held_out.loss if held_out else None,
+            validation_accuracy=held_out.accuracy if held_out else None,
+            samples=totals.samples,
+            train_seconds=round(totals.seconds, 3),
+            data_seconds=round(totals.data_seconds, 3),
+            images_per_second=round(totals.samples / totals.seconds, 1),
+            seconds=round(self.clock.seconds, 3),
+        )
 
     def _title(self, epoch: int) -> str:
         return f"epoch {epoch + 1:{len(str(self.epochs))}d}/{self.epochs}"

@@ -13,44 +13,49 @@ from resnets.data.given import GIVEN
 from resnets.data.images import printable
 from resnets.formatting import plural
 from resnets.machine.environment import environment
-from resnets.run_folder.record import SCHEMA_VERSION
+from resnets.machine.torchrun import launch, launched
+from resnets.run_folder.record import Data, Model, Record, Stage, Weights
 from resnets.training.prepare import IN_MEMORY, Plan
 from resnets.training.recipe import Recipe
 
 
-def new_record(path: Path, plan: Plan) -> dict[str, Any]:
+def new_record(path: Path, plan: Plan) -> Record:
     """Return run.json as it stands when a run begins."""
-    dataset, spec, recipe, costs = plan.dataset, plan.spec, plan.recipe, plan.cost.to_dict()
-    data = {
-        "name": dataset.name,
-        "source": plan.source,
-        "root": plan.root,
-        "fingerprint": dataset.fingerprint,
-        "classes": list(dataset.classes),
-        "image_shape": [spec.in_channels, spec.image_size, spec.image_size],
-        "skipped": len(dataset.skipped),
-        "copies": dataset.copies and asdict(dataset.copies),
-        "notes": [mirror_note(dataset.classes, recipe.augment.mirror)],
-        "warnings": data_warnings(dataset),
-    }
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "name": path.name,
-        "command": _repeat(path, plan),
-        "status": "running",
-        "started": timestamp(),
-        "seed": recipe.seed,
-        "model": {
-            **{key: costs[key] for key in ("parameters", "macs", "receptive_field", "stages")},
-            "name": spec.name,
-            "description": spec.variant,
-            "spec": spec.to_dict(),
-        },
-        "data": data | {name: len(dataset.parts.get(name, ())) for name in _PARTS},
-        "recipe": recipe.name,
-        "environment": environment(plan.machine.where, plan.machine.processes, recipe.precision),
-        **({"weights": plan.start.to_dict()} if plan.start else {}),
-    }
+    dataset, spec, recipe, cost = plan.dataset, plan.spec, plan.recipe, plan.cost
+    counts = {name: len(dataset.parts.get(name, ())) for name in _PARTS}
+    return Record(
+        name=path.name,
+        command=_repeat(path, plan),
+        status="running",
+        started=timestamp(),
+        seed=recipe.seed,
+        model=Model(
+            parameters=cost.parameters,
+            macs=cost.macs,
+            receptive_field=cost.receptive_field,
+            stages=tuple(Stage(**asdict(stage)) for stage in cost.stages),
+            name=spec.name,
+            description=spec.variant,
+            spec=spec.to_dict(),
+        ),
+        data=Data(
+            name=dataset.name,
+            source=plan.source,
+            root=plan.root,
+            fingerprint=dataset.fingerprint,
+            classes=dataset.classes,
+            image_shape=(spec.in_channels, spec.image_size, spec.image_size),
+            skipped=len(dataset.skipped),
+            copies=asdict(dataset.copies) if dataset.copies else None,
+            notes=(mirror_note(dataset.classes, recipe.augment.mirror),),
+            warnings=tuple(data_warnings(dataset)),
+            **counts,
+        ),
+        recipe=recipe.name,
+        environment=environment(plan.machine.where, plan.machine.processes, recipe.precision),
+        weights=Weights(plan.start.source, plan.start.digest) if plan.start else None,
+        launch=launch() if launched() else None,
+    )
 
 
 def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list[str]:

@@ -23,7 +23,6 @@ from resnets.machine.device import Machine
 from resnets.machine.processes import Processes
 from resnets.models import find_weights, open_weights
 from resnets.nn import ResNet
-from resnets.readers.documents import read_json
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
 from resnets.training.feasible import check
@@ -48,10 +47,6 @@ class Start:
     tensors: Mapping[str, Tensor] | None = None  # of the whole network; None when resuming
     preprocess: Preprocess | None = None  # what they were trained with, where that is known
     lines: tuple[str, ...] = ()  # what a person should know of the loading
-
-    def to_dict(self) -> dict[str, str]:
-        """Return what the run's record says of them."""
-        return {"source": self.source, "digest": self.digest}
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ def prepare(
     else:
         dataset = as_dataset(data)
     if resume and folder:  # as it was then, when an earlier version has begun the run
-        dataset = dataset.known_as(folder.read()["data"]["fingerprint"]) or dataset
+        dataset = dataset.known_as(folder.read_record().data.fingerprint) or dataset
     if recipe.augment.mirror == "auto":
         recipe = _with(recipe, "augment", mirror=dataset.mirror)
     dataset = divide(dataset, recipe.data.holdout, recipe.data.split_seed)
@@ -198,12 +193,7 @@ def _prepared(folder: RunFolder) -> dict[str, Any] | None:
 
     None where it has not begun. Raises CheckpointError for a damaged data.json.
     """
-    try:
-        values = read_json(folder.data)
-    except FileNotFoundError:
-        return None
-    prepared = values.get("preprocess") if isinstance(values, dict) else None
-    return prepared if isinstance(prepared, dict) else {}
+    return folder.read_preparation().preprocess or {} if folder.data.exists() else None
 
 
 def _frame(recipe: Recipe, spec: Spec, cuts: int) -> Frame:

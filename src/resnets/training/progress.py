@@ -2,12 +2,13 @@
 
 import time
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from resnets.formatting import pace, printable
+from resnets.run_folder.record import Epoch
 
 LONG_SECONDS = 2.0  # of reading, before it is said how far it is
 PLAIN_SECONDS = 30.0  # between lines within an epoch where there is no terminal
@@ -95,10 +96,10 @@ class RunProgress:
         self._last_line = time.monotonic()
 
 
-def metrics_text(line: dict[str, Any]) -> str:
+def metrics_text(line: Epoch) -> str:
     """Return one epoch's metrics as a person reads them."""
-    parts = [f"loss {line['train_loss']:.3f}", f"accuracy {line['train_accuracy']:.3f}"]
-    if line["validation_accuracy"] is not None:
-        parts.append(f"held out {line['validation_accuracy']:.3f}")
-    parts.append(f"{line['images_per_second']:.0f} img/s")
+    parts = [f"loss {line.train_loss:.3f}", f"accuracy {line.train_accuracy:.3f}"]
+    if line.validation_accuracy is not None:
+        parts.append(f"held out {line.validation_accuracy:.3f}")
+    parts.append(f"{line.images_per_second:.0f} img/s")
     return "   ".join(parts)

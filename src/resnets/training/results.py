@@ -9,10 +9,10 @@ from resnets.data.preprocess import preprocess_of
 from resnets.data.samples import data_url
 from resnets.evaluation.network import evaluate
 from resnets.evaluation.scores import Evaluation
-from resnets.files import write_json
 from resnets.machine.processes import Processes
 from resnets.nn import ResNet
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import Mistake, Results, Score, Speed
 from resnets.training.feed import Feed
 from resnets.training.state import RunState
 from resnets.weights.metadata import Metadata
@@ -23,24 +23,17 @@ MISTAKES = 24  # pictures kept for the report
 
 def evaluate_parts(
     state: RunState, dataset: Dataset, feed: Feed, processes: Processes, folder: RunFolder
-) -> dict[str, Any]:
+) -> Results:
     """Return run.json's results: speed, and the metrics on the held-out and test parts.
 
     The first process writes the most confident mistakes on the last of these into the folder.
     """
     samples, seconds, data_seconds = (
-        sum(line[key] for line in state.metrics)
+        sum(getattr(line, key) for line in state.metrics)
         for key in ("samples", "train_seconds", "data_seconds")
     )
-    results: dict[str, Any] = {
-        "train": {
-            "images_per_second": round(samples / seconds, 1),
-            "seconds": round(seconds, 1),
-            "data_seconds": round(data_seconds, 1),
-        },
-        "validation": None,
-        "test": None,
-    }
+    speed = Speed(round(samples / seconds, 1), round(seconds, 1), round(data_seconds, 1))
+    scores = {}
     for name, split in dataset.parts.items():
         if name != "train":
             evaluation = evaluate(
@@ -50,38 +43,32 @@ def evaluate_parts(
                 batch_size=feed.batch_size,
                 processes=processes,
             )
-            results[name] = evaluation.to_dict()
+            scores[name] = Score(**evaluation.to_dict())
             if processes.is_first:
-                write_json(folder.mistakes, _mistakes(evaluation, split, dataset.classes))
-    return results
+                folder.write_mistakes(_mistakes(evaluation, split, dataset.classes))
+    return Results(speed, **scores)
 
 
-def write_weights(
-    folder: RunFolder, model: ResNet, made: dict[str, Any], results: dict[str, Any]
-) -> None:
-    """Write the weights, and how they were ``made`` and how good they are."""
-    scores = {
-        part: score and {key: value for key, value in score.items() if key != "confusion"}
-        for part, score in results.items()
-    }
+def write_weights(folder: RunFolder, model: ResNet, made: dict[str, Any]) -> None:
+    """Write the weights, and how they were ``made``."""
     metadata = Metadata(
         model.spec,
         preprocess_of(model),
         model.classes,
-        {**made, "results": scores},
+        made,
         model.outputs,
     )
     write_native(folder.weights, model.state_dict(), metadata)
 
 
-def _mistakes(evaluation: Evaluation, split: Split, classes: tuple[str, ...]) -> list[Any]:
+def _mistakes(evaluation: Evaluation, split: Split, classes: tuple[str, ...]) -> list[Mistake]:
     return [
-        {
-            "sample": split.names(torch.tensor([i]))[0],
-            "label": classes[int(evaluation.labels[i])],
-            "predicted": classes[int(evaluation.predicted[i])],
-            "confidence": round(float(evaluation.confidence[i]), 6),
-            "picture": data_url(split, i),
-        }
+        Mistake(
+            sample=split.names(torch.tensor([i]))[0],
+            label=classes[int(evaluation.labels[i])],
+            predicted=classes[int(evaluation.predicted[i])],
+            confidence=round(float(evaluation.confidence[i]), 6),
+            picture=data_url(split, i),
+        )
         for i in evaluation.mistakes(MISTAKES)
     ]

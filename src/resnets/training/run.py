@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,22 @@ from resnets.analysis.drawing import draw
 from resnets.data.identity import changes as changes_of
 from resnets.data.identity import read_manifest
 from resnets.errors import CheckpointError, Stopped, UsageError
-from resnets.files import write_json, write_text
+from resnets.files import write_text
 from resnets.machine.environment import environment
-from resnets.machine.processes import launch, launched
+from resnets.machine.torchrun import launched
 from resnets.models import create_model
 from resnets.nn.sync_batch_norm import synchronize
 from resnets.report import write_report
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import (
+    Change,
+    Preparation,
+    Progress,
+    Record,
+    Session,
+    Skipped,
+    to_plain,
+)
 from resnets.training.divergence import find_divergence
 from resnets.training.ema import Average
 from resnets.training.feed import Feed, build_feed
@@ -71,19 +80,24 @@ def run(
         folder.create(overwrite=overwrite)
     stop = StopRequest(watch_parent=launched())
     with folder.lock() if first else nullcontext(), progress, stop:
-        record = folder.read() if resume else _new_record(plan, folder)
-        if record.get("status") == "finished":
+        record = folder.read_record() if resume else new_record(folder.path, plan)
+        if record.finished:
             _check_same(plan, folder, record)
             return finished(folder, record, first=first)
         state = initial_state(plan)
-        if resume and not _take_up(plan, folder, progress, state, record, changes):
-            if first:  # killed before its first state
+        if resume and (resumed := _take_up(plan, folder, progress, state, record, changes)):
+            record = resumed
+        elif resume:  # killed before its first state
+            if first:
                 folder.create(overwrite=True)
-            record = _new_record(plan, folder)
+            record = new_record(folder.path, plan)
         if first and not state.step and plan.dataset.manifest is not None:
             plan.dataset.manifest.write(folder.pictures)
         feed = build_feed(plan.dataset, plan.recipe, plan.preprocess, plan.machine.where)
         processes.wait()  # nobody computes before the folder is ours
+        now = environment(plan.machine.where, processes, plan.recipe.precision)
+        session = Session(timestamp(), state.step, now)
+        record = replace(record, sittings=(*record.sittings, session))
         try:
             _open(plan, folder, progress, state, record)
             network = _network(plan, state.model)
@@ -91,12 +105,17 @@ def run(
             _settle(plan, state, feed)
             results = evaluate_parts(state, plan.dataset, feed, processes, folder)
             if first:
-                made = {key: record[key] for key in ("name", "data", "environment")}
-                made["recipe"] = plan.recipe.model_dump(mode="json")
-                write_weights(folder, state.model, made, results)
-            record |= {"results": results, "status": "finished"}
+                made = {
+                    "name": record.name,
+                    "data": to_plain(record.data),
+                    "environment": record.environment,
+                    "recipe": plan.recipe.model_dump(mode="json"),
+                    "results": to_plain(results.summary),
+                }
+                write_weights(folder, state.model, made)
+            record = replace(record, results=results, status="finished")
         except (Stopped, KeyboardInterrupt) as interruption:
-            record["status"] = "stopped"
+            record = replace(record, status="stopped")
             if isinstance(interruption, Stopped):
                 interruption.exit_code = stop.exit_code
                 raise
@@ -104,21 +123,21 @@ def run(
             interrupted.exit_code = 130
             raise interrupted from None
         except BaseException:
-            record["status"] = "failed"
+            record = replace(record, status="failed")
             raise
         finally:
             if first:
                 _close(plan, folder, state, record)
         if first:
             write_report([folder.path])
-    return Run(folder.path, record["results"], plan.dataset.classes, stop.requested)
+    return Run(folder.path, to_plain(results), plan.dataset.classes, stop.requested)
 
 
-def finished(folder: RunFolder, record: dict[str, Any], *, first: bool) -> Run:
+def finished(folder: RunFolder, record: Record, *, first: bool) -> Run:
     """Return a run that has come to its end, with its page if it was killed before that."""
     if first and not folder.report.exists():
         write_report([folder.path])
-    return Run(folder.path, record["results"], tuple(record["data"]["classes"]))
+    return Run(folder.path, to_plain(record.results), record.data.classes)
 
 
 def initial_state(plan: Plan) -> RunState:
@@ -146,18 +165,13 @@ def initial_state(plan: Plan) -> RunState:
     )
 
 
-def _new_record(plan: Plan, folder: RunFolder) -> dict[str, Any]:
-    record = new_record(folder.path, plan)
-    return record | {"launch": launch()} if launched() else record
-
-
-def _check_same(plan: Plan, folder: RunFolder, record: dict[str, Any]) -> None:
+def _check_same(plan: Plan, folder: RunFolder, record: Record) -> None:
     """Raise UsageError when a finished run, whose state may have been deleted, is another."""
     before = (
         read_recipe(folder.recipe),
-        record["model"]["spec"],
-        record["data"]["fingerprint"],
-        (record.get("weights") or {}).get("digest"),
+        record.model.spec,
+        record.data.fingerprint,
+        record.weights and record.weights.digest,
     )
     weights = plan.start and plan.start.digest
     if before != (plan.recipe, plan.spec.to_dict(), plan.dataset.fingerprint, weights):
@@ -174,10 +188,13 @@ def _take_up(
     folder: RunFolder,
     progress: RunProgress,
     state: RunState,
-    record: dict[str, Any],
+    record: Record,
     changes: Sequence[str],
-) -> bool:
-    """Bring state and record to where the run in the folder stands; false where it has no state."""
+) -> Record | None:
+    """Bring the state to where the run in the folder stands, and return its record.
+
+    None where it has no state.
+    """
     processes, states = plan.machine.processes, folder.states()
     unfounded = folder.has_results and not states
     processes.wait()  # all have looked before one writes
@@ -187,12 +204,10 @@ def _take_up(
             hint="give another --out, or --overwrite to start again",
         )
     if not states:
-        return False
+        return None
     # Until the next state the one on disk is from before an earlier change.
-    made = record.get("changes", [])
-    found = _data_changes(plan, folder, record)
-    problems = state.load(states, may_change=bool(changes or made), data_changes=found)
-    record["data"]["source"] = plan.source  # they may have moved
+    found, may_change = _data_changes(plan, folder, record), bool(changes or record.changes)
+    problems = state.load(states, may_change=may_change, data_changes=found)
     for problem, path in zip(problems, states, strict=False):
         progress.say(f"{problem}; going on from the state before it")
         if processes.is_first:
@@ -205,14 +220,15 @@ def _take_up(
         )
     if changes:
         _check_length(plan, folder, state)
-        record["changes"] = [*made, {"step": state.step, "settings": [*changes]}]
-    return True
+        change = Change(state.step, tuple(changes))
+        record = replace(record, changes=(*record.changes, change))
+    return replace(record, data=replace(record.data, source=plan.source))  # they may have moved
 
 
-def _data_changes(plan: Plan, folder: RunFolder, record: dict[str, Any]) -> str:
+def _data_changes(plan: Plan, folder: RunFolder, record: Record) -> str:
     """Return in what the images differ from those that the run has begun with, if known."""
     dataset = plan.dataset
-    if record["data"].get("fingerprint") == dataset.fingerprint or dataset.manifest is None:
+    if record.data.fingerprint == dataset.fingerprint or dataset.manifest is None:
         return ""
     before = read_manifest(folder.pictures)
     return "" if before is None else str(changes_of(before, dataset.manifest))
@@ -234,20 +250,17 @@ def _check_length(plan: Plan, folder: RunFolder, state: RunState) -> None:
 
 
 def _open(
-    plan: Plan, folder: RunFolder, progress: RunProgress, state: RunState, record: dict[str, Any]
+    plan: Plan, folder: RunFolder, progress: RunProgress, state: RunState, record: Record
 ) -> None:
     """Write down what begins, and say it."""
-    now = environment(plan.machine.where, plan.machine.processes, plan.recipe.precision)
-    session = {"started": timestamp(), "from_step": state.step, "environment": now}
-    record.setdefault("sittings", []).append(session)
     if plan.machine.processes.is_first:
-        folder.write_record(record | {"status": "running"})
+        folder.write_record(replace(record, status="running"))
         write_text(folder.recipe, plan.recipe.to_yaml())
         write_text(folder.drawing, draw(plan.spec))
-        skipped = [asdict(skipped) for skipped in plan.dataset.skipped]
-        prepared = plan.preprocess.to_dict()  # the weights have it too, when the run has ended
-        write_json(folder.data, {"skipped": skipped, "preprocess": prepared})
-    for line in opening_lines(plan, now, folder.data):
+        skipped = tuple(Skipped(**asdict(skipped)) for skipped in plan.dataset.skipped)
+        # The weights say how images are prepared too, when the run has ended.
+        folder.write_preparation(Preparation(skipped, plan.preprocess.to_dict()))
+    for line in opening_lines(plan, record.sittings[-1].environment, folder.data):
         progress.say(line)
     progress.say(recipe_line(plan.recipe, plan.steps, fitted=plan.fitted))
     if state.step:
@@ -287,21 +300,19 @@ def _fresh_images(plan: Plan, feed: Feed, count: int) -> Iterator[Tensor]:
         count -= len(index)
 
 
-def _close(plan: Plan, folder: RunFolder, state: RunState, record: dict[str, Any]) -> None:
+def _close(plan: Plan, folder: RunFolder, state: RunState, record: Record) -> None:
     """Write down how far the run came."""
-    record["sittings"][-1] |= {
-        "to_step": state.step,
-        "ended": timestamp(),
-        "status": record["status"],
-    }
-    record["progress"] = {
-        "step": state.step,
-        "steps": plan.steps,
-        "epoch": round(state.step / plan.batches, 4),
-        "epochs": round(plan.steps / plan.batches, 4),
-        "seconds": round(state.seconds, 3),
-    }
-    losses = [line["train_loss"] for line in state.metrics]
-    divergence = find_divergence(losses, plan.spec.num_classes)
-    record["warnings"] = [str(divergence)] if divergence else []
-    folder.write_record(record)
+    *before, last = record.sittings
+    last = replace(last, to_step=state.step, ended=timestamp(), status=record.status)
+    progress = Progress(
+        step=state.step,
+        steps=plan.steps,
+        epoch=round(state.step / plan.batches, 4),
+        epochs=round(plan.steps / plan.batches, 4),
+        seconds=round(state.seconds, 3),
+    )
+    divergence = find_divergence(state.losses, plan.spec.num_classes)
+    warnings = (str(divergence),) if divergence else ()
+    folder.write_record(
+        replace(record, sittings=(*before, last), progress=progress, warnings=warnings)
+    )

@@ -14,10 +14,11 @@ from resnets.errors import Stopped, UsageError
 from resnets.files import write_json
 from resnets.formatting import plural
 from resnets.machine.device import Machine
-from resnets.machine.processes import program, restarts
+from resnets.machine.torchrun import program, restarts
 from resnets.report import write_report
 from resnets.report.published import Published, published
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import Record
 from resnets.spec import Spec
 from resnets.training.prepare import IN_MEMORY
 from resnets.training.progress import RunProgress
@@ -223,55 +224,55 @@ def _command(first: RunFolder, seeds: int, out: Path) -> str:
 
     Empty where data or weights were given in Python.
     """
-    record = first.read()
-    data, weights = record["data"], (record.get("weights") or {}).get("source")
-    if data["source"] == GIVEN or weights == IN_MEMORY:
+    record = first.read_record()
+    data, weights = record.data, record.weights and record.weights.source
+    if data.source == GIVEN or weights == IN_MEMORY:
         return ""
-    words = ["train", data["source"], "--model", record["model"]["name"]]
+    words = ["train", data.source, "--model", record.model.name]
     words += ["--recipe", str(first.recipe), "--seeds", str(seeds), "--out", str(out)]
     words += ["--weights", weights] if weights else []
-    words += ["--root", data["root"]] if data["root"] else []
+    words += ["--root", data.root] if data.root else []
     return f"{program()} {shlex.join(words)}"
 
 
 def _summarise(
     path: Path, folders: Sequence[RunFolder], recipes: Sequence[Recipe], runs: Sequence[Run]
 ) -> Repetition:
-    records = [folder.read() for folder in folders]
+    records = [folder.read_record() for folder in folders]
     first = records[0]
-    data, model = first["data"], first["model"]["name"]
-    rows = [row for row in published(model, data["name"]) if row.error_percent is not None]
+    data, model = first.data, first.model.name
+    rows = [row for row in published(model, data.name) if row.error_percent is not None]
     recipe = read_recipe(folders[0].recipe)
     return Repetition(
         path=path,
         runs=tuple(runs),
         seeds=tuple(each.seed for each in recipes),
         model=model,
-        data=data["name"],
+        data=data.name,
         recipe=recipe.name,
-        minutes=round(sum(record["progress"]["seconds"] for record in records) / 60, 2),
+        minutes=round(sum(record.progress.seconds or 0 for record in records) / 60, 2),
         command=_command(folders[0], len(runs), path.with_name(f"{path.name}-again")),
-        part=next((part for part in ("test", "validation") if data[part]), None),
+        part="test" if data.test else "validation" if data.validation else None,
         comparisons=tuple(
             Comparison(row, tuple(_apart(row, first, recipe, len(runs)))) for row in rows
         ),
     )
 
 
-def _apart(row: Published, record: dict[str, Any], recipe: Recipe, runs: int) -> Iterator[str]:
+def _apart(row: Published, record: Record, recipe: Recipe, runs: int) -> Iterator[str]:
     """Say why runs by ``recipe`` are no reproduction of a published number."""
-    data, progress = record["data"], record["progress"]
-    if row.iterations and progress["steps"] != row.iterations:
-        yield f"{plural(progress['steps'], 'iteration')}, not {row.iterations:,}"
-    if row.epochs and progress["epochs"] != row.epochs:
-        yield f"{plural(progress['epochs'], 'epoch')}, not {row.epochs:,}"
+    data, steps, epochs = record.data, record.progress.steps or 0, record.progress.epochs or 0
+    if row.iterations and steps != row.iterations:
+        yield f"{plural(steps, 'iteration')}, not {row.iterations:,}"
+    if row.epochs and epochs != row.epochs:
+        yield f"{plural(epochs, 'epoch')}, not {row.epochs:,}"
     if row.batch and recipe.batch_size != row.batch:
         yield f"batches of {recipe.batch_size}, not {row.batch}"
     if row.dataset != "imagenet":
-        if data["source"] != row.dataset:
-            kind = "data set" if data["source"] == GIVEN else "folder"
-            yield f"a {kind} called {data['name']}, not {row.dataset}'s own files"
-        if not data["test"]:
+        if data.source != row.dataset:
+            kind = "data set" if data.source == GIVEN else "folder"
+            yield f"a {kind} called {data.name}, not {row.dataset}'s own files"
+        if not data.test:
             yield "measured on the held-out part, not on the test part"
     if row.protocol == "10-crop":
         yield "measured on one crop, not on ten"

@@ -6,7 +6,7 @@ to keep: the step says it all.
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from resnets.nn import ResNet
 from resnets.readers.documents import damaged
 from resnets.readers.fields import Count, Real, check
 from resnets.run_folder.ledger import Ledger
+from resnets.run_folder.record import Epoch, to_plain
 from resnets.training.ema import Average
 from resnets.training.recipe import Recipe, ScheduleRecipe
 from resnets.training.schedule import RateMemory
@@ -87,8 +88,13 @@ class RunState:
     rate: RateMemory = field(default_factory=RateMemory)
     epoch: Totals = field(default_factory=Totals)
     ledger: Ledger = field(default_factory=Ledger)
-    metrics: list[dict[str, Any]] = field(default_factory=list)  # a line for each finished epoch
+    metrics: list[Epoch] = field(default_factory=list)  # a line for each finished epoch
     best: Best | None = None
+
+    @property
+    def losses(self) -> list[float]:
+        """The mean training loss of each finished epoch."""
+        return [line.train_loss for line in self.metrics if line.train_loss is not None]
 
     def save(self, path: Path) -> None:
         """Write the state to ``path``. Raises ResourceError; an earlier state then stays."""
@@ -105,8 +111,7 @@ class RunState:
             "identity": self.identity,
             "scaler": self.scaler and self.scaler.state_dict(),
             "best": self.best and self.best.accuracy,
-            **{key: getattr(self, key) for key in _PLAIN},
-            **{key: asdict(getattr(self, key)) for key in _RECORDS},
+            **{key: to_plain(getattr(self, key)) for key in _VALUES},
         }
         write_tensors(path, tensors, {"state": json.dumps(values)})
 
@@ -160,7 +165,7 @@ class RunState:
             self.scaler.load_state_dict(values.scaler or {})
         if values.best is not None:
             self.best = Best(values.best, parts[BEST])
-        for key in (*_PLAIN, *_RECORDS):
+        for key in _VALUES:
             setattr(self, key, getattr(values, key))
 
     def _check_identity(
@@ -202,12 +207,11 @@ class _Values:
     step: Count
     skipped: Count
     seconds: Real
-    metrics: list[dict[str, Any]]
+    metrics: list[Epoch]
     rate: RateMemory
     epoch: Totals
     ledger: Ledger
 
 
-_PLAIN = ("step", "skipped", "seconds", "metrics")
+_VALUES = ("step", "skipped", "seconds", "metrics", "rate", "epoch", "ledger")
 _DEFAULTS = Recipe(name="any", schedule=ScheduleRecipe(epochs=1)).flat()
-_RECORDS = ("rate", "epoch", "ledger")

@@ -13,8 +13,10 @@ from resnets.data.given import GIVEN, as_dataset
 from resnets.data.images import printable
 from resnets.errors import CheckpointError, DataError, UsageError
 from resnets.machine.device import Machine
-from resnets.machine.processes import join, launch, program, restarts
+from resnets.machine.processes import join
+from resnets.machine.torchrun import launch, program, restarts
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import Record
 from resnets.spec import Spec
 from resnets.training.prepare import IN_MEMORY, Start, prepare
 from resnets.training.progress import RunProgress
@@ -75,15 +77,15 @@ def train(
         begin: Source | Start | None = weights
         if continued:
             folder, resumes = continued, True
-            record = folder.read()
-            if record.get("status") == "finished":
+            record = folder.read_record()
+            if record.finished:
                 if settings:
                     raise UsageError(
                         f"{folder.path}: is finished", hint="start another run with --out"
                     )
                 return finished(folder, record, first=processes.is_first)
             data = data if data is not None else _source(folder, record)
-            root = root if root is not None else record["data"]["root"]
+            root = root if root is not None else record.data.root
             model, recipe = _model_of(folder, record), _recipe_of(folder, settings)
             begin = _start_of(folder, record)
         else:
@@ -137,9 +139,9 @@ def model_in(weights: Source | None) -> str | Spec:
     return _DEFAULT_MODEL
 
 
-def _source(folder: RunFolder, record: dict[str, Any]) -> str:
+def _source(folder: RunFolder, record: Record) -> str:
     """Return where a run has its data; raises DataError where they are no longer there."""
-    source, path = str(record["data"]["source"]), shlex.quote(str(folder.path))
+    source, path = record.data.source, shlex.quote(str(folder.path))
     if source in NAMES or Path(source).exists():
         return source
     if source == GIVEN:
@@ -153,9 +155,9 @@ def _source(folder: RunFolder, record: dict[str, Any]) -> str:
     )
 
 
-def _model_of(folder: RunFolder, record: dict[str, Any]) -> Spec:
+def _model_of(folder: RunFolder, record: Record) -> Spec:
     try:
-        return read_spec(record["model"]["spec"])
+        return read_spec(record.model.spec)
     except CheckpointError as error:
         raise CheckpointError(
             f"{folder.record}: is damaged: {error.message}", hint="start the run anew: --overwrite"
@@ -170,15 +172,15 @@ def _recipe_of(folder: RunFolder, settings: Sequence[str]) -> Recipe:
     return load_recipe(read_recipe(folder.recipe), settings)
 
 
-def _start_of(folder: RunFolder, record: dict[str, Any]) -> Source | Start | None:
+def _start_of(folder: RunFolder, record: Record) -> Source | Start | None:
     """Return what a run has started from; once it has a state, that says the values."""
-    start = record.get("weights")
+    start = record.weights
     if start is None:
         return None
-    source = str(start["source"])
+    source = start.source
     if folder.states():
         note = f"weights: those of the saved state; the run began from {source}"
-        return Start(source, str(start["digest"]), lines=(note,))
+        return Start(source, start.digest, lines=(note,))
     if source == IN_MEMORY:
         raise CheckpointError(
             f"{folder.path}: was killed before its first state, and began from {source}",
@@ -189,4 +191,4 @@ def _start_of(folder: RunFolder, record: dict[str, Any]) -> Source | Start | Non
 
 def _begun_here(folder: RunFolder) -> bool:
     """Whether the run was begun by this very ``torchrun``, which has restarted its processes."""
-    return restarts() > 0 and folder.read().get("launch") == launch()
+    return restarts() > 0 and folder.read_record().launch == launch()
