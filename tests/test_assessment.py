@@ -237,7 +237,7 @@ def test_the_command(resnets, files, tmp_path):
     code, out, err = resnets("evaluate", files / "model.onnx", root)
     first, *rest = out.splitlines()
     assert (code, err) == (0, "")
-    assert first.startswith("all: 3 pictures, accuracy ")
+    assert first.startswith("all: 3 images, accuracy ")
     assert "  1 picture of 'yew', which the model does not have, is left out" in rest
     code, out, _ = resnets("evaluate", files / "model.safetensors", root, "--json")
     assert json.loads(out)["left_out"]["other_classes"] == {"yew": 1}

@@ -265,7 +265,7 @@ def test_export_says_what_it_cannot_write_down(bare, tmp_path, resnets):
     words = ("--to", "safetensors", "--out")
     code, _, err = resnets("export", bare / "3.pth", *words, tmp_path / "x.safetensors")
     assert code == 0, err
-    assert "nothing says how its pictures are prepared" in err
+    assert "nothing says how its images are prepared" in err
     assert "nothing says what its outputs mean" in err
     again = open_model(tmp_path / "x.safetensors")
     assert (again.preprocess, again.outputs) == (None, None)

@@ -588,7 +588,7 @@ def test_the_command(onnx, photos, tmp_path, resnets):
     os.rename(photos / "a" / "é 02.png", os.fsencode(photos / "a" / "é 02 ") + b"\xff.png")
     code, said, err = resnets("predict", onnx, photos, "--out", out)
     assert code == 3
-    assert said == f"{out}   22 pictures, 2 of them broken\n"
+    assert said == f"{out}   22 images, 2 of them broken\n"
     assert "text.jpg: is text, not a picture" in err
     code, listed, err = resnets("predict", onnx, photos, "--json")
     assert code == 3
@@ -617,7 +617,7 @@ def test_the_command_goes_on(onnx, photos, begun, resnets):
     assert code == 2
     code, _, err = resnets(*words)
     assert code == 3
-    assert "8 pictures had been done before a stop" in err
+    assert "8 images had been done before a stop" in err
     assert resnets(*words, "--top", 1, "--overwrite")[0] == 3
 
 
@@ -630,7 +630,7 @@ def test_a_folder_alone_is_for_what_comes_along(photos, resnets, tmp_path):
     (tmp_path / "run" / "run.json").write_text("{}")
     code, _, err = resnets("predict", tmp_path / "run")
     assert code == 2
-    assert "there is no picture to look at" in err
+    assert "there is no image to look at" in err
 
 
 def test_what_an_exported_file_says_itself(onnx, photos, resnets):

@@ -171,7 +171,7 @@ def test_without_a_test_part_the_held_out_part_is_meant(folder, tmp_path, resnet
     words = ["train", *folder, "--seeds", 2]
     code, out, _ = resnets(*words, "--out", tmp_path / "runs")
     assert code == 0
-    assert "3 pictures of the held-out part, as there is no test part" in out
+    assert "3 images of the held-out split, as there is no test split" in out
     values = json.loads((tmp_path / "runs/seeds.json").read_text())
     record = json.loads((tmp_path / "runs/seed-1/run.json").read_text())
     assert values["part"] == "validation"
@@ -204,7 +204,7 @@ def test_the_table(tmp_path, capsys):
     title, _, *rows, verdict = out.splitlines()
     rows, cautions = rows[:4], rows[4:]
     assert title.startswith("resnet20 on cifar10 by he2015_cifar, 3 seeds, ")
-    assert title.endswith(", 20 pictures of the test part")
+    assert title.endswith(", 20 images of the test split")
     assert [" ".join(row.split()) for row in rows] == [
         "median 15.00 % 85.00 % 95 % interval 64.0 to 94.8 % for one run",
         "mean ± sd 15.00 % ± 5.00 85.00 % ± 5.00",

@@ -277,14 +277,14 @@ def test_evaluate_agrees_with_the_run(resnets, trained, tmp_path):
             coloured(label, number).save(tmp_path / "more" / name / f"{number}.png")
     code, out, _ = resnets("evaluate", run, tmp_path / "more")
     assert code == 0
-    assert out.startswith("all: 6 pictures, accuracy 1.0")
+    assert out.startswith("all: 6 images, accuracy 1.0")
     assert resnets("evaluate", run, photos, "--split", "test")[0] == 3
 
 
 def test_evaluate_leaves_out_what_the_model_does_not_have(resnets, trained, photos):
     code, out, _ = resnets("evaluate", trained[1], photos)
     assert code == 0
-    assert out.startswith("all: 20 pictures, accuracy ")
+    assert out.startswith("all: 20 images, accuracy ")
     assert "10 pictures of 'ceramic', which the model does not have, are left out\n" in out
 
 
@@ -305,7 +305,7 @@ def test_data_check_finds_what_is_wrong(resnets, photos):
     code, out, _ = resnets("data", "check", photos)
     assert code == 3
     assert "broken: apple/broken.png" in out
-    assert "the same picture in two classes: apple/0.png, basil/twin.png" in out
+    assert "the same image in two classes: apple/0.png, basil/twin.png" in out
     assert json.loads(resnets("data", "check", photos, "--json")[1])["sound"] is False
 
 

@@ -87,7 +87,7 @@ def test_without_a_model_the_package_has_one(resnets, pictures, tmp_path, comman
 def test_embed(resnets, weights, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = resnets("embed", "photos", "--model", weights, "--normalize")
-    assert (code, out, err) == (0, "embeddings.npz   5 pictures, 64 numbers each\n", "")
+    assert (code, out, err) == (0, "embeddings.npz   5 images, 64 numbers each\n", "")
     content = np.load("embeddings.npz")
     assert content["paths"].tolist() == [f"{number}.png" for number in range(5)]
     np.testing.assert_allclose(np.linalg.norm(content["embeddings"], axis=1), 1, rtol=1e-5)
@@ -124,7 +124,7 @@ def test_embed_goes_on_after_ctrl_c(resnets, weights, pictures, tmp_path, monkey
         patch.setattr("resnets.inference.embedding.write_table", interrupt)
         assert resnets(*words)[0] == 130
     code, _, err = resnets(*words)
-    assert (code, err) == (0, "5 pictures had been done before a stop\n")
+    assert (code, err) == (0, "5 images had been done before a stop\n")
 
 
 def interrupt(*_):

@@ -107,7 +107,7 @@ def test_only_what_answers_needs_a_classifier(resnets, folder, tmp_path, monkeyp
         assert (code, "no classifier" in err) == (4, True)
         assert hint_of(err) == "`resnets embed` and `resnets features` do without"
     if command == "embed":
-        assert "2 pictures, 64 numbers each" in out
+        assert "2 images, 64 numbers each" in out
         words[words.index("new.npz")] = "again.npz"
         assert resnets(*words)[0] == 0
         assert (tmp_path / "again.npz").read_bytes() == (tmp_path / "new.npz").read_bytes()
@@ -131,7 +131,7 @@ def test_weights_without_a_classifier_for_a_named_model(resnets, tmp_path, comma
     code, text, err = resnets(*words, "--preprocess", "imagenet", "--out", out)
     assert code == 0, err
     if command == "embed":
-        assert "1 picture, 64 numbers each" in text
+        assert "1 image, 64 numbers each" in text
 
 
 @pytest.mark.parametrize(

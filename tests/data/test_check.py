@@ -106,10 +106,10 @@ def test_check_says_what_a_result_may_depend_on(uneven, resnets):
     code, out, _ = resnets("data", "check", uneven)
     assert code == 0
     for line in (
-        "classes are uneven: 21 training pictures of dog, 1 of Dog  (21 : 1)",
+        "classes are uneven: 21 training images of dog, 1 of Dog  (21 : 1)",
         'the classes "Dog " and "dog" differ in case, spaces or the look of letters only',
-        "left and right are told apart by their side: train does not mirror pictures",
-        "1 of 32 pictures loses more than a third of the area to the square",
+        "left and right are told apart by their side: train does not mirror images",
+        "1 of 32 images loses more than a third of the area to the square",
         "only the first frame is taken: dog/moving.gif, dog/moving.png",
         "ignored: dog/notes.txt",
     ):

@@ -58,4 +58,4 @@ def test_predict_needs_nothing_but_a_picture(tmp_path, resnets):
     assert "resnet20 for cifar10, which comes with the package" in err
     code, _, err = resnets("predict", "runs/none")
     assert code == 2
-    assert "there is no picture to look at" in err
+    assert "there is no image to look at" in err

@@ -80,7 +80,7 @@ def check(
         return
     if near:
         raise UsageError(
-            f"--near looks into folders of pictures, and {source} is none",
+            f"--near looks into folders of images, and {source} is none",
             hint=f"leave it out: resnets data check {shlex.quote(source)}",
         )
     dataset = open_dataset(source, root=root)
@@ -157,9 +157,9 @@ def _lines(found: "FolderCheck") -> Iterator[str]:
     for broken in found.broken:
         yield f"broken: {broken.path}: {broken.reason}"
     for title, some in (
-        ("the same picture in two splits", found.leaks),
-        ("the same picture in two classes", found.conflicts),
-        ("the same picture twice", found.duplicates),
+        ("the same image in two splits", found.leaks),
+        ("the same image in two classes", found.conflicts),
+        ("the same image twice", found.duplicates),
     ):
         for group in some:
             yield f"{title}: {', '.join(group)}"
@@ -176,20 +176,20 @@ def _lines(found: "FolderCheck") -> Iterator[str]:
         sizes = found.counts["train"]
         most, least = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
         yield (
-            f"classes are uneven: {sizes[most]:,} training pictures of {printable(most)}, "
+            f"classes are uneven: {sizes[most]:,} training images of {printable(most)}, "
             f"{sizes[least]:,} of {printable(least)} ({found.imbalance:.3g} : 1)"
         )
     yield from class_notes(found.classes)
     if found.sides:
         left, right = map(printable, found.sides)
         yield (
-            f"{left} and {right} are told apart by their side: train does not mirror pictures, "
+            f"{left} and {right} are told apart by their side: train does not mirror images, "
             "unless augment.mirror is true"
         )
     if found.cropped:
         verb = "loses" if found.cropped == 1 else "lose"
         yield (
-            f"{found.cropped:,} of {plural(found.pictures, 'picture')} {verb} more than a third of "
+            f"{found.cropped:,} of {plural(found.pictures, 'image')} {verb} more than a third of "
             "the area to the square that training takes from the middle"
         )
     if found.depth:

@@ -72,12 +72,12 @@ def embed(
     )
     progress.clear()
     if table.resumed:
-        say(f"{plural(table.resumed, 'picture')} had been done before a stop")
+        say(f"{plural(table.resumed, 'image')} had been done before a stop")
     if table.broken:
-        say(f"left out and listed in {table.broken_list}: {plural(len(table.broken), 'picture')}")
+        say(f"left out and listed in {table.broken_list}: {plural(len(table.broken), 'image')}")
     if as_json:
         print_json(table.to_dict())
     else:
-        tell(f"{table.path}   {plural(table.pictures, 'picture')}, {table.channels:,} numbers each")
+        tell(f"{table.path}   {plural(table.pictures, 'image')}, {table.channels:,} numbers each")
     if table.broken:
         raise typer.Exit(3)

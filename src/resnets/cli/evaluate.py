@@ -94,7 +94,7 @@ def _print(found: "Assessment") -> None:
     values, count = found.to_dict(), len(found.labels)
     top5 = f", top-5 {values['top5_accuracy']:.4f}" if found.classes > 5 else ""
     tell(
-        f"{found.part}: {plural(count, 'picture')}, accuracy {found.accuracy:.4f} "
+        f"{found.part}: {plural(count, 'image')}, accuracy {found.accuracy:.4f} "
         f"({interval_text(found.accuracy, count)}){top5}, loss {found.loss:.4f}"
     )
     for line in (*map(printable, _worth(found)["cautions"]), *found.sentences()):

@@ -124,7 +124,7 @@ def _batch(word: str) -> int | Literal["dynamic"]:
     if word == "dynamic":
         return "dynamic"
     if not word.isdecimal():
-        raise UsageError(f'--batch is "{word}"', hint="a number of pictures, or dynamic")
+        raise UsageError(f'--batch is "{word}"', hint="a number of images, or dynamic")
     return int(word)
 
 

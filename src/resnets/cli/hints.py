@@ -11,7 +11,7 @@ _OTHERWISE = {
     "did you mean --model?": "arch architecture network net backbone",
     "did you mean --recipe?": "config cfg configuration",
     "did you mean --device?": "gpu gpus cuda accelerator no_cuda",
-    "nothing is to be set: pictures are read once, by as many threads as there are processors": (
+    "nothing is to be set: images are read once, by as many threads as there are processors": (
         "workers num_workers nworkers jobs j dataloader_num_workers"
     ),
     "did you mean --weights?": (

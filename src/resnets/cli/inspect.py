@@ -110,7 +110,7 @@ def _print(about: dict[str, Any]) -> None:
         close = best["deviation"] > 0.9 * other["deviation"]
         tell("")
         tell(
-            "too close to tell: give more pictures, like those it was trained on"
+            "too close to tell: give more images, like those it was trained on"
             if close
             else f"{best['variant']} fits better: its norms meet what they have stored"
         )

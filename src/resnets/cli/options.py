@@ -148,7 +148,7 @@ def unsaid(network: "ResNet") -> list[str]:
     told = []
     if known(network.preprocess) is None:
         told.append(
-            "nothing says how its pictures are prepared, so the file does not either; "
+            "nothing says how its images are prepared, so the file does not either; "
             "--preprocess imagenet writes down the usual constants"
         )
     if network.outputs is None:
@@ -225,7 +225,7 @@ def open_answering(
         return _said(Network(network, threads, made))
     if known.options:
         raise UsageError(
-            f"{path}: an exported file says itself what it holds and how pictures are prepared",
+            f"{path}: an exported file says itself what it holds and how images are prepared",
             hint=f"leave out {' and '.join(known.options)}",
         )
     from resnets.weights.outputs import given

@@ -91,11 +91,11 @@ def predict(
         )
         progress.clear()
         if table.resumed:
-            say(f"{plural(table.resumed, 'picture')} had been done before a stop")
+            say(f"{plural(table.resumed, 'image')} had been done before a stop")
         if as_json:
             print_json(table.to_dict())
         else:
-            tell(f"{out}   {plural(table.pictures, 'picture')}, {table.broken:,} of them broken")
+            tell(f"{out}   {plural(table.pictures, 'image')}, {table.broken:,} of them broken")
         broken = table.broken > 0
     if broken:
         raise typer.Exit(3)
@@ -127,7 +127,7 @@ def _divided(words: list[str]) -> tuple[Path, list[str]]:
     if _is_of_pictures(Path(first)):
         return default_model(), words
     if not rest:
-        raise UsageError(f"there is no picture to look at with {first}", hint="name one after it")
+        raise UsageError(f"there is no image to look at with {first}", hint="name one after it")
     return Path(first), rest
 
 

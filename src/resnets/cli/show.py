@@ -147,7 +147,7 @@ def _print_memory(step: dict[str, Any], training: "Memory", prediction: "Memory"
         "weights": "weights, statistics",
         "gradients": "gradients",
         "optimizer": "optimizer",
-        "batch": "pictures, labels",
+        "batch": "images, labels",
         "activations": "activations kept",
     }
     columns = (training.whole, training.peak, prediction.peak)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from resnets.training.seeds import Comparison, Repetition
 
 PARTS = {"test": "test", "validation": "held-out"}
-NO_ACCURACY = "no accuracy: the data have neither a held-out nor a test part"
+NO_ACCURACY = "no accuracy: the data have neither a held-out nor a test split"
 
 
 def train(
@@ -156,7 +156,7 @@ def _print_run(run: "Run", as_json: bool) -> None:
     if not (run.results["test"] or run.results["validation"]):
         say(NO_ACCURACY)
     folder = shlex.quote(str(run.path))
-    say(f"look at {run.report}; use it with: resnets predict {folder} PICTURE...")
+    say(f"look at {run.report}; use it with: resnets predict {folder} IMAGE...")
 
 
 def _sentences(run: "Run", part: str) -> list[str]:
@@ -184,8 +184,8 @@ def print_seeds(found: "Repetition", as_json: bool) -> None:
     from resnets.report.verdict import interval_text
 
     samples = found.runs[0].results[found.part]["samples"]
-    where = "test part" if found.part == "test" else "held-out part, as there is no test part"
-    tell(f"{title}, {plural(samples, 'picture')} of the {where}")
+    where = "test split" if found.part == "test" else "held-out split, as there is no test split"
+    tell(f"{title}, {plural(samples, 'image')} of the {where}")
     chance = f"{interval_text(found.median, samples)} for one run"
     rows: list[tuple[str, ...]] = [
         ("median", *_both(found.median), chance),
