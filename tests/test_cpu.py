@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from resnets.machine import cpu, environment
+from resnets.machine import environment
 from resnets.machine.cpu import keep_large_blocks, quota, settings, settle
 
 OWN = "0::/outer/inner\n"
@@ -59,20 +59,19 @@ def test_no_control_groups(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("cores", "there", "threads"), [(1.5, 4, "2"), (0.25, 4, "1"), (4.0, 4, None), (None, 4, None)]
+    ("limit", "threads"), [("25000", 1), ("150000", 2), ("400000000", 4000), ("max", 10**6)]
 )
-def test_threads_follow_the_quota(monkeypatch, cores, there, threads):
-    monkeypatch.setattr(cpu, "quota", lambda: cores)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(there)))
+def test_threads_follow_the_quota(tmp_path, limit, threads):
+    """Where it is less than the cores that are there."""
     environment: dict[str, str] = {}
-    settle(environment)
-    assert environment.get("OMP_NUM_THREADS") == threads
+    settle(environment, *groups(tmp_path, OWN, {"outer/cpu.max": f"{limit} 100000"}))
+    fewer = threads < len(os.sched_getaffinity(0))
+    assert environment == ({"OMP_NUM_THREADS": str(threads)} if fewer else {})
 
 
-def test_what_the_user_has_set_stays(monkeypatch):
-    monkeypatch.setattr(cpu, "quota", lambda: 0.5)
+def test_what_the_user_has_set_stays(tmp_path):
     environment = {"OMP_NUM_THREADS": "3"}
-    settle(environment)
+    settle(environment, *groups(tmp_path, OWN, {"outer/cpu.max": "50000 100000"}))
     assert environment == {"OMP_NUM_THREADS": "3"}
 
 

@@ -220,13 +220,14 @@ def test_the_program_is_what_goes_on_as_it_began(monkeypatch, world, words):
 
 
 def test_each_process_needs_a_gpu_of_its_own(monkeypatch):
-    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1"}.items():
+    there = torch.cuda.device_count()
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": str(there)}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("MASTER_ADDR", "localhost")
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with (
         pytest.raises(
-            ResourceError, match="process 2 of this machine has no GPU of its own: 1 found"
+            ResourceError,
+            match=f"process {there + 1} of this machine has no GPU of its own: {there} found",
         ),
         join(torch.device("cuda")),
     ):

@@ -11,8 +11,7 @@ import sys
 
 import pytest
 
-from resnets.machine import sharing
-from resnets.machine.sharing import adapts, sharing_cores
+from resnets.machine.sharing import adapts, gnu_openmp, sharing_cores
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's accounts")
 
@@ -195,7 +194,7 @@ def test_what_the_user_has_set_stays():
     assert not adapts()
 
 
-def test_a_torch_that_was_replaced_on_the_disk_is_none(monkeypatch):
-    maps = "7f0000000000-7f0000001000 r-xp 0 08:01 7 /nowhere/libtorch_cpu.so (deleted)\n"
-    monkeypatch.setattr(sharing.Path, "read_text", lambda *_, **__: maps)
-    assert sharing.gnu_openmp() is None
+def test_a_torch_that_was_replaced_on_the_disk_is_none(tmp_path):
+    maps = tmp_path / "maps"
+    maps.write_text("7f0000000000-7f0000001000 r-xp 0 08:01 7 /nowhere/libtorch_cpu.so (deleted)\n")
+    assert gnu_openmp(maps) is None

@@ -1,6 +1,7 @@
 """Exports that are refused, or found wrong and not kept."""
 
 import os
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -162,10 +163,7 @@ def test_what_a_network_lacks(tmp_path):
     ],
 )
 def test_missing_packages(tmp_path, monkeypatch, options, missing):
-    from resnets.exporting import plan
-
-    find = plan.find_spec
-    monkeypatch.setattr(plan, "find_spec", lambda name: None if name == missing else find(name))
+    monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ResourceError, match=f"needs {missing}") as caught:
         export(network(), tmp_path / NAMES[options.get("to", "onnx")], **options)
     assert 'pip install "resnets[onnx' in caught.value.hint

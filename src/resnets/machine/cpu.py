@@ -15,18 +15,21 @@ LARGE_BLOCKS = "RESNETS_LARGE_BLOCKS"  # 0 leaves the allocator alone
 
 large_blocks_kept = False  # whether `keep_large_blocks` has had its way
 
+_GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # cgroups(7)
 _ALLOCATOR = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 _LARGEST = 32 << 20  # bytes; glibc takes larger blocks from the system directly in any case
 
 
-def settle(environment: MutableMapping[str, str] = os.environ) -> None:
+def settle(
+    environment: MutableMapping[str, str] = os.environ, root: Path = _GROUPS, own: Path = _OWN
+) -> None:
     """Use the cores that are ours.
 
     OpenMP reads its variables when torch loads it, so this must come first. Threads are limited to
     the quota of a container (cgroup), which torch does not see.
     """
-    cores = quota()
+    cores = quota(root, own)
     if cores is not None and "OMP_NUM_THREADS" not in environment:
         threads = max(1, ceil(cores))
         if threads < len(os.sched_getaffinity(0)):
@@ -60,9 +63,7 @@ def settings(environment: MutableMapping[str, str] = os.environ) -> dict[str, st
     return dict(sorted(found.items()))
 
 
-def quota(
-    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
-) -> float | None:
+def quota(root: Path = _GROUPS, own: Path = _OWN) -> float | None:
     """Return how many cores the control groups of this process allow; None without a limit."""
     return min(_quotas(root, own), default=None)
 

@@ -135,26 +135,26 @@ def _start_and_end(count: int) -> None:
         end.set()
 
 
-def gnu_openmp() -> ctypes.CDLL | None:
+def gnu_openmp(maps: Path = Path("/proc/self/maps")) -> ctypes.CDLL | None:
     """Return the library through which torch's OpenMP is reached, if that is GNU's; else None.
 
     scikit-learn, for one, brings a libgomp of its own, whose threads are others.
     """
     try:
-        maps = _maps()
-        torch = next(path for _, _, path in maps if "/libtorch_cpu." in path)
+        loaded = _loaded(maps)
+        torch = next(path for _, _, path in loaded if "/libtorch_cpu." in path)
         library = ctypes.CDLL(torch)  # its symbols, and those of what it needs
     except (OSError, StopIteration):  # not loaded yet, or replaced on the disk since
         return None
     if not hasattr(library, "GOMP_parallel"):
         return None
     address = ctypes.cast(library.GOMP_parallel, ctypes.c_void_p).value or 0
-    homes = [path for start, stop, path in maps if start <= address < stop]
+    homes = [path for start, stop, path in loaded if start <= address < stop]
     return library if homes and "libgomp" in homes[0] else None
 
 
-def _maps() -> list[tuple[int, int, str]]:
+def _loaded(maps: Path) -> list[tuple[int, int, str]]:
     """Return which files are loaded where: addresses from and to, path."""
-    text = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
+    text = maps.read_text(encoding="utf-8", errors="replace")
     found = re.findall(r"^(\w+)-(\w+) [^/\n]*(/.*)$", text, re.MULTILINE)
     return [(int(start, 16), int(stop, 16), path) for start, stop, path in found]

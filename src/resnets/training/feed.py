@@ -38,6 +38,7 @@ class Feed:
     batch_size: int
     seed: int
     device: torch.device
+    ahead: int = 1  # batches that are made at once
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -71,7 +72,7 @@ class Feed:
         start = 0
         while start < len(indices):
             stop = start + 1
-            while stop < min(len(indices), start + self._ahead) and sizes[stop] == sizes[start]:
+            while stop < min(len(indices), start + self.ahead) and sizes[stop] == sizes[start]:
                 stop += 1
             made = self.batch(order[ends[start] : ends[stop]], epoch, sizes[start])
             parts = (
@@ -80,14 +81,6 @@ class Feed:
             )
             yield from (Batch(*part) for part in zip(*parts, strict=True))
             start = stop
-
-    @property
-    def _ahead(self) -> int:
-        """How many batches are made at once: launching a kernel costs a GPU more than running it,
-        a CPU has its caches, and pictures of a folder are decoded first."""
-        if self.device.type != "cuda" or not isinstance(self.split.images, MemoryImages):
-            return 1
-        return max(1, min(32, _AHEAD // (self.batch_size * prod(self.split.images.shape))))
 
     def _prepared(self, index: Tensor, epoch: int, size: int | None) -> tuple[Tensor, Tensor]:
         images, labels = (part.to(self.device) for part in self.split.batch(index))
@@ -123,4 +116,13 @@ def build_feed(
         batch_size=recipe.batch_size,
         seed=seed,
         device=device,
+        ahead=_ahead(dataset.train, recipe.batch_size, device),
     )
+
+
+def _ahead(split: Split, batch_size: int, device: torch.device) -> int:
+    """How many batches are made at once: launching a kernel costs a GPU more than running it,
+    a CPU has its caches, and pictures of a folder are decoded first."""
+    if device.type != "cuda" or not isinstance(split.images, MemoryImages):
+        return 1
+    return max(1, min(32, _AHEAD // (batch_size * prod(split.images.shape))))

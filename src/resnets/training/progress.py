@@ -1,6 +1,7 @@
 """What a person sees of a run, on stderr: a live line at a terminal, plain lines elsewhere."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
@@ -21,9 +22,10 @@ class _Console(Console):
 
 
 class RunProgress:
-    """Shows steps and epochs; ``quiet`` shows nothing."""
+    """Shows steps and epochs; ``quiet`` shows nothing. ``clock`` counts seconds."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self.console = _Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._bar = Progress(
             TextColumn("{task.description}"),
@@ -35,7 +37,7 @@ class RunProgress:
             disable=not self.console.is_terminal,
         )
         self._task: TaskID | None = None
-        self._last_line = time.monotonic()
+        self._last_line = clock()
         self._reading: float | None = None  # when it began
 
     def __enter__(self) -> Self:
@@ -56,7 +58,7 @@ class RunProgress:
 
     def reading(self, done: int, total: int) -> None:
         """Show how many pictures are read, from the time on when that takes long."""
-        now = time.monotonic()
+        now = self._clock()
         if self._reading is None:
             self._reading = now
             self._last_line = now - PLAIN_SECONDS  # the first line comes at once
@@ -84,7 +86,7 @@ class RunProgress:
             self._bar.update(
                 self._task, description=epoch, completed=batch, total=batches, text=text
             )
-        elif time.monotonic() - self._last_line > PLAIN_SECONDS:
+        elif self._clock() - self._last_line > PLAIN_SECONDS:
             self._print(f"{epoch}  {100 * batch // batches:3d}%   {text}")
 
     def epoch(self, epoch: str, text: str) -> None:
@@ -93,7 +95,7 @@ class RunProgress:
 
     def _print(self, line: str) -> None:
         self.say(line)
-        self._last_line = time.monotonic()
+        self._last_line = self._clock()
 
 
 def metrics_text(line: Epoch) -> str:
