@@ -2,8 +2,8 @@
 
 import os
 import re
+import resource
 import signal
-import sys
 from contextlib import contextmanager
 from datetime import date
 from itertools import count
@@ -108,6 +108,17 @@ def tiny_dataset(train: int = 50, test: int = 20, side: int = 8) -> Dataset:
 
 
 @contextmanager
+def largest_file(size: int):
+    """Meanwhile no file can grow beyond ``size`` bytes: a disk that is full there, for all."""
+    before, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+@contextmanager
 def at_step(number: int, act):
     """Within a step, counted from 0 over all runs and before any weight has changed, act."""
     steps = count()
@@ -124,15 +135,28 @@ def signal_at(step: int, number: signal.Signals = signal.SIGTERM):
 
 
 @pytest.fixture
-def resnets(monkeypatch, capsys):
+def resnets(capsys):
     """Run the command line in this process; return (exit code, stdout, stderr)."""
 
     def run(*words) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["resnets", *map(str, words)])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            cli.main([*map(str, words)])
         out, err = capsys.readouterr()
         return caught.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture
+def failing(resnets, monkeypatch):
+    """Run a command in which an error comes up, of whatever kind; return as `resnets` does."""
+
+    def run(error: BaseException) -> tuple[int, str, str]:
+        def fail(*_):
+            raise error
+
+        monkeypatch.setattr(cli.models, "list_models", fail)
+        return resnets("models")
 
     return run
 

@@ -8,6 +8,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "resnets"
 DOCS = Path(__file__).parents[1] / "docs"
+TESTS = Path(__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # From the bottom up: a room may import those above it in this table that it names, and no other.
@@ -161,3 +162,17 @@ def test_no_file_name_stands_for_two_ideas():
     """But for commands, which are called like what they start."""
     names = [path.name for path in FILES if room(path) != "cli" and path.name != "__init__.py"]
     assert sorted(names) == sorted(set(names))
+
+
+def test_few_patches():
+    """Tests reach what they hold by arguments, files and hooks; for these few there is none."""
+    patching = {"setattr", "delattr", "patch"}
+    found = [
+        f"{path.name}:{call.lineno}"
+        for path in sorted(TESTS.rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in patching
+    ]
+    assert len(found) <= 24, found

@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import struct
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -13,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import at_step, signal_at, tiny_dataset
+from resnets.data.holdout import divide
+from resnets.data.order import epoch_order
 from resnets.errors import CheckpointError, Stopped
 from resnets.run_folder.ledger import Ledger
 from resnets.training import audit as auditing
 from resnets.training.audit import audit
-from resnets.training.feed import Feed
 from resnets.training.recipe import load_recipe
 from resnets.training.train import train
 
@@ -50,9 +52,9 @@ def copy(finished, tmp_path) -> Path:
     return shutil.copytree(finished, tmp_path / "run")
 
 
-def run(path, *, recipe=RECIPE):
+def run(path, *, recipe=RECIPE, data=None):
     """Train, or resume."""
-    data = tiny_dataset()
+    data = data or tiny_dataset()
     return train(data, model="resnet8", recipe=recipe, out=path, resume="auto", quiet=True)
 
 
@@ -90,16 +92,31 @@ def test_a_stopped_and_killed_run_is_proven(finished):
     assert [s["from_step"] for s in record["sittings"]] == [0, 4, 5]
 
 
-def test_the_ledger_holds_what_the_steps_really_used(tmp_path, monkeypatch):
-    used = []
-    batch = Feed.batch
+class Watched:
+    """Images that know in which batches they were asked for, by their numbers."""
 
-    def watched(self, index, *arguments):
-        used.append(index.tolist())
-        return batch(self, index, *arguments)
+    names = ()
 
-    monkeypatch.setattr(Feed, "batch", watched)
-    run(tmp_path / "run")
+    def __init__(self, images):
+        self.images, self.shape, self.asked = images, images.shape, []
+
+    def __len__(self):
+        return len(self.images)
+
+    def batch(self, ids):
+        self.asked.append(ids.tolist())
+        return self.images.batch(ids)
+
+
+def test_the_ledger_holds_what_the_steps_really_used(tmp_path):
+    data = tiny_dataset()
+    watched = Watched(data.train.images)
+    run(tmp_path / "run", data=replace(data, train=replace(data.train, images=watched)))
+    kept = divide(data, 10, RECIPE.data.split_seed).train.ids.tolist()
+    used = [[kept.index(i) for i in ids] for ids in watched.asked if {*ids} <= {*kept}]
+    assert used[0] == list(range(40))  # whose mean and deviation are measured first
+    del used[0]
+    assert len(used) == 12
     lines = [json.loads(line) for line in (tmp_path / "run/ledger.jsonl").read_text().splitlines()]
     for line, steps in zip(lines, (used[:5], used[5:10], used[10:12]), strict=True):
         link = ""
@@ -125,19 +142,20 @@ def test_any_other_use_has_another_digest(steps, data):
     assert (link(steps) == link(other)) == (list(steps) == list(other))
 
 
-@pytest.mark.parametrize("epoch", [0, 2])
-def test_a_loop_that_repeats_a_batch_is_found(tmp_path, monkeypatch, epoch):
-    indices = Feed.indices
+@pytest.mark.parametrize(("epoch", "steps"), [(0, 5), (2, 2)])
+def test_a_loop_that_repeats_a_batch_is_found(copy, epoch, steps):
+    """By the line that it writes."""
+    batches = epoch_order(40, RECIPE.seed, epoch).split(8)[:steps]
 
-    def repeating(self, number):
-        batches = indices(self, number)
-        return [batches[1], *batches[1:]] if number == epoch else batches
+    def write(batches):
+        ledger = Ledger()
+        for batch in batches:
+            ledger.add(batch)
+        edit(copy / "ledger.jsonl", lambda lines: lines[epoch].update(sha256=ledger.link))
+        return audit(copy).differences
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Feed, "indices", repeating)
-        run(tmp_path / "run")
-    result = audit(tmp_path / "run")
-    assert result.differences == [
+    assert write(batches) == []
+    assert write([batches[1], *batches[1:]]) == [
         f"samples: epoch {epoch + 1}: other samples were used than the recipe and its seed say"
     ]
 

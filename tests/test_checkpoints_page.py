@@ -4,7 +4,6 @@ import argparse
 import os
 import re
 import shlex
-import sys
 from pathlib import Path
 
 import pytest
@@ -41,10 +40,9 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(line: str, monkeypatch) -> int:
-    monkeypatch.setattr(sys, "argv", shlex.split(line))
+def run(line: str) -> int:
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        cli.main(shlex.split(line)[1:])
     return caught.value.code or 0
 
 
@@ -62,7 +60,7 @@ def test_the_journey(folder, capsys, monkeypatch):
             assert printed == text
         elif language == "sh":
             for line in text.splitlines():
-                assert run(line, monkeypatch) == 0, line
+                assert run(line) == 0, line
                 printed = capsys.readouterr().out
                 assert printed
     assert {"detector.pth", "backbone.pth", "resnet50.pth", "own.safetensors"} <= set(os.listdir())

@@ -12,6 +12,7 @@ from collections import namedtuple
 
 import pytest
 
+from conftest import largest_file
 from resnets.errors import ResourceError
 from resnets.files import drafts, followed, write_bytes, write_json, write_text, writing
 
@@ -24,30 +25,30 @@ def test_write_and_replace(tmp_path):
     assert [p.name for p in path.parent.iterdir()] == ["a.json"]
 
 
-def test_failure_leaves_the_earlier_file(tmp_path, monkeypatch):
+def test_failure_leaves_the_earlier_file(tmp_path):
     path = tmp_path / "a"
     write_text(path, "before")
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ResourceError, match="a: cannot be written: No space left on device"):
+    with (
+        largest_file(4),
+        pytest.raises(ResourceError, match="a: cannot be written: File too large"),
+    ):
         write_text(path, "after")
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-def test_interruption_leaves_the_earlier_file(tmp_path, monkeypatch):
+def test_interruption_leaves_the_earlier_file(tmp_path):
     path = tmp_path / "a"
     write_text(path, "before")
 
-    def interrupted(descriptor):
-        raise KeyboardInterrupt
+    def interrupted():
+        with writing(path) as file:
+            file.write(b"after")
+            file.flush()
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(os, "fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_text(path, "after")
+        interrupted()
     assert path.read_text() == "before"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
@@ -220,19 +221,19 @@ def test_a_folder_that_cannot_be_synced(tmp_path, monkeypatch):
 def test_a_full_disk_says_how_much_is_missing(tmp_path, monkeypatch, number, told):
     """Of a disk with 200 kB free, 150 kB are taken by the part that fits."""
 
-    def full(descriptor):
-        os.ftruncate(descriptor, 150_000)
+    def fill(file):
+        file.write(bytes(150_000))
+        file.flush()
         raise OSError(number, os.strerror(number))
 
-    Flaky(monkeypatch, full)
     usage = namedtuple("usage", "total used free")(10**9, 10**9 - 50_000, 50_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(ResourceError) as caught:
-        write_bytes(tmp_path / "a", bytes(1_100_000))
+    with pytest.raises(ResourceError) as caught, writing(tmp_path / "a", size=1_100_000) as file:
+        fill(file)
     assert caught.value.message == f"{tmp_path / 'a'}: cannot be written: {told}"
     assert caught.value.hint == "free some space; the earlier file, if any, is untouched"
     with pytest.raises(ResourceError) as caught, writing(tmp_path / "a") as file:
-        file.write(bytes(1_100_000))
+        fill(file)
     told = told.replace("1.1 MB needed", "after 0.1 MB").replace("0.2 MB", "50,000 bytes")
     assert caught.value.message.endswith(told)
 

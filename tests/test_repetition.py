@@ -11,13 +11,14 @@ import pytest
 from safetensors.torch import load_file
 
 from conftest import at_step, signal_at, tiny_dataset
+from resnets import get_spec
 from resnets.cli.train import print_seeds
 from resnets.errors import Stopped, UsageError
-from resnets.report.published import Published
-from resnets.training import seeds as repetition
+from resnets.report.published import TABLES, Published
+from resnets.run_folder.directory import RunFolder
 from resnets.training.audit import audit
-from resnets.training.recipe import load_recipe
-from resnets.training.seeds import train_seeds
+from resnets.training.recipe import load_recipe, read_recipe
+from resnets.training.seeds import Comparison, differences, train_seeds
 from resnets.training.train import train
 
 RECIPE = load_recipe(
@@ -229,7 +230,7 @@ PAPER = Published(
 )
 
 
-def compared(tmp_path, monkeypatch, row=PAPER, paper=RECIPE, **data):
+def compared(tmp_path, row=PAPER, paper=RECIPE, **data):
     """The differences of runs by RECIPE from a row whose paper trained by ``paper``."""
     schedule = paper.schedule.model_copy(
         update={"epochs": row.epochs, "iterations": row.iterations}
@@ -241,44 +242,58 @@ def compared(tmp_path, monkeypatch, row=PAPER, paper=RECIPE, **data):
         .replace("mirror: auto", "mirror: false")
     )
     row = replace(row, recipe=row.recipe and str(file))
-    monkeypatch.setattr(repetition, "published", lambda *_: [row])
     own = replace(tiny_dataset(), name="cifar10", **data)
-    found = run(tmp_path / "cifar10", data=own, resume="auto")
-    (comparison,) = found.comparisons
+    runs = run(tmp_path / "cifar10", data=own, resume="auto").runs
+    folder = RunFolder(runs[0].path)
+    found = differences(row, folder.read_record(), read_recipe(folder.recipe), len(runs))
+    comparison = Comparison(row, tuple(found))
     assert comparison.to_dict()["reproduction"] == (not comparison.differences)
     return list(comparison.differences)
 
 
-def test_a_reproduction_is_one_and_nothing_else_is(tmp_path, monkeypatch):
-    def differences(row=PAPER, **options):
-        found = compared(tmp_path, monkeypatch, row, **options)
+def test_a_reproduction_is_one_and_nothing_else_is(tmp_path):
+    def apart(row=PAPER, **options):
+        found = compared(tmp_path, row, **options)
         found.remove("a data set called cifar10, not cifar10's own files")
         return found
 
-    assert differences() == []
-    assert differences(replace(PAPER, iterations=6)) == ["5 iterations, not 6"]
-    assert differences(replace(PAPER, iterations=None, epochs=2)) == ["1 epoch, not 2"]
-    assert differences(replace(PAPER, iterations=None, epochs=1)) == []
-    assert differences(replace(PAPER, batch=16)) == ["batches of 8, not 16"]
-    assert differences(replace(PAPER, protocol="median of 2")) == []
-    assert differences(replace(PAPER, protocol="median of 5")) == ["2 runs, not the median of 5"]
-    assert differences(replace(PAPER, protocol="10-crop")) == ["measured on one crop, not on ten"]
-    assert differences(replace(PAPER, recipe="")) == [
+    assert apart() == []
+    assert apart(replace(PAPER, iterations=6)) == ["5 iterations, not 6"]
+    assert apart(replace(PAPER, iterations=None, epochs=2)) == ["1 epoch, not 2"]
+    assert apart(replace(PAPER, iterations=None, epochs=1)) == []
+    assert apart(replace(PAPER, batch=16)) == ["batches of 8, not 16"]
+    assert apart(replace(PAPER, protocol="median of 2")) == []
+    assert apart(replace(PAPER, protocol="median of 5")) == ["2 runs, not the median of 5"]
+    assert apart(replace(PAPER, protocol="10-crop")) == ["measured on one crop, not on ten"]
+    assert apart(replace(PAPER, recipe="")) == [
         "no recipe of the paper to compare the settings with"
     ]
     paper = load_recipe(RECIPE, ["optimizer.nesterov=false", "ema=0.9", "data.split_seed=3"])
-    assert differences(paper=paper) == ["ema 0.0, not 0.9", "optimizer.nesterov True, not False"]
+    assert apart(paper=paper) == ["ema 0.0, not 0.9", "optimizer.nesterov True, not False"]
 
 
-def test_a_held_out_part_is_no_test_part(tmp_path, monkeypatch):
-    *_, last = compared(tmp_path, monkeypatch, test=None)
+def test_a_held_out_part_is_no_test_part(tmp_path):
+    *_, last = compared(tmp_path, test=None)
     assert last == "measured on the held-out part, not on the test part"
 
 
-def test_a_row_without_a_figure_is_left_out(tmp_path, monkeypatch):
-    row = replace(PAPER, error_percent=None)
-    monkeypatch.setattr(repetition, "published", lambda *_: [row])
-    assert run(tmp_path / "runs", 1).comparisons == ()
+def test_a_row_without_a_figure_is_left_out(tmp_path):
+    data = replace(tiny_dataset(), name="cifar10")
+    for figure in (True, False):
+        row = next(
+            row
+            for row in TABLES
+            if row.dataset == data.name and (row.error_percent is not None) == figure
+        )
+        found = train_seeds(
+            data,
+            1,
+            model=replace(get_spec("resnet8"), name=row.model),
+            recipe=RECIPE,
+            out=tmp_path / str(figure),
+            quiet=True,
+        )
+        assert bool(found.comparisons) == figure
 
 
 def test_the_audit_compares_the_seeds(tmp_path, resnets):

@@ -37,10 +37,8 @@ def trained(tmp_path_factory) -> tuple[Path, Path]:
         for number in range(12):
             coloured(label, number).save(folder / "photos" / name / f"{number}.png")
     words = ["train", folder / "photos", "--model", "resnet8", "--out", folder / "run", *QUICK]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["resnets", *map(str, words)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
+    with pytest.raises(SystemExit) as caught:
+        cli.main([*map(str, words)])
     assert not caught.value.code
     return folder / "photos", folder / "run"
 
@@ -213,13 +211,8 @@ def caused(error: Exception, cause: Exception) -> Exception:
         (KeyError("x"), 1),
     ],
 )
-def test_every_error_is_one_line(resnets, monkeypatch, error, code):
-    def fail(*_, **__):
-        raise error
-
-    monkeypatch.setattr("resnets.zoo.list_models", fail)
-    monkeypatch.setattr("resnets.cli.models.list_models", fail)
-    found, _, err = resnets("models")
+def test_every_error_is_one_line(failing, error, code):
+    found, _, err = failing(error)
     assert found == code
     one_line_error(err)
 

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from conftest import coloured
 from resnets import create_model
@@ -118,17 +119,18 @@ def test_embed_goes_on_past_a_broken_picture(resnets, weights, pictures, tmp_pat
     assert "t.npz.broken.json: 1 picture\n" in err
 
 
-def test_embed_goes_on_after_ctrl_c(resnets, weights, pictures, tmp_path, monkeypatch):
+def test_embed_goes_on_after_ctrl_c(resnets, weights, pictures, tmp_path):
     words = ["embed", pictures, "--model", weights, "--out", tmp_path / "t.npz"]
-    with monkeypatch.context() as patch:
-        patch.setattr("resnets.inference.embedding.write_table", interrupt)
-        assert resnets(*words)[0] == 130
-    code, _, err = resnets(*words)
-    assert (code, err) == (0, "5 images had been done before a stop\n")
 
+    def interrupt(module, inputs):
+        """Before the last image, which is alone in its batch, is computed."""
+        if isinstance(module, torch.nn.Conv2d) and len(inputs[0]) == 1:
+            raise KeyboardInterrupt
 
-def interrupt(*_):
-    raise KeyboardInterrupt
+    with register_module_forward_pre_hook(interrupt):
+        assert resnets(*words, "--batch-size", 2)[0] == 130
+    code, _, err = resnets(*words, "--batch-size", 2)
+    assert (code, err) == (0, "4 images had been done before a stop\n")
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from resnets.cli.train import print_run
 from resnets.errors import DataError, Stopped
 from resnets.machine.device import Machine
 from resnets.machine.processes import PeerLost
@@ -48,19 +49,20 @@ def test_options_reach_the_run(resnets, asked):
     assert asked[2]["weights"] == "a.pth"
 
 
-def test_an_accuracy_comes_with_what_it_is_worth(resnets, monkeypatch):
+def test_an_accuracy_comes_with_what_it_is_worth(capsys):
     """One answer to nearly everything; the names of the classes are a stranger's."""
     scores = {"samples": 36, "loss": 2.0, "accuracy": 11 / 36, "confusion": [[11, 1], [24, 0]]}
     found = Run(Path("runs/it"), RESULTS | {"test": scores}, ("dog", "b\x1b[2J"))
-    monkeypatch.setattr(runs, "train", lambda *_, **__: found)
     cautions = [
         "this is no better than always answering b\\x1b[2J (66.7 %)",
         "the model answers dog for 35 of 36 pictures",
     ]
-    _, out, _ = resnets("train", "digits")
+    print_run(found, as_json=False)
+    out = capsys.readouterr().out
     figure = "test accuracy 0.3056 (36 pictures; 95 % interval 18.0 to 46.9 %)"
     assert out.splitlines() == [figure, *(f"  {line}" for line in cautions)]
-    assert json.loads(resnets("train", "digits", "--json")[1])["cautions"] == {"test": cautions}
+    print_run(found, as_json=True)
+    assert json.loads(capsys.readouterr().out)["cautions"] == {"test": cautions}
 
 
 def test_options_reach_every_seed(resnets, photos, tmp_path):
@@ -114,13 +116,6 @@ def process(monkeypatch):
     return become
 
 
-def raising(error):
-    def train(*_, **__):
-        raise error
-
-    return train
-
-
 @pytest.mark.parametrize(
     ("error", "rank", "count", "said"),
     [
@@ -132,10 +127,9 @@ def raising(error):
         (PeerLost("another is gone"), 1, 2, f"rank 1: another is gone ({PeerLost().hint})\n"),
     ],
 )
-def test_errors_say_whose_they_are(resnets, monkeypatch, process, error, rank, count, said):
-    monkeypatch.setattr(runs, "train", raising(error))
+def test_errors_say_whose_they_are(failing, process, error, rank, count, said):
     process(rank, count)
-    assert resnets("train", "digits") == (error.exit_code, "", said)
+    assert failing(error) == (error.exit_code, "", said)
 
 
 def test_only_the_first_process_prints_results(resnets, asked, process):

@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -106,12 +107,13 @@ _OUT_OF_MEMORY = (  # as allocators and loaders of libraries say it
 )
 
 
-def main() -> None:
-    """Run the command line and exit: 0 well, otherwise the error's own code."""
+def main(words: Sequence[str] | None = None) -> None:
+    """Run a command, that of ``sys.argv`` if None; exit: 0 well, otherwise the error's own code."""
     settle_streams()
     cpu.settle()
-    debug = "--debug" in sys.argv  # at any place, although --help shows it once
-    arguments = [word for word in sys.argv[1:] if word != "--debug"]
+    words = sys.argv[1:] if words is None else words
+    debug = "--debug" in words  # at any place, although --help shows it once
+    arguments = [word for word in words if word != "--debug"]
     try:
         with sharing_cores():
             code = typer.main.get_command(app).main(arguments, "resnets", standalone_mode=False)

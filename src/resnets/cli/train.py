@@ -135,14 +135,15 @@ def train(
     if seeds is None:
         run = training.train(data, **options)
         if repetition.is_first():
-            _print_run(run, as_json)
+            print_run(run, as_json)
     else:
         found = repetition.train_seeds(data, seeds, **options)
         if repetition.is_first():
             print_seeds(found, as_json)
 
 
-def _print_run(run: "Run", as_json: bool) -> None:
+def print_run(run: "Run", as_json: bool) -> None:
+    """Print what came of a run, in sentences for people or all of it for programs."""
     if as_json:
         cautions = {part: _sentences(run, part)[1:] for part in PARTS if run.results[part]}
         print_json({"run": str(run.path), "results": run.results, "cautions": cautions})

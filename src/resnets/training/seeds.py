@@ -254,13 +254,13 @@ def _summarise(
         command=_command(folders[0], len(runs), path.with_name(f"{path.name}-again")),
         part="test" if data.test else "validation" if data.validation else None,
         comparisons=tuple(
-            Comparison(row, tuple(_apart(row, first, recipe, len(runs)))) for row in rows
+            Comparison(row, tuple(differences(row, first, recipe, len(runs)))) for row in rows
         ),
     )
 
 
-def _apart(row: Published, record: Record, recipe: Recipe, runs: int) -> Iterator[str]:
-    """Say why runs by ``recipe`` are no reproduction of a published number."""
+def differences(row: Published, record: Record, recipe: Recipe, runs: int) -> Iterator[str]:
+    """Say why so many runs by ``recipe``, one of them of ``record``, do not reproduce a row."""
     data, steps, epochs = record.data, record.progress.steps or 0, record.progress.epochs or 0
     if row.iterations and steps != row.iterations:
         yield f"{plural(steps, 'iteration')}, not {row.iterations:,}"
