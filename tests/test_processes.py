@@ -20,11 +20,9 @@ from resnets.machine.processes import (
     PeerLost,
     Processes,
     join,
-    launched,
     lost_peer,
-    program,
-    restarts,
 )
+from resnets.machine.torchrun import launched, program, restarts
 
 CPU = torch.device("cpu")
 several = pytest.mark.parametrize("count", [2, 3])
