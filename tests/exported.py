@@ -17,7 +17,7 @@ class Normalised(nn.Module):
     def __init__(self, network: ResNet) -> None:
         super().__init__()
         self.network = network
-        for name, constant in zip(("mean", "scale"), network.preprocess._constants, strict=True):
+        for name, constant in zip(("mean", "scale"), network.preprocess.constants, strict=True):
             self.register_buffer(name, torch.tensor(constant))
 
     def forward(self, images):
