@@ -12,6 +12,7 @@ from resnets.errors import DataError, Stopped
 from resnets.machine.device import Machine
 from resnets.machine.processes import PeerLost
 from resnets.run_folder.directory import RunFolder
+from resnets.training import seeds
 from resnets.training import train as runs
 from resnets.training.run import Run
 
@@ -31,6 +32,7 @@ def asked(monkeypatch) -> list[dict]:
         calls.append({"data": data, **options})
         return Run(Path("runs/it"), RESULTS)
 
+    assert seeds.train is runs.train  # loaded before, lest it keep what stands here meanwhile
     monkeypatch.setattr(runs, "train", train)
     return calls
 
