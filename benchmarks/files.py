@@ -1,7 +1,7 @@
-"""The exported files and the pictures that the scripts about inference measure with.
+"""The exported files and the images that the scripts about inference measure with.
 
 Weights are random but for resnet20's, which come with the package. int8 is calibrated on CIFAR-10
-for resnet20 and on made-up pictures for the others: that decides accuracy, not speed.
+for resnet20 and on made-up images for the others: that decides accuracy, not speed.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from typing import Any
 
 ENDING = {"onnxruntime": "onnx", "openvino": "xml"}
 FORMAT = {"onnxruntime": "onnx", "openvino": "openvino"}
-CALIBRATION = 32  # made-up pictures to choose 8-bit ranges by
+CALIBRATION = 32  # made-up images to choose 8-bit ranges by
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

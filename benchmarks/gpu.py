@@ -2,11 +2,11 @@
 
 usage: python benchmarks/gpu.py [--minutes 9] [--epochs 4] [--images 50000] [--device cuda]
 
-The pictures are random bytes of CIFAR-10's number and size; speed does not depend on them. Our rows
+The images are random bytes of CIFAR-10's number and size; speed does not depend on them. Our rows
 are whole runs of `resnets.train`: whole epochs with their data, augmentation, checks, ledger and
-saved state, of which the first is left out. The loader's row is the usual script: pictures cropped
+saved state, of which the first is left out. The loader's row is the usual script: images cropped
 and flipped one by one by worker processes, eager steps. The floor is arithmetic alone (243 MFLOP a
-picture) and memory traffic alone (5.8 to 8.3 MB a picture in bfloat16), at an H200's 790 TFLOP/s
+image) and memory traffic alone (5.8 to 8.3 MB an image in bfloat16), at an H200's 790 TFLOP/s
 and 4.3 TB/s. Without such a GPU it says "not measured".
 """
 
@@ -71,7 +71,7 @@ def measured_algorithms(options: argparse.Namespace) -> float:
 
 
 class OneByOne(torch.utils.data.Dataset):
-    """What a script's data set does for a picture: pad, crop, flip, normalise."""
+    """What a script's data set does for an image: pad, crop, flip, normalise."""
 
     def __init__(self, dataset: Dataset) -> None:
         self.pixels = dataset.train.images.pixels

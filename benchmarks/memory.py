@@ -6,7 +6,7 @@ A step is training's own: forward, backward and SGD with momentum, in float32 an
 Times are by turns in one process, the order reversed every round; the ratio is the median of the
 rounds' ratios to the plain step. Memory is "counted", what `resnets show --memory` says, and
 "process", how far the peak of a fresh process rises above what it was before its first step; the
-weights and pictures were there then, and the rest of what is counted was not: it is "new".
+weights and images were there then, and the rest of what is counted was not: it is "new".
 """
 
 import argparse

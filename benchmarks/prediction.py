@@ -2,13 +2,13 @@
 
 usage: python benchmarks/prediction.py [ROW...] [--rounds 8] [--pictures 200] [--files DIR]
 
-`cold-...` rows are whole processes with one picture: their seconds (the table has answers a second)
+`cold-...` rows are whole processes with one image: their seconds (the table has answers a second)
 and the most memory they have had. `bare` is the shortest script with PIL, NumPy and ONNX Runtime;
 the others are `resnets predict` with an exported file, or with weights and torch.
 
 `folder-MODEL` is `resnets predict FOLDER --out TABLE.csv` with an exported .onnx, less the time of
-the same command with one batch of its pictures; `folder-MODEL-bare` is the runtime alone on the
-same file, over the same pictures, decoded and prepared beforehand, in batches of the same size.
+the same command with one batch of its images; `folder-MODEL-bare` is the runtime alone on the
+same file, over the same images, decoded and prepared beforehand, in batches of the same size.
 
 The order is reversed every round; ratios are taken to the first row of a table.
 """
@@ -52,7 +52,7 @@ def bare_folder(window: Window, options: argparse.Namespace, *, model: str) -> N
 
 
 def prepared(options: argparse.Namespace, model: str) -> Path:
-    """Return the file of the folder's pictures as the model takes them, float32 (N, C, H, W)."""
+    """Return the file of the folder's images as the model takes them, float32 (N, C, H, W)."""
     path: Path = options.files / f"{model}-{options.pictures}.npy"
     if not path.exists():
         import numpy as np
@@ -119,7 +119,7 @@ def cold(options: argparse.Namespace, picture: Path) -> dict[str, Command]:
 
 
 def folder_rate(options: argparse.Namespace, model: str) -> float:
-    """Return how many pictures a second the command gets through once it runs."""
+    """Return how many images a second the command gets through once it runs."""
     folder, onnx = files.photographs(options), exported(options, model, "onnxruntime")
     every = sorted(folder.rglob("*.jpg"))[: options.pictures]
     with TemporaryDirectory() as out:
@@ -167,7 +167,7 @@ def main() -> None:
                 bare: rows.case(bare, ROWS[bare], options, words, seen),
                 name: lambda model=model: partial(folder_rate, options, model),  # type: ignore[misc]
             }
-            title = f"{model}, {options.pictures} pictures, {options.rounds} rounds"
+            title = f"{model}, {options.pictures} images, {options.rounds} rounds"
             chosen = {key: case for key, case in cases.items() if key in wanted}
             results.append(rows.table(title, chosen, options.rounds))
     rows.finish(results, options, started, seen)
@@ -184,7 +184,7 @@ def cold_table(options: argparse.Namespace, wanted: list[str]) -> dict[str, obje
         return lambda: 1 / command.seconds()
 
     cases = {name: partial(prepare, command) for name, command in commands.items()}
-    title = f"{COLD}, one picture, whole processes a second, {options.rounds} rounds"
+    title = f"{COLD}, one image, whole processes a second, {options.rounds} rounds"
     result = rows.table(title, cases, options.rounds)
     peaks = {name: command.peaks for name, command in commands.items() if command.peaks}
     for case in result["cases"]:

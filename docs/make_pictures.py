@@ -1,4 +1,4 @@
-"""Make the README's pictures: the top of a run's report and the drawing of a network.
+"""Make the README's images: the top of a run's report and the drawing of a network.
 
 The run is the kept one of results/ whose weights come with the package. Its most confident mistakes
 are not kept, being images; they are found again here, which needs CIFAR-10 and Chromium.

@@ -14,7 +14,7 @@ WHOLE_DIGESTS = {
 }
 
 TIMM_SOURCE = "huggingface/pytorch-image-models, results/results-imagenet.csv"
-# top-1, top-5, and the side of the pictures they were measured at, which may be larger than what
+# top-1, top-5, and the side of the images they were measured at, which may be larger than what
 # the weights were trained for.
 TIMM_ACCURACY: dict[str, tuple[float, float, int]] = {
     "ecaresnet50d.miil_in1k": (81.650, 95.882, 288),
@@ -119,7 +119,7 @@ def _cifar(mean: list[float], std: list[float]) -> dict[str, Any]:
 
 
 # github.com/chenyaofo/pytorch-cifar-models, README (digits, accuracy), resnet.py (option B) and
-# LICENSE; the pictures' mean and deviation: chenyaofo/image-classification-codebase, conf/.
+# LICENSE; the images' mean and deviation: chenyaofo/image-classification-codebase, conf/.
 CHENYAOFO = {
     "cifar10": {
         "preprocess": _cifar([0.4914, 0.4822, 0.4465], [0.2023, 0.1994, 0.2010]),
@@ -153,7 +153,7 @@ AKAMASTER = {
 }
 
 # The Caffe models of He et al. 2015: github.com/KaimingHe/deep-residual-networks, README (error of
-# the middle 224 x 224 of pictures whose shorter side is 256).
+# the middle 224 x 224 of images whose shorter side is 256).
 MSRA_ERROR = {50: (24.7, 7.8), 101: (23.6, 7.1)}
 # detectron2/config/defaults.py: PIXEL_MEAN of blue, green, red in 0..255, PIXEL_STD 1.
 MSRA_PREPROCESS = {

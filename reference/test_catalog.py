@@ -33,7 +33,7 @@ def picture(width: int = 403) -> Image.Image:
 
 
 def pictures() -> list[Image.Image]:
-    """Pictures whose middle lies on a pixel, and between two, in either direction."""
+    """Images whose middle lies on a pixel, and between two, in either direction."""
     wide = [picture(width) for width in (300, 301, 303, 305, 403, 1200)]
     return [*wide, *(image.transpose(Image.Transpose.TRANSPOSE) for image in wide)]
 

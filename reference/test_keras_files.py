@@ -73,7 +73,7 @@ def config_of(model: keras.Model) -> dict:
 
 
 def logits(model: keras.Model, side: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pictures (N, 3, H, W) and what Keras makes of them."""
+    """Images (N, 3, H, W) and what Keras makes of them."""
     x = np.random.default_rng(1).normal(0.5, 1, (2, side, side, 3)).astype("float32")
     values = keras.ops.convert_to_numpy(model(x, training=False))
     return torch.from_numpy(x).permute(0, 3, 1, 2), torch.from_numpy(np.array(values))

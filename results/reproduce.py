@@ -59,7 +59,7 @@ def short(*models: str) -> list[Trial]:
 
 
 def small_steps(*models: str) -> list[Trial]:
-    """As many pictures in batches of a quarter, at a quarter of the rate: four times the steps."""
+    """As many images in batches of a quarter, at a quarter of the rate: four times the steps."""
     settings = ("schedule.iterations=1600", "batch_size=32", "optimizer.lr=0.025")
     return [Trial(model, "he2015_cifar", 3, settings, "-1600x32") for model in models]
 

@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(config, items):
 
 
 def coloured(label: int, number: int, side: int = 40) -> Image.Image:
-    """A noisy picture whose dominant colour is its class."""
+    """A noisy image whose dominant colour is its class."""
     noise = np.random.default_rng(1000 * label + number).integers(0, 90, (side, side, 3))
     noise[:, :, label % 3] += 120
     return Image.fromarray(noise.astype(np.uint8))
@@ -76,7 +76,7 @@ def scramble(model: torch.nn.Module) -> torch.nn.Module:
 
 
 def resize_crop(image: Image.Image, resize: int, size: int) -> np.ndarray:
-    """The pixels (H, W, C) that a model sees of a picture, before they are normalised."""
+    """The pixels (H, W, C) that a model sees of an image, before they are normalised."""
     channels = len(image.getbands())
     preprocess = Preprocess(channels, resize, size, (0.0,) * channels, (1.0,) * channels)
     return (255 * preprocess(image)[0]).round().byte().permute(1, 2, 0).numpy()
@@ -84,7 +84,7 @@ def resize_crop(image: Image.Image, resize: int, size: int) -> np.ndarray:
 
 @pytest.fixture
 def photos(tmp_path) -> Path:
-    """A folder of pictures: three classes that their colours tell apart, ten of each."""
+    """A folder of images: three classes that their colours tell apart, ten of each."""
     for label, name in enumerate(["apple", "basil", "ceramic"]):
         folder = tmp_path / "photos" / name
         folder.mkdir(parents=True)
@@ -94,7 +94,7 @@ def photos(tmp_path) -> Path:
 
 
 def tiny_dataset(train: int = 50, test: int = 20, side: int = 8) -> Dataset:
-    """Pictures of noise with a bright half that is the class: learned in seconds."""
+    """Images of noise with a bright half that is the class: learned in seconds."""
 
     def part(count: int, seed: int):
         generator = torch.Generator().manual_seed(seed)

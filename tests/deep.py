@@ -1,4 +1,4 @@
-"""Files of pictures of more than 8 bits, as Pillow does not write them."""
+"""Files of images of more than 8 bits, as Pillow does not write them."""
 
 import struct
 import zlib

@@ -25,7 +25,7 @@ class Normalised(nn.Module):
 
 
 class Averaged(Normalised):
-    """A network for pictures of any size, of which it sees the mean colour."""
+    """A network for images of any size, of which it sees the mean colour."""
 
     def forward(self, images):
         colour = images.float().mean((1, 2))[:, :, None, None]

@@ -1,4 +1,4 @@
-"""Any model on any labelled pictures: what is counted, what is said, what is refused."""
+"""Any model on any labelled images: what is counted, what is said, what is refused."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def files(tmp_path_factory):
 
 
 def trees(root: Path, counts: dict[str, int]) -> Path:
-    """A folder with so many pictures in each class folder; the names may be paths."""
+    """A folder with so many images in each class folder; the names may be paths."""
     for label, (name, count) in enumerate(counts.items()):
         (root / name).mkdir(parents=True)
         for number in range(count):
@@ -53,7 +53,7 @@ def trees(root: Path, counts: dict[str, int]) -> Path:
 
 
 def right(model, root: Path) -> dict[str, tuple[int, int]]:
-    """By the answers to each picture alone: how many of each class there are, and are right."""
+    """By the answers to each image alone: how many of each class there are, and are right."""
     found = {}
     for folder in sorted(path for path in root.iterdir() if path.is_dir()):
         answers = [next(predict(model, file)).classes[0] for file in sorted(folder.glob("*.png"))]
@@ -66,8 +66,8 @@ def test_every_kind_of_model_counts_what_it_answers(files, tmp_path, name):
     """Two classes are missing, one is empty and one is not the model's."""
     counts = {"ash": 3, "birch": 4, "cedar": 0, "elm": 5, "ginkgo": 1, "yew": 2}
     root = trees(tmp_path / "more", counts)
-    (root / "elm" / "9.png").write_text("no picture")
-    (root / "readme.txt").write_text("no picture either")
+    (root / "elm" / "9.png").write_text("no image")
+    (root / "readme.txt").write_text("no image either")
     coloured(0, 0).save(root / "loose.png")
     found = evaluate(files / name, root)
     expected = right(network(), trees(tmp_path / "sound", counts))
@@ -80,14 +80,14 @@ def test_every_kind_of_model_counts_what_it_answers(files, tmp_path, name):
     assert values["without_pictures"] == ["cedar", "doum", "fir"]
     assert values["left_out"]["other_classes"] == {"yew": 2}
     assert values["left_out"]["broken"] == [
-        {"path": "elm/9.png", "reason": "is text, not a picture"}
+        {"path": "elm/9.png", "reason": "is text, not an image"}
     ]
     assert values["left_out"]["outside_of_classes"] == 1
     assert found.sentences() == [
-        "2 pictures of 'yew', which the model does not have, are left out",
-        "1 picture that cannot be read is left out, such as elm/9.png: is text, not a picture",
-        "1 picture outside of the class folders is left out",
-        "no pictures of 3 of the model's 7 classes: cedar, doum, fir",
+        "2 images of 'yew', which the model does not have, are left out",
+        "1 image that cannot be read is left out, such as elm/9.png: is text, not an image",
+        "1 image outside of the class folders is left out",
+        "no images of 3 of the model's 7 classes: cedar, doum, fir",
     ]
 
 
@@ -137,7 +137,7 @@ def test_a_part_is_chosen(files, tmp_path):
     with pytest.raises(UsageError, match="no split"):
         evaluate(files / "model.onnx", root, split="tset")
     (tmp_path / "one" / "ash").mkdir(parents=True)
-    with pytest.raises(DataError, match="has no validation part"):
+    with pytest.raises(DataError, match="has no validation split"):
         evaluate(files / "model.onnx", tmp_path / "one", split="validation")
 
 
@@ -145,10 +145,10 @@ def test_a_part_is_chosen(files, tmp_path):
 @pytest.mark.parametrize(
     ("counts", "message", "hint"),
     [
-        ({"Ash": 1, "yew": 1}, "the pictures are of Ash, yew; the model knows ash", "'ash'"),
-        ({"birch ": 1}, "the pictures are of birch ;", "'birch ' may be the model's 'birch'"),
+        ({"Ash": 1, "yew": 1}, "the images are of Ash, yew; the model knows ash", "'ash'"),
+        ({"birch ": 1}, "the images are of birch ;", "'birch ' may be the model's 'birch'"),
         ({"2024/ash": 1, "2025/ash": 1}, "are of 2024, 2025", "folders"),
-        ({"ash": 0, "elm": 0}, "no pictures in its class folders", "pictures"),
+        ({"ash": 0, "elm": 0}, "no images in its class folders", "pictures"),
         ({}, "no class folders", "names of folders"),
     ],
 )
@@ -225,7 +225,7 @@ def test_a_named_set_in_its_own_order(tmp_path):
     model = scramble(create_model("resnet8", image_size=8, in_channels=1))
     torch.save(model.state_dict(), tmp_path / "foreign.pth")
     opened = package.open_model(tmp_path / "foreign.pth", "resnet8")
-    with pytest.raises(CheckpointError, match="how pictures must be prepared"):
+    with pytest.raises(CheckpointError, match="how images must be prepared"):
         evaluate(opened, "digits")
     opened.preprocess = Preprocess(1, 8, 8, (0.3,), (0.4,))
     found = evaluate(opened, "digits")
@@ -238,7 +238,7 @@ def test_the_command(resnets, files, tmp_path):
     first, *rest = out.splitlines()
     assert (code, err) == (0, "")
     assert first.startswith("all: 3 images, accuracy ")
-    assert "  1 picture of 'yew', which the model does not have, is left out" in rest
+    assert "  1 image of 'yew', which the model does not have, is left out" in rest
     code, out, _ = resnets("evaluate", files / "model.safetensors", root, "--json")
     assert json.loads(out)["left_out"]["other_classes"] == {"yew": 1}
     code, _, err = resnets("evaluate", files / "model.onnx", root, "--model", "resnet8")
@@ -290,7 +290,7 @@ def test_exported_files_need_no_torch(files, tmp_path):
 
 
 def test_the_runs_own_pictures_keep_their_parts(files, tmp_path):
-    """A run's held-out part is that of the run, for its exported file as well."""
+    """A run's held-out split is that of the run, for its exported file as well."""
     root = trees(tmp_path / "photos", dict.fromkeys(NAMES, 4))
     from resnets.data import open_dataset
 

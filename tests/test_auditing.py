@@ -84,7 +84,7 @@ def test_a_stopped_and_killed_run_is_proven(finished):
         "samples": "2 epochs, 40 images each, every one exactly once; then 16 of them",
         "steps": "12 of 12, in 3 epochs without gap or overlap",
         "metrics": "3 lines that agree with the ledger",
-        "sittings": "3 sittings, from step 0 to 12; 1 killed",
+        "sittings": "3 sessions, from step 0 to 12; 1 killed",
         "weights": "44 tensors, each with its SHA-256; recipe, data and results are the run's",
         "test": "20 images, each counted once, in the last evaluation only",
     }

@@ -1,4 +1,4 @@
-"""Runs on folders of pictures that have changed, moved, or hold copies: noticed, named, said."""
+"""Runs on folders of images that have changed, moved, or hold copies: noticed, named, said."""
 
 import json
 import os
@@ -54,7 +54,7 @@ def stopped(tmp_path_factory):
 
 @pytest.fixture
 def made(stopped, tmp_path):
-    """A copy of it, whose record names the copied pictures."""
+    """A copy of it, whose record names the copied images."""
     shutil.copytree(stopped, tmp_path / "made")
     record = tmp_path / "made/run/run.json"
     record.write_text(record.read_text().replace(str(stopped), str(tmp_path / "made")))
@@ -72,7 +72,7 @@ def alter(photos) -> str:
     exchange(photos / "cat/2.bmp", 98)
     picture(97).save(photos / "dog/new.bmp")
     (photos / "dog/9.bmp").unlink()
-    return "2 pictures have changed, such as cat/1.bmp; 1 is new, dog/new.bmp; 1 is gone, dog/9.bmp"
+    return "2 images have changed, such as cat/1.bmp; 1 is new, dog/new.bmp; 1 is gone, dog/9.bmp"
 
 
 def test_a_run_goes_on_with_the_pictures_it_began_with(made):
@@ -80,7 +80,7 @@ def test_a_run_goes_on_with_the_pictures_it_began_with(made):
     assert run.results["validation"]["samples"] == 4
     found = {check.name: check for check in audit(made / "run").checks}
     assert found["data"].ok
-    assert found["data"].found == "16 pictures, each with the content and class that it had"
+    assert found["data"].found == "16 images, each with the content and class that it had"
     scores = evaluate(made / "run", made / "photos")
     assert (scores.part, len(scores.labels)) == ("validation", 4)
     assert scores.accuracy == run.results["validation"]["accuracy"]
@@ -91,7 +91,7 @@ def test_evaluation_says_which_pictures_of_the_training_have_changed(made, resne
     found = alter(made / "photos")
     scores = evaluate(made / "run", made / "photos")
     assert (scores.part, len(scores.labels)) == ("all", 16)
-    said = f"{made / 'photos'} has changed since the model was trained on it ({found}): pictures of"
+    said = f"{made / 'photos'} has changed since the model was trained on it ({found}): images of"
     assert said in scores.notes[0]
     code, out, _ = resnets("evaluate", made / "run", made / "photos")
     assert code == 0
@@ -100,7 +100,7 @@ def test_evaluation_says_which_pictures_of_the_training_have_changed(made, resne
 
 def test_an_exchange_ends_the_run_and_names_the_files(made):
     found = alter(made / "photos")
-    with pytest.raises(DataError, match="the pictures or labels have changed") as caught:
+    with pytest.raises(DataError, match="the images or labels have changed") as caught:
         train(resume=made / "run", quiet=True)
     assert found in caught.value.message
     check = next(check for check in audit(made / "run").checks if check.name == "data")
@@ -109,7 +109,7 @@ def test_an_exchange_ends_the_run_and_names_the_files(made):
 
 def test_a_picture_in_another_class_is_noticed(made):
     (made / "photos/cat/1.bmp").rename(made / "photos/dog/1.bmp")
-    with pytest.raises(DataError, match=r"1 picture is new, dog/1\.bmp; 1 is gone, cat/1\.bmp"):
+    with pytest.raises(DataError, match=r"1 image is new, dog/1\.bmp; 1 is gone, cat/1\.bmp"):
         train(resume=made / "run", quiet=True)
 
 
@@ -117,7 +117,7 @@ def test_a_finished_run_is_not_taken_for_one_on_other_pictures(made):
     train(resume=made / "run", quiet=True)
     exchange(made / "photos/cat/1.bmp")
     options = {"model": "resnet8", "recipe": RECIPE, "out": made / "run", "quiet": True}
-    with pytest.raises(UsageError, match=r"other data.*1 picture has changed, cat/1\.bmp"):
+    with pytest.raises(UsageError, match=r"other data.*1 image has changed, cat/1\.bmp"):
         train(made / "photos", resume="auto", **options)
 
 
@@ -125,7 +125,7 @@ def test_pictures_that_have_moved(made, resnets):
     (made / "photos").rename(made / "elsewhere")
     code, _, err = resnets("train", "--resume", made / "run")
     assert code == 3
-    assert f"its pictures were in {made / 'photos'}, which is not there" in err
+    assert f"its images were in {made / 'photos'}, which is not there" in err
     assert f"if they are elsewhere: resnets train NEWPLACE --resume {made / 'run'}" in err
     check = next(check for check in audit(made / "run").checks if check.name == "data")
     assert check.ok
@@ -154,15 +154,15 @@ def test_a_run_without_digests_is_known_by_names_and_sizes(made):
     assert "no digests" in check.found
     (made / "photos/cat/1.bmp").rename(made / "photos/cat/one.bmp")
     check = next(check for check in audit(made / "run").checks if check.name == "data")
-    assert check.differences == ("names, sizes or classes of pictures have changed",)
+    assert check.differences == ("names, sizes or classes of images have changed",)
 
 
 def test_the_manifest_is_bound_to_the_fingerprint(made):
-    """Whoever exchanges a picture and its digest in the run folder is noticed all the same."""
+    """Whoever exchanges an image and its digest in the run folder is noticed all the same."""
     exchange(made / "photos/cat/1.bmp")
     open_folder(made / "photos", side=8).manifest.write(made / "run/pictures.sha256")
     check = next(check for check in audit(made / "run").checks if check.name == "data")
-    assert check.differences == ("pictures or their classes have changed",)
+    assert check.differences == ("images or their classes have changed",)
 
 
 def test_what_is_assumed_and_what_is_wrong_is_said(tmp_path, resnets):
@@ -180,8 +180,8 @@ def test_what_is_assumed_and_what_is_wrong_is_said(tmp_path, resnets):
     code, _, err = resnets(*words)
     assert code == 0
     said = (
-        "pictures are not mirrored in training, since Left and right are told apart by their side",
-        "1 of 2 test pictures is also in train, such as test/right/seen.png, which is "
+        "images are not mirrored in training, since Left and right are told apart by their side",
+        "1 of 2 test images is also in train, such as test/right/seen.png, which is "
         "train/right/0.png",
         'the classes "Left" and "left" differ in case, spaces or the look of letters only',
     )
@@ -191,8 +191,8 @@ def test_what_is_assumed_and_what_is_wrong_is_said(tmp_path, resnets):
     for line in said:
         assert line in err
         assert any(line in text for text in (*data.notes, *data.warnings))
-    assert "pictures are not mirrored" in page
-    assert "1 of 2 test pictures" in page
+    assert "images are not mirrored" in page
+    assert "1 of 2 test images" in page
     assert record.data.copies["shared"][0]["count"] == 1
     assert json.loads((tmp_path / "run/data.json").read_text())["skipped"] == []
 
@@ -215,7 +215,7 @@ def stop(done: int, total: int) -> None:
 
 @pytest.mark.parametrize("place", ["cat/1.bmp", "cat/7.bmp", "dog/9.bmp"])
 def test_a_table_that_goes_on_has_the_pictures_that_are_there(made, model, place):
-    """Of an exchange by a picture of equal size and date nothing else could tell."""
+    """Of an exchange by an image of equal size and date nothing else could tell."""
     photos, out = made / "photos", made / "table.jsonl"
     with pytest.raises(KeyboardInterrupt):
         predict_table(model, photos, out, on_progress=stop, batch_size=2)

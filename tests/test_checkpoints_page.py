@@ -18,7 +18,7 @@ BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """Where the friend's file and some pictures are."""
+    """Where the friend's file and some images are."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     model = torch.nn.DataParallel(resnets.create_model("resnet50", num_classes=10))

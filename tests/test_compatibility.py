@@ -21,7 +21,7 @@ from resnets.training.train import train
 
 KEPT = Path(__file__).parent / "compatibility" / "schema-1"
 FIRST = KEPT.parent / "schema-0" / "finished"
-CHANGED = 1_700_000_000  # when the pictures were, which tells them from others
+CHANGED = 1_700_000_000  # when the images were, which tells them from others
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Embeddings: what they are, tables of them, and what a stop or a broken picture does to these."""
+"""Embeddings: what they are, tables of them, and what a stop or a broken image does to these."""
 
 import json
 import os
@@ -29,7 +29,7 @@ def model():
 
 @pytest.fixture
 def pictures(tmp_path):
-    """Twenty pictures in sub-folders."""
+    """Twenty images in sub-folders."""
     for number in range(20):
         folder = tmp_path / "photos" / ("b" if number % 2 else "a")
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,7 +151,7 @@ class Stop(BaseException):
 
 
 def stopped_at(model, count):
-    """Let the model's preprocessing stop the run when it is asked for one picture more."""
+    """Let the model's preprocessing stop the run when it is asked for one image more."""
     genuine, left = model.preprocess, [count]
 
     class Stopping(type(genuine)):
@@ -236,7 +236,7 @@ torch.set_num_threads(1)
 from resnets import create_model
 from resnets.data.preprocess import Preprocess
 from resnets.inference.embedding import embed_folder
-pictures, out, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
+images, out, kill_at = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.manual_seed(0)
 model = create_model("resnet8", image_size=16)
 read = Preprocess.__call__
@@ -247,7 +247,7 @@ def killing(self, images):
         os.kill(os.getpid(), signal.SIGKILL)
     return read(self, images)
 Preprocess.__call__ = killing
-print(embed_folder(model, pictures, out, batch_size=4).resumed)
+print(embed_folder(model, images, out, batch_size=4).resumed)
 """
 
 
@@ -266,7 +266,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(pictures, tmp_path):
 
 @pytest.fixture
 def begun(model, pictures, tmp_path):
-    """A run that was stopped after eight pictures."""
+    """A run that was stopped after eight images."""
     genuine, model.preprocess = model.preprocess, stopped_at(model, 8)
     with pytest.raises(Stop):
         embed_folder(model, pictures, tmp_path / "out.npz", batch_size=4)
@@ -414,7 +414,7 @@ def test_broken_pictures(model, pictures, tmp_path):
     assert table.pictures == 20
     assert [picture.path for picture in table.broken] == ["a/text.jpg", "b/link.png"]
     assert json.loads(table.broken_list.read_text()) == [
-        {"path": "a/text.jpg", "reason": "is text, not a picture"},
+        {"path": "a/text.jpg", "reason": "is text, not an image"},
         {"path": "b/link.png", "reason": "cannot be read: No such file or directory"},
     ]
     assert len(met) == 2
@@ -457,12 +457,12 @@ def test_what_cannot_be_embedded(model, pictures, tmp_path, monkeypatch):
         embed_folder(model, pictures, tmp_path / "t.parquet")
     assert 'pip install "resnets[parquet]"' in caught.value.hint
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         embed_folder(model, tmp_path / "empty", tmp_path / "t.npz")
     with pytest.raises(DataError, match="no such folder"):
         embed_folder(model, tmp_path / "nowhere", tmp_path / "t.npz")
     model.preprocess = None
-    with pytest.raises(CheckpointError, match="how pictures must be prepared"):
+    with pytest.raises(CheckpointError, match="how images must be prepared"):
         embed_folder(model, pictures, tmp_path / "t.npz")
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "empty"}
 

@@ -17,7 +17,7 @@ from resnets.evaluation.scores import Evaluation
 
 
 class Answers(nn.Module):
-    """Answers with logits that depend on a picture's first pixel alone."""
+    """Answers with logits that depend on an image's first pixel alone."""
 
     def __init__(self, table: torch.Tensor) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ BATCH_SIZES = (1, 2, 3, 4, 7, 100)
 
 
 def photographed(model: nn.Module, processes) -> list[Evaluation]:
-    """What a model answers on seven pictures; of the large batches not every process gets one."""
+    """What a model answers on seven images; of the large batches not every process gets one."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (7, 6, 6, 3), generator=generator).byte()
     split = whole(MemoryImages(pixels), torch.arange(7) % 6)

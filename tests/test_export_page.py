@@ -39,7 +39,7 @@ def test_the_page(tmp_path, capsys, monkeypatch):
     assert {"model.onnx", "pictures.onnx", "model.pt2"} <= set(os.listdir())
     assert names["metadata"]["classes"][8] == "ship"
 
-    # What the page does with a picture is what `resnets predict` does.
+    # What the page does with an image is what `resnets predict` does.
     said = " ".join(PAGE.read_text("utf-8").replace("\n> ", " ").split())
     assert " ".join(names["metadata"]["pictures"]["caller"][:-1]) in said
     runtime = open_runtime("pictures.onnx")
@@ -50,7 +50,7 @@ def test_the_page(tmp_path, capsys, monkeypatch):
 
 
 def pictures() -> list[str]:
-    """Write pictures whose pixels are not what is stored; return their names."""
+    """Write images whose pixels are not what is stored; return their names."""
     picture = coloured(2, 0, 50).crop((0, 0, 50, 31))
     turned = Image.Exif()
     turned[0x0112] = 6

@@ -18,7 +18,7 @@ from conftest import coloured, scramble
 from every_model import each_model
 from resnets import ResNet, create_model
 from resnets.analysis.features import grad_cam, stage_maps, write_features
-from resnets.analysis.features.overlays import map_url, overlay_url, picture_url
+from resnets.analysis.features.overlays import image_url, map_url, overlay_url
 from resnets.errors import CheckpointError, DataError, NonFiniteError
 from resnets.spec import Spec
 from resnets.zoo import ZOO, get_spec
@@ -237,7 +237,7 @@ def opened(url: str) -> np.ndarray:
 def test_a_picture_is_shown_exactly():
     for channels in (1, 3):
         pixels = torch.randint(0, 256, (channels, 5, 7), dtype=torch.uint8)
-        shown = opened(picture_url(pixels))
+        shown = opened(image_url(pixels))
         assert (shown == pixels.permute(1, 2, 0).expand(-1, -1, 3).numpy()).all()
 
 
@@ -369,12 +369,12 @@ def test_equal_input_gives_equal_pages(picture, tmp_path):
 def test_what_cannot_be_shown(picture, tmp_path):
     model = create_model("resnet8", image_size=32)
     (tmp_path / "text.png").write_text("hello")
-    with pytest.raises(DataError, match="is text, not a picture"):
+    with pytest.raises(DataError, match="is text, not an image"):
         write_features(model, tmp_path / "text.png", tmp_path / "x.html")
     torch.nn.init.constant_(model.fc.weight, float("nan"))
     with pytest.raises(NonFiniteError):
         write_features(model, picture, tmp_path / "x.html")
     model.preprocess = None
-    with pytest.raises(CheckpointError, match="how pictures must be prepared"):
+    with pytest.raises(CheckpointError, match="how images must be prepared"):
         write_features(model, picture, tmp_path / "x.html")
     assert not (tmp_path / "x.html").exists()

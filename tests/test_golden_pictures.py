@@ -1,4 +1,4 @@
-"""One set of pictures, every way to predict: the same pixels to the bit, the same answers.
+"""One set of images, every way to predict: the same pixels to the bit, the same answers.
 
 The bound: a network of 20 layers in float32 is off by rounding alone, 2^-24 for each of the at most
 577 terms of a sum. With random signs that is 24 roundings a layer and sqrt(20) times that in the
@@ -23,7 +23,7 @@ from resnets.data.preprocess import Preprocess, identity, imagenet
 from resnets.inference.runtimes import open_runtime
 
 BOUND = 1e-5
-UPRIGHT = {  # what turns an upright picture into one that its orientation says to turn back
+UPRIGHT = {  # what turns an upright image into one that its orientation says to turn back
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -36,7 +36,7 @@ UPRIGHT = {  # what turns an upright picture into one that its orientation says 
 
 
 def scene(width: int, height: int) -> Image.Image:
-    """A smooth picture with some noise, from a seed."""
+    """A smooth image with some noise, from a seed."""
     generator = np.random.default_rng(7)
     rough = generator.integers(0, 256, (4, 5, 3)).astype(np.uint8)
     smooth = np.asarray(Image.fromarray(rough).resize((width, height), Image.Resampling.BICUBIC))
@@ -45,7 +45,7 @@ def scene(width: int, height: int) -> Image.Image:
 
 
 def paint(folder: Path) -> list[Path]:
-    """Write the golden pictures; return their paths in order."""
+    """Write the golden images; return their paths in order."""
     picture = scene(60, 44)
     for orientation, transpose in UPRIGHT.items():
         exif = Image.Exif()
@@ -119,7 +119,7 @@ MEAN_PICTURE = tuple(np.random.default_rng(3).uniform(0.2, 0.7, 3 * 28 * 28).rou
         identity(1, 32),
         Preprocess(3, 32, 28, MEAN_PICTURE, (0.3, 0.25, 1.0), "bicubic"),
     ],
-    ids=["imagenet", "grey", "mean picture"],
+    ids=["imagenet", "grey", "mean image"],
 )
 def test_arrays_are_to_the_bit_what_torch_prepares(pictures, preprocess):
     for path in pictures:

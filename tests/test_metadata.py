@@ -153,7 +153,7 @@ def understood(values: dict) -> Metadata | None:
     """Return the metadata, or None where they are refused, which is always in one way."""
     with suppress(CheckpointError):
         return read_export(Path("model.onnx"), json.dumps(values))
-    with pytest.raises(CheckpointError, match=r"model\.onnx: (its metadata|takes pictures of)"):
+    with pytest.raises(CheckpointError, match=r"model\.onnx: (its metadata|takes images of)"):
         read_export(Path("model.onnx"), json.dumps(values))
     return None
 

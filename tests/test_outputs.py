@@ -237,7 +237,7 @@ def test_convert_writes_down_what_is_said(bare, resnets):
     own = bare / "own.safetensors"
     code, _, err = resnets("convert", bare / "3.pth", own)
     assert (code, "nothing says what its outputs mean" in err) == (0, True)
-    assert "nothing says how its pictures were prepared" in err
+    assert "nothing says how its images were prepared" in err
     assert open_model(own).outputs is None
     options = ("--outputs", "sigmoid", "--preprocess", "imagenet")
     code, _, err = resnets("convert", own, bare / "said.safetensors", *options)

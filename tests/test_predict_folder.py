@@ -1,4 +1,4 @@
-"""Tables of predictions: what is in them, and what a stop or a broken picture does to them."""
+"""Tables of predictions: what is in them, and what a stop or a broken image does to them."""
 
 import csv
 import errno
@@ -38,7 +38,7 @@ def onnx(tmp_path_factory):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Twenty pictures in sub-folders, and two that are broken."""
+    """Twenty images in sub-folders, and two that are broken."""
     for number in range(20):
         folder = tmp_path / "photos" / ("b" if number % 2 else "a")
         folder.mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,7 @@ def test_a_table_is_what_predict_says(onnx, photos, tmp_path, suffix, batch_size
     assert read(out) == expected
     assert [record["error"] for record in expected if "error" in record] == met
     assert met == [
-        f"{photos}/a/text.jpg: is text, not a picture",
+        f"{photos}/a/text.jpg: is text, not an image",
         f"{photos}/b/link.png: cannot be read: No such file or directory",
     ]
     for record in expected:
@@ -121,7 +121,7 @@ def test_what_pictures_are_meant(photos, tmp_path, monkeypatch):
     names = pictures(["photos/b"])
     assert pictures(names) is names
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match="no pictures"):
+    with pytest.raises(DataError, match="no images"):
         pictures(["empty"])
 
 
@@ -185,7 +185,7 @@ import resnets.files as files
 from resnets.inference.folder_job import Journal
 from resnets.inference.prediction_table import _Predictions, predict_table
 from resnets.inference.runtimes.onnx_runtime import OnnxRuntime
-model, pictures, out, place, count = sys.argv[1:]
+model, images, out, place, count = sys.argv[1:]
 left = int(count)
 def die():
     os.kill(os.getpid(), signal.SIGKILL)
@@ -221,7 +221,7 @@ elif place == "writing":
     files._Summed.write = killing(files._Summed.write)
 elif place == "renamed":
     _Predictions.write = killing(_Predictions.write, before=False)
-print(predict_table(model, pictures, out, batch_size=4).resumed)
+print(predict_table(model, images, out, batch_size=4).resumed)
 """
 
 
@@ -283,7 +283,7 @@ def stop_after_eight(onnx, photos, out):
 
 @pytest.fixture
 def begun(onnx, photos, tmp_path):
-    """A table that was stopped after eight of its pictures."""
+    """A table that was stopped after eight of its images."""
     return stop_after_eight(onnx, photos, tmp_path / "out.csv")
 
 
@@ -296,7 +296,7 @@ def test_remains_are_used_up_to_the_last_whole_batch(onnx, photos, begun):
     damages = [
         (lines[:7], 4),
         ([*lines, b"\0" * 4096], 8),
-        ([*lines, lines[1]], 8),  # of another picture
+        ([*lines, lines[1]], 8),  # of another image
         ([*lines, b"[]\n"], 8),
         ([*lines[:3], b'{"path": 1}\n', *lines[4:]], 0),
         ([*lines[:-1], lines[-1][:-1]], 4),
@@ -390,7 +390,7 @@ def another_content(photos):
 @pytest.mark.parametrize("change", [another_picture, one_less, another_content])
 def test_other_pictures_are_noticed(onnx, photos, begun, change):
     change(photos)
-    with pytest.raises(UsageError, match="was begun with other pictures") as caught:
+    with pytest.raises(UsageError, match="was begun with other images") as caught:
         predict_table(onnx, photos, begun, batch_size=4)
     assert "--overwrite" in caught.value.hint
     fresh = begun.with_name("fresh.csv")
@@ -480,13 +480,13 @@ def test_what_cannot_be_written(onnx, photos, tmp_path, monkeypatch):
     assert 'pip install "resnets[parquet]"' in caught.value.hint
     network = create_model("resnet8")
     network.preprocess = None
-    with pytest.raises(CheckpointError, match="how pictures must be prepared"):
+    with pytest.raises(CheckpointError, match="how images must be prepared"):
         predict_table(network, photos, tmp_path / "t.csv")
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "folder.csv"}
 
 
 class Watched(Runtime):
-    """Counts the pictures that are prepared and not yet computed."""
+    """Counts the images that are prepared and not yet computed."""
 
     name, version, input = "torch", "0", "normalized"
     classes, preprocess = ("a", "b"), identity(3, 4)
@@ -578,7 +578,7 @@ def test_the_command(onnx, photos, tmp_path, resnets):
     code, said, err = resnets("predict", onnx, photos, "--out", out)
     assert code == 3
     assert said == f"{out}   22 images, 2 of them broken\n"
-    assert "text.jpg: is text, not a picture" in err
+    assert "text.jpg: is text, not an image" in err
     code, listed, err = resnets("predict", onnx, photos, "--json")
     assert code == 3
     assert json.loads(listed) == read(out)

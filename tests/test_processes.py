@@ -29,7 +29,7 @@ several = pytest.mark.parametrize("count", [2, 3])
 
 
 def of_rank(rank: int, count: int) -> dict[str, torch.Tensor]:
-    """What one process gives to be gathered: some parts are empty, one of seven pictures too."""
+    """What one process gives to be gathered: some parts are empty, one of seven images too."""
     generator = torch.Generator().manual_seed(rank)
     length = (3, 0, 4)[(rank + count) % 3]
     values = torch.randn(length, 5, generator=generator, dtype=torch.float64)

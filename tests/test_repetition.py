@@ -96,7 +96,7 @@ def test_stopped_and_going_on_by_its_hint(folder, tmp_path, resnets):
     assert not (tmp_path / "a b/seed-2").exists()
     assert not (tmp_path / "a b/seeds.json").exists()
     finished = (tmp_path / "a b/seed-0/run.json").read_bytes()
-    command = err.partition("go on with: ")[2].partition("\n")[0]
+    command = err.partition("resume with: ")[2].partition("\n")[0]
     code, _, err = resnets(*shlex.split(command)[1:])
     assert code == 0, err
     assert (tmp_path / "a b/seed-0/run.json").read_bytes() == finished
@@ -213,7 +213,7 @@ def test_the_table(tmp_path, capsys):
         "published 8.75 % 91.25 % He et al. 2015, Table 6 (test)",
     ]
     # After a single step, as far as that has come on this machine.
-    one_answer = r"the model answers (top|bottom) for (18|19|20) of 20 pictures"
+    one_answer = r"the model answers (top|bottom) for (18|19|20) of 20 images"
     assert all(re.fullmatch(f"seed [012]: {one_answer}", line) for line in cautions)
     assert verdict == (
         "not a reproduction of He et al. 2015, Table 6: 1 iteration, not 64,000; a data set called "
@@ -274,7 +274,7 @@ def test_a_reproduction_is_one_and_nothing_else_is(tmp_path):
 
 def test_a_held_out_part_is_no_test_part(tmp_path):
     *_, last = compared(tmp_path, test=None)
-    assert last == "measured on the held-out part, not on the test part"
+    assert last == "measured on the held-out split, not on the test split"
 
 
 def test_a_row_without_a_figure_is_left_out(tmp_path):

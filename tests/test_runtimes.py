@@ -165,7 +165,7 @@ def test_forms_of_input(network, tmp_path):
     files = sorted(tmp_path.glob("*.png"))
     normalised = exact(network, network.preprocess.arrays(files))
     pixels_in = export(network, tmp_path / "pixels.onnx", input="pixels")
-    pictures_in = export(network, tmp_path / "pictures.onnx", input="pictures", size="dynamic")
+    images_in = export(network, tmp_path / "pictures.onnx", input="pictures", size="dynamic")
     for name in ("onnxruntime", "openvino"):
         runtime = open_runtime(pixels_in, name)
         batch = np.concatenate([runtime.prepare(path) for path in files])
@@ -173,7 +173,7 @@ def test_forms_of_input(network, tmp_path):
         assert batch.shape == (3, 3, 24, 24)
         np.testing.assert_allclose(runtime.logits(batch), normalised, rtol=1e-5, atol=1e-5)
 
-        runtime = open_runtime(pictures_in, name)
+        runtime = open_runtime(images_in, name)
         answers = predict(runtime, files, top=10, batch_size=2)
         for path, answer in zip(files, answers, strict=True):
             picture = pixels(decode(path, 3))[None]
@@ -235,7 +235,7 @@ BAD = {
     "batch": (lambda p: p | {"export": p["export"] | {"batch": 0}}, "metadata is damaged"),
     "size": (
         lambda p: p | {"export": p["export"] | {"size": [24, 32]}},
-        "takes pictures of 24 x 32, its preprocessing makes 24 x 24",
+        "takes images of 24 x 32, its preprocessing makes 24 x 24",
     ),
     "preprocess": (lambda p: p | {"preprocess": {"channels": 3}}, "preprocessing is damaged"),
 }
@@ -286,7 +286,7 @@ def test_without_preprocessing_nothing_is_predicted(onnx, network, tmp_path):
     text = json.dumps(metadata(network) | {"preprocess": None})
     runtime = open_runtime(rewritten(onnx, tmp_path / "raw.onnx", text))
     assert runtime.logits(noise(1)).shape == (1, 10)
-    with pytest.raises(CheckpointError, match="how pictures must be prepared"):
+    with pytest.raises(CheckpointError, match="how images must be prepared"):
         next(predict(runtime, tmp_path / "a.png"))
 
 

@@ -83,7 +83,7 @@ def test_every_command_takes_it(runs, resnets, tmp_path):
         assert err.splitlines().count(said) == 1, name
     finished = resnets("evaluate", runs / "last", photos, "--json")[1]
     assert json.loads(outs["evaluate"]) == json.loads(finished)
-    assert json.loads(outs["evaluate"])["split"] == "validation"  # the run's own held-out part
+    assert json.loads(outs["evaluate"])["split"] == "validation"  # the run's own held-out split
     record = json.loads((tmp_path / "m.pt2.certificate.json").read_text())
     assert record["network"]["unfinished"] == {"step": 6, "steps": 6, "weights": "model"}
     assert "was stopped at step 6" in resnets("inspect", run)[1]

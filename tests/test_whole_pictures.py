@@ -1,4 +1,4 @@
-"""Pictures that are not square and have more than 8 bits: the same everywhere from training on."""
+"""Images that are not square and have more than 8 bits: the same everywhere from training on."""
 
 import json
 from dataclasses import replace
@@ -73,9 +73,9 @@ def test_the_opening_lines_say_the_range(wide, tmp_path, capsys):
     settings = ["data.image_size=16", "schedule.iterations=1", "data.range=[0,2000]"]
     train(wide, model="resnet8", settings=settings, out=tmp_path / "run")
     said = " ".join(capsys.readouterr().err.split())
-    assert "40 of 40 pictures lose more than a third of the area to the square" in said
-    assert "40 pictures of more than 8 bits: 12 of 16 bits used (0 to 4095)" in said
-    assert "0 becomes black, 2000 white; in 40 pictures values beyond are clipped" in said
+    assert "40 of 40 images lose more than a third of the area to the square" in said
+    assert "40 images of more than 8 bits: 12 of 16 bits used (0 to 4095)" in said
+    assert "0 becomes black, 2000 white; in 40 images values beyond are clipped" in said
 
 
 def test_exported_files_do_alike(wide, tmp_path):
@@ -111,4 +111,4 @@ def test_whole_pictures_of_a_data_set_are_not_cut(resnets, tmp_path):
     words = ("--set", "data.fit=squash", "--set", "data.image_size=16", "--out", tmp_path / "run")
     code, _, err = resnets("train", "digits", "--model", "resnet8", *words)
     assert code == 2
-    assert "shows whole pictures, but those of digits are stored at 32" in err
+    assert "shows whole images, but those of digits are stored at 32" in err

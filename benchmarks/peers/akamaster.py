@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 
 class Pictures(Dataset[Any]):
-    """Pictures as torchvision's CIFAR10 gives them: a PIL image each time, then its transform."""
+    """Images as torchvision's CIFAR10 gives them: a PIL image each time, then its transform."""
 
     def __init__(self, images: NDArray[Any], labels: NDArray[Any], transform: Any = None) -> None:
         self.images, self.labels, self.transform = images, labels.tolist(), transform

@@ -1,6 +1,6 @@
-"""The shortest script that says what is in a picture: PIL, NumPy, ONNX Runtime, and nothing else.
+"""The shortest script that says what is in an image: PIL, NumPy, ONNX Runtime, and nothing else.
 
-usage: python bare_onnxruntime.py MODEL.onnx PICTURE      (ImageNet's preparation, for 224 x 224)
+usage: python bare_onnxruntime.py MODEL.onnx IMAGE      (ImageNet's preparation, for 224 x 224)
 """
 
 import sys

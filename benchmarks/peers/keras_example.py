@@ -61,7 +61,7 @@ def train(
     x = images.astype(np.float32) / 255
     x -= x.mean(0)
     y = keras.utils.to_categorical(labels, 10)
-    # Whole batches only, so that each tick counts as many pictures.
+    # Whole batches only, so that each tick counts as many images.
     x, y = (part[: len(part) // batch_size * batch_size] for part in (x, y))
     network = resnet20(keras)
     network.compile(

@@ -28,7 +28,7 @@ class SpecError(UsageError):
 
 
 class DataError(ResnetsError):
-    """A dataset, folder or picture that is missing, damaged or inconsistent."""
+    """A dataset, folder or image that is missing, damaged or inconsistent."""
 
     exit_code = 3
 

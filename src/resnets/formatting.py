@@ -74,8 +74,8 @@ def plural(number: float, noun: str) -> str:
 
 
 def pace(done: int, total: int, seconds: float) -> str:
-    """Say how far work on pictures is, how fast it goes, and how long the rest takes at that."""
-    line = f"{done:,} of {plural(total, 'picture')}"
+    """Say how far work on images is, how fast it goes, and how long the rest takes at that."""
+    line = f"{done:,} of {plural(total, 'image')}"
     if not done or seconds <= 0:
         return line
     speed = done / seconds

@@ -39,7 +39,7 @@ def create_backbone(
     gradient_checkpointing: bool = False,
     **options: Any,
 ) -> Backbone:
-    """Return the backbone of a name or spec: {"c2": (N, C, H/4, W/4), ...} out of pictures.
+    """Return the backbone of a name or spec: {"c2": (N, C, H/4, W/4), ...} out of images.
 
     ``weights`` is whatever ``create_model`` takes, its classifier left out: a file, a state dict,
     published weights. ``options`` are fields of the spec: ``in_channels``, to which the weights are

@@ -30,7 +30,7 @@ QUICK += ["--set", "optimizer.lr=0.1", "--set", "schedule.warmup=0"]  # for eigh
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory) -> tuple[Path, Path]:
-    """A folder of pictures and a finished run on it."""
+    """A folder of images and a finished run on it."""
     folder = tmp_path_factory.mktemp("trained")
     for label, name in enumerate(["apple", "basil"]):
         (folder / "photos" / name).mkdir(parents=True)
@@ -251,13 +251,13 @@ def test_predict_goes_on_past_a_broken_picture(resnets, trained, tmp_path):
     )
     assert code == 3
     assert len(out.splitlines()) == 1
-    assert "broken.jpg: is text, not a picture" in err
+    assert "broken.jpg: is text, not an image" in err
     assert "none.png: cannot be read" in err
     assert "addresses are not fetched" in resnets("predict", run, "https://x.org/a.png")[2]
 
 
 def test_evaluate_agrees_with_the_run(resnets, trained, tmp_path):
-    """On the run's own data the held-out part is the run's; other pictures are taken whole."""
+    """On the run's own data the held-out split is the run's; other images are taken whole."""
     photos, run = trained
     recorded = json.loads((run / "run.json").read_text())["results"]["validation"]
     scores = json.loads(resnets("evaluate", run, photos, "--json")[1])
@@ -278,7 +278,7 @@ def test_evaluate_leaves_out_what_the_model_does_not_have(resnets, trained, phot
     code, out, _ = resnets("evaluate", trained[1], photos)
     assert code == 0
     assert out.startswith("all: 20 images, accuracy ")
-    assert "10 pictures of 'ceramic', which the model does not have, are left out\n" in out
+    assert "10 images of 'ceramic', which the model does not have, are left out\n" in out
 
 
 def test_report_of_one_and_of_two(resnets, trained, tmp_path):
@@ -321,13 +321,13 @@ def test_a_broken_picture_or_an_empty_class_stops_before_anything_is_written(
     (photos / "apple/broken.jpg").write_bytes(b"\xff\xd8\xff")
     code, _, err = resnets("train", photos, "--model", "resnet8", *QUICK)
     assert code == 3
-    assert "1 of 31 pictures cannot be read; the first: apple/broken.jpg is" in one_line_error(err)
+    assert "1 of 31 images cannot be read; the first: apple/broken.jpg is" in one_line_error(err)
     assert "--set data.broken=skip" in err
     (photos / "apple/broken.jpg").unlink()
     (photos / "empty").mkdir()
     code, _, err = resnets("train", photos, "--model", "resnet8", *QUICK)
     assert code == 3
-    assert "class empty has no pictures to train on" in one_line_error(err)
+    assert "class empty has no images to train on" in one_line_error(err)
     assert [p.name for p in tmp_path.iterdir()] == ["photos"]
 
 
@@ -426,7 +426,7 @@ def test_ctrl_c_and_resume(photos, tmp_path):
     assert process.returncode == 130
     one_line_error(err, "stopped and saved at step")
     assert "error:" not in err
-    assert f"go on with: resnets train --resume {tmp_path / 'run'}" in err
+    assert f"resume with: resnets train --resume {tmp_path / 'run'}" in err
     assert "\x1b" not in err  # no colours in a pipe
 
 

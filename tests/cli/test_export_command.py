@@ -131,7 +131,7 @@ def test_a_picture_of_another_size_is_broken(resnets, run_folder):
         (["runs/trees", "--int8"], 2, "none are at hand"),
         (["runs/trees", "--to", "safetensors"], 2, "is the checkpoint itself"),
         (["runs/trees", "--out", "net.pt2"], 2, "a file for onnx ends in .onnx"),
-        (["runs/trees", "--images", "runs"], 3, "there are no pictures in it"),
+        (["runs/trees", "--images", "runs"], 3, "there are no images in it"),
         (["runs/trees", "--preprocess", "mine"], 2, 'no preprocessing is called "mine"'),
     ],
 )

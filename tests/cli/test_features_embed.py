@@ -113,10 +113,10 @@ def test_embed_goes_on_past_a_broken_picture(resnets, weights, pictures, tmp_pat
     (pictures / "2.png").write_text("hello")
     code, out, err = resnets("embed", pictures, "--model", weights, "--out", tmp_path / "t.npz")
     assert code == 3
-    assert "4 pictures" in out
+    assert "4 images" in out
     assert "error: " in err
-    assert "2.png: is text, not a picture\n hint: " in err
-    assert "t.npz.broken.json: 1 picture\n" in err
+    assert "2.png: is text, not an image\n hint: " in err
+    assert "t.npz.broken.json: 1 image\n" in err
 
 
 def test_embed_goes_on_after_ctrl_c(resnets, weights, pictures, tmp_path):
@@ -144,7 +144,7 @@ def test_embed_goes_on_after_ctrl_c(resnets, weights, pictures, tmp_path):
         (["embed", "photos", "--model", "net.safetensors", "--out", "t.csv"], 2, ".parquet"),
         (["embed", "photos", "--model", "resnet8"], 2, "fresh weights"),
         (["embed", "nowhere", "--model", "net.safetensors"], 3, "no such folder"),
-        (["embed", "empty", "--model", "net.safetensors"], 3, "there are no pictures in it"),
+        (["embed", "empty", "--model", "net.safetensors"], 3, "there are no images in it"),
         (["embed", "photos", "--model", "net.safetensors", "--device", "tpu"], 2, '"tpu"'),
     ],
 )

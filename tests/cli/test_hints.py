@@ -28,7 +28,7 @@ PYTHON = re.compile(r'="|create_model|load_weights|model\.preprocess|check_varia
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Pictures, and checkpoints about which something has to be said."""
+    """Images, and checkpoints about which something has to be said."""
     folder = tmp_path_factory.mktemp("hints")
     (folder / "photos" / "a").mkdir(parents=True)
     (folder / "photos" / "b").mkdir()
@@ -145,7 +145,7 @@ def test_weights_without_a_classifier_for_a_named_model(resnets, tmp_path, comma
         ("x; check_variant=False loads them", set(), "x"),
         ("save `model.state_dict()` instead", set(), "save `model.state_dict()` instead"),
         ("Keras writes model.save('x.keras')", set(), "Keras writes model.save('x.keras')"),
-        ("go on with: resnets train --resume r", set(), "go on with: resnets train --resume r"),
+        ("resume with: resnets train --resume r", set(), "resume with: resnets train --resume r"),
         ("", set(), ""),
     ],
 )

@@ -40,7 +40,7 @@ def asked(monkeypatch) -> list[dict]:
 def test_options_reach_the_run(resnets, asked):
     words = ["digits", "--compile", "--save-every", "2.5", "--device", "cpu", "--set", "seed=3"]
     code, out, _ = resnets("train", *words)
-    assert (code, out) == (0, "test accuracy 0.7500 (20 pictures; 95 % interval 53.1 to 88.8 %)\n")
+    assert (code, out) == (0, "test accuracy 0.7500 (20 images; 95 % interval 53.1 to 88.8 %)\n")
     assert resnets("train", "digits")[0] == 0
     assert (asked[0]["data"], asked[0]["settings"]) == ("digits", ["seed=3"])
     assert asked[0]["machine"] == Machine(device="cpu", compile=True, save_minutes=2.5)
@@ -57,11 +57,11 @@ def test_an_accuracy_comes_with_what_it_is_worth(capsys):
     found = Run(Path("runs/it"), RESULTS | {"test": scores}, ("dog", "b\x1b[2J"))
     cautions = [
         "this is no better than always answering b\\x1b[2J (66.7 %)",
-        "the model answers dog for 35 of 36 pictures",
+        "the model answers dog for 35 of 36 images",
     ]
     print_run(found, as_json=False)
     out = capsys.readouterr().out
-    figure = "test accuracy 0.3056 (36 pictures; 95 % interval 18.0 to 46.9 %)"
+    figure = "test accuracy 0.3056 (36 images; 95 % interval 18.0 to 46.9 %)"
     assert out.splitlines() == [figure, *(f"  {line}" for line in cautions)]
     print_run(found, as_json=True)
     assert json.loads(capsys.readouterr().out)["cautions"] == {"test": cautions}

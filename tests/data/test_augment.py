@@ -70,7 +70,7 @@ def test_seed_epoch_and_id_matter(change):
 
 
 def offsets(count: int) -> torch.Tensor:
-    """(row, column, flipped) of each sample, read off a picture whose pixels are coordinates."""
+    """(row, column, flipped) of each sample, read off an image whose pixels are coordinates."""
     rows, columns = torch.meshgrid(torch.arange(32), torch.arange(32), indexing="ij")
     picture = torch.stack([rows + 1, columns + 1]).to(torch.uint8)
     augment = Augment(seed=5, size=32, padding=4, fill=(0, 0))
@@ -129,7 +129,7 @@ def test_nothing_asked_for_changes_nothing():
 
 
 def test_small_pictures_show_the_same_crops():
-    """Where each crop lies is found by comparison; Pillow then scales that part of the picture."""
+    """Where each crop lies is found by comparison; Pillow then scales that part of the image."""
     images, ids = pictures(12), torch.arange(12)
     augment = Augment(seed=1, size=32, padding=4, fill=(120, 110, 100))
     padded = pad(images, 4, torch.tensor(augment.fill, dtype=torch.uint8))
@@ -168,7 +168,7 @@ def test_seed_epoch_and_id_matter_to_windows(kind):
 
 
 def test_a_shift_between_pixels_moves_a_ramp():
-    """On a ramp of two grey levels a pixel, a picture's shift is read off its middle."""
+    """On a ramp of two grey levels a pixel, an image's shift is read off its middle."""
     ramp = (2 * torch.arange(32) + 90).byte().expand(2000, 3, 32, 32)
     augment = Augment(seed=1, size=32, padding=0, fill=(0, 0, 0), mirror=False, shift=0.25)
     seen = augment(ramp, torch.arange(2000), 0)
@@ -236,5 +236,5 @@ def test_cutout_shrinks_with_the_picture():
 def test_what_cannot_be_augmented():
     with pytest.raises(ValueError, match="lighting is for 3 channels, not 1"):
         Augment(seed=0, size=8, padding=0, fill=(0,), lighting=0.1)
-    with pytest.raises(ValueError, match="a crop of 32 does not fit in pictures of 31"):
+    with pytest.raises(ValueError, match="a crop of 32 does not fit in images of 31"):
         Augment(seed=0, size=32, padding=0, fill=(0, 0, 0), scale=(31, 40))

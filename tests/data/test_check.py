@@ -11,12 +11,12 @@ from PIL import Image, ImageOps
 
 from resnets.data.check import check_folder
 from resnets.data.folder import open_folder
-from resnets.data.images import PictureError, decode
-from resnets.data.scan import pictures_in
+from resnets.data.images import ImageError, decode
+from resnets.data.scan import images_in
 
 
 def scene(seed: int, side: int = 96) -> Image.Image:
-    """A picture with large and small features, as photographs have them."""
+    """An image with large and small features, as photographs have them."""
     random = np.random.default_rng(seed)
     layers = [
         np.asarray(
@@ -87,7 +87,7 @@ def test_near_copies_within_one_class_are_no_fault(tmp_path):
 
 @pytest.fixture
 def uneven(tmp_path):
-    """Classes of 17 and 1, with a class like another, wide pictures and an animation."""
+    """Classes of 17 and 1, with a class like another, wide images and an animation."""
     root = tmp_path / "photos"
     for name, count in (("dog", 17), ("Dog ", 1), ("left", 5), ("right", 5)):
         (root / name).mkdir(parents=True)
@@ -130,9 +130,7 @@ def test_copies_are_counted_where_a_part_will_be_held_out(uneven, resnets):
         copy.write_bytes((uneven / f"dog/{number}.png").read_bytes())
     code, out, _ = resnets("data", "check", uneven)
     assert code == 0
-    assert (
-        "3 training pictures are copies of others; copies stay on one side of the held-out" in out
-    )
+    assert "3 training images are copies of others; copies stay on one side of the held-out" in out
     values = json.loads(resnets("data", "check", uneven, "--json")[1])
     assert values["copies"]["doubled"] == 3
 
@@ -199,9 +197,7 @@ def test_endless_files_are_left_out_and_listed(endless, uneven):
 
 
 def test_endless_files_are_broken_pictures_to_predict(endless, uneven):
-    assert uneven / "dog/endless.jpg" in pictures_in(uneven / "dog")
-    with pytest.raises(
-        PictureError, match=f"cannot be read: it is {endless}, not a file"
-    ) as caught:
+    assert uneven / "dog/endless.jpg" in images_in(uneven / "dog")
+    with pytest.raises(ImageError, match=f"cannot be read: it is {endless}, not a file") as caught:
         decode(uneven / "dog/endless.jpg", 3)
     assert caught.value.hint.startswith("only ordinary files are read")

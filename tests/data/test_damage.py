@@ -1,4 +1,4 @@
-"""What is damage to a picture and what is not: metadata and an end mark change no pixel."""
+"""What is damage to an image and what is not: metadata and an end mark change no pixel."""
 
 import io
 import warnings
@@ -11,7 +11,7 @@ from PIL import Image
 
 from deep import chunk
 from resnets.data import open_dataset
-from resnets.data.images import decode, is_picture
+from resnets.data.images import decode, is_image
 from resnets.errors import DataError
 
 SIDE = 48
@@ -31,7 +31,7 @@ PIXELS = np.asarray(PICTURE)
 
 def read(path, content: bytes, **options: object) -> np.ndarray:
     path.write_bytes(content)
-    assert is_picture(path)
+    assert is_image(path)
     return np.asarray(decode(path, 3, **options))
 
 
@@ -185,7 +185,7 @@ def test_a_header_alone_is_no_picture_even_then(tmp_path):
 def test_broken_pictures_can_be_read_as_far_as_they_go(photos):
     path = photos / "apple" / "0.png"
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(DataError, match="1 of 30 pictures cannot be read"):
+    with pytest.raises(DataError, match="1 of 30 images cannot be read"):
         open_dataset(photos, side=16)
     assert len(open_dataset(photos, side=16, broken="skip").train) == 29
     assert len(open_dataset(photos, side=16, broken="read").train) == 30

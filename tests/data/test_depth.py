@@ -1,4 +1,4 @@
-"""Pictures of more than 8 bits: all of them are read, and one range is the data set's."""
+"""Images of more than 8 bits: all of them are read, and one range is the data set's."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from PIL import Image
 from deep import png16, tiff16
 from resnets.data import open_dataset
 from resnets.data.depth import Extent, RangeError, together
-from resnets.data.images import decode, pixels, read_picture
+from resnets.data.images import decode, pixels, read_image
 from resnets.errors import DataError, UsageError
 from resnets.training.recipe import load_recipe
 
@@ -50,8 +50,8 @@ def test_all_16_bits_are_read(tmp_path, name):
     stored = values({"grey": 1, "grey alpha": 2, "rgb": 3, "rgba": 4}[name_of(name)])
     expected = np.rint(stored[:, :, :channels] * (255 / 4095))
     assert np.array_equal(pixels(decode(path, channels, (0, 4095))), expected)
-    assert str(read_picture(path).extent).startswith("12 of 16 bits used")
-    with Image.open(path) as image:  # the same by way of a picture that is open
+    assert str(read_image(path).extent).startswith("12 of 16 bits used")
+    with Image.open(path) as image:  # the same by way of an image that is open
         assert np.array_equal(pixels(decode(image, channels, (0, 4095))), expected)
 
 
@@ -108,7 +108,7 @@ def test_floats_and_whole_numbers_have_no_range_in_common():
 
 
 def folder(path, kind=np.uint16, top=4095, count=6, suffix="png"):
-    """Two classes of grey pictures: dark and bright ones of each class up to ``top``."""
+    """Two classes of grey images: dark and bright ones of each class up to ``top``."""
     for label, name in enumerate(("dark", "bright")):
         (path / name).mkdir(parents=True)
         for number in range(count):
@@ -157,8 +157,8 @@ def test_only_the_training_part_is_measured_and_the_rest_is_clipped(tmp_path):
     assert dataset.depth.scale == (0, 1023)
     assert dataset.depth.clipped == 4
     assert str(dataset.depth) == (
-        "16 pictures of more than 8 bits: 12 of 16 bits used "
-        f"({dataset.depth.extent.low:g} to 4000); 0 becomes black, 1023 white; in 4 pictures "
+        "16 images of more than 8 bits: 12 of 16 bits used "
+        f"({dataset.depth.extent.low:g} to 4000); 0 becomes black, 1023 white; in 4 images "
         "values beyond are clipped"
     )
     assert dataset.test.batch(dataset.test.ids)[0].amax((1, 2, 3)).eq(255).all()

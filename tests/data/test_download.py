@@ -278,7 +278,7 @@ def test_an_unknown_name(tmp_path):
 
 @pytest.fixture
 def npm(tmp_path, monkeypatch):
-    """An npm client that packs 5 x 2 + 3 pictures, and the release that they make."""
+    """An npm client that packs 5 x 2 + 3 images, and the release that they make."""
     random = np.random.default_rng(0)
     files, sums, labels = {}, {}, {"train": [], "test": []}
     for name, count in [(f"data_batch_{i}", 2) for i in range(1, 6)] + [("test_batch", 3)]:

@@ -1,4 +1,4 @@
-"""Folders of pictures: layouts, names, faults, and the same pixels from memory and from disk."""
+"""Folders of images: layouts, names, faults, and the same pixels from memory and from disk."""
 
 import os
 from pathlib import Path
@@ -25,7 +25,7 @@ def picture(path: Path, seed: int = 0, size: tuple[int, int] = (20, 30), kind: s
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two classes of two pictures, no splits."""
+    """Two classes of two images, no splits."""
     root = tmp_path / "photos"
     for seed, name in enumerate(["cat/b.png", "cat/a.png", "dog/c.png", "dog/d.png"]):
         picture(root / name, seed)
@@ -43,7 +43,7 @@ def split_photos(tmp_path):
 
 
 def small(path: Path, **options):
-    return open_folder(path, side=16, **options)  # pictures of 16 x 16
+    return open_folder(path, side=16, **options)  # images of 16 x 16
 
 
 def test_classes_directly(photos):
@@ -196,7 +196,7 @@ def test_an_empty_folder(tmp_path):
 
 def test_pictures_outside_the_classes(photos):
     picture(photos / "stray.png")
-    fails(photos, r"1 picture outside the class folders: stray\.png \(found: cat/, dog/, stray")
+    fails(photos, r"1 image outside the class folders: stray\.png \(found: cat/, dog/, stray")
 
 
 def test_one_class(tmp_path):
@@ -206,14 +206,14 @@ def test_one_class(tmp_path):
 
 def test_an_empty_class(photos):
     (photos / "bird").mkdir()
-    fails(photos, "class bird has no pictures")
+    fails(photos, "class bird has no images")
 
 
 def test_no_pictures(tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "x.txt").write_text("words")
-    fails(tmp_path, "no pictures")
+    fails(tmp_path, "no images")
 
 
 def test_a_class_that_train_has_not(split_photos):
@@ -233,7 +233,7 @@ def test_two_names_for_one_split(split_photos):
 
 def test_an_empty_split(split_photos):
     (split_photos / "val/dog/c.png").unlink()
-    fails(split_photos, "validation has no pictures")
+    fails(split_photos, "validation has no images")
 
 
 def test_train_may_be_a_class(photos):
@@ -315,7 +315,7 @@ def test_a_pipe_is_not_waited_for(photos):
     assert len(small(photos).train) == 4
 
 
-# Broken pictures
+# Broken images
 
 
 def spoil(path: Path) -> None:
@@ -325,7 +325,7 @@ def spoil(path: Path) -> None:
 def test_broken_pictures_are_an_error_that_names_the_first(photos):
     for name in ("1.jpg", "2.jpg", "3.JPG", "4.heic"):
         (photos / "cat" / name).write_bytes(b"")
-    with pytest.raises(DataError, match="photos: 4 of 8 pictures cannot be read") as caught:
+    with pytest.raises(DataError, match="photos: 4 of 8 images cannot be read") as caught:
         small(photos)
     assert caught.value.message.endswith("the first: cat/1.jpg is empty (0 bytes)")
     assert "\n" not in caught.value.message
@@ -347,7 +347,7 @@ def test_skip_leaves_one_out_and_lists_it(photos, memory):
 def test_skip_has_a_limit(photos):
     spoil(photos / "cat" / "a.png")
     spoil(photos / "dog" / "c.png")
-    with pytest.raises(DataError, match=r"2 of 4 pictures .* more than the 1 that may be left out"):
+    with pytest.raises(DataError, match=r"2 of 4 images .* more than the 1 that may be left out"):
         small(photos, broken="skip")
 
 
@@ -362,7 +362,7 @@ def test_the_share_that_may_be_left_out_is_a_setting(photos, policy):
     assert f"`resnets data check {photos}`" in caught.value.hint
     data = small(photos, broken=policy, broken_limit=share)
     assert [item.path for item in data.skipped] == ["cat/a.png", "dog/c.png"]
-    with pytest.raises(DataError, match="2 of 4 pictures"):
+    with pytest.raises(DataError, match="2 of 4 images"):
         small(photos, broken=policy, broken_limit=share - 0.01)
 
 
@@ -370,7 +370,7 @@ def test_what_has_lost_its_end_is_read_on_request(photos):
     path = photos / "cat" / "cut.jpg"
     picture(path, kind="jpeg", size=(64, 64))
     path.write_bytes(path.read_bytes()[:-400])
-    with pytest.raises(DataError, match="1 of 5 pictures"):
+    with pytest.raises(DataError, match="1 of 5 images"):
         small(photos)
     assert len(small(photos, broken="skip").train) == 4
     data = small(photos, broken="read")
@@ -391,7 +391,7 @@ def test_skip_allows_one_in_a_hundred(tmp_path):
 def test_skip_may_not_empty_a_class(photos):
     (photos / "dog" / "c.png").unlink()
     spoil(photos / "dog" / "d.png")
-    with pytest.raises(DataError, match="class dog has no pictures to train on"):
+    with pytest.raises(DataError, match="class dog has no images to train on"):
         small(photos, broken="skip")
 
 
@@ -430,7 +430,7 @@ def test_check_finds_everything(split_photos):
 
 
 def test_check_of_a_sound_folder(photos):
-    for name, size in [("wide", (4, 2)), ("high", (2, 4))]:  # the same bytes, not the same picture
+    for name, size in [("wide", (4, 2)), ("high", (2, 4))]:  # the same bytes, not the same image
         Image.new("RGB", size, "red").save(photos / "cat" / f"{name}.png")
     found = check_folder(photos)
     assert found.sound
@@ -460,7 +460,7 @@ def test_an_unknown_word(tmp_path, monkeypatch):
     with pytest.raises(DataError, match='no data set is called "cifer10"') as caught:
         open_dataset("cifer10")
     assert caught.value.hint.startswith("did you mean cifar10")
-    assert caught.value.hint.endswith("or a folder of pictures?")
+    assert caught.value.hint.endswith("or a folder of images?")
     with pytest.raises(DataError, match="no/where: there is no such folder"):
         open_dataset("no/where")
 

@@ -1,4 +1,4 @@
-"""Which square of a picture is seen: torchvision's, timm's, or all of it."""
+"""Which square of an image is seen: torchvision's, timm's, or all of it."""
 
 from dataclasses import replace
 
@@ -16,12 +16,12 @@ from resnets.weights import catalog
 
 SIZES = sorted({(e.preprocess["resize"], e.preprocess["size"]) for e in catalog.entries()})
 ZEROS, ONES = (0.0,) * 3, (1.0,) * 3
-# What a picture's side may be beside the shorter one, once that is scaled.
+# What an image's side may be beside the shorter one, once that is scaled.
 MARGINS = (0, 1, 2, 3, 4, 5, 6, 7, 30, 31, 100, 101, 102, 103, 333)
 
 
 def places(width: int, height: int) -> Image.Image:
-    """A picture whose pixels say where they are: column and row in two bytes each."""
+    """An image whose pixels say where they are: column and row in two bytes each."""
     y, x = np.mgrid[:height, :width].astype(np.uint16)
     return Image.fromarray(
         np.stack([x % 256, y % 256, x // 256 * 16 + y // 256], 2).astype(np.uint8)
@@ -70,7 +70,7 @@ def test_a_picture_is_scaled_and_cut_as_torchvision_does(side, interpolation):
 
 @pytest.mark.parametrize("margin", MARGINS)
 def test_files_that_do_not_say_are_cut_twice(margin):
-    """As they were made: the middle of the picture, then the middle of that."""
+    """As they were made: the middle of the image, then the middle of that."""
     fields = {"channels": 3, "resize": 235, "size": 224, "mean": [0.0] * 3, "std": [1.0] * 3}
     fields["interpolation"] = "bilinear"
     old = Preprocess.from_dict(fields)
@@ -155,7 +155,7 @@ def test_what_cannot_be_meant():
     with pytest.raises(UsageError, match='no fit is called "padd"') as caught:
         Frame(8, 8, "padd")
     assert caught.value.hint == "did you mean pad?"
-    with pytest.raises(UsageError, match="pad shows whole pictures"):
+    with pytest.raises(UsageError, match="pad shows whole images"):
         Preprocess(3, 9, 8, ZEROS, ONES, fit="pad")
     with pytest.raises(UsageError, match="a range is from a smaller to a larger value"):
         Preprocess(3, 8, 8, ZEROS, ONES, range=(1, 1))

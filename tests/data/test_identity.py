@@ -1,4 +1,4 @@
-"""What a picture is: digests of content, what has changed, copies and on which side they fall."""
+"""What an image is: digests of content, what has changed, copies and on which side they fall."""
 
 import os
 from dataclasses import replace
@@ -26,7 +26,7 @@ def noise(seed: int, size: tuple[int, int] = (16, 16)) -> Image.Image:
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two classes of four pictures each, as BMP: files of equal sizes."""
+    """Two classes of four images each, as BMP: files of equal sizes."""
     for number in range(8):
         folder = tmp_path / "photos" / ("cat" if number < 4 else "dog")
         folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def photos(tmp_path):
 
 
 def exchange(path, seed):
-    """Put another picture of equal size in a picture's place, with its times."""
+    """Put another image of equal size in an image's place, with its times."""
     before = path.stat()
     noise(seed).save(path)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
@@ -90,7 +90,7 @@ def test_changes_are_named():
     found = changes(before, now)
     assert found == Changes(("cat/1.jpg", "cat/2.jpg"), ("dog/2.jpg",), ("dog/1.jpg",))
     assert str(found) == (
-        "2 pictures have changed, such as cat/1.jpg; 1 is new, dog/2.jpg; 1 is gone, dog/1.jpg"
+        "2 images have changed, such as cat/1.jpg; 1 is new, dog/2.jpg; 1 is gone, dog/1.jpg"
     )
     assert not changes(before, before.items())
 
@@ -127,7 +127,7 @@ def split_of(labels):
 
 @given(st.lists(st.integers(0, 2), min_size=30, max_size=60), st.integers(0, 3), st.booleans())
 def test_copies_fall_on_one_side(labels, seed, mixed):
-    """Every picture doubled: in its class, or with any label."""
+    """Every image doubled: in its class, or with any label."""
     labels = [*range(3), *labels] * 2
     count = len(labels) // 2
     if mixed:
@@ -178,7 +178,7 @@ def test_the_error_names_the_class(photos):
 
 @pytest.mark.parametrize("form", ["same bytes", "another format"])
 def test_a_doubled_folder_is_divided_by_content(tmp_path, form):
-    """300 pictures with labels by chance, each beside its copy: nothing is learned by heart."""
+    """300 images with labels by chance, each beside its copy: nothing is learned by heart."""
     labels = np.random.default_rng(0).integers(0, 2, 300)
     for number, label in enumerate(labels):
         folder = tmp_path / "photos" / "ab"[label]
@@ -199,7 +199,7 @@ def test_a_doubled_folder_is_divided_by_content(tmp_path, form):
     assert len(data.validation) == 60
     (note,) = data.copies.sentences(together=True)
     assert note == (
-        "300 training pictures are copies of others; copies stay on one side of the held-out part"
+        "300 training images are copies of others; copies stay on one side of the held-out split"
     )
 
 
@@ -222,7 +222,7 @@ def test_copies_across_parts_and_classes_are_counted(tmp_path):
     assert found.two_classes == 2
     assert set(found.two_classes_example) == {"train/cat/both.png", "train/dog/b.png"}
     notes = found.sentences(together=False)
-    assert notes[1].startswith("1 of 4 test pictures is also in train, such as test/cat/again.bmp")
+    assert notes[1].startswith("1 of 4 test images is also in train, such as test/cat/again.bmp")
 
 
 def test_published_sets_are_split_as_ever(photos):

@@ -1,4 +1,4 @@
-"""How pictures become pixels: golden values, and one clear line for what is no picture."""
+"""How images become pixels: golden values, and one clear line for what is no image."""
 
 import io
 import re
@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import resize_crop
 from resnets.data.framing import Frame
-from resnets.data.images import PictureTooLargeError, decode, is_picture, pixels
+from resnets.data.images import ImageTooLargeError, decode, is_image, pixels
 from resnets.errors import DataError, UsageError
 from resnets.training.recipe import load_recipe
 
@@ -132,7 +132,7 @@ def test_cmyk_becomes_rgb(tmp_path):
 def test_sixteen_bits_are_scaled_not_clipped(tmp_path, kind):
     for values, expected in [
         ([0, 128, 129, 1000, 40000, 65535], [0, 0, 1, 4, 156, 255]),
-        ([1000, 2000], [4, 8]),  # by the range of the mode, not of the picture
+        ([1000, 2000], [4, 8]),  # by the range of the mode, not of the image
     ]:
         path = saved(Image.fromarray(np.array([values], np.uint16)), tmp_path / f"x.{kind}")
         assert pixels(decode(path, 1))[0, :, 0].tolist() == expected
@@ -146,7 +146,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, kind):
         (np.array([[0, 1000, 5000]], np.uint16), (0, 4095), [0, 62, 255]),  # what is beyond: white
         (np.array([[-100, 0, 100]], np.int32), (-50, 50), [0, 128, 255]),
         (np.array([[0, 200, 1000]], np.float32), (0, 2000), [0, 26, 128]),
-        # As earlier versions did: the picture's own range.
+        # As earlier versions did: the image's own range.
         (np.array([[-100, 0, 100]], np.int32), "own", [0, 128, 255]),
         (np.array([[0, 200, 1000]], np.float32), "own", [0, 51, 255]),
         (np.array([[0, 1000, 65535]], np.uint16), "own", [0, 4, 255]),
@@ -194,7 +194,7 @@ def test_content_decides_not_the_extension(tmp_path, kind):
     path = tmp_path / "x.txt"
     path.write_bytes(whole(kind))
     assert decode(path, 3).size == (64, 64)
-    assert is_picture(path)
+    assert is_image(path)
 
 
 JPEG, PNG = whole("jpeg"), whole("png")
@@ -205,11 +205,11 @@ WRONG_SUM = PNG[:60] + bytes([PNG[60] ^ 255]) + PNG[61:]
     ("content", "reason"),
     [
         (b"", r"is empty \(0 bytes\)"),
-        (b"just words\n", "is text, not a picture"),
+        (b"just words\n", "is text, not an image"),
         (b"%PDF-1.7 ...", "is a PDF document"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0", "is a HEIC picture or a video"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "is a HEIC image or a video"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "is a PostScript program"),
-        (bytes(range(128, 256)), "not a picture in a known format"),
+        (bytes(range(128, 256)), "not an image in a known format"),
         (JPEG[:3], "is a JPEG with a damaged header"),
         (JPEG[: len(JPEG) // 2], "cannot be decoded: .*runcated"),
         (JPEG[:-20], "cannot be decoded: .*runcated"),
@@ -231,7 +231,7 @@ def test_damage_is_one_line_with_the_file_and_a_hint(tmp_path, content, reason):
 @pytest.mark.parametrize("kind", ["eps", "pcx", "ico"])
 def test_formats_that_are_not_asked_for_are_not_opened(tmp_path, kind):
     path = saved(noise(32, 32), tmp_path / f"x.{kind}")
-    with pytest.raises(DataError, match=r"PostScript|not a picture in a known format"):
+    with pytest.raises(DataError, match=r"PostScript|not an image in a known format"):
         decode(path, 3)
 
 
@@ -244,9 +244,9 @@ def test_missing_file(tmp_path):
 def test_size_is_checked_in_the_header(tmp_path, width, height):
     path = tmp_path / "bomb.png"
     path.write_bytes(png(width, height, 8, 2, b""))  # no pixels: decoding would fail otherwise
-    with pytest.raises(PictureTooLargeError, match="limit of 64 megapixels"):
+    with pytest.raises(ImageTooLargeError, match="limit of 64 megapixels"):
         decode(path, 3)
-    assert is_picture(path)
+    assert is_image(path)
 
 
 def test_the_limit_itself_is_allowed(tmp_path):

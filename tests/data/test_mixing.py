@@ -43,7 +43,7 @@ def test_mixup_blends_pictures_as_it_blends_labels():
     others, other_labels = batch(64, 1)
     mix = replace(MIX, cutmix=0.0)
     mixed, targets = mix(images, labels, others, other_labels, IDS[:64], 3)
-    # The share, from the labels where they tell it, must explain the pictures.
+    # The share, from the labels where they tell it, must explain the images.
     tell = labels != other_labels
     own, partner = (targets.gather(1, v[:, None])[tell] for v in (labels, other_labels))
     assert torch.equal(own + partner, torch.ones_like(own))

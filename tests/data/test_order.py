@@ -1,4 +1,4 @@
-"""Order, batches and the held-out part."""
+"""Order, batches and the held-out split."""
 
 import pytest
 import torch

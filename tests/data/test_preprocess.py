@@ -1,4 +1,4 @@
-"""Preprocessing: measured exactly, applied alike to batches and pictures."""
+"""Preprocessing: measured exactly, applied alike to batches and images."""
 
 import json
 
@@ -71,7 +71,7 @@ def test_stored_pictures_are_cropped_as_decoded_ones():
 
 
 def test_a_cropped_size_is_no_exception():
-    """Raw pixels of the crop's size are scaled like any others, as a picture of that size is."""
+    """Raw pixels of the crop's size are scaled like any others, as an image of that size is."""
     preprocess = identity(3, 112)
     data = pixels(1, 112)
     batch = torch.from_numpy(data).permute(0, 3, 1, 2)
@@ -99,7 +99,7 @@ def test_what_is_no_batch(tmp_path):
         with pytest.raises(UsageError, match=r"a batch must be uint8 \(N, 3, H, W\)"):
             preprocess(batch)
     for nothing in ([], np.zeros((8, 8, 3), np.uint8)[None], [torch.zeros(3, 8, 8).byte()]):
-        with pytest.raises(UsageError, match="neither a batch, a picture nor a list"):
+        with pytest.raises(UsageError, match="neither a batch, an image nor a list"):
             preprocess(nothing)
     with pytest.raises(DataError, match="cannot be read"):
         preprocess(tmp_path / "missing.png")

@@ -30,7 +30,7 @@ def numbers(count: int, low: float, high: float, seed: int) -> torch.Tensor:
 def pillow(image, size, top, left, height, width) -> torch.Tensor:
     """Pillow's resize of a window of an image (C, H, W): columns, then rows.
 
-    Each on its own, because Pillow 13 begins with the rows of pictures that shrink more in height.
+    Each on its own, because Pillow 13 begins with the rows of images that shrink more in height.
     """
     scaled = []
     for plane in map(Image.fromarray, image.numpy()):
@@ -67,7 +67,7 @@ def test_windows_inside_are_pillows(side, size, channels):
 def test_windows_that_reach_outside_repeat_the_border(size):
     """Every window reaches across at least two borders, by more than the filter is wide."""
     images, reach = pictures(24, 24), numbers(4, 0, 7, 1)
-    starts = torch.cat([-reach, reach])  # of windows as large as the picture
+    starts = torch.cat([-reach, reach])  # of windows as large as the image
     top, left = starts.repeat(3), starts.flip(0).roll(1).repeat(3)
     side = torch.full((24,), 24.0)
     result = resample(images, top, left, side, side, size)

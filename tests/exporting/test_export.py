@@ -75,7 +75,7 @@ def test_a_mean_picture_is_subtracted_inside(tmp_path):
     picture = coloured(2, 0, 18)
     found = open_runtime(tmp_path / "net.pt2").logits(np.asarray(picture)[None])
     assert close(found, in_float64(model, model.preprocess(picture)))
-    with pytest.raises(UsageError, match="mean picture has 16 x 16 pixels"):
+    with pytest.raises(UsageError, match="mean image has 16 x 16 pixels"):
         export(model, tmp_path / "b.pt2", to="torch", input="pixels", size=(24, 24))
     normalized = export(model, tmp_path / "c.pt2", to="torch", size=(24, 24))
     assert normalized.plan.preprocess is None  # nothing makes that size
@@ -91,7 +91,7 @@ def test_one_batch_and_one_size(tmp_path):
     images = torch.randn(3, 3, 24, 32)
     runtime = open_runtime(written.path)
     assert close(runtime.logits(images.numpy()), in_float64(model, images))
-    assert runtime.preprocess is None  # pictures are square
+    assert runtime.preprocess is None  # images are square
     assert {tuple(case.size) for case in written.comparison.cases} == {(24, 32)}
     square = export(model, tmp_path / "square.pt2", to="torch", size=(32, 32))
     prepared = open_runtime(square.path).preprocess
@@ -99,7 +99,7 @@ def test_one_batch_and_one_size(tmp_path):
 
 
 def test_pixels_of_a_size_that_is_not_square(tmp_path):
-    """Nothing says how pictures get it, and yet the file normalises as the network does."""
+    """Nothing says how images get it, and yet the file normalises as the network does."""
     model = network()
     written = export(model, tmp_path / "net.pt2", to="torch", input="pixels", size=(24, 32))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 24, 32), np.uint8)
@@ -122,7 +122,7 @@ def test_pictures_of_one_size(tmp_path):
         f"{names[1]}: is 32 x 24 (height x width), the model takes 24 x 32 only\n hint: "
     )
     runtime = open_runtime(path)
-    with pytest.raises(DataError, match="the picture: is 40 x 40"):
+    with pytest.raises(DataError, match="the image: is 40 x 40"):
         runtime.prepare(coloured(0, 0))
     assert runtime.prepare(coloured(0, 0).resize((32, 24))).shape == (1, 24, 32, 3)
 
@@ -220,7 +220,7 @@ def test_the_network_stays_as_it_is(tmp_path):
 def test_pictures_to_compare_with(tmp_path, photos, monkeypatch):
     model = network()
     asked = export(model, tmp_path / "a.pt2", to="torch", images=photos)
-    assert asked.comparison.source == "a folder of pictures"
+    assert asked.comparison.source == "a folder of images"
     assert asked.comparison.top1 == (30, 30)
     own = {"data": {"source": str(photos)}}
     assert export(model, tmp_path / "b.pt2", to="torch", made=own).comparison.top1 == (30, 30)
@@ -232,7 +232,7 @@ def test_pictures_to_compare_with(tmp_path, photos, monkeypatch):
         patch.setitem(__import__("sys").modules, "sklearn.datasets", None)
         none = export(model, tmp_path / "d.pt2", to="torch")
     assert none.comparison.source == ""
-    assert any("only generated pictures were used" in line for line in none.sentences())
+    assert any("only generated images were used" in line for line in none.sentences())
     record = json.loads(none.certificate.read_text())
     assert record["float32"]["real_pictures"] is None
     four = network(in_channels=4)

@@ -49,7 +49,7 @@ def test_scaling_is_pillows(photographs, interpolation, resize, size):
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("side", [(41, 320), (41, 640), (100, 290)])
 def test_rows_of_high_pictures_are_scaled_first(interpolation, side):
-    """As all of Pillow's versions scale most pictures; 13 begins with the columns of these."""
+    """As all of Pillow's versions scale most images; 13 begins with the columns of these."""
     preprocess = Preprocess(3, 32, 32, (0.0,) * 3, (1.0,) * 3, interpolation)
     picture = checkered(*side)
     method = Image.Resampling[interpolation.upper()]

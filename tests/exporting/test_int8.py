@@ -120,7 +120,7 @@ def test_the_test_part_has_the_last_word(samples, tmp_path):
             return super().answers(path, split) * (1 if right else -1)
 
     fake = Overfitted({"a": 0})
-    with pytest.raises(ExportError, match="on the test part 0 of its 1,000 answers are right"):
+    with pytest.raises(ExportError, match="on the test split 0 of its 1,000 answers are right"):
         quantize(fake, tmp_path / "n", tmp_path / "whole", samples, fake.answers, lambda line: None)
 
 
@@ -133,7 +133,7 @@ def test_the_limit_is_three_in_a_thousand_or_one_picture():
 
 
 def test_what_chance_explains_is_no_loss():
-    """Not more of few pictures than of many, and never more than a point."""
+    """Not more of few images than of many, and never more than a point."""
     two = Accuracy(before=450, after=448, agree=498, of=500)
     assert two.within
     assert two.sentence() == "2 of 500 fewer correct, within chance"
@@ -204,7 +204,7 @@ def test_a_batch_has_to_be_filled():
     model = network()
     model.reset_classifier(2)
     assert len(choose_samples(model, tiny_dataset(train=20), {}, 10).calibration) == 10
-    with pytest.raises(UsageError, match="a batch of 11 is more than the 10 pictures"):
+    with pytest.raises(UsageError, match="a batch of 11 is more than the 10 images"):
         choose_samples(model, tiny_dataset(train=20), {}, 11)
 
 
@@ -220,7 +220,7 @@ def test_without_a_test_part_others_judge():
 
 
 def fair() -> torch.nn.Module:
-    """A small network that does not answer the same to all pictures."""
+    """A small network that does not answer the same to all images."""
     model = network()
     with torch.no_grad():
         pictures = model.preprocess(torch.from_numpy(generated(100, 3, (18, 18))))
@@ -230,7 +230,7 @@ def fair() -> torch.nn.Module:
 
 @pytest.fixture(scope="module")
 def sure(tmp_path_factory) -> Path:
-    """A folder of pictures that the small network is sure of, labelled by itself."""
+    """A folder of images that the small network is sure of, labelled by itself."""
     model, root = fair(), tmp_path_factory.mktemp("sure")
     images = generated(500, 3, (18, 18))
     pixels = torch.from_numpy(images)

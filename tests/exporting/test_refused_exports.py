@@ -57,7 +57,7 @@ def test_what_computes_something_else_is_not_kept(tmp_path, monkeypatch, wrong):
 def test_a_wrong_resize_is_found(tmp_path, monkeypatch):
     """Without antialiasing: weights of the two nearest pixels only."""
     monkeypatch.setattr(torch, "maximum", lambda first, second: second)
-    with pytest.raises(ExportError, match="pictures of 41 x 50"):
+    with pytest.raises(ExportError, match="images of 41 x 50"):
         export(network(), tmp_path / "net.pt2", to="torch", input="pictures")
 
 
@@ -80,10 +80,10 @@ def test_answers_that_are_no_numbers_are_not_kept(tmp_path):
         ({"to": "torch", "int8": True}, UsageError, "torch has no 8-bit form"),
         ({"to": "safetensors", "int8": True}, UsageError, "no 8-bit form"),
         ({"to": "safetensors", "batch": 1}, UsageError, "have no input"),
-        ({"int8": True, "size": (16, 20)}, UsageError, "how pictures get this size"),
-        ({"int8": True}, UsageError, "chosen on training pictures"),
+        ({"int8": True, "size": (16, 20)}, UsageError, "how images get this size"),
+        ({"int8": True}, UsageError, "chosen on training images"),
         ({"data": "nowhere"}, DataError, 'no data set is called "nowhere"'),
-        ({"images": "empty"}, DataError, "there are no pictures in it"),
+        ({"images": "empty"}, DataError, "there are no images in it"),
     ],
     ids=str,
 )
@@ -135,18 +135,18 @@ def test_pictures_that_are_none(tmp_path, content):
     for name, data in content.items():
         (folder / name).write_bytes(data)
     for asked in ("images", "data"):
-        with pytest.raises(DataError, match=f"{folder}: .*no picture"):
+        with pytest.raises(DataError, match=f"{folder}: .*no image"):
             export(network(), tmp_path / "net.pt2", to="torch", **{asked: folder})
     own = {"data": {"source": str(folder)}}
     written = export(network(), tmp_path / "net.pt2", to="torch", made=own)
-    assert written.comparison.source != "a folder of pictures"
+    assert written.comparison.source != "a folder of images"
     assert (written.comparison.source == "") is (find_spec("sklearn") is None)
 
 
 def test_what_a_network_lacks(tmp_path):
     model = network()
     model.preprocess = None
-    with pytest.raises(CheckpointError, match="nothing says how pictures must be prepared"):
+    with pytest.raises(CheckpointError, match="nothing says how images must be prepared"):
         export(model, tmp_path / "net.pt2", to="torch", input="pixels")
     assert export(model, tmp_path / "net.pt2", to="torch").plan.preprocess is None
     model.reset_classifier(0)

@@ -205,7 +205,7 @@ def test_receptive_fields_and_strides_are_what_gradients_show(changes):
 
 
 def dilated_convolution(x, weight, stride=1, dilation=1):
-    """The definition: shifted pictures times weights, summed; zeros outside."""
+    """The definition: shifted images times weights, summed; zeros outside."""
     size = weight.shape[-1]
     height, width = ((n - 1) // stride + 1 for n in x.shape[2:])
     padded = F.pad(x, (dilation * (size // 2),) * 4)

@@ -183,7 +183,7 @@ def test_frozen_norms_use_their_statistics_and_random_layers_are_off():
 
 
 class Kept:
-    """How many tensors, and bytes of them, a forward pass keeps for the way back."""
+    """How many tensors, and bytes of them, a forward pass keeps for the backward pass."""
 
     def __init__(self, model: nn.Module, x: torch.Tensor) -> None:
         self.count = self.bytes = 0
@@ -232,7 +232,7 @@ def test_gradient_checkpointing_repeats_random_layers():
 
 
 def test_a_frozen_part_passes_gradients_on_to_its_input():
-    """To layers that someone puts before it, or pictures that are learned."""
+    """To layers that someone puts before it, or images that are learned."""
     frozen, free = backbone(frozen_stages=3), backbone(norm_eval=True)
     gradients = []
     for model in (frozen, free):

@@ -14,13 +14,13 @@ from resnets.nn.sync_batch_norm import SynchronousBatchNorm2d, synchronize
 from resnets.zoo import get_spec
 
 CHANNELS, SIDE = 3, 4
-# Pictures of each process, step by step.
+# Images of each process, step by step.
 PARTS = {2: [(5, 2), (7, 0), (0, 1)], 3: [(4, 0, 3), (1, 1, 5), (0, 0, 2)]}
 both = pytest.mark.parametrize("count", [2, 3])
 
 
 class Recomputed(nn.Module):
-    """Two layers of which nothing is kept for the way back."""
+    """Two layers of which nothing is kept for the backward pass."""
 
     def __init__(self) -> None:
         super().__init__()

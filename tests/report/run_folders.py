@@ -23,7 +23,7 @@ augment: []
 
 
 def png(side: int, seed: int) -> str:
-    """Return a grey picture as a data address."""
+    """Return a grey image as a data address."""
     rows = b"".join(
         b"\x00" + bytes((seed * 37 + x * 13 * (seed + 1) + y * y * 7) % 256 for x in range(side))
         for y in range(side)

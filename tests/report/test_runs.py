@@ -6,7 +6,7 @@ from run_folders import write_run
 
 from resnets.errors import CheckpointError
 from resnets.report import read_run
-from resnets.run_folder.reading import is_picture
+from resnets.run_folder.reading import is_image
 
 
 def test_a_complete_run_is_read(tmp_path: Path) -> None:
@@ -128,4 +128,4 @@ def test_damage_names_its_file(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_only_embedded_pictures_count(address: str, good: bool) -> None:
-    assert is_picture(address) is good
+    assert is_image(address) is good

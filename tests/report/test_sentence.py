@@ -71,7 +71,7 @@ def test_the_distance(tmp_path: Path, accuracy: float, text: str) -> None:
 
 def test_held_out_is_not_passed_off_as_test(tmp_path: Path) -> None:
     run = cifar10(tmp_path, results={"validation": SCORE})
-    assert comparisons(run)[0].endswith("held-out part and not on the test set")
+    assert comparisons(run)[0].endswith("held-out split and not on the test set")
 
 
 def test_protocol_and_epochs_are_stated(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ def cautions(confusion: list[list[int]]) -> list[str]:
 
 def test_the_figure_has_its_interval() -> None:
     assert accuracy_sentences(11 / 36, 36) == [
-        "accuracy 0.3056 (36 pictures; 95 % interval 18.0 to 46.9 %)"
+        "accuracy 0.3056 (36 images; 95 % interval 18.0 to 46.9 %)"
     ]
     assert accuracy_sentences(1.0, 1) == [
-        "accuracy 1.0000 (1 picture; 95 % interval 20.7 to 100.0 %)"
+        "accuracy 1.0000 (1 image; 95 % interval 20.7 to 100.0 %)"
     ]
     assert accuracy_sentences(11 / 36, 36, DOGS, CLASSES)[1:] == cautions(DOGS)
 
@@ -49,7 +49,7 @@ def test_the_figure_has_its_interval() -> None:
             DOGS,
             [
                 "this is no better than always answering one class, such as dog (33.3 %)",
-                "the model answers dog for 35 of 36 pictures",
+                "the model answers dog for 35 of 36 images",
             ],
             id="one answer but for one",
         ),
@@ -57,14 +57,14 @@ def test_the_figure_has_its_interval() -> None:
             [[0, 2], [0, 5]],
             [
                 "this is no better than always answering bird (71.4 %)",
-                "the model answers bird for 7 of 7 pictures",
+                "the model answers bird for 7 of 7 images",
             ],
             id="one answer",
         ),
         pytest.param(
             [[9, 1], [1, 2]],
             [
-                "with so few pictures this may be chance: always answering dog gives 76.9 %, which "
+                "with so few images this may be chance: always answering dog gives 76.9 %, which "
                 "is within the interval"
             ],
             id="above, and not surely",
@@ -72,7 +72,7 @@ def test_the_figure_has_its_interval() -> None:
         pytest.param(
             [[9, 0], [0, 1]],
             [
-                "with so few pictures this may be chance: always answering dog gives 90.0 %, which "
+                "with so few images this may be chance: always answering dog gives 90.0 %, which "
                 "is within the interval"
             ],
             id="all right, mostly one class",
@@ -98,9 +98,9 @@ def test_pages_say_it_too(tmp_path: Path) -> None:
     poor = write_run(tmp_path / "poor", CLASSES, data=data, results={"test": score(DOGS)})
     good = write_run(tmp_path / "good", CLASSES)
     page = write_report([poor]).read_text().replace("\xa0", " ")
-    assert "The model answers dog for 35 of 36 pictures." in page
+    assert "The model answers dog for 35 of 36 images." in page
     assert "This is no better than always answering one class, such as dog (33.3 %)." in page
     assert "always answering" not in write_report([good]).read_text()
     both = write_report([poor, good], tmp_path / "both.html").read_text()
-    assert "poor: the model answers dog for 35 of 36 pictures." in both
+    assert "poor: the model answers dog for 35 of 36 images." in both
     assert "good: the model" not in both

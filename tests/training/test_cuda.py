@@ -16,7 +16,7 @@ from resnets.training.train import train
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 
-# 45 of the 50 pictures are trained on, so that an epoch's last batch is shorter.
+# 45 of the 50 images are trained on, so that an epoch's last batch is shorter.
 SETTINGS = ("batch_size=8", "schedule.epochs=4", "augment.padding=1", "data.holdout=5")
 
 

@@ -1,4 +1,4 @@
-"""Batches of the training part: the same whoever makes how many of them at once."""
+"""Batches of the training split: the same whoever makes how many of them at once."""
 
 from dataclasses import replace
 

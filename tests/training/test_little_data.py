@@ -24,7 +24,7 @@ NARROW = replace(get_spec("resnet18"), depths=(1, 1, 1, 1), widths=(16, 32, 64, 
 
 @pytest.fixture
 def uneven(tmp_path):
-    """Forty, fourteen and six pictures of three classes."""
+    """Forty, fourteen and six images of three classes."""
     for label, (name, count) in enumerate({"most": 40, "some": 14, "few": 6}.items()):
         folder = tmp_path / "uneven" / name
         folder.mkdir(parents=True)
@@ -50,8 +50,8 @@ def test_a_few_dozen_steps_teach_something(uneven, tmp_path, capsys):
     recipe = load_recipe(run.path / "recipe.yaml")
     assert recipe.optimizer.lr == fitted_rate(16, 32)
     assert f"32 steps in batches of 16; rate {recipe.optimizer.lr:g}, fitted to that" in said
-    assert "pictures are mirrored left to right" in said
-    assert "mirrored</dt><dd>half of the training pictures" in run.report.read_text()
+    assert "images are mirrored left to right" in said
+    assert "mirrored</dt><dd>half of the training images" in run.report.read_text()
     assert "warning" not in said
 
 
@@ -112,7 +112,7 @@ def test_a_diverging_run_says_so(tmp_path, capsys):
 
 def test_a_step_that_cannot_fit_is_refused():
     spec = replace(get_spec("resnet18"), image_size=4096)
-    with pytest.raises(ResourceError, match="a step of 4,096 pictures of 4096x4096 takes"):
+    with pytest.raises(ResourceError, match="a step of 4,096 images of 4096x4096 takes"):
         check_fits(
             spec,
             load_recipe("default"),

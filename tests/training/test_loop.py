@@ -171,7 +171,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     with signal_at(2, signal.SIGINT), pytest.raises(Stopped) as caught:
         run(tmp_path / "run")
     assert caught.value.exit_code == 130
-    assert caught.value.hint == f"go on with: resnets train --resume {tmp_path / 'run'}"
+    assert caught.value.hint == f"resume with: resnets train --resume {tmp_path / 'run'}"
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -269,7 +269,7 @@ def test_tensorboard_has_every_epoch_once_after_a_resume(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("data.image_size=64", "data.image_size is 64, but tiny has pictures of 8"),
+        ("data.image_size=64", "data.image_size is 64, but tiny has images of 8"),
         ("augment.padding=8", "cannot be reflected so far"),
     ],
 )
@@ -314,7 +314,7 @@ def test_another_recipe_or_data_set_is_refused(tmp_path):
         run(tmp_path / "run", load_recipe(RECIPE, ["optimizer.lr=0.1"]), resume="auto")
     other = tiny_dataset()
     object.__setattr__(other, "fingerprint", "f" * 64)
-    with pytest.raises(DataError, match="the pictures or labels have changed"):
+    with pytest.raises(DataError, match="the images or labels have changed"):
         train(other, resume=tmp_path / "run", quiet=True)
 
 

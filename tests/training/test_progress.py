@@ -9,8 +9,8 @@ from resnets.training.progress import RunProgress
 
 
 def test_pace():
-    assert pace(500, 20_000, 10) == "500 of 20,000 pictures, 50 a second, 6 min 30 s left"
-    assert pace(0, 1, 0) == "0 of 1 picture"
+    assert pace(500, 20_000, 10) == "500 of 20,000 images, 50 a second, 6 min 30 s left"
+    assert pace(0, 1, 0) == "0 of 1 image"
 
 
 @pytest.mark.parametrize("read", [open_dataset, check_folder])
@@ -26,6 +26,6 @@ def test_only_what_takes_long_is_said(capsys):
     for done in (1, 2, 30, 40, 400, 1000):
         shown.reading(done, 1000)
     assert capsys.readouterr().err.splitlines() == [
-        "read 30 of 1,000 pictures, 7.5 a second, 2 min 9 s left",
-        "read 400 of 1,000 pictures, 10 a second, 1 min left",
+        "read 30 of 1,000 images, 7.5 a second, 2 min 9 s left",
+        "read 400 of 1,000 images, 10 a second, 1 min left",
     ]

@@ -128,7 +128,7 @@ NONE_OF_IT = {
     "schedule.shape": "steps",
 }
 
-# Steps of an epoch, and how long each rate lasts: of the 45,000 pictures that are not held out,
+# Steps of an epoch, and how long each rate lasts: of the 45,000 images that are not held out,
 # of CIFAR's 50,000 and of ImageNet's 1,281,167.
 RATES = {
     "he2015_cifar": (1, [(32_000, 0.1), (16_000, 0.01), (16_000, 0.001)]),

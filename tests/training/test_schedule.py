@@ -1,4 +1,4 @@
-"""Learning rates and picture sizes against values worked out by hand."""
+"""Learning rates and image sizes against values worked out by hand."""
 
 import json
 from dataclasses import asdict

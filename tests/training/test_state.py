@@ -217,13 +217,13 @@ def go_on_otherwise(out: Path, *settings: str, fingerprint: str = "0" * 64, **op
     [
         (["seed=1"], {}, CheckpointError, "seed: 0 before, 1 now"),
         (["optimizer.lr=0.1"], {}, CheckpointError, "optimizer.lr: 0.05 before, 0.1 now"),
-        ([], {"fingerprint": "f" * 64}, DataError, "the pictures or labels have changed"),
+        ([], {"fingerprint": "f" * 64}, DataError, "the images or labels have changed"),
         (
             ["ema=0.5"],
             {"fingerprint": "f" * 64, "model": replace(NARROW, widths=(8, 8, 16))},
             CheckpointError,
             "ema: 0.9 before, 0.5 now; model.widths: [4, 8, 16] before, [8, 8, 16] now; "
-            "the pictures or labels have changed",
+            "the images or labels have changed",
         ),
     ],
 )

@@ -137,7 +137,7 @@ def test_training_on_tensors_stops_and_resumes_to_the_bit(tmp_path):
     with pytest.raises(DataError, match="a data set that Python gave") as caught:
         train(resume=tmp_path / "run", machine=QUIET)
     assert "resnets.train(data, resume=" in caught.value.hint
-    with pytest.raises(DataError, match="pictures or labels have changed"):
+    with pytest.raises(DataError, match="images or labels have changed"):
         train(data[:-1] + data[:1], resume=tmp_path / "run", machine=QUIET)
     train(data, resume=tmp_path / "run", machine=QUIET)
     whole, run = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "run"))

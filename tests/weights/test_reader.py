@@ -822,7 +822,7 @@ def test_a_format_that_knows_its_length_says_how_much_is_missing(tmp_path):
         (b"\x1f\x8b\x08\x00" + bytes(50), "a gzip archive", "gunzip"),
         (b"BZh91AY&SY" + bytes(50), "a bzip2 archive", "unpack"),
         (b"\x93NUMPY\x01\x00v\x00{'descr'", "a single numpy array", ".npz"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(50), "a picture", "weights"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(50), "an image", "weights"),
         (bytes(300), "no checkpoint format", "safetensors"),
     ],
 )

@@ -1,6 +1,6 @@
 """The exact cost of a network, measured by running it on torch's meta device.
 
-Conventions: MACs are the multiply-adds of convolutions and the classifier for one picture, without
+Conventions: MACs are the multiply-adds of convolutions and the classifier for one image, without
 bias, batch norm or pooling; activations are the outputs of convolutions, max-pooling and the
 classifier (as in pycls).
 """
@@ -35,7 +35,7 @@ class StageCost:
 
 @dataclass(frozen=True)
 class Profile:
-    """What a network costs for one picture of (in_channels, image_size, image_size)."""
+    """What a network costs for one image of (in_channels, image_size, image_size)."""
 
     name: str
     image_size: int

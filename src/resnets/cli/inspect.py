@@ -41,9 +41,9 @@ def inspect(
     """
     pictures = None
     if images is not None:
-        from resnets.data.scan import pictures_in
+        from resnets.data.scan import images_in
 
-        pictures = pictures_in(images)
+        pictures = images_in(images)
     look = partial(_look, pictures=pictures, spec=known.spec, **known.reading)
     if len(files) == 1:
         about = look(files[0])

@@ -1,8 +1,8 @@
-"""From files to batches: a name or a folder of pictures becomes a ``Dataset``.
+"""From files to batches: a name or a folder of images becomes a ``Dataset``.
 
 Rooms: ``dataset`` (what every data set looks like), ``digits``, ``cifar``, ``folder`` with ``scan``
-and ``check`` (the data sets), ``identity``, ``copies`` and ``near`` (which pictures are the same),
-``cifar_download`` (fetching them), ``images`` with ``streams`` and ``depth`` (how a picture becomes
+and ``check`` (the data sets), ``identity``, ``copies`` and ``near`` (which images are the same),
+``cifar_download`` (fetching them), ``images`` with ``streams`` and ``depth`` (how an image becomes
 pixels), ``framing`` (which square of it is seen), ``order``, ``augment`` with ``windows``,
 ``mixing`` and ``preprocess`` (from data set to batch).
 """
@@ -38,15 +38,15 @@ def open_dataset(
     scale: "Scale | Literal['measured']" = "measured",
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> "Dataset":
-    """Open a data set by name (digits, cifar10, cifar100) or a folder of pictures by path.
+    """Open a data set by name (digits, cifar10, cifar100) or a folder of images by path.
 
     A name comes before a folder of the same name; ``./digits`` and ``Path("digits")`` mean the
-    folder. ``root`` is where CIFAR's files are. The pictures of a folder become ``side`` x
+    folder. ``root`` is where CIFAR's files are. The images of a folder become ``side`` x
     ``side``, or what ``frame`` makes of them, with ``channels``; ``scale`` says which values of
-    more than 8 bits become black and white, or has it measured over the training part; ``broken``
+    more than 8 bits become black and white, or has it measured over the training split; ``broken``
     ("error", "skip" or "read") says what happens to those that cannot be read, ``broken_limit``
     which share of all may be left out. A model's own are ``preprocess.frame`` and
-    ``preprocess.scale``; ``report`` is told how many pictures are read, of
+    ``preprocess.scale``; ``report`` is told how many images are read, of
     how many. Named data sets have their own size. Raises DataError when there is no such data or it
     is unsound.
     """
@@ -80,9 +80,9 @@ def open_as_trained(
     channels: int,
     preprocess: "Preprocess | None",
 ) -> "Dataset":
-    """Open a data set with pictures as a model was trained on them, as ``made`` has it.
+    """Open a data set with images as a model was trained on them, as ``made`` has it.
 
-    Raises what `open_dataset` does, and DataError where pictures have other channels than the model
+    Raises what `open_dataset` does, and DataError where images have other channels than the model
     takes.
     """
     how = made.get("recipe", {}).get("data", {})
@@ -97,8 +97,8 @@ def open_as_trained(
     )
     if (found := dataset.train.images.shape[0]) != channels:
         raise DataError(
-            f"{data}: its pictures have {plural(found, 'channel')}, the model takes {channels}",
-            hint="give pictures like those that the model was trained on",
+            f"{data}: its images have {plural(found, 'channel')}, the model takes {channels}",
+            hint="give images like those that the model was trained on",
         )
     return dataset
 
@@ -114,7 +114,7 @@ def folder_of(data: str | Path) -> Path:
     close = nearest(data, list(NAMES))
     raise DataError(
         f'no data set is called "{data}", and no folder is',
-        hint=f"did you mean {close}, or a folder of pictures?"
+        hint=f"did you mean {close}, or a folder of images?"
         if close
-        else f"give a folder of pictures or one of {', '.join(NAMES)}",
+        else f"give a folder of images or one of {', '.join(NAMES)}",
     )

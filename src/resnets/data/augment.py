@@ -28,7 +28,7 @@ class Augment:
     """The augmentation of a run: random crop and mirroring, then lighting, then cutout.
 
     ``fill`` is the colour (C,) of the padding and of cutout's square; with ``reflect`` the padding
-    mirrors the picture instead. ``area``, ``scale`` and ``shift`` choose the crop in other ways,
+    mirrors the image instead. ``area``, ``scale`` and ``shift`` choose the crop in other ways,
     one at a time and without padding. Raises ValueError for lighting of other than three channels
     and for a scale below the crop's size.
     """
@@ -40,17 +40,17 @@ class Augment:
     reflect: bool = False
     mirror: bool | Literal["alternate"] = True  # flip left to right; alternate: Jordan 2024
     cutout: int = 0  # side of the square in pixels; 0 for none
-    area: tuple[float, float] | None = None  # part of the picture, from and to
+    area: tuple[float, float] | None = None  # part of the image, from and to
     aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of such a part
-    scale: tuple[int, int] | None = None  # side to which the picture is scaled, from and to
-    shift: float = 0.0  # part of its side by which the picture moves at most
+    scale: tuple[int, int] | None = None  # side to which the image is scaled, from and to
+    shift: float = 0.0  # part of its side by which the image moves at most
     lighting: float = 0.0  # standard deviation of the colour noise, in principal components
 
     def __post_init__(self) -> None:
         if self.lighting and len(self.fill) != 3:
             raise ValueError(f"lighting is for 3 channels, not {len(self.fill)}")
         if self.scale and self.scale[0] < self.size:
-            raise ValueError(f"a crop of {self.size} does not fit in pictures of {self.scale[0]}")
+            raise ValueError(f"a crop of {self.size} does not fit in images of {self.scale[0]}")
 
     def __call__(self, images: Tensor, ids: Tensor, epoch: int, size: int | None = None) -> Tensor:
         """Return the augmented batch, uint8 (N, C, size, size), channels-last in memory.
@@ -89,7 +89,7 @@ class Augment:
         return resample(padded, top, left, side, side, size, flipped)
 
     def _windows(self, shape: tuple[int, int], ids: Tensor, epoch: int) -> Windows | None:
-        """Return where crops lie in pictures ``shape`` (H, W); None for crops of padded ones."""
+        """Return where crops lie in images ``shape`` (H, W); None for crops of padded ones."""
         if self.area:
             return random_areas(shape, self.area, self.aspect, self.seed, epoch, ids)
         if self.scale:

@@ -1,4 +1,4 @@
-"""What is wrong with a folder of pictures: broken files, copies, leaks, labels that disagree."""
+"""What is wrong with a folder of images: broken files, copies, leaks, labels that disagree."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
@@ -19,16 +19,16 @@ from resnets.data.images import frames, printable
 from resnets.data.near import SIDE, Near, find_near, thumbnail
 from resnets.data.scan import Sample, scan
 
-UNEVEN = 3  # times as many pictures as another class, from where that is told
+UNEVEN = 3  # times as many images as another class, from where that is told
 
 
 @dataclass(frozen=True)
 class FolderCheck:
-    """What ``check_folder`` found. Groups are relative paths of pictures with the same pixels."""
+    """What ``check_folder`` found. Groups are relative paths of images with the same pixels."""
 
     name: str
     classes: tuple[str, ...]
-    counts: dict[str, dict[str, int]]  # split -> class -> number of sound pictures
+    counts: dict[str, dict[str, int]]  # split -> class -> number of sound images
     broken: tuple[Skipped, ...]
     duplicates: tuple[tuple[str, ...], ...]  # in one split, of one class
     leaks: tuple[tuple[str, ...], ...]  # in more than one split
@@ -36,9 +36,9 @@ class FolderCheck:
     ignored: tuple[str, ...]
     left_out: tuple[Skipped, ...]  # pipes and the like, which nothing reads
     copies: Copies
-    cropped: int  # pictures that lose more than a third of their area to the square
+    cropped: int  # images that lose more than a third of their area to the square
     animations: tuple[str, ...]  # of which only the first frame is taken
-    depth: Depth | None = None  # of the pictures of more than 8 bits, where there are any
+    depth: Depth | None = None  # of the images of more than 8 bits, where there are any
     near: tuple[Near, ...] | None = None  # None: not looked for
 
     @property
@@ -57,7 +57,7 @@ class FolderCheck:
 
     @property
     def imbalance(self) -> float:
-        """How many times as many training pictures the largest class has as the smallest."""
+        """How many times as many training images the largest class has as the smallest."""
         sizes = self.counts["train"].values()
         return max(sizes) / max(1, min(sizes))
 
@@ -75,9 +75,9 @@ class FolderCheck:
 def check_folder(
     path: Path, *, near: bool = False, report: Report = lambda done, total: None
 ) -> FolderCheck:
-    """Decode every picture and report what is broken, doubled or labelled in two ways.
+    """Decode every image and report what is broken, doubled or labelled in two ways.
 
-    Pictures are the same when they have the same size and the same RGB pixels, whatever the files'
+    Images are the same when they have the same size and the same RGB pixels, whatever the files'
     formats. ``near`` also looks for copies that were scaled, compressed again or mirrored.
     ``report`` is told how many are read, of how many. Raises DataError for a folder in no known
     layout.

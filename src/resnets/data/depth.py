@@ -1,7 +1,7 @@
-"""Pictures of more than 8 bits: what their values span, and how they become 8 bits.
+"""Images of more than 8 bits: what their values span, and how they become 8 bits.
 
-The same value is the same grey in every picture of a data set, so the range that becomes 0..255
-belongs to the data set. It is given or measured once, never taken from a single picture.
+The same value is the same grey in every image of a data set, so the range that becomes 0..255
+belongs to the data set. It is given or measured once, never taken from a single image.
 """
 
 import sys
@@ -17,7 +17,7 @@ from resnets.formatting import plural
 
 Range = tuple[float, float]  # the values that become black and white
 # "container": all that the file's kind of number holds, 0..65535, or 0..1 of floats. "own": as
-# earlier versions did, where the values exceed that, the picture's own range.
+# earlier versions did, where the values exceed that, the image's own range.
 Scale = Range | Literal["container", "own"]
 
 _BITS = (8, 10, 12, 14, 16)
@@ -31,7 +31,7 @@ _BITS_PER_SAMPLE, _PLANES, _APART = 258, 284, 2  # TIFF 6.0, sec. 8: PlanarConfi
 
 @dataclass(frozen=True)
 class Extent:
-    """The smallest and the largest value of a picture of more than 8 bits, or of several."""
+    """The smallest and the largest value of an image of more than 8 bits, or of several."""
 
     low: float
     high: float
@@ -79,7 +79,7 @@ class RangeError(ValueError):
 
 
 def union(extents: Iterable[Extent]) -> Extent | None:
-    """Return the extent of several pictures; None of none."""
+    """Return the extent of several images; None of none."""
     whole: Extent | None = None
     for extent in extents:
         whole = extent if whole is None else whole | extent
@@ -87,7 +87,7 @@ def union(extents: Iterable[Extent]) -> Extent | None:
 
 
 def together(extents: Iterable[Extent]) -> Extent | None:
-    """Return the extent of several pictures that are to have one range; None of none.
+    """Return the extent of several images that are to have one range; None of none.
 
     Raises RangeError where some hold floats in 0..1 and others whole numbers beyond: they have no
     range in common.
@@ -108,7 +108,7 @@ def together(extents: Iterable[Extent]) -> Extent | None:
 
 @dataclass(frozen=True)
 class Deep:
-    """The values of a picture of more than 8 bits."""
+    """The values of an image of more than 8 bits."""
 
     values: NDArray[Any]  # (H, W), or (H, W, C) of the colours of ``mode``
     mode: str  # "L", "RGB" or "CMYK": of the values
@@ -124,7 +124,7 @@ class Deep:
         return Extent(low, high, self.bits)
 
     def to_8_bits(self, scale: Scale) -> Image.Image:
-        """Return the picture with its values scaled to 0..255, clipped and rounded.
+        """Return the image with its values scaled to 0..255, clipped and rounded.
 
         Raises ValueError for NaN and infinity, and RangeError where the values exceed the container
         and no range is given.
@@ -155,19 +155,19 @@ def _known(extent: Extent, *, own: bool) -> Range:
 
 @dataclass(frozen=True)
 class Depth:
-    """The pictures of more than 8 bits in a data set."""
+    """The images of more than 8 bits in a data set."""
 
     pictures: int
     extent: Extent  # of all of them
     scale: Scale  # which of their values become black and white
-    clipped: int  # pictures with values beyond
+    clipped: int  # images with values beyond
 
     def __str__(self) -> str:
-        words = f"{plural(self.pictures, 'picture')} of more than 8 bits: {self.extent}"
+        words = f"{plural(self.pictures, 'image')} of more than 8 bits: {self.extent}"
         if isinstance(self.scale, tuple):
             words += f"; {self.scale[0]:g} becomes black, {self.scale[1]:g} white"
         if self.clipped:
-            words += f"; in {plural(self.clipped, 'picture')} values beyond are clipped"
+            words += f"; in {plural(self.clipped, 'image')} values beyond are clipped"
         return words
 
 
@@ -181,7 +181,7 @@ def raw_16_bits(image: Image.Image) -> str | None:
 
 
 def load_deep(image: Image.Image, *, all_bits: bool = True) -> Deep | None:
-    """Load a picture with all of its bits; None where it has 8, and is not loaded then.
+    """Load an image with all of its bits; None where it has 8, and is not loaded then.
 
     Without ``all_bits`` only grey ones, which need no second look at the file. Raises ValueError
     where a colour's 16 bits cannot be had.
@@ -212,7 +212,7 @@ def load_deep(image: Image.Image, *, all_bits: bool = True) -> Deep | None:
 
 
 def _reopened(image: Image.Image, packed: str, other: str) -> Image.Image:
-    """Return the picture of a file that is open, loaded as if its pixels were packed otherwise."""
+    """Return the image of a file that is open, loaded as if its pixels were packed otherwise."""
     file = image.fp  # type: ignore[attr-defined]
     file.seek(0)
     again = Image.open(file, formats=[str(image.format)])

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits: 1797 pictures that need no download."""
+"""scikit-learn's handwritten digits: 1797 images that need no download."""
 
 import hashlib
 
@@ -9,14 +9,14 @@ from PIL import Image
 from resnets.data.dataset import Dataset, MemoryImages, whole
 from resnets.errors import ResourceError
 
-SIDE = 32  # the 8x8 originals are enlarged so that networks for CIFAR pictures can see them
+SIDE = 32  # the 8x8 originals are enlarged so that networks for CIFAR images can see them
 
 
 def open_digits() -> Dataset:
     """Open the digits as uint8 (1, 32, 32): 1437 to train on, 360 to test on.
 
-    The split is a rule, not a draw: in the order of class, then of appearance, every fifth picture
-    from the first on is a test picture. Raises ResourceError without scikit-learn.
+    The split is a rule, not a draw: in the order of class, then of appearance, every fifth image
+    from the first on is a test image. Raises ResourceError without scikit-learn.
     """
     try:
         from sklearn.datasets import load_digits

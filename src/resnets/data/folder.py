@@ -1,4 +1,4 @@
-"""A folder of pictures as a data set: each decoded once, or batch by batch if memory is short."""
+"""A folder of images as a data set: each decoded once, or batch by batch if memory is short."""
 
 import math
 import os
@@ -28,7 +28,7 @@ from resnets.data.identity import (
     content_fingerprint,
     former_fingerprint,
 )
-from resnets.data.images import Decoded, PictureError, pixels, printable, read_picture
+from resnets.data.images import Decoded, ImageError, pixels, printable, read_image
 from resnets.data.scan import Sample, Tree, check_not_empty, scan
 from resnets.errors import DataError, UsageError
 from resnets.formatting import plural
@@ -39,7 +39,7 @@ _WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the in
 
 
 class FolderImages:
-    """Pictures decoded when they are asked for, several at once, as ``store`` has them."""
+    """Images decoded when they are asked for, several at once, as ``store`` has them."""
 
     def __init__(self, paths: Iterable[Path], store: "Store", names: Sequence[str] = ()) -> None:
         self.paths, self.store, self.names = tuple(paths), store, names
@@ -49,9 +49,9 @@ class FolderImages:
         return len(self.paths)
 
     def batch(self, ids: Tensor) -> Tensor:
-        """Return the pictures ``ids`` as uint8 (N, C, H, W), channels-last in memory.
+        """Return the images ``ids`` as uint8 (N, C, H, W), channels-last in memory.
 
-        Raises PictureError when a file has changed since the folder was opened.
+        Raises ImageError when a file has changed since the folder was opened.
         """
         channels, side, _ = self.shape
         batch = torch.empty((len(ids), side, side, channels), dtype=torch.uint8)
@@ -67,15 +67,15 @@ class FolderImages:
 
 @dataclass(frozen=True)
 class Store:
-    """How the pictures of a folder become pixels."""
+    """How the images of a folder become pixels."""
 
     frame: Frame
     channels: int
     scale: Scale = "container"
-    truncated: bool = False  # pictures that have lost their end are shown as far as they go
+    truncated: bool = False  # images that have lost their end are shown as far as they go
 
     def __call__(self, path: Path) -> Tensor:
-        """Return the pixels of a picture, uint8 (H, W, C). Raises PictureError."""
+        """Return the pixels of an image, uint8 (H, W, C). Raises ImageError."""
         return self.square(self.read(path).picture(self.channels, self.scale))
 
     def read(
@@ -85,15 +85,15 @@ class Store:
         all_bits: bool = False,
         look: Callable[[BinaryIO], None] = lambda file: None,
     ) -> Decoded:
-        """Return a picture before its values become 8 bits; ``look`` sees the open file first.
+        """Return an image before its values become 8 bits; ``look`` sees the open file first.
 
-        Raises PictureError.
+        Raises ImageError.
         """
         all_bits = all_bits or isinstance(self.scale, tuple)
-        return read_picture(path, all_bits=all_bits, truncated=self.truncated, look=look)
+        return read_image(path, all_bits=all_bits, truncated=self.truncated, look=look)
 
     def square(self, picture: Image.Image) -> Tensor:
-        """Return the pixels of a picture of 8 bits, uint8 (H, W, C)."""
+        """Return the pixels of an image of 8 bits, uint8 (H, W, C)."""
         # A copy, since torch warns of the read-only memory that Pillow lends.
         return torch.from_numpy(pixels(self.frame(picture)).copy())
 
@@ -110,17 +110,17 @@ def open_folder(
     scale: Scale | Literal["measured"] = "measured",
     report: Report = lambda done, total: None,
 ) -> Dataset:
-    """Open a folder of pictures as uint8 (channels, side, side), or as ``frame`` makes them.
+    """Open a folder of images as uint8 (channels, side, side), or as ``frame`` makes them.
 
-    Every picture is decoded once, here. They stay in memory when they fit into ``memory`` bytes
+    Every image is decoded once, here. They stay in memory when they fit into ``memory`` bytes
     (half of what is available), and are decoded again batch by batch otherwise: the same pixels.
     ``scale`` says which values of more than 8 bits become black and white; "measured" reads the
-    pictures that have them a second time, when it is known what those of the training part span.
+    images that have them a second time, when it is known what those of the training split span.
     The fingerprint covers the content, relative paths, splits and classes of the samples. Raises
-    DataError for a folder in no known layout and for broken pictures; with ``broken`` "skip" these
+    DataError for a folder in no known layout and for broken images; with ``broken`` "skip" these
     are left out and listed, as long as they are at most ``broken_limit`` of all (or a single one),
     and with "read" so are those of which not even a beginning can be read. ``report`` is told how
-    many pictures are read, and of how many.
+    many images are read, and of how many.
     """
     if broken not in ("error", "skip", "read"):
         raise UsageError(f'broken is "{broken}"', hint="choose from error, skip, read")
@@ -178,7 +178,7 @@ def open_folder(
 
 @dataclass(frozen=True)
 class Read:
-    """What came of reading all pictures of a folder: of the sound ones, in their order."""
+    """What came of reading all images of a folder: of the sound ones, in their order."""
 
     sound: list[int]  # which of the tree's samples they are
     samples: list[Sample]
@@ -199,14 +199,14 @@ def read_all(
     look: Callable[[int, BinaryIO], None] = lambda index, file: None,
     report: Report = lambda done, total: None,
 ) -> Read:
-    """Decode every picture of a folder, and let ``see`` have each by its number, in 8 bits.
+    """Decode every image of a folder, and let ``see`` have each by its number, in 8 bits.
 
     Those of more are read a second time where it is to be ``measured`` what those of the training
     part span. ``look`` sees the open files, ``report`` is told how many are read, and of how many.
-    Raises DataError where pictures of more than 8 bits have no range in common.
+    Raises DataError where images of more than 8 bits have no range in common.
     """
     count = len(tree.samples)
-    extents: dict[int, Extent] = {}  # of pictures of more than 8 bits
+    extents: dict[int, Extent] = {}  # of images of more than 8 bits
     digests, sizes = Digests(count), np.ones((count, 2), np.int64)
 
     def look_into(index: int, file: BinaryIO) -> None:
@@ -247,15 +247,15 @@ def read_all(
 def failures(
     read: Callable[[int], None], indices: Sequence[int], report: Report = lambda done, total: None
 ) -> Iterator[tuple[int, str]]:
-    """Yield the indices whose picture cannot be decoded, in order, and why.
+    """Yield the indices whose image cannot be decoded, in order, and why.
 
-    ``report`` is told after each picture how many are done, and how many there are.
+    ``report`` is told after each image how many are done, and how many there are.
     """
 
     def attempt(index: int) -> str | None:
         try:
             read(index)
-        except PictureError as error:
+        except ImageError as error:
             return error.reason
         return None
 
@@ -287,7 +287,7 @@ def available_memory() -> int:
 
 
 def measured_range(path: Path, extents: Iterable[Extent]) -> Range:
-    """Return the range of pictures of more than 8 bits; raises DataError where they have none."""
+    """Return the range of images of more than 8 bits; raises DataError where they have none."""
     try:
         common = together(extents)
     except RangeError as error:
@@ -300,7 +300,7 @@ def measured_range(path: Path, extents: Iterable[Extent]) -> Range:
 
 
 def depth_of(extents: Sequence[Extent], scale: Scale) -> Depth | None:
-    """Return what pictures of more than 8 bits have in common, where there are any."""
+    """Return what images of more than 8 bits have in common, where there are any."""
     whole = union(extents)
     if whole is None:
         return None
@@ -309,11 +309,11 @@ def depth_of(extents: Sequence[Extent], scale: Scale) -> Depth | None:
 
 
 def _judge(path: Path, skipped: Sequence[Skipped], count: int, broken: str, limit: float) -> None:
-    """Raise DataError when pictures are broken and may not be left out."""
+    """Raise DataError when images are broken and may not be left out."""
     allowed = max(1, int(count * limit + 1e-9)) if broken != "error" else 0
     if len(skipped) <= allowed:
         return
-    what = f"{len(skipped)} of {plural(count, 'picture')} cannot be read"
+    what = f"{len(skipped)} of {plural(count, 'image')} cannot be read"
     listed = f"`resnets data check {shlex.quote(printable(path))}` lists them"
     hint = f"{listed}; `train --set data.broken=skip` leaves them out"
     if broken != "error":

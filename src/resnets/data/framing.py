@@ -1,4 +1,4 @@
-"""Which square of a picture a network sees: the middle, the whole beside black, or squashed."""
+"""Which square of an image a network sees: the middle, the whole beside black, or squashed."""
 
 from dataclasses import dataclass
 
@@ -10,28 +10,28 @@ from resnets.errors import UsageError, nearest
 
 INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("crop", "pad", "squash")
-LOSES = 1 / 3  # of its area, from where a picture's crop is told
+LOSES = 1 / 3  # of its area, from where an image's crop is told
 
 _STRIP = {1: 64, 2: 8}  # cuts: a side beyond this many times the other is cut before it is scaled
 
 
 @dataclass(frozen=True)
 class Frame:
-    """How a picture becomes a square of ``side`` pixels, as data sets store it.
+    """How an image becomes a square of ``side`` pixels, as data sets store it.
 
     - "crop": the shorter side is scaled to ``side``, and the square is cut so that its own middle
       ``size`` x ``size`` are the pixels of torchvision's Resize(side) and CenterCrop(size);
     - "pad": the longer side is scaled to ``side``, with as much black on either side of the other;
     - "squash": both sides are scaled to ``side``.
 
-    Scaling is antialiased; a picture that has the right size is not resampled.
+    Scaling is antialiased; an image that has the right size is not resampled.
     """
 
     side: int
     size: int
     fit: str = "crop"
     interpolation: str = "bilinear"  # or "bicubic"
-    cuts: int = 1  # 2: the middle of the picture, then the middle of that, rounded each time
+    cuts: int = 1  # 2: the middle of the image, then the middle of that, rounded each time
 
     def __post_init__(self) -> None:
         for word, words, what in (
@@ -46,24 +46,23 @@ class Frame:
                 )
         if self.size > self.side:
             raise UsageError(
-                f"a crop of {self.size} does not fit in pictures of {self.side}",
+                f"a crop of {self.size} does not fit in images of {self.side}",
                 hint="resize must be at least size",
             )
         if self.fit != "crop" and self.size != self.side:
             raise UsageError(
-                f"{self.fit} shows whole pictures, and the middle {self.size} of {self.side} is "
-                "less",
+                f"{self.fit} shows whole images, and the middle {self.size} of {self.side} is less",
                 hint="resize and size must be equal, or fit be crop",
             )
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        """Return the square, ``side`` x ``side``, of a picture."""
+        """Return the square, ``side`` x ``side``, of an image."""
         if self.fit == "squash":
             return self._in_turn(image, self.side, self.side)
         if self.fit == "pad":
             return self._padded(image)
         # Only the middle stays, so the ends of a strip are cut before they are scaled: 65500 x 1
-        # would otherwise pass through a picture of 256 rows of 17 million pixels.
+        # would otherwise pass through an image of 256 rows of 17 million pixels.
         image = _middle(image, self.strip * min(image.size))
         shorter = min(image.size)
         image = self._scaled(
@@ -84,12 +83,12 @@ class Frame:
         return slice(start, start + self.size)
 
     def resamples(self, width: int, height: int) -> bool:
-        """Whether a picture of this size has to be scaled."""
+        """Whether an image of this size has to be scaled."""
         shown = {"crop": {min(width, height)}, "pad": {max(width, height)}}
         return shown.get(self.fit, {width, height}) != {self.side}
 
     def seen(self, width: int, height: int) -> float:
-        """Return the part of a picture's area that a network sees."""
+        """Return the part of an image's area that a network sees."""
         if self.fit != "crop":
             return 1.0
         return min(width, height) / max(width, height) * (self.size / self.side) ** 2
@@ -111,7 +110,7 @@ class Frame:
         return square
 
     def _in_turn(self, image: Image.Image, width: int, height: int) -> Image.Image:
-        """Return a picture scaled, each row first: Pillow's order depends on its version."""
+        """Return an image scaled, each row first: Pillow's order depends on its version."""
         return self._scaled(self._scaled(image, (width, image.height)), (width, height))
 
     def _scaled(self, image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -121,7 +120,7 @@ class Frame:
 
 
 def count_cropped(sizes: NDArray[np.int64]) -> int:
-    """Return how many pictures, by their sides (N, 2), lose more than LOSES to their middle."""
+    """Return how many images, by their sides (N, 2), lose more than LOSES to their middle."""
     return int((sizes.min(1) < (1 - LOSES) * sizes.max(1)).sum())
 
 
@@ -131,7 +130,7 @@ def half(length: int) -> int:
 
 
 def _middle(image: Image.Image, side: int) -> Image.Image:
-    """Return the centre of a picture, no side longer than ``side``."""
+    """Return the centre of an image, no side longer than ``side``."""
     width, height = (min(side, n) for n in image.size)
     if (width, height) == image.size:
         return image

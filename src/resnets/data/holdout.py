@@ -15,7 +15,7 @@ from resnets.formatting import plural
 
 
 def divide(dataset: Dataset, amount: float | int, seed: int) -> Dataset:
-    """Return the data set with a validation part: its own, or one held out of training."""
+    """Return the data set with a validation split: its own, or one held out of training."""
     if dataset.validation is not None or not amount:
         return dataset
     kept, held = hold_out(
@@ -50,7 +50,7 @@ def hold_out(
             raise DataError(
                 f"holding out {count:,} of {plural(len(split), 'sample')} leaves nothing to train "
                 f"on of class {name}, which has {int(sizes[label])}",
-                hint="lower data.holdout or add pictures",
+                hint="lower data.holdout or add images",
             )
     rank = counter.bits(seed, "holdout", 0, split.ids)
     first = split.ids if originals is None else originals[split.ids]

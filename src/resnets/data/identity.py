@@ -1,4 +1,4 @@
-"""What a picture is: digests of its bytes and of its pixels; and what has changed since."""
+"""What an image is: digests of its bytes and of its pixels; and what has changed since."""
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ _LINE = 1 << 16  # bytes of a line of a manifest at most
 
 
 class Digests:
-    """The digests of so many pictures, each written down when the picture is read."""
+    """The digests of so many images, each written down when the image is read."""
 
     def __init__(self, count: int) -> None:
         self.files = np.zeros((count, 32), np.uint8)  # SHA-256
@@ -39,14 +39,14 @@ class Digests:
         self.sizes[index] = file.tell()
 
     def of(self, indices: Sequence[int]) -> "Digests":
-        """Return the digests of some of the pictures, in that order."""
+        """Return the digests of some of the images, in that order."""
         part = Digests(0)
         part.files, part.sizes = self.files[indices], self.sizes[indices]
         part.pixels = self.pixels[indices]
         return part
 
     def see(self, index: int, image: Image.Image) -> None:
-        """Take down the pixels of a decoded picture."""
+        """Take down the pixels of a decoded image."""
         digest = hashlib.sha256(f"{image.size}{image.mode}".encode())
         digest.update(image.tobytes())
         self.pixels[index] = np.frombuffer(digest.digest()[:_PIXELS], np.uint8)
@@ -101,7 +101,7 @@ def _digest(samples: Sequence[Sample], about: Callable[[int], tuple[str, ...]]) 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The SHA-256 of files by their names; some 100 bytes a picture, 100 MB for a million."""
+    """The SHA-256 of files by their names; some 100 bytes an image, 100 MB for a million."""
 
     names: Sequence[str]
     files: NDArray[np.uint8]  # (N, 32)
@@ -158,7 +158,7 @@ class Changes:
             (self.gone, "is gone", "are gone"),
         ):
             if names:
-                count = f"{len(names):,}" if parts else plural(len(names), "picture")
+                count = f"{len(names):,}" if parts else plural(len(names), "image")
                 verb = one if len(names) == 1 else more
                 parts.append(f"{count} {verb}, {'' if len(names) == 1 else 'such as '}{names[0]}")
         return "; ".join(parts)
@@ -184,17 +184,17 @@ def look_again(
     """
     tree = scan(root)
     samples = [s for s in tree.samples if s.name not in left_out]
-    count = plural(len(samples), "picture")
+    count = plural(len(samples), "image")
     if not fingerprint.startswith(CONTENT):
         known = "this run of an earlier version has no digests of their content"
         yield f"{count} of the same names and sizes; {known}"
         sizes = [sample.path.stat().st_size for sample in samples]
         if former_fingerprint(samples, tree.classes, sizes) != fingerprint:
-            yield "names, sizes or classes of pictures have changed"
+            yield "names, sizes or classes of images have changed"
         return
     yield f"{count}, each with the content and class that it had"
     files = digest_files([sample.path for sample in samples])
     if content_fingerprint(samples, tree.classes, files) != fingerprint:
         now = Manifest([sample.name for sample in samples], files)
         found = "" if before is None else str(changes(before, now))
-        yield found or "pictures or their classes have changed"
+        yield found or "images or their classes have changed"

@@ -1,4 +1,4 @@
-"""How a picture becomes pixels: one way, for training, evaluation and prediction alike.
+"""How an image becomes pixels: one way, for training, evaluation and prediction alike.
 
 What a file is, its content says, never its extension. Every mode has one defined way to 8 bits:
 
@@ -11,7 +11,7 @@ What a file is, its content says, never its extension. Every mode has one define
 | I (32 bits)                | as 16 bits; values beyond these need a range                     |
 | F (floats)                 | a range to 0..255; without one 0..1, and values beyond need one  |
 
-A range is the data set's, never one picture's (`resnets.data.depth`). AVIF and PPM of more than 8
+A range is the data set's, never one image's (`resnets.data.depth`). AVIF and PPM of more than 8
 bits state their own, by which Pillow makes them 8. An animation or a file of several pages is its
 first frame. Metadata other than the orientation change no pixel and are not looked at
 (`resnets.data.streams`).
@@ -57,27 +57,27 @@ _UPRIGHT = {
 _KINDS = (
     (b"\xff\xd8\xff", "is a JPEG with a damaged header"),
     (b"\x89PNG", "is a PNG with a damaged header"),
-    (b"%PDF", "is a PDF document, not a picture"),
-    (b"<svg", "is an SVG drawing, not a picture of pixels"),
-    (b"%!PS", "is a PostScript program, not a picture"),
+    (b"%PDF", "is a PDF document, not an image"),
+    (b"<svg", "is an SVG drawing, not an image of pixels"),
+    (b"%!PS", "is a PostScript program, not an image"),
 )
 
 
-class PictureError(DataError):
-    """A picture that cannot be decoded; ``reason`` is the message without the file's name."""
+class ImageError(DataError):
+    """An image that cannot be decoded; ``reason`` is the message without the file's name."""
 
     def __init__(self, name: str, reason: str, *, hint: str) -> None:
         super().__init__(f"{name}: {reason}", hint=hint)
         self.reason = reason
 
 
-class PictureTooLargeError(PictureError):
-    """A picture of more than MAX_PIXELS."""
+class ImageTooLargeError(ImageError):
+    """An image of more than MAX_PIXELS."""
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """A whole picture, before its pixels become 8 bits in a number of channels."""
+    """A whole image, before its pixels become 8 bits in a number of channels."""
 
     name: str
     pixels: Image.Image | Deep
@@ -85,17 +85,17 @@ class Decoded:
 
     @property
     def extent(self) -> Extent | None:
-        """What the values of a picture of more than 8 bits span; None of 8 bits.
+        """What the values of an image of more than 8 bits span; None of 8 bits.
 
-        Raises PictureError for NaN and infinity.
+        Raises ImageError for NaN and infinity.
         """
         with _told(self.name):
             return self.pixels.extent if isinstance(self.pixels, Deep) else None
 
     def picture(self, channels: int, scale: Scale = "container") -> Image.Image:
-        """Return the upright picture in mode "L" (1 channel) or "RGB" (3 channels).
+        """Return the upright image in mode "L" (1 channel) or "RGB" (3 channels).
 
-        ``scale`` says which values of more than 8 bits become black and white. Raises PictureError
+        ``scale`` says which values of more than 8 bits become black and white. Raises ImageError
         where nothing does.
         """
         with _told(self.name):
@@ -112,34 +112,34 @@ def decode(
     *,
     truncated: bool = False,
 ) -> Image.Image:
-    """Return the upright picture in mode "L" (1 channel) or "RGB" (3 channels).
+    """Return the upright image in mode "L" (1 channel) or "RGB" (3 channels).
 
     ``scale`` says which values of more than 8 bits become black and white: a range (low, high),
     beyond which they are clipped, or all that the file's kind of number holds. With ``truncated`` a
-    JPEG or PNG that has lost its end is what is left of it, and grey or black. Raises PictureError,
-    a DataError, for anything else that is not a whole picture of at most MAX_PIXELS, and UsageError
+    JPEG or PNG that has lost its end is what is left of it, and grey or black. Raises ImageError,
+    a DataError, for anything else that is not a whole image of at most MAX_PIXELS, and UsageError
     for another number of channels.
     """
     if channels not in _MODES:
-        raise UsageError(f"pictures have 1 or 3 channels, not {channels}")
-    whole = read_picture(source, all_bits=isinstance(scale, tuple), truncated=truncated)
+        raise UsageError(f"images have 1 or 3 channels, not {channels}")
+    whole = read_image(source, all_bits=isinstance(scale, tuple), truncated=truncated)
     return whole.picture(channels, scale)
 
 
-def read_picture(
+def read_image(
     source: Path | Image.Image,
     *,
     all_bits: bool = True,
     truncated: bool = False,
     look: Callable[[BinaryIO], None] = lambda file: None,
 ) -> Decoded:
-    """Return a picture of any number of bits. Raises as `decode` does.
+    """Return an image of any number of bits. Raises as `decode` does.
 
     Without ``all_bits`` colours of 16 bits are the upper 8 of them, which is faster. ``look`` sees
     an open file first, at its start.
     """
     if isinstance(source, Image.Image):
-        name = printable(getattr(source, "filename", "")) or "the picture"
+        name = printable(getattr(source, "filename", "")) or "the image"
         with _told(name):
             return _loaded(source, name, all_bits)
     name = printable(source)
@@ -161,7 +161,7 @@ def read_picture(
 
 
 def _without_end_mark(file: BinaryIO, name: str) -> Decoded | None:
-    """Return the picture of a JPEG of which only the end mark is missing; None of others."""
+    """Return the image of a JPEG of which only the end mark is missing; None of others."""
     if not has_all_scans(file):
         return None
     with suppress(Exception):
@@ -173,15 +173,15 @@ def _without_end_mark(file: BinaryIO, name: str) -> Decoded | None:
 
 
 def _beginning(file: BinaryIO, name: str) -> Decoded | None:
-    """Return what there is of a JPEG that has lost its end; None where that is no picture."""
+    """Return what there is of a JPEG that has lost its end; None where that is no image."""
     for part in jpeg_rests(file):
         with suppress(Exception):
             return _loaded(_identified(part, name), name, False)
     return None
 
 
-def is_picture(path: Path) -> bool:
-    """Tell by content whether a file is in a known picture format; its pixels are not looked at.
+def is_image(path: Path) -> bool:
+    """Tell by content whether a file is in a known image format; its pixels are not looked at.
 
     A file that cannot be opened may be one, so it counts as one.
     """
@@ -190,7 +190,7 @@ def is_picture(path: Path) -> bool:
             if file.read(len(PNG)) == PNG:
                 return file.read(8)[4:] == b"IHDR"
             _identified(file, printable(path))
-    except PictureTooLargeError:
+    except ImageTooLargeError:
         return True
     except OSError as error:
         return error.errno is not None
@@ -200,7 +200,7 @@ def is_picture(path: Path) -> bool:
 
 
 def frames(file: BinaryIO) -> int:
-    """Return how many pictures an open file holds, of which the first is taken."""
+    """Return how many images an open file holds, of which the first is taken."""
     try:
         with _QUIET:
             return int(getattr(_identified(file, ""), "n_frames", 1))
@@ -209,7 +209,7 @@ def frames(file: BinaryIO) -> int:
 
 
 def pixels(image: Image.Image) -> NDArray[np.uint8]:
-    """Return the pixels of a picture in mode "L" or "RGB" as uint8 (H, W, C)."""
+    """Return the pixels of an image in mode "L" or "RGB" as uint8 (H, W, C)."""
     values = np.asarray(image, dtype=np.uint8)
     return values.reshape(image.height, image.width, -1)
 
@@ -219,13 +219,13 @@ def _identified(file: BinaryIO, name: str) -> Image.Image:
     head = file.read(512)
     file.seek(0)
     if not head:
-        raise PictureError(name, "is empty (0 bytes)", hint="fetch it again or remove it")
+        raise ImageError(name, "is empty (0 bytes)", hint="fetch it again or remove it")
     Image.init()
     try:
         # AVIF is an option of Pillow.
         return Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN])
     except UnidentifiedImageError:
-        raise PictureError(
+        raise ImageError(
             name, _kind(head), hint=f"convert it to one of {', '.join(FORMATS)}, or remove it"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -239,16 +239,16 @@ def _kind(head: bytes) -> str:
     if head[4:12] == b"ftypavif":
         return "is an AVIF that is damaged, or that this Pillow cannot read"
     if head[4:8] == b"ftyp":
-        return "is a HEIC picture or a video, which cannot be read here"
+        return "is a HEIC image or a video, which cannot be read here"
     try:
         head.decode("utf-8")
     except UnicodeDecodeError:
-        return "is not a picture in a known format"
-    return "is not a picture in a known format" if b"\0" in head else "is text, not a picture"
+        return "is not an image in a known format"
+    return "is not an image in a known format" if b"\0" in head else "is text, not an image"
 
 
-def _too_large(name: str, count: str) -> PictureTooLargeError:
-    return PictureTooLargeError(
+def _too_large(name: str, count: str) -> ImageTooLargeError:
+    return ImageTooLargeError(
         name,
         f"has {count} pixels than the limit of {MAX_PIXELS // 1_000_000} megapixels",
         hint="make it smaller; nothing of it was decoded",
@@ -282,15 +282,15 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
 
 @contextmanager
 def _told(name: str) -> Iterator[None]:
-    """Turn whatever goes wrong with a picture into a PictureError, and keep Pillow from talking."""
+    """Turn whatever goes wrong with an image into a ImageError, and keep Pillow from talking."""
     try:
         with _QUIET:
             yield
-    except (PictureError, MemoryError):
+    except (ImageError, MemoryError):
         raise
     except RangeError as error:
         hint = f"train with a range, which is kept with the weights: {error.setting}"
-        raise PictureError(name, str(error), hint=hint) from None
+        raise ImageError(name, str(error), hint=hint) from None
     except Exception as error:  # damaged data leads Pillow's decoders into almost any exception
         if isinstance(error, OSError) and error.errno:
             reason, hint = f"cannot be read: {error.strerror}", "check that it is there and yours"
@@ -299,7 +299,7 @@ def _told(name: str) -> Iterator[None]:
         else:
             reason = f"cannot be decoded: {printable(str(error) or type(error).__name__)}"
             hint = "fetch it again from where it came, or remove it"
-        raise PictureError(name, reason, hint=hint) from error
+        raise ImageError(name, reason, hint=hint) from error
 
 
 class _Quiet:

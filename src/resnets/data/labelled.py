@@ -1,4 +1,4 @@
-"""A folder of labelled pictures to look at, not to learn from: what is missing is no fault.
+"""A folder of labelled images to look at, not to learn from: what is missing is no fault.
 
 Labels are the names of the folders; which classes there are is the reader's knowledge. So a class
 may be missing or empty, there may be one alone, ``test/`` may stand without ``train/``, and what
@@ -20,22 +20,22 @@ WHOLE = "all"  # the part of a folder without parts
 
 @dataclass(frozen=True)
 class Labelled:
-    """Pictures of one part of a folder, not decoded, by the class that their folder names."""
+    """Images of one part of a folder, not decoded, by the class that their folder names."""
 
     root: Path
     part: str  # WHOLE, "train", "validation" or "test"
     pictures: dict[str, tuple[Path, ...]]  # classes in code-point order, files by path
-    loose: int  # pictures outside of the class folders, which nothing labels
+    loose: int  # images outside of the class folders, which nothing labels
 
     def relative(self, path: Path) -> str:
-        """Return a picture's path in the folder, for people."""
+        """Return an image's path in the folder, for people."""
         return printable(path.relative_to(self.root).as_posix())
 
 
 def open_labelled(
     path: Path, *, part: str | None = None, classes: Collection[str] = ()
 ) -> Labelled:
-    """Find the labelled pictures of a folder, or of one of its parts, without decoding them.
+    """Find the labelled images of a folder, or of one of its parts, without decoding them.
 
     ``classes`` are the names that folders of classes may have: where one of them stands beside a
     folder called "train" or "test", these are classes too. ``part`` is "train", "validation" or
@@ -73,7 +73,7 @@ def _parts(walk: Walk, classes: Collection[str]) -> dict[str, Path]:
 
 
 def _labelled(walk: Walk, part: str, folder: Path, classes: Collection[str]) -> Labelled:
-    """Return the pictures of a part, or of the whole, by class."""
+    """Return the images of a part, or of the whole, by class."""
     found: defaultdict[str, list[Path]] = defaultdict(list)
     entries = walk.visible(folder)
     for entry in entries:

@@ -10,7 +10,7 @@ from resnets.data import counter
 
 @dataclass(frozen=True)
 class Mix:
-    """The mixing of a run: each sample with a partner drawn for it, pictures and labels alike.
+    """The mixing of a run: each sample with a partner drawn for it, images and labels alike.
 
     ``mixup`` and ``cutmix`` are the alpha of Beta(alpha, alpha), from which a sample's share
     lambda is drawn; 0 for none. With both, half of the samples get one, half the other.

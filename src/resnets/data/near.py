@@ -1,8 +1,8 @@
 """Near copies: the same photograph compressed again, scaled, mirrored, or taken twice from a spot.
 
-Two pictures are compared by what changes from place to place in them, as differences between
+Two images are compared by what changes from place to place in them, as differences between
 neighbouring points of thumbnails, which backgrounds, brightness and contrast do not enter. All
-pairs are compared, in blocks: memory grows with the number of pictures, time with its square.
+pairs are compared, in blocks: memory grows with the number of images, time with its square.
 """
 
 from collections import defaultdict
@@ -22,15 +22,15 @@ SIDE = 32  # of a thumbnail
 # the small clothing data set 36 lie above both bounds. Of nine groups that were looked at seven
 # show the same object from the same place, one is unclear, one is wrong: pale papers in one shadow.
 _COARSE = 0.85  # correlation of thumbnails of half the side
-_FINE = 0.82  # of whole ones, where both pictures have the pixels for them
+_FINE = 0.82  # of whole ones, where both images have the pixels for them
 _FINE_FROM = 64  # pixels of the shorter side
 _FLAT = 2.0  # grey levels: the standard deviation below which there is nothing to compare
-_BLOCK = 2048  # pictures that are compared at a time with as many
+_BLOCK = 2048  # images that are compared at a time with as many
 
 
 @dataclass(frozen=True)
 class Near:
-    """Pictures that are near copies of each other, and the splits and classes they are in."""
+    """Images that are near copies of each other, and the splits and classes they are in."""
 
     names: tuple[str, ...]
     splits: tuple[str, ...]
@@ -43,7 +43,7 @@ class Near:
 
 
 def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """Return a whole picture in grey as uint8 (SIDE, SIDE)."""
+    """Return a whole image in grey as uint8 (SIDE, SIDE)."""
     return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.uint8)
 
 
@@ -53,7 +53,7 @@ def find_near(
     sizes: NDArray[np.int64],
     pixels: NDArray[np.uint8],
 ) -> tuple[Near, ...]:
-    """Return the groups of near copies among pictures; equal ones alone are no such group.
+    """Return the groups of near copies among images; equal ones alone are no such group.
 
     ``thumbnails`` is (N, SIDE, SIDE), ``sizes`` (N, 2) and ``pixels`` the digests (N, B) of their
     pixels.
@@ -114,7 +114,7 @@ def _halved(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def _details(pictures: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return differences between neighbours as rows of norm 1; of flat pictures, of norm 0."""
+    """Return differences between neighbours as rows of norm 1; of flat images, of norm 0."""
     values = pictures.astype(np.float32)
     differences = np.concatenate(
         [np.diff(values, axis=axis).reshape(len(values), -1) for axis in (1, 2)], axis=1

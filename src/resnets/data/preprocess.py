@@ -1,6 +1,6 @@
-"""From a picture to the float batch that a model was trained on; travels with the weights.
+"""From an image to the float batch that a model was trained on; travels with the weights.
 
-Pictures become NumPy's arrays without torch, which is imported only where tensors are.
+Images become NumPy's arrays without torch, which is imported only where tensors are.
 """
 
 from array import array
@@ -32,9 +32,9 @@ Picture = Image.Image | Path | str  # or the name of its file
 class Preprocess:
     """Resize, crop and normalise: (pixel / 255 - mean) / std.
 
-    Pictures become squares of ``resize`` as data sets store them (`resnets.data.framing.Frame`), of
+    Images become squares of ``resize`` as data sets store them (`resnets.data.framing.Frame`), of
     which the middle ``size`` x ``size`` is seen. ``mean`` has a value for each channel, or for each
-    pixel in the order (C, H, W): the mean picture. Channels are red, green, blue; or grey.
+    pixel in the order (C, H, W): the mean image. Channels are red, green, blue; or grey.
     """
 
     channels: int
@@ -45,7 +45,7 @@ class Preprocess:
     interpolation: str = "bilinear"  # of the scaling; or "bicubic"
     fit: str = "crop"  # of what is not square; or "pad", "squash"
     range: Range | None = None  # of pixels of more than 8 bits: what becomes 0 and 255
-    # 1, in files that do not say: cut twice, and more than 8 bits by each picture's own range.
+    # 1, in files that do not say: cut twice, and more than 8 bits by each image's own range.
     version: int = 2
     # What nobody said, such as a fresh network's: it never travels with weights. What is changed
     # with `dataclasses.replace` is somebody's word.
@@ -61,11 +61,11 @@ class Preprocess:
             )
         _ = self.frame  # which looks at the rest
 
-    def __call__(self, images: "Tensor | Picture | Sequence[Any]") -> "Tensor":
-        """Return float32 (N, C, size, size), channels-last, of uint8 (N, C, H, W) or pictures.
+    def __call__(self, images: "Tensor | Image | Sequence[Any]") -> "Tensor":
+        """Return float32 (N, C, size, size), channels-last, of uint8 (N, C, H, W) or images.
 
-        A picture is a PIL image or the path of a file; one alone makes a batch of one. Raises
-        DataError for a picture that cannot be decoded and UsageError for another kind of batch.
+        An image is a PIL image or the path of a file; one alone makes a batch of one. Raises
+        DataError for an image that cannot be decoded and UsageError for another kind of batch.
         """
         import torch
 
@@ -74,7 +74,7 @@ class Preprocess:
         return self.normalize(torch.from_numpy(self.squares(images)))
 
     def arrays(self, images: Picture | Sequence[Any]) -> NDArray[np.float32]:
-        """Return float32 (N, C, size, size) of pictures, bit for bit what a call returns.
+        """Return float32 (N, C, size, size) of images, bit for bit what a call returns.
 
         Raises as a call does.
         """
@@ -84,7 +84,7 @@ class Preprocess:
         return values
 
     def squares(self, images: Picture | Sequence[Any]) -> NDArray[np.uint8]:
-        """Return uint8 (N, C, size, size) of pictures, channels-last: what is then normalised.
+        """Return uint8 (N, C, size, size) of images, channels-last: what is then normalised.
 
         Raises as a call does.
         """
@@ -92,7 +92,7 @@ class Preprocess:
             images = [images]
         if len(images) == 0 or not all(isinstance(image, Picture) for image in images):
             raise UsageError(
-                "neither a batch, a picture nor a list of pictures",
+                "neither a batch, an image nor a list of images",
                 hint="give a uint8 tensor (N, C, H, W), PIL images or files' names",
             )
         stored = np.stack([self._pixels(self.decoded(image)) for image in images])
@@ -100,19 +100,19 @@ class Preprocess:
         return stored[:, middle, middle].transpose(0, 3, 1, 2)
 
     def decoded(self, image: Picture) -> Image.Image:
-        """Return a picture, upright and of 8 bits, of its own size. Raises as `decode` does."""
+        """Return an image, upright and of 8 bits, of its own size. Raises as `decode` does."""
         source = image if isinstance(image, Image.Image) else Path(image)
         return decode(source, self.channels, self.scale)
 
     def fitted(self, images: "Tensor") -> "Tensor":
-        """Return raw pictures uint8 (N, C, H, W), scaled and cropped to (N, C, size, size)."""
+        """Return raw images uint8 (N, C, H, W), scaled and cropped to (N, C, size, size)."""
         import torch
 
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != self.channels:
             raise UsageError(
                 f"a batch must be uint8 (N, {self.channels}, H, W), "
                 f"not {str(images.dtype).removeprefix('torch.')} {tuple(images.shape)}",
-                hint="give pictures or raw pixels; normalising them is what preprocess does",
+                hint="give images or raw pixels; normalising them is what preprocess does",
             )
         if images.shape[2:] != (self.resize, self.resize):  # not as data sets store them
             # Channel by channel: there may be any number of them.
@@ -132,7 +132,7 @@ class Preprocess:
 
     @cached_property
     def frame(self) -> Frame:
-        """How a picture becomes the square that data sets store."""
+        """How an image becomes the square that data sets store."""
         cuts = 2 if self.version == 1 else 1
         return Frame(self.resize, self.size, self.fit, self.interpolation, cuts)
 
@@ -190,9 +190,9 @@ def preprocess_of(model: Any) -> Preprocess:
 
 
 def unknown_preparation() -> CheckpointError:
-    """Return the error for pictures that nobody said how to prepare."""
+    """Return the error for images that nobody said how to prepare."""
     return CheckpointError(
-        "nothing says how pictures must be prepared for this model",
+        "nothing says how images must be prepared for this model",
         hint="set model.preprocess; --preprocess imagenet stands for the usual constants",
     )
 
@@ -214,7 +214,7 @@ def known(preprocess: Any) -> Preprocess | None:
 def imagenet(channels: int, size: int) -> Preprocess:
     """Return the preprocessing of torchvision's and most other people's ImageNet nets.
 
-    Raises UsageError for pictures that are not red, green and blue.
+    Raises UsageError for images that are not red, green and blue.
     """
     if channels != 3:
         raise UsageError(
@@ -226,9 +226,9 @@ def imagenet(channels: int, size: int) -> Preprocess:
 
 
 def stored_side(size: int) -> int:
-    """Return the side to which pictures are scaled before a crop of ``size``: 256 for 224.
+    """Return the side to which images are scaled before a crop of ``size``: 256 for 224.
 
-    Small pictures, such as CIFAR's, are used whole. (He et al. 2015, sec. 3.4.)
+    Small images, such as CIFAR's, are used whole. (He et al. 2015, sec. 3.4.)
     """
     return size if size <= 64 else round(size / 0.875)
 
@@ -239,10 +239,10 @@ def measure(
     """Return the preprocessing that normalises a training split, measured over all of it.
 
     ``kind`` is "channel" (mean and standard deviation of each channel), "pixel_mean" (subtract
-    the mean picture, He et al. 2015, sec. 4.2) or "imagenet" (ImageNet's constants, nothing is
+    the mean image, He et al. 2015, sec. 4.2) or "imagenet" (ImageNet's constants, nothing is
     measured). Values are rounded to 6 decimals, so that they are the same in the file as in the
-    run. ``fit`` and ``range`` are how the split's pictures were stored. Raises UsageError for
-    "imagenet" with pictures that are not red, green and blue.
+    run. ``fit`` and ``range`` are how the split's images were stored. Raises UsageError for
+    "imagenet" with images that are not red, green and blue.
     """
     import torch
 
@@ -259,10 +259,10 @@ def measure(
         values = images[:, :, middle, middle].long()
         total += values.sum(0)
         squares += values.square().sum((0, 2, 3))
-    mean_picture = total.double() / len(split) / 255
-    mean = mean_picture.mean((1, 2))
+    mean_image = total.double() / len(split) / 255
+    mean = mean_image.mean((1, 2))
     if kind == "pixel_mean":
-        return replace(stored, mean=_rounded(mean_picture))
+        return replace(stored, mean=_rounded(mean_image))
     variance = squares.double() / (len(split) * size * size) / 255**2 - mean.square()
     # A channel without variation (a blank data set) is left as it is.
     std = variance.clamp(min=0).sqrt()

@@ -1,4 +1,4 @@
-"""Pictures taken out of a data set: as Pillow has them, as files, or as text in a page."""
+"""Images taken out of a data set: as Pillow has them, as files, or as text in a page."""
 
 import base64
 import io
@@ -13,26 +13,26 @@ from resnets.data.dataset import Dataset, Split
 from resnets.files import write_bytes
 
 
-def as_pictures(images: Tensor) -> list[Image.Image]:
-    """Return a batch of pixels, uint8 (N, C, H, W) with 1 or 3 channels, as pictures."""
+def as_images(images: Tensor) -> list[Image.Image]:
+    """Return a batch of pixels, uint8 (N, C, H, W) with 1 or 3 channels, as images."""
     return [Image.fromarray(one.squeeze(2).numpy()) for one in images.permute(0, 2, 3, 1)]
 
 
 def png(split: Split, position: int) -> bytes:
-    """Return the picture at a position of a split as a PNG file."""
+    """Return the image at a position of a split as a PNG file."""
     images, _ = split.batch(torch.tensor([position]))
     buffer = io.BytesIO()
-    as_pictures(images)[0].save(buffer, "PNG")
+    as_images(images)[0].save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def data_url(split: Split, position: int) -> str:
-    """Return the picture at a position of a split as a ``data:`` address of a PNG."""
+    """Return the image at a position of a split as a ``data:`` address of a PNG."""
     return "data:image/png;base64," + base64.b64encode(png(split, position)).decode()
 
 
 def write_samples(dataset: Dataset, part: str, count: int, folder: Path) -> list[Path]:
-    """Write ``count`` pictures, evenly spread over a part, as CLASS-ID.png; return their paths.
+    """Write ``count`` images, evenly spread over a part, as CLASS-ID.png; return their paths.
 
     Raises UsageError for an unknown part, DataError for one that the data set does not have, and
     ResourceError when the folder cannot be written.

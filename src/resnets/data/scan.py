@@ -1,11 +1,11 @@
-"""What a folder of pictures holds, before any is decoded: splits, classes, files.
+"""What a folder of images holds, before any is decoded: splits, classes, files.
 
     photos/train/<class>/...        photos/<class>/...
-    photos/val/<class>/...          (everything is for training; a held-out part is chosen later)
+    photos/val/<class>/...          (everything is for training; a held-out split is chosen later)
     photos/test/<class>/...
 
-``val`` may be called ``valid`` or ``validation``. What counts as a sample: files with a picture's
-extension, and any other file whose content is a picture.
+``val`` may be called ``valid`` or ``validation``. What counts as a sample: files with an image's
+extension, and any other file whose content is an image.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resnets.data.images import is_picture, printable
+from resnets.data.images import is_image, printable
 from resnets.errors import DataError
 from resnets.formatting import plural
 from resnets.readers.paths import irregular
@@ -45,7 +45,7 @@ _HIDDEN = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # and all that sta
 
 @dataclass(frozen=True)
 class Sample:
-    """A file that should be a picture: where it is, and of which split and class."""
+    """A file that should be an image: where it is, and of which split and class."""
 
     path: Path
     relative: str  # to the data folder, POSIX, NFC
@@ -60,20 +60,20 @@ class Sample:
 
 @dataclass(frozen=True)
 class Tree:
-    """What was found in a data folder, before any picture was decoded."""
+    """What was found in a data folder, before any image was decoded."""
 
     classes: tuple[str, ...]
     samples: tuple[Sample, ...]  # train, validation, test; by relative path in each
     splits: tuple[str, ...]  # those that are there
-    ignored: tuple[str, ...]  # hidden files and files that are no pictures
-    irregular: tuple[tuple[str, str], ...]  # pipes and the like named as pictures; what each is
+    ignored: tuple[str, ...]  # hidden files and files that are no images
+    irregular: tuple[tuple[str, str], ...]  # pipes and the like named as images; what each is
 
 
 def scan(path: Path) -> Tree:
     """Return the classes and samples of a data folder, without decoding them.
 
     Class ids are the NFC names of the training classes in code-point order. Raises DataError for
-    a folder in no known layout, a class without pictures, or a class that train does not have.
+    a folder in no known layout, a class without images, or a class that train does not have.
     """
     with readable(path):
         return Walk(path).tree()
@@ -91,23 +91,23 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def pictures_in(path: Path) -> list[Path]:
-    """Return the files of a folder, and of those below it, that should be pictures, by name.
+def images_in(path: Path) -> list[Path]:
+    """Return the files of a folder, and of those below it, that should be images, by name.
 
-    A file stands for itself, and so does what only has a picture's name; decoding it says what it
+    A file stands for itself, and so does what only has an image's name; decoding it says what it
     is. Raises DataError when there are none.
     """
     if not path.exists():
-        raise DataError(f"{printable(path)}: there is no such folder", hint="give pictures")
+        raise DataError(f"{printable(path)}: there is no such folder", hint="give images")
     whole = path.resolve()
     found = [path] if path.is_file() else sorted(Walk(whole.parent).pictures(whole))
     if not found:
-        raise DataError(f"{printable(path)}: there are no pictures in it", hint="give pictures")
+        raise DataError(f"{printable(path)}: there are no images in it", hint="give images")
     return found
 
 
-def pictures_digest(root: Path, names: Iterable[str]) -> str:
-    """Return the SHA-256 of pictures' names below ``root``, their sizes and times of change."""
+def images_digest(root: Path, names: Iterable[str]) -> str:
+    """Return the SHA-256 of images' names below ``root``, their sizes and times of change."""
     digest = hashlib.sha256()
     for name in names:
         try:
@@ -133,7 +133,7 @@ class Walk:
             raise DataError(f"{printable(self.root)}: there is no such folder", hint=EXPECTED)
         if not self.root.is_dir():
             raise DataError(
-                f"{printable(self.root)}: is a file, not a folder of pictures", hint=EXPECTED
+                f"{printable(self.root)}: is a file, not a folder of images", hint=EXPECTED
             )
 
     def tree(self) -> Tree:
@@ -215,12 +215,12 @@ class Walk:
             if name in result:
                 raise self.fault(
                     f"two folders have the same name {printable(name)}, in two Unicode forms",
-                    hint="put their pictures into one",
+                    hint="put their images into one",
                 )
             result[name] = entry
         if loose:
             raise self.fault(
-                f"{plural(len(loose), 'picture')} outside the class folders: "
+                f"{plural(len(loose), 'image')} outside the class folders: "
                 f"{printable(self.relative(loose[0]))}",
                 hint=EXPECTED,
             )
@@ -237,11 +237,11 @@ class Walk:
                 raise self.fault(
                     f"are the classes {printable(', '.join(folders))}, or the folders inside them, "
                     f"such as {printable(shared[0])}?",
-                    hint="put the pictures of a class into one folder, without others between",
+                    hint="put the images of a class into one folder, without others between",
                 )
 
     def pictures(self, folder: Path) -> list[Path]:
-        """Return the files below a folder that should be pictures, each real folder once."""
+        """Return the files below a folder that should be images, each real folder once."""
         seen = {_identity(self.root), _identity(folder.parent)}
         found: list[Path] = []
         waiting = [folder]
@@ -251,7 +251,7 @@ class Walk:
                 identity = _identity(current)
                 entries = self.visible(current)
             except OSError:
-                found.append(current)  # reading it as a picture will say why it cannot be read
+                found.append(current)  # reading it as an image will say why it cannot be read
                 continue
             if identity in seen:  # a loop of symbolic links
                 continue
@@ -301,7 +301,7 @@ class Walk:
 
 
 def class_name(folder: Path) -> str:
-    """Return the name of the class whose pictures are in a folder, NFC.
+    """Return the name of the class whose images are in a folder, NFC.
 
     Bytes that are not UTF-8 are written out, so that it can go into any file.
     """
@@ -313,23 +313,23 @@ def check_not_empty(root: Path, tree: Tree, samples: Iterable[Sample]) -> None:
     """Raise DataError when a class has nothing to train on, or a split nothing at all."""
     counts = Counter((sample.split, sample.label) for sample in samples)
     if not counts:
-        raise DataError(f"{printable(root)}: no pictures", hint=EXPECTED)
+        raise DataError(f"{printable(root)}: no images", hint=EXPECTED)
     for label, name in enumerate(tree.classes):
         if not counts["train", label]:
             raise DataError(
-                f"{printable(root)}: class {printable(name)} has no pictures to train on",
-                hint="remove the folder, or put pictures into it",
+                f"{printable(root)}: class {printable(name)} has no images to train on",
+                hint="remove the folder, or put images into it",
             )
     for split in tree.splits:
         if not any(counts[split, label] for label in range(len(tree.classes))):
-            raise DataError(f"{printable(root)}: {split} has no pictures", hint="remove the folder")
+            raise DataError(f"{printable(root)}: {split} has no images", hint="remove the folder")
 
 
 def is_sample(path: Path) -> bool:
-    """Whether a file is meant as a picture, by its name or its content."""
+    """Whether a file is meant as an image, by its name or its content."""
     if path.suffix.lower() in EXTENSIONS or not os.path.exists(path):  # a link to nothing is broken
         return True
-    return path.is_file() and is_picture(path)
+    return path.is_file() and is_image(path)
 
 
 def _irregular(path: Path) -> str | None:

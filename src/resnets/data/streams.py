@@ -1,4 +1,4 @@
-"""What of a picture's file its decoder is given: the pixels, without metadata that may be damaged.
+"""What of an image's file its decoder is given: the pixels, without metadata that may be damaged.
 
 A wrong checksum in a comment, a colour profile of any size and a missing end mark are no damage to
 pixels. Of a file that has really lost pixels, what is left can be asked for.
@@ -217,7 +217,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 def jpeg_endings(file: BinaryIO) -> list[BinaryIO]:
     """Return a JPEG that may have lost its end, with several things put there instead.
 
-    Where all that is lost is the end mark, all of them show the same picture, if `has_all_scans`.
+    Where all that is lost is the end mark, all of them show the same image, if `has_all_scans`.
     """
     size = file.seek(0, io.SEEK_END)
     file.seek(max(0, size - 1))
@@ -236,7 +236,7 @@ def jpeg_rests(file: BinaryIO) -> list[BinaryIO]:
 def has_all_scans(file: BinaryIO) -> bool:
     """Whether a JPEG has begun the last scan of every coefficient of every component.
 
-    A progressive one may end between two scans, with a picture that is whole but coarse.
+    A progressive one may end between two scans, with an image that is whole but coarse.
     """
     file.seek(0)
     missing: dict[int, set[int]] = {}  # component: coefficients without their last bit

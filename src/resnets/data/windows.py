@@ -1,4 +1,4 @@
-"""Windows into pictures: how they are chosen at random, and how they are scaled to one size."""
+"""Windows into images: how they are chosen at random, and how they are scaled to one size."""
 
 from math import ceil, log
 from typing import NamedTuple
@@ -10,12 +10,12 @@ from resnets.data import counter
 
 _TRIES = 10
 # Weights are whole multiples of 1 / _UNIT: with 8-bit pixels every sum is then exact in float32,
-# so that a picture is the same in any batch, in whatever order a product is summed.
+# so that an image is the same in any batch, in whatever order a product is summed.
 _UNIT = 2**16
 
 
 class Windows(NamedTuple):
-    """One window for each picture of a batch, float64 (N,) each, in pixels of the picture."""
+    """One window for each image of a batch, float64 (N,) each, in pixels of the image."""
 
     top: Tensor
     left: Tensor
@@ -33,7 +33,7 @@ def random_areas(
 ) -> Windows:
     """Return windows of a random part of the area and aspect (Szegedy et al. 2015, sec. 6).
 
-    As torchvision's RandomResizedCrop: ``area`` is drawn uniformly as a part of the picture's, the
+    As torchvision's RandomResizedCrop: ``area`` is drawn uniformly as a part of the image's, the
     width / height ``aspect`` uniformly in its logarithm, both in whole pixels. Where ten tries do
     not fit into ``shape`` (H, W), the largest middle part of an allowed aspect stands in.
     """
@@ -62,14 +62,14 @@ def random_areas(
 def random_scales(
     shape: tuple[int, int], scale: tuple[int, int], size: int, seed: int, epoch: int, ids: Tensor
 ) -> Windows:
-    """Return what size x size crops show of pictures ``shape`` (H, W) scaled to a random side.
+    """Return what size x size crops show of images ``shape`` (H, W) scaled to a random side.
 
     The shorter side becomes a whole number of pixels from ``scale``, both ends included, and the
-    crop lies anywhere in the scaled picture (Simonyan & Zisserman 2014; He et al. 2015, sec. 3.4).
+    crop lies anywhere in the scaled image (Simonyan & Zisserman 2014; He et al. 2015, sec. 3.4).
     """
     low, high = scale
     side = low + counter.integers(high - low + 1, seed, "scale", epoch, ids)
-    pixel = min(shape) / side.double()  # of the scaled picture, in pixels of the stored one
+    pixel = min(shape) / side.double()  # of the scaled image, in pixels of the stored one
     top, left = (
         pixel
         * counter.integers(length * side // min(shape) - size + 1, seed, f"crop {axis}", epoch, ids)
@@ -100,7 +100,7 @@ def resample(
     size: int,
     flipped: Tensor | None = None,
 ) -> Tensor:
-    """Scale a window of each picture to size x size, mirrored where ``flipped`` (N,) is true.
+    """Scale a window of each image to size x size, mirrored where ``flipped`` (N,) is true.
 
     ``images`` are uint8 (N, C, H, W); the windows (N,) are in their pixels and need not be whole.
     The result is uint8 (N, C, size, size), channels-last in memory: Pillow's antialiased bilinear
@@ -112,7 +112,7 @@ def resample(
     if flipped is not None:
         columns = torch.where(flipped[:, None, None], columns.flip(1), columns)
     pixels = _product(columns, images.permute(0, 3, 2, 1))
-    # The columns come first and are rounded, as in Pillow (since 13, but for tall pictures).
+    # The columns come first and are rounded, as in Pillow (since 13, but for tall images).
     return _product(rows, pixels.transpose(1, 2)).byte().permute(0, 3, 1, 2)
 
 
@@ -127,7 +127,7 @@ def _weights(start: Tensor, extent: Tensor, length: int, size: int) -> Tensor:
     """Return what each of ``length`` pixels adds to each of ``size``, in 1 / _UNIT (N, size, L).
 
     A triangle as wide as two pixels of the source or of the result, whichever is larger, cut off
-    where the picture ends.
+    where the image ends.
     """
     start, extent = start.double()[:, None, None], extent.double()[:, None, None]
     stop = start + extent

@@ -1,4 +1,4 @@
-"""Any model on any labelled pictures: classes by name, what is missing said and counted."""
+"""Any model on any labelled images: classes by name, what is missing said and counted."""
 
 from resnets.evaluation.assess import evaluate
 from resnets.evaluation.assessment import Assessment

@@ -1,4 +1,4 @@
-"""evaluate(): a model of any kind on labelled pictures of any kind, each counted once."""
+"""evaluate(): a model of any kind on labelled images of any kind, each counted once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -39,23 +39,23 @@ def evaluate(
     home: str | Path | None = None,
     on_progress: Progress = lambda done, total: None,
 ) -> Assessment:
-    """Measure a model on labelled pictures: a data set's name, or a folder with class folders.
+    """Measure a model on labelled images: a data set's name, or a folder with class folders.
 
     ``model`` is a network, a run folder, weights or an exported file, or what
     `resnets.inference.runtimes.open_runtime` returns; exported files do without torch where their
     runtime does. Labels are by name. Where the model's file names no classes, folders that are
     numbers are its outputs, and as many classes as outputs are taken in their order, which
-    ``notes`` then say. Classes that the model does not have, those without pictures and broken
-    pictures are counted.
+    ``notes`` then say. Classes that the model does not have, those without images and broken
+    images are counted.
     ``split`` names the part: train, validation or test; left out, it is the last one there is. On
     the data that a model was trained on, the parts are those of its run, the held-out one included;
     a folder without parts is taken whole, as "all". ``root`` is where CIFAR's files are; ``device``
     is where torch computes. ``home`` is the run folder of a model that is given opened, where the
-    pictures that it was trained on are listed. ``on_progress`` is called with how many pictures of
+    images that it was trained on are listed. ``on_progress`` is called with how many images of
     how many are done.
 
-    Raises CheckpointError when there is no model or nothing says how pictures are prepared or what
-    its one output means, DataError when no picture is left to look at, UsageError for a part that
+    Raises CheckpointError when there is no model or nothing says how images are prepared or what
+    its one output means, DataError when no image is left to look at, UsageError for a part that
     cannot be meant, and NonFiniteError when an answer is NaN or infinite.
     """
     runtime = _ready(model, device)
@@ -104,7 +104,7 @@ def _as_trained_on(
 ) -> "Dataset | None":
     """Return a folder as the data set that training makes of it; None where it makes none.
 
-    What is to be said where its pictures are those of the model's training is added to ``notes``.
+    What is to be said where its images are those of the model's training is added to ``notes``.
     """
     try:
         dataset = _as_data_set(runtime, folder, root, notes)
@@ -116,13 +116,13 @@ def _as_trained_on(
         found = _changes(dataset, home) if dataset else ""
         notes.append(
             f"{printable(folder)} has changed since the model was trained on it"
-            f"{found and f' ({found})'}: pictures of its training are among these"
+            f"{found and f' ({found})'}: images of its training are among these"
         )
     return known or (None if isinstance(runtime, Exported) else dataset)
 
 
 def _changes(dataset: "Dataset", home: str | Path | None) -> str:
-    """Return in what pictures differ from those that a run has begun with, where it lists them."""
+    """Return in what images differ from those that a run has begun with, where it lists them."""
     before = None if home is None else read_manifest(RunFolder(Path(home)).pictures)
     if before is None or dataset.manifest is None:
         return ""
@@ -134,7 +134,7 @@ def _as_data_set(
 ) -> "Dataset | None":
     """Return a folder with the model's classes, opened as for training, which needs torch.
 
-    For an exported file None, unless there are as many pictures as it was trained on.
+    For an exported file None, unless there are as many images as it was trained on.
     """
     tree = scan(folder)
     if tree.classes != runtime.classes:
@@ -145,15 +145,13 @@ def _as_data_set(
         if sum(counts) != len(tree.samples):
             return None
         if find_spec("torch") is None:
-            notes.append(
-                "these may be the pictures of its training: without torch nothing can tell"
-            )
+            notes.append("these may be the images of its training: without torch nothing can tell")
             return None
     return _opened(runtime, folder, root)
 
 
 def _is_same(folder: Path, source: Any) -> bool:
-    """Whether a folder is the one where a model's training pictures were."""
+    """Whether a folder is the one where a model's training images were."""
     try:
         return isinstance(source, str) and source not in NAMES and folder.samefile(source)
     except OSError:
@@ -197,13 +195,13 @@ def _relabelled(split: "Split", classes: Sequence[str], labelling: Labelling) ->
 def _of_split(
     runtime: Runtime, split: "Split", on_progress: Progress
 ) -> tuple[Evaluation, list[Broken]]:
-    from resnets.data.samples import as_pictures
+    from resnets.data.samples import as_images
     from resnets.evaluation.network import evaluate as evaluate_network
     from resnets.inference.runtimes.torch_runtime import Network
 
     if isinstance(runtime, Network) and runtime.outputs != "sigmoid":
         return evaluate_network(runtime.network, split, preprocess_of(runtime)), []
-    pictures = (picture for images, _ in split.batches(64) for picture in as_pictures(images))
+    pictures = (picture for images, _ in split.batches(64) for picture in as_images(images))
     return answer(runtime, pictures, split.labels.tolist(), on_progress)
 
 

@@ -1,4 +1,4 @@
-"""What came of an evaluation, on which pictures, and what was left out of them."""
+"""What came of an evaluation, on which images, and what was left out of them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,23 +14,23 @@ SHOWN = 5  # names in a sentence
 
 @dataclass(frozen=True)
 class Assessment(Evaluation):
-    """What a model answered on labelled pictures, on which, and what was left out of them."""
+    """What a model answered on labelled images, on which, and what was left out of them."""
 
     part: str = WHOLE  # of the data: "train", "validation", "test" or all
     names: tuple[str, ...] = ()  # of the model's outputs
-    strange: tuple[tuple[str, int], ...] = ()  # classes that it does not have, and their pictures
-    broken: tuple[tuple[str, str], ...] = ()  # pictures that cannot be read, and why
-    loose: int = 0  # pictures outside of the class folders
+    strange: tuple[tuple[str, int], ...] = ()  # classes that it does not have, and their images
+    broken: tuple[tuple[str, str], ...] = ()  # images that cannot be read, and why
+    loose: int = 0  # images outside of the class folders
     notes: tuple[str, ...] = ()  # what was assumed, and what else to know
 
     @property
     def counts(self) -> list[int]:
-        """How many pictures of each class were looked at."""
+        """How many images of each class were looked at."""
         return [sum(row) for row in self.confusion]
 
     @property
     def absent(self) -> tuple[str, ...]:
-        """The model's classes of which there is no picture."""
+        """The model's classes of which there is no image."""
         return tuple(name for name, count in zip(self.names, self.counts, strict=True) if not count)
 
     def sentences(self) -> list[str]:
@@ -58,7 +58,7 @@ class Assessment(Evaluation):
         if absent := self.absent:
             more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
             lines.append(
-                f"no pictures of {len(absent):,} of the model's {self.classes:,} classes: "
+                f"no images of {len(absent):,} of the model's {self.classes:,} classes: "
                 f"{', '.join(map(printable, absent[:SHOWN]))}{more}"
             )
         return lines
@@ -89,7 +89,7 @@ class Assessment(Evaluation):
 
 
 def _pictures(count: int) -> str:
-    return plural(count, "picture")
+    return plural(count, "image")
 
 
 def _are(count: int) -> str:

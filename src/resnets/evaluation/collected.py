@@ -1,4 +1,4 @@
-"""The answers of any runtime to labelled pictures, decoded in threads while others are computed."""
+"""The answers of any runtime to labelled images, decoded in threads while others are computed."""
 
 from collections.abc import Callable, Iterable, Sequence
 from math import fsum
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnets.data.images import PictureError
+from resnets.data.images import ImageError
 from resnets.errors import DataError, NonFiniteError
 from resnets.evaluation.scores import Evaluation
 from resnets.formatting import plural
@@ -17,7 +17,7 @@ from resnets.inference.runtimes import Runtime
 from resnets.weights.outputs import of_alternatives, probabilities
 
 BATCH = 32
-Broken = tuple[int, str]  # the place of a picture that cannot be read, and why
+Broken = tuple[int, str]  # the place of an image that cannot be read, and why
 
 
 def answer(
@@ -26,9 +26,9 @@ def answer(
     labels: Sequence[int],
     on_progress: Callable[[int, int], None],
 ) -> tuple[Evaluation, list[Broken]]:
-    """Return what a model answers to pictures with these outputs as labels, each counted once.
+    """Return what a model answers to images with these outputs as labels, each counted once.
 
-    With the scores of the pictures that can be read come the others. Raises DataError when none
+    With the scores of the images that can be read come the others. Raises DataError when none
     can be read, and NonFiniteError when an answer is NaN or infinite.
     """
     broken: list[Broken] = []
@@ -38,7 +38,7 @@ def answer(
         good, own = [], []
         for place, (_, read) in enumerate(batch, done):
             if isinstance(read, DataError):
-                broken.append((place, read.reason if isinstance(read, PictureError) else str(read)))
+                broken.append((place, read.reason if isinstance(read, ImageError) else str(read)))
             else:
                 good.append(read)
                 own.append(labels[place])
@@ -51,7 +51,7 @@ def answer(
         on_progress(done, len(labels))
     if not tables:
         raise DataError(
-            f"none of {plural(done, 'picture')} can be read; the first {broken[0][1]}",
+            f"none of {plural(done, 'image')} can be read; the first {broken[0][1]}",
             hint="`resnets predict DIR` says what is wrong with each",
         )
     label, predicted, confidence, losses, top5 = np.concatenate(tables, axis=1)

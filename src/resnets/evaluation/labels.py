@@ -26,10 +26,10 @@ def label(
 ) -> Labelling:
     """Say which of a model's outputs the classes of ``source`` are.
 
-    ``counts`` are the pictures of each class of the data, in an order that is called ``order``;
+    ``counts`` are the images of each class of the data, in an order that is called ``order``;
     ``names`` are those of the model's outputs, empty where its file has none. Then classes that are
     numbers are the outputs, and as many classes as outputs are taken in their order. Raises
-    DataError where no picture has a class of the model, naming those that differ.
+    DataError where no image has a class of the model, naming those that differ.
     """
     if names:
         return _by_name(source, counts, names)
@@ -58,13 +58,11 @@ def _by_name(source: str, counts: Mapping[str, int], names: Sequence[str]) -> La
     outputs = {name: places[name] for name in counts if name in places}
     strange = tuple(name for name in counts if name not in places)
     if not any(counts.values()):
-        raise DataError(
-            f"{source}: no pictures in its class folders", hint="put pictures into them"
-        )
+        raise DataError(f"{source}: no images in its class folders", hint="put images into them")
     if not any(counts[name] for name in outputs):
         missing = [name for name in places if name not in outputs]
         raise DataError(
-            f"{source}: the model has none of its classes: the pictures are of {_listed(strange)}; "
+            f"{source}: the model has none of its classes: the images are of {_listed(strange)}; "
             f"the model knows {_listed(missing)}",
             hint=similar(strange, missing) or "name the folders as the model's classes are called",
         )

@@ -1,4 +1,4 @@
-"""What a model answered on labelled pictures, each counted once, and the metrics that follow."""
+"""What a model answered on labelled images, each counted once, and the metrics that follow."""
 
 from dataclasses import dataclass
 from typing import Any

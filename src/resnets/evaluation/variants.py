@@ -19,20 +19,20 @@ from resnets.weights.checkpoint import Checkpoint
 
 @dataclass(frozen=True)
 class Fit:
-    """How a variant takes pictures: both figures tell the one that weights were trained as."""
+    """How a variant takes images: both figures tell the one that weights were trained as."""
 
     variant: str
     confidence: float  # mean probability of the most probable class; higher is better
-    # Of every batch norm's mean input over the pictures from the mean that it has stored, in stored
+    # Of every batch norm's mean input over the images from the mean that it has stored, in stored
     # standard deviations, averaged over channels and norms. Lower is better.
     deviation: float
     pictures: int
 
 
 def compare_variants(checkpoint: Checkpoint, images: list[Path]) -> list[Fit]:
-    """Return how v1 and v1.5 with these weights take pictures, the one that fits better first.
+    """Return how v1 and v1.5 with these weights take images, the one that fits better first.
 
-    They are in the order of the deviation, which is the stronger sign of the two. Pictures are
+    They are in the order of the deviation, which is the stronger sign of the two. Images are
     prepared as the checkpoint says, or else as ImageNet's usual constants do. Raises
     CheckpointError when the network has no variants or no classifier.
     """
@@ -57,7 +57,7 @@ def compare_variants(checkpoint: Checkpoint, images: list[Path]) -> list[Fit]:
         with _means(network) as means:
             predictions = [p for p in predict(network, images, top=1) if p.error is None]
         if not predictions:
-            raise CheckpointError("none of the pictures can be read", hint="give other pictures")
+            raise CheckpointError("none of the images can be read", hint="give other images")
         sure = sum(p.probabilities[0] for p in predictions) / len(predictions)
         found.append(Fit(name, sure, _deviation(means, len(predictions)), len(predictions)))
     return sorted(found, key=lambda fit: fit.deviation)

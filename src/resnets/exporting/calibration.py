@@ -1,4 +1,4 @@
-"""Which pictures an 8-bit export is calibrated on, searched with and judged by: never the same."""
+"""Which images an 8-bit export is calibrated on, searched with and judged by: never the same."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from resnets.exporting.raw_pixels import Feed
 from resnets.formatting import plural
 from resnets.nn import ResNet
 
-CALIBRATION = 512  # training pictures to choose 8-bit ranges by
-SEARCH = 2048  # other training pictures, to decide by which layers stay in float
+CALIBRATION = 512  # training images to choose 8-bit ranges by
+SEARCH = 2048  # other training images, to decide by which layers stay in float
 SEED = 0
 _PIXELS = 2**16  # of a batch; what a network computes of them takes a thousand times their bytes
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Three sets of labelled pictures that share none, but where there are only two."""
+    """Three sets of labelled images that share none, but where there are only two."""
 
     data: str  # the data set's name
     fingerprint: str
@@ -73,7 +73,7 @@ def choose_samples(
     calibration = train.subset(order[:first])
     if batch and batch > len(calibration):
         raise UsageError(
-            f"a batch of {batch:,} is more than the {plural(len(calibration), 'picture')} that "
+            f"a batch of {batch:,} is more than the {plural(len(calibration), 'image')} that "
             "8-bit ranges are chosen on",
             hint="give a smaller --batch",
         )
@@ -81,7 +81,7 @@ def choose_samples(
 
 
 def batches(split: Split, feed: Feed, count: int | None = None) -> Iterator[NDArray[Any]]:
-    """Yield a split's pictures, not augmented, as a file takes them: ``count`` at once or fewer."""
+    """Yield a split's images, not augmented, as a file takes them: ``count`` at once or fewer."""
     height, width = feed.plan.size or split.images.shape[1:]
     count = count or feed.plan.batch or max(1, _PIXELS // (height * width))
     for images, _ in split.batches(count):

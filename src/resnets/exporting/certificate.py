@@ -63,9 +63,7 @@ class Export:
     def _compared(self) -> list[str]:
         comparison = self.comparison
         agree, of = comparison.top1
-        whose = (
-            f"real pictures ({comparison.source})" if comparison.source else "generated pictures"
-        )
+        whose = f"real images ({comparison.source})" if comparison.source else "generated images"
         what = "in float32, " if self.quantized else ""
         absolute, relative = comparison.largest()
         resized, _ = comparison.largest(resized=True)
@@ -76,7 +74,7 @@ class Export:
             f"{agree} of {of} {whose}"
         ]
         if not comparison.source:
-            lines.append("only generated pictures were used: real ones are given by --images DIR")
+            lines.append("only generated images were used: real ones are given by --images DIR")
         return lines
 
 

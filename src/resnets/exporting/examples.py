@@ -1,4 +1,4 @@
-"""Pictures to check an export with: real ones, wherever some are at hand, and generated ones."""
+"""Images to check an export with: real ones, wherever some are at hand, and generated ones."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from PIL import Image
 from resnets.data import NAMES, open_as_trained
 from resnets.data.dataset import Dataset
 from resnets.data.images import printable
-from resnets.data.samples import as_pictures
-from resnets.data.scan import pictures_in
+from resnets.data.samples import as_images
+from resnets.data.scan import images_in
 from resnets.errors import DataError, ResnetsError, UsageError
 from resnets.exporting.plan import Size
 from resnets.exporting.raw_pixels import Feed, Pixels
 
-COUNT = 32  # real pictures
+COUNT = 32  # real images
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Real pictures, and in words where they are from; none where none are at hand."""
+    """Real images, and in words where they are from; none where none are at hand."""
 
     source: str = ""
     pictures: tuple[Image.Image, ...] = ()
@@ -34,7 +34,7 @@ def find_data(
 ) -> Dataset | Path | None:
     """Return the data set that is asked for, or else the one the network was trained on.
 
-    None where that is not at hand. Opening a folder reads all of its pictures: without ``whole`` it
+    None where that is not at hand. Opening a folder reads all of its images: without ``whole`` it
     is returned as it is. Raises what `open_as_trained` does when ``data`` is asked for.
     """
     own = made.get("data", {})
@@ -56,7 +56,7 @@ def find_data(
 
 
 def find_examples(feed: Feed, found: Dataset | Path | None, *, asked: bool) -> Examples:
-    """Return real pictures of a folder or data set; photographs or none where there is neither.
+    """Return real images of a folder or data set; photographs or none where there is neither.
 
     Raises DataError for a folder that is ``asked`` for and without any that can be read.
     """
@@ -72,7 +72,7 @@ def find_examples(feed: Feed, found: Dataset | Path | None, *, asked: bool) -> E
 
 
 def generated(count: int, channels: int, size: Size) -> Pixels:
-    """Return pictures of waves, edges and noise, the same every time."""
+    """Return images of waves, edges and noise, the same every time."""
     random = np.random.default_rng(0)
     height, width = size
     y, x = np.mgrid[:height, :width]
@@ -88,8 +88,8 @@ def generated(count: int, channels: int, size: Size) -> Pixels:
 
 def _of_folder(folder: Path, feed: Feed) -> Examples:
     if feed.channels not in (1, 3):
-        raise UsageError(f"pictures have 1 or 3 channels, the network takes {feed.channels}")
-    files = pictures_in(folder)
+        raise UsageError(f"images have 1 or 3 channels, the network takes {feed.channels}")
+    files = images_in(folder)
     count = min(COUNT, len(files))
     pictures = []
     for i in range(count):
@@ -97,18 +97,18 @@ def _of_folder(folder: Path, feed: Feed) -> Examples:
             pictures.append(feed.preprocess.decoded(files[i * len(files) // count]))
     if not pictures:
         raise DataError(
-            f"{printable(folder)}: no picture in it can be read, of {count} tried",
+            f"{printable(folder)}: no image in it can be read, of {count} tried",
             hint="resnets predict DIR says what is wrong with each",
         )
     # Its path is nobody else's affair: a certificate travels.
-    return Examples("a folder of pictures", tuple(pictures))
+    return Examples("a folder of images", tuple(pictures))
 
 
 def _of_data(dataset: Dataset) -> Examples:
     part, split = list(dataset.parts.items())[-1]
     count = min(COUNT, len(split))
     images, _ = split.batch(torch.arange(count) * len(split) // count)
-    return Examples(f"{dataset.name}, {part} part", tuple(as_pictures(images)))
+    return Examples(f"{dataset.name}, {part} part", tuple(as_images(images)))
 
 
 def _photographs() -> Examples:

@@ -69,11 +69,11 @@ def export(
     ``input`` is what the file takes: "normalized" float32 (N, C, H, W) as ``model.preprocess``
     makes it, "pixels" uint8 (N, C, H, W) to be normalised, or "pictures" uint8 (N, H, W, C) to be
     resized, cropped and normalised. ``size`` is (height, width) of it; left out, that of training,
-    and any size for pictures. ``batch`` is how many it takes at once.
+    and any size for images. ``batch`` is how many it takes at once.
 
-    The file's answers are compared with the network's on pictures in ``images``, or else of
+    The file's answers are compared with the network's on images in ``images``, or else of
     ``data``, of the network's own data set, or what else is at hand; and in 8 bits (``int8``) its
-    accuracy on the test part of ``data`` with that in float32, of which ``max_loss`` points may be
+    accuracy on the test split of ``data`` with that in float32, of which ``max_loss`` points may be
     lost (left out: 0.3, or what chance explains up to 1). ``made`` is how the weights came
     about, where ``model`` is a network and not a file that says so. ``report`` is told each step.
 
@@ -104,7 +104,7 @@ def export(
     if int8:
         if not isinstance(found, Dataset):
             raise UsageError(
-                "8-bit ranges are chosen on training pictures, and none are at hand",
+                "8-bit ranges are chosen on training images, and none are at hand",
                 hint="say where they are: --data DATA, or --root DIR for CIFAR",
             )
         samples = choose_samples(network, found, made, plan.batch)
@@ -122,7 +122,7 @@ def export(
             write_program(trace(network, plan), whole, text)
             comparison = compare(_opened(whole), feed, examples)
             if samples:
-                report(f"choosing 8-bit ranges on {len(samples.calibration):,} training pictures")
+                report(f"choosing 8-bit ranges on {len(samples.calibration):,} training images")
                 quantizer = _quantizer(whole, _metadata(network, plan, made), samples, feed)
                 quantized = quantize(
                     quantizer, draft, whole, samples, partial(_answers, feed), report, max_loss
@@ -165,7 +165,7 @@ def _reloaded(path: Path) -> Answer:
 
 def _quantizer(path: Path, metadata: str, samples: Samples, feed: Feed) -> Quantizer:
     """Return what makes an 8-bit file of one in float32."""
-    # nncf takes each batch's limits for one picture's.
+    # nncf takes each batch's limits for one image's.
     if path.suffix == ".xml":
         ones = partial(whole_batches, samples.calibration, feed, feed.plan.batch or 1)
         return OpenVinoQuantizer(partial(read_model, path), metadata, ones)

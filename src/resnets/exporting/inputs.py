@@ -1,9 +1,9 @@
 """What an exported network does with its input: nothing, normalise, or resize, crop and normalise.
 
-Pillow's scaling is two products with matrices of weights, one for the rows of a picture and one for
+Pillow's scaling is two products with matrices of weights, one for the rows of an image and one for
 the columns, each followed by rounding to 8 bits. Written like this it is the same in every runtime;
 their own operators for resizing round once, or differ at the borders. Rows come first, as in all of
-Pillow's versions; only 13 begins with the columns where a picture is more than twice as high as
+Pillow's versions; only 13 begins with the columns where an image is more than twice as high as
 wide.
 """
 
@@ -55,7 +55,7 @@ class Pictures(nn.Module):
         self.normalise = Pixels(preprocess)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the prepared pictures."""
+        """Return the prepared images."""
         height, width = (torch.scalar_tensor(n, dtype=torch.int64) for n in images.shape[1:3])
         rows = self._weights(torch.arange(images.shape[1]), *_placed(self.frame, height, width))
         columns = self._weights(torch.arange(images.shape[2]), *_placed(self.frame, width, height))
@@ -88,7 +88,7 @@ class Pictures(nn.Module):
 
 
 def _placed(frame: Frame, length: Tensor, other: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Return where a side of a picture comes to lie in what a network sees.
+    """Return where a side of an image comes to lie in what a network sees.
 
     The number of its pixels that are cut off before, and of those that are kept; how many these are
     when they are scaled; and which of them is the first to be seen, below 0 after a black border.

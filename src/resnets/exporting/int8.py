@@ -1,7 +1,7 @@
 """An 8-bit export that answers as well as the float32 one, with as few layers in float as needed.
 
-Judged by right answers, not by differences of logits, which are a hundred times those of float32.
-Layers are chosen on training pictures that the ranges were not; the test part only has the last
+Judged by correct answers, not by differences of logits, which are a hundred times those of float32.
+Layers are chosen on training images that the ranges were not; the test split only has the last
 word.
 """
 
@@ -19,22 +19,22 @@ from resnets.errors import ExportError
 from resnets.exporting.calibration import Samples
 from resnets.exporting.quantizers import Quantizer
 
-LIMIT = 0.003  # of the pictures, whose answer may become wrong on balance
-BY_CHANCE = 0.01  # of the pictures, where so many may become wrong by chance as well
+LIMIT = 0.003  # of the images, whose answer may become wrong on balance
+BY_CHANCE = 0.01  # of the images, where so many may become wrong by chance as well
 SIGNIFICANT = 0.05
-AGREEMENT = 0.9  # of the pictures at least have the same answer
-FEW = 128  # pictures to find out by how sensitive a layer is
+AGREEMENT = 0.9  # of the images at least have the same answer
+FEW = 128  # images to find out by how sensitive a layer is
 
 Answers = Callable[[Path, Split], Tensor]  # a file's logits (N, classes) on all of a split
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Right answers of the float32 file and of the 8-bit one on the same pictures."""
+    """Right answers of the float32 file and of the 8-bit one on the same images."""
 
     before: int
     after: int
-    agree: int  # pictures with the same answer, right or wrong
+    agree: int  # images with the same answer, right or wrong
     of: int
     gained: int = 0  # answers that were wrong and are right
     limit: float | None = None  # in points, where somebody has set it
@@ -48,7 +48,7 @@ class Accuracy:
     def within(self) -> bool:
         """Whether no more is lost than may be.
 
-        That is a limit that was set; else LIMIT, or a picture where that is less than one, or what
+        That is a limit that was set; else LIMIT, or an image where that is less than one, or what
         chance explains up to BY_CHANCE.
         """
         if self.limit is not None:
@@ -153,7 +153,7 @@ def quantize(
     report(f"comparing {len(samples.test):,} answers on the {samples.part} part")
     labels = samples.test.labels
     test = compare(answers(whole, samples.test), answers(path, samples.test), labels, max_loss)
-    for accuracy, part in ((search, "training pictures"), (test, f"the {samples.part} part")):
+    for accuracy, part in ((search, "training images"), (test, f"the {samples.part} part")):
         agrees = accuracy.agree >= AGREEMENT * accuracy.of
         if not accuracy.within or not agrees:
             least = max(search.needed, test.needed)
@@ -168,7 +168,7 @@ def quantize(
 
 
 def compare(before: Tensor, after: Tensor, labels: Tensor, limit: float | None = None) -> Accuracy:
-    """Return how the answers to the same pictures changed, logits (N, classes) of both files."""
+    """Return how the answers to the same images changed, logits (N, classes) of both files."""
     first, second = before.argmax(1), after.argmax(1)
     pairs = ((first, labels), (second, labels), (first, second))
     right, still_right, agree = (int((one == other).sum()) for one, other in pairs)

@@ -1,8 +1,8 @@
-"""Whether an exported file computes what its network does: both answer the same pictures.
+"""Whether an exported file computes what its network does: both answer the same images.
 
 The bound. A runtime adds the same products in another order, and folding rounds each weight once
 more: both are float32's rounding, as is what torch itself does. How much that is in one network is
-measured, on the same pictures, as torch's own distance from the network in float64. A file may be
+measured, on the same images, as torch's own distance from the network in float64. A file may be
 FACTOR times as far from float64. What is computed in half precision, with another epsilon or
 padding, is thousands of times as far.
 
@@ -29,7 +29,7 @@ from resnets.nn import ResNet
 FACTOR = 16.0
 UNIT = 2.0**-24  # float32 rounds by at most this, relatively
 BATCHES = (1, 3)  # where a file takes any number
-FEW = 4  # real pictures, of other sizes than the first
+FEW = 4  # real images, of other sizes than the first
 _AT_ONCE = 2**19  # pixels of a batch
 
 Answer = Callable[[NDArray[Any]], NDArray[np.float32]]  # a batch to its logits (N, classes)
@@ -37,18 +37,18 @@ Answer = Callable[[NDArray[Any]], NDArray[np.float32]]  # a batch to its logits 
 
 @dataclass(frozen=True)
 class Case:
-    """One batch of pictures, and how far apart the answers are."""
+    """One batch of images, and how far apart the answers are."""
 
     pictures: str  # "real" or "generated"
     batch: int
     size: Size
     resized: bool  # in the file itself
     max_absolute: float  # between the file and torch, both in float32
-    max_relative: float  # the same over the picture's largest logit
+    max_relative: float  # the same over the image's largest logit
     error: float  # of the file, from float64
     torch_error: float  # of torch, from float64
     largest: float  # logit
-    agree: int  # pictures with the same most probable class
+    agree: int  # images with the same most probable class
     bound: float  # of the file's error
 
     @property
@@ -59,7 +59,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All batches of a check, and where the real pictures were from."""
+    """All batches of a check, and where the real images were from."""
 
     source: str
     cases: tuple[Case, ...]
@@ -80,7 +80,7 @@ class Comparison:
 
     @property
     def top1(self) -> tuple[int, int]:
-        """Pictures on whose class both agree, of how many: the real ones, if there are any."""
+        """Images on whose class both agree, of how many: the real ones, if there are any."""
         real = [case for case in self.cases if case.pictures == "real"]
         return sum(c.agree for c in real or self.cases), sum(c.batch for c in real or self.cases)
 
@@ -116,7 +116,7 @@ def compare(answer: Answer, feed: Feed, examples: Examples) -> Comparison:
     for case in cases:
         if not case.passed:
             raise ExportError(
-                f"the exported file is not the network: on {case.pictures} pictures of "
+                f"the exported file is not the network: on {case.pictures} images of "
                 f"{case.size[0]} x {case.size[1]} its logits are {case.error:.3g} off, and may be "
                 f"{case.bound:.3g}",
                 hint="it was not kept; the runtime or the exporter is at fault, another may do: "

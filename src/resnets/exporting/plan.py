@@ -32,10 +32,10 @@ class Plan:
 
     to: str
     form: str
-    batch: int | None  # pictures at once; None: any number
+    batch: int | None  # images at once; None: any number
     size: Size | None  # height and width of the input; None: any
     int8: bool
-    preprocess: Preprocess | None  # what makes pictures ready for it; None: nothing does
+    preprocess: Preprocess | None  # what makes images ready for it; None: nothing does
     side: Size  # of what reaches the network, where ``size`` does not say
 
     @property
@@ -81,7 +81,7 @@ def plan_export(
         preprocess = _at(fixed, preprocess) if fixed else preprocess
     if int8 and preprocess is None:
         raise UsageError(
-            "nothing says how pictures get this size, and 8-bit ranges are chosen on pictures",
+            "nothing says how images get this size, and 8-bit ranges are chosen on images",
             hint="leave --int8 or --size out, or give a square size",
         )
     side = (preprocess.size, preprocess.size) if preprocess else fixed or (own, own)
@@ -104,7 +104,7 @@ def check_words(to: str, input: str, batch: int | str, size: Size | str | None, 
             hint="leave --input, --batch and --size out, or choose another --to",
         )
     if batch != "dynamic" and not (isinstance(batch, int) and batch > 0):
-        raise UsageError(f"batch is {batch}", hint="a number of pictures from 1 on, or dynamic")
+        raise UsageError(f"batch is {batch}", hint="a number of images from 1 on, or dynamic")
     if min(size) < 1 if isinstance(size, tuple) else size not in (None, "dynamic"):
         raise UsageError(f"size is {size}", hint="height and width in pixels, or dynamic")
 
@@ -200,7 +200,7 @@ def _check_size(
         )
     if preprocess and form == "pixels" and len(preprocess.mean) > preprocess.channels:
         raise UsageError(
-            f"its mean picture has {preprocess.size} x {preprocess.size} pixels, so pixels of "
+            f"its mean image has {preprocess.size} x {preprocess.size} pixels, so pixels of "
             "another size cannot be normalised",
             hint="leave --size out, or normalise outside: --input normalized",
         )

@@ -2,7 +2,7 @@
 
 The smallest and the largest value that occur make the obvious range, but one outlier then coarsens
 the steps for all other values. A narrower range has finer steps and clips what is outside; which is
-best, a histogram of the values on real pictures tells.
+best, a histogram of the values on real images tells.
 """
 
 from collections.abc import Callable, Iterable

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnets.data.preprocess import Preprocess, identity
-from resnets.data.samples import as_pictures
+from resnets.data.samples import as_images
 from resnets.exporting.plan import Plan, Size
 from resnets.nn import ResNet
 
@@ -24,11 +24,11 @@ def preprocess_or_identity(network: ResNet) -> Preprocess:
 
 
 class Feed:
-    """Gives the same pictures to a file and to its network."""
+    """Gives the same images to a file and to its network."""
 
     def __init__(self, network: ResNet, plan: Plan) -> None:
         self.network, self.plan, self.channels = network, plan, network.spec.in_channels
-        # The plan has none for a size that nothing makes of pictures; what normalises is the same.
+        # The plan has none for a size that nothing makes of images; what normalises is the same.
         self.preprocess = plan.preprocess or preprocess_or_identity(network)
 
     def to_file(self, images: Pixels) -> NDArray[Any]:
@@ -53,10 +53,10 @@ class Feed:
             return self.preprocess.fitted(images).numpy()
         if self.plan.size is None or self.plan.size == images.shape[2:]:
             return images.numpy()
-        return self.scaled(as_pictures(images), self.plan.size)
+        return self.scaled(as_images(images), self.plan.size)
 
     def scaled(self, pictures: list[Image.Image], size: Size) -> Pixels:
-        """Return the pixels of pictures at a size; cropped where it is that of training."""
+        """Return the pixels of images at a size; cropped where it is that of training."""
         if self.plan.form != "pictures" and size == (self.preprocess.size,) * 2:
             return self.preprocess.squares(pictures)
         height, width = size
@@ -65,7 +65,7 @@ class Feed:
         return np.stack(planes).transpose(0, 3, 1, 2)
 
     def one_level_off(self, prepared: Tensor) -> Tensor:
-        """Return prepared pictures with every pixel a grey level brighter or darker, at random."""
+        """Return prepared images with every pixel a grey level brighter or darker, at random."""
         signs = np.random.default_rng(0).choice([-1.0, 1.0], prepared.shape)
         level = 1 / (255 * torch.tensor(self.preprocess.std).view(-1, 1, 1))
         return prepared + torch.from_numpy(signs).float() * level

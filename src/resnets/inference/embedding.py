@@ -28,9 +28,9 @@ from torch import Tensor
 from resnets.analysis.responses import temporary_mode
 from resnets.data.dataset import Skipped
 from resnets.data.identity import content_digest, digest_files
-from resnets.data.images import PictureError, printable
+from resnets.data.images import ImageError, printable
 from resnets.data.preprocess import preprocess_of
-from resnets.data.scan import pictures_digest, pictures_in
+from resnets.data.scan import images_digest, images_in
 from resnets.errors import CheckpointError, NonFiniteError, UsageError
 from resnets.files import followed, write_json, writing
 from resnets.inference.folder_job import (
@@ -87,7 +87,7 @@ def embed_folder(
     batch_size: int = 32,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-    on_broken: Callable[[PictureError], None] = lambda error: None,
+    on_broken: Callable[[ImageError], None] = lambda error: None,
 ) -> Embedded:
     """Write ``model.embed`` of every image below a folder to a table, in the order of its paths.
 
@@ -127,7 +127,7 @@ class _Embeddings(FolderJob):
         model: ResNet,
         normalize: bool,
         batch_size: int,
-        on_broken: Callable[[PictureError], None],
+        on_broken: Callable[[ImageError], None],
     ) -> None:
         self.model, self.preprocess = model, preprocess_of(model)
         self.normalize, self.batch_size, self.on_broken = normalize, batch_size, on_broken
@@ -135,10 +135,10 @@ class _Embeddings(FolderJob):
         self.broken_list = out.with_name(f"{out.name}.broken.json")
         whole = folder.resolve()
         root = whole.parent if whole.is_file() else whole  # one image stands in its own folder
-        names = [file.relative_to(root).as_posix() for file in pictures_in(folder)]
+        names = [file.relative_to(root).as_posix() for file in images_in(folder)]
         made_of = {
             "weights or preprocessing": network_digest(model, self.preprocess),
-            "pictures": pictures_digest(root, names),
+            "pictures": images_digest(root, names),
             "normalize": normalize,
             "batch size": batch_size,  # on both of these the last bits of a result may depend
             "device": self.device.type,
@@ -154,7 +154,7 @@ class _Embeddings(FolderJob):
                 rows = iter(self._embed(torch.cat(good)) if good else ())
                 records: list[Record] = []
                 for name, answer in zip(self.names[start:end], read, strict=True):
-                    if isinstance(answer, PictureError):
+                    if isinstance(answer, ImageError):
                         self.on_broken(answer)
                         records.append({"path": name, "error": answer.reason})
                     else:
@@ -164,7 +164,7 @@ class _Embeddings(FolderJob):
 
     def fault(self, place: int) -> str | None:
         answer = self._read(self.files[place])
-        return answer.reason if isinstance(answer, PictureError) else None
+        return answer.reason if isinstance(answer, ImageError) else None
 
     def in_whole_batches(self, count: int) -> int:
         chunks, rest = divmod(count, CHUNK)
@@ -185,10 +185,10 @@ class _Embeddings(FolderJob):
             rows = b"".join(b64decode(row["embedding"]) for row in chunk if "error" not in row)
             yield np.frombuffer(rows, "<f4").reshape(-1, self.channels)
 
-    def _read(self, file: Path) -> Tensor | PictureError:
+    def _read(self, file: Path) -> Tensor | ImageError:
         try:
             return self.preprocess(file)
-        except PictureError as error:
+        except ImageError as error:
             return error
 
     def _embed(self, images: Tensor) -> Tensor:

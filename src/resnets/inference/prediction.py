@@ -1,4 +1,4 @@
-"""Labelled probabilities of pictures, decoded in threads while others are computed."""
+"""Labelled probabilities of images, decoded in threads while others are computed."""
 
 import os
 from collections import deque
@@ -27,7 +27,7 @@ _WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the in
 
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one picture, most probable first; ``error`` if it is broken."""
+    """The most probable classes of one image, most probable first; ``error`` if it is broken."""
 
     path: str
     classes: tuple[str, ...] = ()
@@ -52,7 +52,7 @@ def predict(
     top: int = 3,
     batch_size: int = 1,
 ) -> Iterator[Prediction]:
-    """Yield a Prediction for each picture's file, in order; a broken one yields its error.
+    """Yield a Prediction for each image's file, in order; a broken one yields its error.
 
     ``model`` is a network with its preprocessing, a run folder, weights file or exported file that
     holds one, or what `resnets.inference.runtimes.open_runtime` returns; without torch for an
@@ -68,7 +68,7 @@ def predict(
 
 
 def resolved(model: "ResNet | Runtime | str | Path", pictures: int | None) -> Runtime:
-    """Return what computes a model that will see so many pictures (None: nobody knows).
+    """Return what computes a model that will see so many images (None: nobody knows).
 
     Raises CheckpointError where nothing says how they are prepared, or what its output means.
     """
@@ -87,18 +87,18 @@ def resolved(model: "ResNet | Runtime | str | Path", pictures: int | None) -> Ru
 def batches(
     runtime: Runtime, images: Iterable[str | Path], top: int, batch_size: int
 ) -> Iterator[list[Prediction]]:
-    """Yield the predictions of each ``batch_size`` pictures, in order."""
+    """Yield the predictions of each ``batch_size`` images, in order."""
     for batch in read_batches(runtime, images, batch_size):
         yield _predictions(runtime, batch, top)
 
 
-Read = tuple[str, NDArray[Any] | DataError]  # a picture's name, and what is read of it
+Read = tuple[str, NDArray[Any] | DataError]  # an image's name, and what is read of it
 
 
 def read_batches(
     runtime: Runtime, images: Iterable[str | Path | Image], batch_size: int
 ) -> Iterator[list[Read]]:
-    """Yield each ``batch_size`` pictures, in order, as the model takes them.
+    """Yield each ``batch_size`` images, in order, as the model takes them.
 
     They are decoded in threads. In memory are three batches at most: the next two are decoded while
     one is used.
@@ -123,7 +123,7 @@ def read_batches(
 
 
 def prepared(runtime: Runtime, path: str | Path | Image) -> NDArray[Any] | DataError:
-    """Return a picture in the form that a model takes, or why it cannot be read."""
+    """Return an image in the form that a model takes, or why it cannot be read."""
     try:
         if not isinstance(path, Image) and "://" in str(path):
             raise DataError(f"{printable(path)}: addresses are not fetched", hint="give a file")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnets.data.images import printable
-from resnets.data.scan import pictures_digest, pictures_in
+from resnets.data.scan import images_digest, images_in
 from resnets.errors import DataError
 from resnets.files import followed, writing
 from resnets.inference.folder_job import CONTENT, FolderJob, Record, Records, check_out, line
@@ -30,12 +30,12 @@ ROWS = 4096  # of a group in Parquet
 
 @dataclass(frozen=True)
 class Predicted:
-    """What ``predict_table`` made: the table, and how many of its pictures are broken."""
+    """What ``predict_table`` made: the table, and how many of its images are broken."""
 
     path: Path
     pictures: int  # rows of the table
     broken: int
-    resumed: int  # pictures that an earlier call, which was stopped, had done
+    resumed: int  # images that an earlier call, which was stopped, had done
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record."""
@@ -82,7 +82,7 @@ def check_table(out: Path, *, overwrite: bool = False) -> None:
 
 
 class Pictures(list[str]):
-    """Names of pictures, none of folders."""
+    """Names of images, none of folders."""
 
 
 def pictures(images: Iterable[str | Path]) -> Pictures:
@@ -97,7 +97,7 @@ def pictures(images: Iterable[str | Path]) -> Pictures:
         folder = Path(image)
         if os.path.isdir(folder):  # Path.is_dir() raises for names that no file system takes
             root = folder.resolve()
-            names += [str(folder / file.relative_to(root)) for file in pictures_in(folder)]
+            names += [str(folder / file.relative_to(root)) for file in images_in(folder)]
         else:
             names.append(str(image))
     return names
@@ -118,7 +118,7 @@ class _Predictions(FolderJob):
         self.on_broken = on_broken
         made_of = {
             "model": runtime.digest(),
-            "pictures": pictures_digest(Path(), images),
+            "pictures": images_digest(Path(), images),
             "number of classes": self.top,
             "batch size": batch_size,  # on both of these the last bits of a result may depend
             "runtime": f"{runtime.name} {runtime.version}",

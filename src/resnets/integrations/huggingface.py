@@ -41,7 +41,7 @@ class AutoBackbone(nn.Module):
         return dict(zip(self.out_features, self.channels, strict=True))
 
     def forward(self, pixel_values: Tensor) -> BackboneOutput:
-        """Return the maps of pictures (N, C, H, W)."""
+        """Return the maps of images (N, C, H, W)."""
         return BackboneOutput(tuple(self.backbone(pixel_values).values()))
 
     def forward_with_filtered_kwargs(self, pixel_values: Tensor, **_: Any) -> BackboneOutput:

@@ -33,7 +33,7 @@ def convolution(
     dilation: int = 1,
     norm_follows: bool = True,
 ) -> nn.Conv2d:
-    """Return a size x size convolution, padded so that stride 1 keeps the picture's size."""
+    """Return a size x size convolution, padded so that stride 1 keeps the image's size."""
     bias = spec.conv_bias == "all" or (spec.conv_bias == "without_norm" and not norm_follows)
     if spec.padding == "same" and stride > 1 and size > 1:
         return SameConv2d(in_channels, out_channels, size, stride, groups=groups, bias=bias)

@@ -65,7 +65,7 @@ def _compare(run: RunRecord, row: Published) -> str:
         else f"this run is {abs(points):.2f} points {'above' if points > 0 else 'below'}"
     )
     if best.part != "test" and row.dataset != "imagenet":
-        distance += ", measured on its held-out part and not on the test set"
+        distance += ", measured on its held-out split and not on the test set"
     return f"{text}; {distance}"
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from resnets.formatting import percent, plural
 from resnets.report.score import class_names, interval
 
-ALMOST_ALL = 0.9  # of the pictures, and of those of other classes, that get one and the same answer
+ALMOST_ALL = 0.9  # of the images, and of those of other classes, that get one and the same answer
 
 
 def accuracy_sentences(
@@ -16,10 +16,10 @@ def accuracy_sentences(
 ) -> list[str]:
     """Say how high an accuracy is, how sure that is, and what is to be held against it.
 
-    The first is such as "accuracy 0.3056 (36 pictures; 95 % interval 18.0 to 46.9 %)"; the
+    The first is such as "accuracy 0.3056 (36 images; 95 % interval 18.0 to 46.9 %)"; the
     `accuracy_cautions` follow.
     """
-    basis = f"{plural(samples, 'picture')}; {interval_text(accuracy, samples)}"
+    basis = f"{plural(samples, 'image')}; {interval_text(accuracy, samples)}"
     return [f"accuracy {accuracy:.4f} ({basis})", *accuracy_cautions(accuracy, confusion, classes)]
 
 
@@ -58,7 +58,7 @@ def _constant(accuracy: float, labels: Sequence[int], names: Sequence[str]) -> s
         return f"this is no better than always answering {answer} ({percent(largest / total)})"
     if interval(accuracy, total)[0] <= largest / total:
         return (
-            f"with so few pictures this may be chance: always answering {answer} gives "
+            f"with so few images this may be chance: always answering {answer} gives "
             f"{percent(largest / total)}, which is within the interval"
         )
     return ""
@@ -74,5 +74,5 @@ def _single_answer(
     answer = answers.index(most)
     wrong, others = most - confusion[answer][answer], total - labels[answer]
     if most >= ALMOST_ALL * total and wrong >= ALMOST_ALL * others:
-        return f"the model answers {names[answer]} for {most:,} of {plural(total, 'picture')}"
+        return f"the model answers {names[answer]} for {most:,} of {plural(total, 'image')}"
     return ""

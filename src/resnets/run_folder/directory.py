@@ -63,9 +63,9 @@ class RunFolder:
         self._locked = False
 
     @property
-    def how_to_go_on(self) -> str:
+    def how_to_resume(self) -> str:
         """What to say to someone whose run has stopped."""
-        return f"go on with: {program()} train --resume {shlex.quote(str(self.path))}"
+        return f"resume with: {program()} train --resume {shlex.quote(str(self.path))}"
 
     @property
     def has_results(self) -> bool:

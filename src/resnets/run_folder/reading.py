@@ -64,7 +64,7 @@ def read_run(path: Path | str) -> RunRecord:
         path=folder.path,
         epochs=epochs,
         mistakes=tuple(
-            mistake if is_picture(mistake.picture) else replace(mistake, picture="")
+            mistake if is_image(mistake.picture) else replace(mistake, picture="")
             for mistake in folder.read_mistakes()
         ),
         drawing=drawing,
@@ -75,8 +75,8 @@ def read_run(path: Path | str) -> RunRecord:
     )
 
 
-def is_picture(address: str) -> bool:
-    """Say whether an address holds its picture itself, so that a page need not fetch anything."""
+def is_image(address: str) -> bool:
+    """Say whether an address holds its image itself, so that a page need not fetch anything."""
     match = re.fullmatch(r"data:image/(?:png|jpeg|webp);base64,([A-Za-z0-9+/]+={0,2})", address)
     try:
         return bool(match and base64.b64decode(match[1], validate=True))

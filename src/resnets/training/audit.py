@@ -1,4 +1,4 @@
-"""Proof from a run folder that each training image was used once per epoch, the test part once.
+"""Proof from a run folder that each training image was used once per epoch, the test split once.
 
 The sample ledger is a chain of digests of what the run really used; here it is computed again from
 the recipe alone. The other files of the folder must tell the same story.
@@ -126,7 +126,7 @@ def _data(run: Evidence) -> Iterator[str]:
         except (DataError, ResourceError) as error:  # not downloaded here, or without its package
             yield f"not looked at: {error.message}"
             return
-        yield f"{source}, its pictures and labels as they were"
+        yield f"{source}, its images and labels as they were"
         yield from _unequal(f"{source}: fingerprint", dataset.fingerprint, fingerprint)
     elif source == GIVEN:
         yield "not looked at: they were given in Python"
@@ -200,19 +200,19 @@ def _metrics(run: Evidence) -> Iterator[str]:
 def _sittings(run: Evidence) -> Iterator[str]:
     sittings = run.record.sittings
     if not sittings:
-        raise damaged(run.folder.record, "sittings: is missing")
+        raise damaged(run.folder.record, "sessions: is missing")
     until, killed = sittings[-1].to_step, sum(each.to_step is None for each in sittings[:-1])
     again, problems = 0, []
     reached: int | None = 0
     for number, sitting in enumerate(sittings, 1):
         start, end = sitting.from_step, sitting.to_step
         if reached is not None and start > reached:
-            problems.append(f"sitting {number} begins at step {start:,}, {reached:,} was reached")
+            problems.append(f"session {number} begins at step {start:,}, {reached:,} was reached")
         if end is not None and end < start:
-            problems.append(f"sitting {number} ends at step {end:,}, before it begins")
+            problems.append(f"session {number} ends at step {end:,}, before it begins")
         again += max(0, (reached or 0) - start)
         reached = end  # unknown where it was killed
-    found = f"{plural(len(sittings), 'sitting')}, from step {sittings[0].from_step:,} "
+    found = f"{plural(len(sittings), 'session')}, from step {sittings[0].from_step:,} "
     found += "on" if until is None else f"to {until:,}"
     if killed:
         found += f"; {killed} killed"
@@ -222,10 +222,10 @@ def _sittings(run: Evidence) -> Iterator[str]:
     yield from problems
     ended = [sitting.status for sitting in sittings]
     if "finished" in ended[:-1]:
-        yield f"sitting {ended.index('finished') + 1} finished, and others follow"
+        yield f"session {ended.index('finished') + 1} finished, and others follow"
     if run.status != "running":
-        yield from _unequal("the last sitting", ended[-1], run.status)
-        yield from _unequal("the last sitting's end", until, run.record.progress.step or 0)
+        yield from _unequal("the last session", ended[-1], run.status)
+        yield from _unequal("the last session's end", until, run.record.progress.step or 0)
 
 
 def _weights(run: Evidence) -> Iterator[str]:
@@ -257,14 +257,14 @@ def _test(run: Evidence) -> Iterator[str]:
     if not finished:
         yield f"not evaluated: the run is {run.status}"
         if results.test:
-            yield f"there are results on the test part, although the run is {run.status}"
+            yield f"there are results on the test split, although the run is {run.status}"
     elif data.test:
         yield f"{plural(data.test, 'image')}, each counted once, in the last evaluation only"
     else:
         yield f"there is none; {plural(data.validation or 0, 'image')} held out"
     early = [row["step"] for _, row in run.rows if any("test" in key for key in row)]
     if early:
-        yield f"metrics.jsonl has results on the test part, first after step {early[0]:,}"
+        yield f"metrics.jsonl has results on the test split, first after step {early[0]:,}"
     parts = {"validation": (results.validation, data.validation), "test": (results.test, data.test)}
     for part, (score, images) in parts.items() if finished else ():
         if not score:

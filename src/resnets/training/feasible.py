@@ -8,7 +8,7 @@ from resnets.training.recipe import Recipe
 
 
 def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -> None:
-    """Raise UsageError when pictures, crops, batches and parts do not fit each other.
+    """Raise UsageError when images, crops, batches and parts do not fit each other.
 
     A batch is divided among so many ``processes``.
     """
@@ -22,24 +22,24 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
     for wrong, message, hint in (
         (
             size > side,
-            f"data.image_size is {size}, but {dataset.name} has pictures of {side}",
+            f"data.image_size is {size}, but {dataset.name} has images of {side}",
             "leave it out or lower it",
         ),
         (
             augment.scale and recipe.data.fit != "crop",
-            f"data.fit {recipe.data.fit} keeps whole pictures at the size that is seen, and "
+            f"data.fit {recipe.data.fit} keeps whole images at the size that is seen, and "
             "augment.scale cuts crops out of larger ones",
             "set augment.scale to null; augment.area cuts smaller parts",
         ),
         (
             size < side and recipe.data.fit != "crop",
-            f"data.fit {recipe.data.fit} shows whole pictures, but those of {dataset.name} are "
+            f"data.fit {recipe.data.fit} shows whole images, but those of {dataset.name} are "
             f"stored at {side} and data.image_size is {size}",
             "leave data.image_size out, or set data.fit to crop",
         ),
         (
             augment.fill == "reflect" and augment.padding >= side,
-            f"augment.padding is {augment.padding}: a picture of {side} pixels cannot be "
+            f"augment.padding is {augment.padding}: an image of {side} pixels cannot be "
             "reflected so far",
             "lower it",
         ),
@@ -55,22 +55,22 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
         ),
         (
             augment.first_size and recipe.data.normalize == "pixel_mean",
-            "augment.first_size and the mean picture exclude each other: it has one size",
+            "augment.first_size and the mean image exclude each other: it has one size",
             "set data.normalize to channel",
         ),
         (
             recipe.selection == "best" and nothing_held_out,
-            "selection best looks at a held-out part, and there is none",
+            "selection best looks at a held-out split, and there is none",
             "set data.holdout",
         ),
         (
             recipe.schedule.plateau_factor and nothing_held_out,
-            "schedule.plateau_factor looks at a held-out part, and there is none",
+            "schedule.plateau_factor looks at a held-out split, and there is none",
             "set data.holdout",
         ),
         (
             last.output[1:] == (1, 1) and smallest <= 1,
-            "batch norm cannot train on a single picture whose last maps are 1x1, and the smallest "
+            "batch norm cannot train on a single image whose last maps are 1x1, and the smallest "
             f"batch is divided by {divided}",
             "raise batch_size or data.image_size, or divide it less",
         ),

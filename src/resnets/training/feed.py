@@ -1,4 +1,4 @@
-"""The training part as batches: order, augmentation, mixing, normalisation."""
+"""The training split as batches: order, augmentation, mixing, normalisation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from resnets.data.order import batch_bounds, epoch_order
 from resnets.data.preprocess import Preprocess
 from resnets.training.recipe import Recipe
 
-_AHEAD = 2**27  # bytes of pictures, at most, that are augmented before their steps
+_AHEAD = 2**27  # bytes of images, at most, that are augmented before their steps
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Feed:
 def build_feed(
     dataset: Dataset, recipe: Recipe, preprocess: Preprocess, device: torch.device
 ) -> Feed:
-    """Return the training part of a data set as a recipe augments, mixes and normalises it."""
+    """Return the training split of a data set as a recipe augments, mixes and normalises it."""
     augment, seed = recipe.augment, recipe.seed
     black = (0,) * preprocess.channels
     mean = tuple(round(255 * value) for value in preprocess.channel_mean)
@@ -122,7 +122,7 @@ def build_feed(
 
 def _ahead(split: Split, batch_size: int, device: torch.device) -> int:
     """How many batches are made at once: launching a kernel costs a GPU more than running it,
-    a CPU has its caches, and pictures of a folder are decoded first."""
+    a CPU has its caches, and images of a folder are decoded first."""
     if device.type != "cuda" or not isinstance(split.images, MemoryImages):
         return 1
     return max(1, min(32, _AHEAD // (batch_size * prod(split.images.shape))))

@@ -30,7 +30,7 @@ from resnets.training.tensorboard import Scalars
 
 ADVICE_SECONDS = 10.0  # of steps, before it is said how long a run takes
 LONG_SECONDS = 900.0  # what is long enough to say what would be shorter
-SMALL = 64  # pixels: a side at which most pictures can still be told apart
+SMALL = 64  # pixels: a side at which most images can still be told apart
 
 
 class Loop:
@@ -146,7 +146,7 @@ class Loop:
         if stop:
             raise Stopped(
                 f"stopped and saved at step {self.state.step:,} of {self.steps:,}",
-                hint=self.folder.how_to_go_on,
+                hint=self.folder.how_to_resume,
             )
 
     def _show(self, epoch: int, batch: int, last: int, *, told: bool) -> None:

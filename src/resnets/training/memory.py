@@ -33,7 +33,7 @@ class Parts:
     weights: int  # parameters, and the statistics of norms
     gradients: int
     optimizer: int  # what it remembers from step to step
-    batch: int  # pictures and labels
+    batch: int  # images and labels
     activations: int  # everything else
 
     @property
@@ -75,7 +75,7 @@ def check_fits(
 ) -> None:
     """Raise ResourceError for a training step that is larger than the memory that is free.
 
-    ``batch`` pictures (C, H, W) as the data set has them are computed by one process.
+    ``batch`` images (C, H, W) as the data set has them are computed by one process.
     """
     parts = min(recipe.optimizer.accumulate, batch)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
@@ -92,7 +92,7 @@ def check_fits(
     needed = step.peak.total + batch * prod(picture)
     if needed > free:
         raise ResourceError(
-            f"a step of {plural(batch, 'picture')} of {spec.image_size}x{spec.image_size} takes "
+            f"a step of {plural(batch, 'image')} of {spec.image_size}x{spec.image_size} takes "
             f"{needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free",
             hint="lower data.image_size or batch_size, or raise optimizer.accumulate",
         )

@@ -110,19 +110,19 @@ def _cropped(dataset: Dataset) -> list[str]:
         return []
     of = sum(len(split) for split in dataset.parts.values())
     return [
-        f"{dataset.cropped:,} of {plural(of, 'picture')} lose more than a third of the area to the "
+        f"{dataset.cropped:,} of {plural(of, 'image')} lose more than a third of the area to the "
         "square that is seen; data.fit=pad or data.fit=squash shows them whole"
     ]
 
 
 def mirror_note(classes: Sequence[str], mirror: bool | str) -> str:
-    """Return whether pictures are mirrored, and what that means for classes of two sides."""
+    """Return whether images are mirrored, and what that means for classes of two sides."""
     two = " and ".join(map(printable, sides(classes) or ()))
     if not mirror:
         why = f", since {two} are told apart by their side: augment.mirror=true mirrors them"
-        return "pictures are not mirrored in training" + (why if two else "")
+        return "images are not mirrored in training" + (why if two else "")
     share = "every other time" if mirror == "alternate" else "half of the time"
-    return f"pictures are mirrored left to right in training, {share}" + (
+    return f"images are mirrored left to right in training, {share}" + (
         f"; {two} may then be the same: augment.mirror=false leaves them as they are" if two else ""
     )
 

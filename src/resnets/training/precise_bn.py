@@ -16,7 +16,7 @@ def measure_statistics(
 ) -> None:
     """Set every batch norm's mean and variance to those of all values that it sees of ``batches``.
 
-    These are pictures (N, C, H, W), of each process its own, and perhaps none. The model runs in
+    These are images (N, C, H, W), of each process its own, and perhaps none. The model runs in
     training mode, so that each layer's input is normalised as it was in training, and ends in the
     mode that it came in. Norms that do not train while the model does keep their statistics.
 

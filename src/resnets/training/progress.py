@@ -57,7 +57,7 @@ class RunProgress:
         self.console.print(printable(line), markup=False)
 
     def reading(self, done: int, total: int) -> None:
-        """Show how many pictures are read, from the time on when that takes long."""
+        """Show how many images are read, from the time on when that takes long."""
         now = self._clock()
         if self._reading is None:
             self._reading = now

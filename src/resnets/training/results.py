@@ -18,13 +18,13 @@ from resnets.training.state import RunState
 from resnets.weights.metadata import Metadata
 from resnets.weights.native import write_native
 
-MISTAKES = 24  # pictures kept for the report
+MISTAKES = 24  # images kept for the report
 
 
 def evaluate_parts(
     state: RunState, dataset: Dataset, feed: Feed, processes: Processes, folder: RunFolder
 ) -> Results:
-    """Return run.json's results: speed, and the metrics on the held-out and test parts.
+    """Return run.json's results: speed, and the metrics on the held-out and test splits.
 
     The first process writes the most confident mistakes on the last of these into the folder.
     """

@@ -119,7 +119,7 @@ def run(
             if isinstance(interruption, Stopped):
                 interruption.exit_code = stop.exit_code
                 raise
-            interrupted = Stopped("interrupted", hint=folder.how_to_go_on)
+            interrupted = Stopped("interrupted", hint=folder.how_to_resume)
             interrupted.exit_code = 130
             raise interrupted from None
         except BaseException:

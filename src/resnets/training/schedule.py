@@ -1,4 +1,4 @@
-"""How the run moves from step to step: the learning rate, and the size of the pictures."""
+"""How the run moves from step to step: the learning rate, and the size of the images."""
 
 from dataclasses import dataclass
 from math import cos, inf, pi
@@ -53,7 +53,7 @@ class Schedule:
         return max(rate * self.memory.scale, min(self.recipe.plateau_floor, rate))
 
     def after_step(self, samples: int, correct: int) -> None:
-        """Count a step's samples and right answers towards the end of the warm-up by error."""
+        """Count a step's samples and correct answers towards the end of the warm-up by error."""
         limit, memory = self.recipe.warmup_until_error, self.memory
         if limit is None or memory.warm:
             return
@@ -100,7 +100,7 @@ class Schedule:
 
 
 def image_size(augment: AugmentRecipe, full: int, step: int, steps: int) -> int:
-    """Return the side in pixels of the training pictures of step ``step``.
+    """Return the side in pixels of the training images of step ``step``.
 
     Every size from ``first_size`` to below ``full`` lasts as long; ``full`` follows.
     """

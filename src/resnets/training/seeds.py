@@ -216,7 +216,7 @@ def _check_free(path: Path, folders: Sequence[RunFolder], *, taken: bool) -> Non
 def _how_to_resume(first: RunFolder, seeds: int, out: Path) -> str:
     command = _command(first, seeds, out)
     in_python = 'the same call with resume="auto" goes on'
-    return f"go on with: {command} --resume auto" if command else in_python
+    return f"resume with: {command} --resume auto" if command else in_python
 
 
 def _command(first: RunFolder, seeds: int, out: Path) -> str:
@@ -273,7 +273,7 @@ def differences(row: Published, record: Record, recipe: Recipe, runs: int) -> It
             kind = "data set" if data.source == GIVEN else "folder"
             yield f"a {kind} called {data.name}, not {row.dataset}'s own files"
         if not data.test:
-            yield "measured on the held-out part, not on the test part"
+            yield "measured on the held-out split, not on the test split"
     if row.protocol == "10-crop":
         yield "measured on one crop, not on ten"
     statistic, _, number = row.protocol.rpartition(" of ")

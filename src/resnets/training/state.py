@@ -49,7 +49,7 @@ class Totals:
     data_seconds: float = 0.0  # of these, in making batches
 
     def add(self, samples: int, loss: float, correct: int) -> None:
-        """Count samples, the sum of their losses, and the right answers."""
+        """Count samples, the sum of their losses, and the correct answers."""
         self.samples += samples
         self.loss += loss
         self.correct += correct
@@ -67,7 +67,7 @@ class Totals:
 
 @dataclass
 class Best:
-    """The weights that did best on the held-out part so far."""
+    """The weights that did best on the held-out split so far."""
 
     accuracy: float
     tensors: dict[str, Tensor]
@@ -84,7 +84,7 @@ class RunState:
     scaler: torch.amp.GradScaler | None = None
     step: int = 0
     skipped: int = 0  # steps that the loss scaler left out; the schedule does not count them
-    seconds: float = 0.0  # of the whole run, evaluation included, over all its sittings
+    seconds: float = 0.0  # of the whole run, evaluation included, over all its sessions
     rate: RateMemory = field(default_factory=RateMemory)
     epoch: Totals = field(default_factory=Totals)
     ledger: Ledger = field(default_factory=Ledger)
@@ -185,7 +185,7 @@ class RunState:
         ]
         if changed:
             differences = "; ".join(
-                "the pictures or labels have changed" + (data_changes and f": {data_changes}")
+                "the images or labels have changed" + (data_changes and f": {data_changes}")
                 if key == "data"
                 else f"{key}: {saved.get(key)} before, {self.identity.get(key)} now"
                 for key in changed

@@ -10,7 +10,7 @@ from resnets.readers.paths import spelled
 class Scalars:
     """Writes an epoch's metrics as event files in ``folder``.
 
-    ``purge_step`` hides what an earlier, interrupted sitting wrote from that step on.
+    ``purge_step`` hides what an earlier, interrupted session wrote from that step on.
     """
 
     def __init__(self, folder: Path, *, purge_step: int) -> None:

@@ -150,7 +150,7 @@ def _source(folder: RunFolder, record: Record) -> str:
             hint=f"give it again: resnets.train(data, resume={str(folder.path)!r})",
         )
     raise DataError(
-        f"{folder.path}: its pictures were in {printable(source)}, which is not there",
+        f"{folder.path}: its images were in {printable(source)}, which is not there",
         hint=f"if they are elsewhere: {program()} train NEWPLACE --resume {path}",
     )
 

@@ -38,7 +38,7 @@ def notes(names: Iterable[str], spec: Spec) -> list[str]:
             f"taken as {stride}. Compare both: resnets inspect FILE --images DIR"
         )
     told += [
-        f"nothing in the file says what {name} is; taken as {choices.pop(name)}. Labelled pictures "
+        f"nothing in the file says what {name} is; taken as {choices.pop(name)}. Labelled images "
         "decide: with the wrong one far fewer answers are right"
         for name in ("shortcut", "zero_pad")
         if name in choices

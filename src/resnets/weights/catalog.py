@@ -1,4 +1,4 @@
-"""Published weights: where they are, what they must hash to, and how their pictures were prepared.
+"""Published weights: where they are, what they must hash to, and how their images were prepared.
 
 The rows are in ``catalog.json``, which ``docs/make_catalog.py`` writes from what torchvision, timm
 and Keras say about their own weights and from tables that name their source.

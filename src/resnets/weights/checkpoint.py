@@ -49,7 +49,7 @@ class Checkpoint:
     author: str  # who says what is proven, for people
     metadata: Metadata | None = None  # of our own files
     entry: catalog.Entry | None = None  # of published files
-    preprocess: Preprocess | None = None  # how the pictures were prepared, where it is known
+    preprocess: Preprocess | None = None  # how the images were prepared, where it is known
     classes: tuple[str, ...] = ()  # the names of the outputs, where file or catalogue have them
     outputs: str | None = None  # what the outputs mean, where metadata, catalogue or config say it
     unfinished: str = ""  # in words, of a run that has not ended, which state this is
@@ -272,7 +272,7 @@ def _published(name: str, content: Content, state: StateDict, entry: catalog.Ent
 
 
 def _usual(state: StateDict, spec: Spec | None) -> Preprocess | None:
-    """Return how pictures are prepared for nets of a dialect, where that is known."""
+    """Return how images are prepared for nets of a dialect, where that is known."""
     if state.input is None or spec is None or spec.in_channels != 3:
         return None
     size = spec.image_size

@@ -1,4 +1,4 @@
-"""What has to become of a picture before a network sees it, in words that travel with the file."""
+"""What has to become of an image before a network sees it, in words that travel with the file."""
 
 from resnets.data.preprocess import Preprocess
 
@@ -36,7 +36,7 @@ def _decoding(preprocess: Preprocess) -> list[str]:
         else "The channel is grey, of 8 bits: 0.299 red + 0.587 green + 0.114 blue."
     )
     return [
-        "A picture is turned upright as its EXIF orientation says.",
+        "An image is turned upright as its EXIF orientation says.",
         "What is transparent is composited on white.",
         f"Each number v of more than 8 bits becomes {how}, rounded.",
         colour,
@@ -68,7 +68,7 @@ def _framing(preprocess: Preprocess) -> str:
 
 def _normalising(preprocess: Preprocess) -> str:
     if len(preprocess.mean) > preprocess.channels:
-        mean = "the mean picture in `preprocess.mean`"
+        mean = "the mean image in `preprocess.mean`"
     else:
         mean = ", ".join(f"{value:g}" for value in preprocess.mean)
     std = ", ".join(f"{value:g}" for value in preprocess.std)

@@ -73,7 +73,7 @@ def linear(ours: str, theirs: str, *, alias: bool = False, **when: int) -> Row:
 
 @dataclass(frozen=True)
 class Input:
-    """What pictures a net was trained on: channel order and, for red, green, blue in 0..1, scale.
+    """What images a net was trained on: channel order and, for red, green, blue in 0..1, scale.
 
     Inputs are (pixel / 255 - mean) / std; the first convolution of a ``bgr`` net has blue first.
     """

@@ -14,7 +14,7 @@ from resnets.weights.tensors import is_finite, some
 Head = Literal["error", "drop", "keep", "optional"]
 InChannels = Literal["sum", "mean", "repeat", "slice", "random"]
 HEAD = ("fc.weight", "fc.bias")
-STEMS = ("conv1.weight", "conv1.0.weight")  # the convolution that reads the picture
+STEMS = ("conv1.weight", "conv1.0.weight")  # the convolution that reads the image
 _COUNTER = "num_batches_tracked"
 
 
@@ -141,7 +141,7 @@ def spread(weight: Tensor, target: Tensor, policy: InChannels) -> Tensor:
 
     - sum: each channel gets the sum over the file's, divided by the number of channels;
     - mean: each channel gets the mean over the file's;
-    - repeat: the file's channels in turn, scaled so that a constant picture keeps its response;
+    - repeat: the file's channels in turn, scaled so that a constant image keeps its response;
     - slice: the first channels.
 
     Raises UsageError where there are too few channels to slice.

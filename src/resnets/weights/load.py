@@ -155,7 +155,7 @@ def _unproven(checkpoint: Checkpoint, spec: Spec) -> list[str]:
         stride = assumptions.STRIDES[checkpoint.proven["bottleneck_stride"]]
         notes.insert(0, f"taken for {stride} because of its names ({checkpoint.state.dialect}'s)")
     if checkpoint.preprocess is None:
-        notes.append("nothing says how its pictures were prepared: set model.preprocess")
+        notes.append("nothing says how its images were prepared: set model.preprocess")
     if "fc.weight" in checkpoint.tensors and not checkpoint.names_fit:
         found, count = len(checkpoint.classes), len(checkpoint.tensors["fc.weight"])
         notes.append(f"it names {found:,} classes for {count:,} outputs: left out")
@@ -281,7 +281,7 @@ def _carry_meaning(model: Network, checkpoint: Checkpoint, *, takes_head: bool) 
 def over_channels(preprocess: Preprocess, channels: int) -> Preprocess:
     """Return the preprocessing for another number of channels.
 
-    One channel gets the average of the constants, as a grey picture would; more get them in turn.
+    One channel gets the average of the constants, as a grey image would; more get them in turn.
     """
     if channels == preprocess.channels:
         return preprocess

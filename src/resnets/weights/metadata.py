@@ -1,7 +1,7 @@
 """What files of ours say beside their weights: spec, preprocessing, classes, how they were made.
 
 One JSON text, alike in weights, run folders and exports. A stranger's may ask for a network of a
-billion blocks or for pictures of a million pixels a side: whatever is read here is checked for type
+billion blocks or for images of a million pixels a side: whatever is read here is checked for type
 and size, and refused at once and in little memory where it cannot be meant.
 """
 
@@ -43,8 +43,8 @@ class Input:
     """What the input ``images`` of an exported file holds."""
 
     form: str  # one of FORMS
-    batch: int | None  # how many pictures at once; None for any number
-    size: tuple[int, int] | None  # height and width of its pictures; None for any
+    batch: int | None  # how many images at once; None for any number
+    size: tuple[int, int] | None  # height and width of its images; None for any
     precision: str = "float32"  # of the file; or "int8"
     folded: bool = True  # whether norms are folded into convolutions
 

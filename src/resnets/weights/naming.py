@@ -26,7 +26,7 @@ class Reading:
     names: dict[str, str]
     unexpected: tuple[str, ...]
     hints: dict[str, Any]  # fields of the spec that the dialect proves
-    input: Input | None  # what the net's pictures were, where the dialect says
+    input: Input | None  # what the net's images were, where the dialect says
 
 
 def dialect_named(name: str) -> Dialect:

@@ -23,6 +23,6 @@ class StateDict:
     sources: dict[str, str] = field(default_factory=dict)  # our key -> theirs; made-up ones: none
     unexpected: dict[str, int] = field(default_factory=dict)  # unknown keys, and their dimensions
     hints: dict[str, Any] = field(default_factory=dict)  # of the spec, what dialect or file proves
-    input: Input | None = None  # what pictures the net was trained on, red first, where known
+    input: Input | None = None  # what images the net was trained on, red first, where known
     adapted: dict[str, str] = field(default_factory=dict)  # our key -> what was done to its values
     outputs: str | None = None  # as a config says (`weights.outputs`)

@@ -25,7 +25,7 @@ _MALFORMED = (AttributeError, KeyError, StopIteration, TypeError, ValueError)
 _ENDED = {"stopped": "was stopped", "failed": "has failed"}
 # Which of a state's weights finishing would keep, the first that are there.
 _KEPT = {
-    BEST: ", the weights that did best on the held-out part so far,",
+    BEST: ", the weights that did best on the held-out split so far,",
     AVERAGE: ", the average of its weights,",
     MODEL: "",
 }

@@ -11,7 +11,7 @@ from resnets.spec import Spec
 
 
 def write_graph(spec: Spec, folder: Path) -> None:
-    """Write the network's graph, traced on one picture of its own size, as an event file.
+    """Write the network's graph, traced on one image of its own size, as an event file.
 
     Raises ResourceError where the extra ``tensorboard`` is not installed or ``folder`` cannot be
     written.

@@ -1,4 +1,4 @@
-"""Seeing what a network sees: the maps of every stage, and where a class is found in a picture."""
+"""Seeing what a network sees: the maps of every stage, and where a class is found in an image."""
 
 from resnets.analysis.features.features_page import write_features
 from resnets.analysis.features.maps import grad_cam, stage_maps

@@ -1,4 +1,4 @@
-"""The page: a picture as the network sees it, where it finds classes, and every stage's maps."""
+"""The page: an image as the network sees it, where it finds classes, and every stage's maps."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +9,10 @@ from torch import Tensor
 from resnets import __version__
 from resnets.analysis.features.maps import grad_cam, stage_maps
 from resnets.analysis.features.overlays import (
+    image_url,
     is_small,
     map_url,
     overlay_url,
-    picture_url,
     scale_colours,
 )
 from resnets.analysis.responses import temporary_mode
@@ -29,8 +29,8 @@ STRONGEST = 12  # channels shown of each stage
 
 
 @dataclass(frozen=True)
-class MapPicture:
-    """One map of a stage, as a picture; ``channel`` is None for the mean of all."""
+class MapImage:
+    """One map of a stage, as an image; ``channel`` is None for the mean of all."""
 
     channel: int | None
     url: str
@@ -39,7 +39,7 @@ class MapPicture:
 
 
 @dataclass(frozen=True)
-class StagePicture:
+class StageImage:
     """What the page shows of a stage."""
 
     name: str
@@ -47,17 +47,17 @@ class StagePicture:
     size: tuple[int, int]  # (H, W)
     small: bool
     signed: bool
-    mean: MapPicture
-    strongest: tuple[MapPicture, ...]
+    mean: MapImage
+    strongest: tuple[MapImage, ...]
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A class with its probability, and the picture with each stage's Grad-CAM on it."""
+    """A class with its probability, and the image with each stage's Grad-CAM on it."""
 
     name: str
     probability: float
-    overlays: dict[str, str]  # stage -> picture, first to last
+    overlays: dict[str, str]  # stage -> image, first to last
     silent: bool  # nothing in the last maps speaks for the class
 
 
@@ -70,12 +70,12 @@ def write_features(
     learnt: bool = True,
     source: str = "",
 ) -> Path:
-    """Write a page about what a network sees in a picture, and return where it is.
+    """Write a page about what a network sees in an image, and return where it is.
 
     It shows the ``top`` most probable classes, none of a model without a classifier; ``out`` is a
     file or a folder. ``source`` is where
     the page says that the weights are from; with ``learnt`` False they are fresh, it says. Raises
-    DataError for a picture that cannot be read, CheckpointError for a model without preprocessing,
+    DataError for an image that cannot be read, CheckpointError for a model without preprocessing,
     and NonFiniteError when its answer is NaN or infinite.
     """
     picture, out = Path(picture), Path(out)
@@ -88,7 +88,7 @@ def write_features(
         model=model,
         preprocess=preprocess,
         picture=printable(picture.name),
-        seen=picture_url(seen[0]),
+        seen=image_url(seen[0]),
         small=is_small(seen.shape[2:]),
         learnt=learnt,
         source=printable(source),
@@ -125,11 +125,11 @@ def _answers(model: ResNet, images: Tensor, seen: Tensor, top: int) -> list[Answ
     return answers
 
 
-def _stage(name: str, maps: Tensor) -> StagePicture:
+def _stage(name: str, maps: Tensor) -> StageImage:
     """Return what is shown of a stage's maps (C, H, W): their mean, and those of most energy."""
     energy = maps.double().square().mean((1, 2))
     strongest = energy.argsort(descending=True, stable=True)[:STRONGEST].tolist()
-    return StagePicture(
+    return StageImage(
         name=name,
         channels=len(maps),
         size=(maps.shape[1], maps.shape[2]),
@@ -140,5 +140,5 @@ def _stage(name: str, maps: Tensor) -> StagePicture:
     )
 
 
-def _map(channel: int | None, values: Tensor) -> MapPicture:
-    return MapPicture(channel, map_url(values), float(values.min()), float(values.max()))
+def _map(channel: int | None, values: Tensor) -> MapImage:
+    return MapImage(channel, map_url(values), float(values.min()), float(values.max()))

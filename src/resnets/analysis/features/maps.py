@@ -1,4 +1,4 @@
-"""What each stage of a network computes for pictures, and where in them it finds a class.
+"""What each stage of a network computes for images, and where in them it finds a class.
 
 Hooks listen while the network runs as it always does; afterwards it is as it was before: hooks,
 mode, weights, statistics, gradients and what requires them.
@@ -45,7 +45,7 @@ def grad_cam(model: ResNet, images: Tensor, classes: Tensor, answers: int = 0) -
     ):
         logits = of_answers(model(images.detach().clone().requires_grad_()), answers)
         found: dict[str, list[Tensor]] = {name: [] for name in maps}
-        # In evaluation mode pictures do not influence each other, so one sum serves them all.
+        # In evaluation mode images do not influence each other, so one sum serves them all.
         for total in logits.gather(1, classes.clone()).sum(0):
             gradients = torch.autograd.grad(total, list(maps.values()), retain_graph=True)
             for (name, values), gradient in zip(maps.items(), gradients, strict=True):

@@ -1,4 +1,4 @@
-"""Maps and pictures that stand inside a page as ``data:`` addresses."""
+"""Maps and images that stand inside a page as ``data:`` addresses."""
 
 import base64
 import io
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from resnets.data.samples import as_pictures
+from resnets.data.samples import as_images
 
 # Dark to bright in equal steps, with and without colour vision; the second keeps apart from white.
 SCALE, GLOW = "magma", "plasma"
 SHARP = 96  # pixels; what is smaller is enlarged with its pixels as squares
-OPACITY = 0.8  # of the brightest spot over a picture
-DIMMED = 0.8  # the picture under it
+OPACITY = 0.8  # of the brightest spot over an image
+DIMMED = 0.8  # the image under it
 
 
-def picture_url(pixels: Tensor) -> str:
-    """Return a picture, uint8 (C, H, W) with 1 or 3 channels, as a ``data:`` address."""
-    return _data_url(as_pictures(pixels[None])[0])
+def image_url(pixels: Tensor) -> str:
+    """Return an image, uint8 (C, H, W) with 1 or 3 channels, as a ``data:`` address."""
+    return _data_url(as_images(pixels[None])[0])
 
 
 def map_url(values: Tensor) -> str:
@@ -40,10 +40,10 @@ def map_url(values: Tensor) -> str:
 
 
 def overlay_url(pixels: Tensor, heat: Tensor) -> str:
-    """Return a picture, uint8 (C, H, W), in dark grey with a map (H, W) >= 0 glowing on it.
+    """Return an image, uint8 (C, H, W), in dark grey with a map (H, W) >= 0 glowing on it.
 
-    The map is scaled to its greatest value and stretched smoothly over the picture; a small
-    picture is enlarged by a whole factor first. A map of zeros leaves the picture bare.
+    The map is scaled to its greatest value and stretched smoothly over the image; a small
+    image is enlarged by a whole factor first. A map of zeros leaves the image bare.
     """
     factor = -(-2 * SHARP // max(pixels.shape[1:])) if is_small(pixels.shape[1:]) else 1
     grey = pixels.float().mean(0).repeat_interleave(factor, 0).repeat_interleave(factor, 1)
@@ -62,7 +62,7 @@ def stretched(values: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def is_small(size: Sequence[int]) -> bool:
-    """Say whether a picture (H, W) is so small that its pixels should be shown as squares."""
+    """Say whether an image (H, W) is so small that its pixels should be shown as squares."""
     return max(size) <= SHARP
 
 

@@ -12,14 +12,14 @@ from resnets.inference.runtimes.runtime import Exported, first_line, read_export
 from resnets.readers.paths import spelled
 from resnets.weights.metadata import KEY
 
-FEW = 8  # pictures
+FEW = 8  # images
 
 
 class OnnxRuntime(Exported):
     """A session of ONNX Runtime.
 
     With the blocked layout of its convolutions weights exist twice while it opens: that is quickest
-    for many pictures. For few it takes almost twice the memory, and longer to begin.
+    for many images. For few it takes almost twice the memory, and longer to begin.
     """
 
     name = "onnxruntime"

@@ -1,4 +1,4 @@
-"""What every runtime does: pictures in the form that a model takes, and the logits of a batch."""
+"""What every runtime does: images in the form that a model takes, and the logits of a batch."""
 
 import hashlib
 import re
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnets.data.images import PictureError, decode, pixels, printable
+from resnets.data.images import ImageError, decode, pixels, printable
 from resnets.data.preprocess import Picture, Preprocess, preprocess_of
 from resnets.errors import CheckpointError, ResnetsError, ResourceError
 from resnets.spec import Spec
@@ -43,10 +43,10 @@ class Runtime(ABC):
         return answers(self.classes, self.spec.num_classes, self.outputs)
 
     def prepare(self, picture: Picture) -> NDArray[Any]:
-        """Return a picture as a batch of one, in the form that the model takes.
+        """Return an image as a batch of one, in the form that the model takes.
 
-        Raises PictureError for one that cannot be decoded, and CheckpointError where nothing says
-        how pictures are prepared.
+        Raises ImageError for one that cannot be decoded, and CheckpointError where nothing says
+        how images are prepared.
         """
         if self.input == "pictures":
             return pixels(self._decoded(picture))[None]
@@ -84,12 +84,12 @@ class Exported(Runtime):
         self.outputs, self.spec, self.made = metadata.outputs, metadata.spec, metadata.made
 
     def prepare(self, picture: Picture) -> NDArray[Any]:
-        """Return a picture as the model takes it; raises PictureError for one of another size."""
+        """Return an image as the model takes it; raises ImageError for one of another size."""
         images = super().prepare(picture)
         found, wanted = images.shape[1:3], self.size
         if self.input == "pictures" and wanted and found != wanted:
-            name = "the picture" if isinstance(picture, Image.Image) else printable(picture)
-            raise PictureError(
+            name = "the image" if isinstance(picture, Image.Image) else printable(picture)
+            raise ImageError(
                 name,
                 f"is {found[0]} x {found[1]} (height x width), the model takes {wanted[0]} x "
                 f"{wanted[1]} only",
@@ -123,7 +123,7 @@ class Exported(Runtime):
         """Return the logits of a batch of a size that the file takes."""
 
     def _filled(self, images: NDArray[Any], size: int) -> NDArray[np.float32]:
-        """Return the logits of at most ``size`` pictures, which others fill up."""
+        """Return the logits of at most ``size`` images, which others fill up."""
         missing = size - len(images)
         filled = np.concatenate([images, *[images[-1:]] * missing]) if missing else images
         try:
@@ -143,12 +143,12 @@ def read_export(path: Path, text: str | None) -> Metadata:
     """Return the metadata of an exported file; ``path`` is for messages only.
 
     Raises CheckpointError where there is none, for one that is damaged or of a newer version, and
-    where preprocessing that is done outside of the file makes pictures of another size.
+    where preprocessing that is done outside of the file makes images of another size.
     """
     if not text:
         raise CheckpointError(
             f"{path}: is no export of resnets: nothing in it says what its classes are and how "
-            "pictures are prepared",
+            "images are prepared",
             hint="resnets export RUN makes files that do",
         )
     metadata = read_metadata(path, text)
@@ -157,9 +157,9 @@ def read_export(path: Path, text: str | None) -> Metadata:
         height, width = taken.size
         if (height, width) != (preprocess.size, preprocess.size):
             raise CheckpointError(
-                f"{path}: takes pictures of {height} x {width}, its preprocessing makes "
+                f"{path}: takes images of {height} x {width}, its preprocessing makes "
                 f"{preprocess.size} x {preprocess.size}",
-                hint="export it without --size, or prepare the pictures yourself",
+                hint="export it without --size, or prepare the images yourself",
             )
     return metadata
 

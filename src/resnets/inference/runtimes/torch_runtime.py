@@ -34,7 +34,7 @@ class Network(Runtime):
         self.preprocess, self.spec = preprocess_of(network), network.spec
 
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the logits (N, classes) of normalised pictures (N, C, H, W)."""
+        """Return the logits (N, classes) of normalised images (N, C, H, W)."""
         batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
         device = next(self.network.parameters()).device
         with torch.no_grad():

@@ -254,7 +254,7 @@ def _channels_first(body: Body) -> bool:
 
 
 def input_shape(body: Body) -> list[int | None]:
-    """Return the sizes of a picture in front of the stem, unknown ones None: the last three axes.
+    """Return the sizes of an image in front of the stem, unknown ones None: the last three axes.
 
     What a model within the model says goes before what the outer one says.
     """
@@ -263,13 +263,13 @@ def input_shape(body: Body) -> list[int | None]:
         shape = source.config.get("batch_shape") or source.config.get("batch_input_shape")
         shape = shape or [None] * 4
         if len(shape) != 4 or not all(n is None or (isinstance(n, int) and n > 0) for n in shape):
-            raise CheckpointError(f"{source} is no picture's: its shape is {shape}")
+            raise CheckpointError(f"{source} is no image's: its shape is {shape}")
         found = [inner or outer for inner, outer in zip(shape[1:], found, strict=True)]
     return found
 
 
 def map_side(body: Body) -> int | None:
-    """Return the side of the maps after the last block; None where pictures have any size."""
+    """Return the side of the maps after the last block; None where images have any size."""
     shape = input_shape(body)
     side, width = shape[1:] if _channels_first(body) else shape[:2]
     if side is None or side != width:
