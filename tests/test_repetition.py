@@ -1,8 +1,10 @@
 """Several seeds: what is run, what is summarised, and what may be called a reproduction."""
 
 import json
+import os
 import re
 import shlex
+import signal
 import sys
 from dataclasses import replace
 
@@ -184,6 +186,35 @@ def test_without_a_test_part_the_held_out_part_is_meant(folder, tmp_path, resnet
     assert [values[key] for key in ("part", "median", "mean", "sd", "best")] == [None] * 5
     assert audit(tmp_path / "runs").ok
     assert audit(tmp_path / "none").ok
+
+
+class Asking:
+    """Images whose first reading asks the process to stop."""
+
+    def __init__(self, images, number):
+        self.images, self.number = images, number
+        self.shape, self.names = images.shape, images.names
+
+    def __len__(self):
+        return len(self.images)
+
+    def batch(self, ids):
+        if self.number is not None:
+            number, self.number = self.number, None
+            os.kill(os.getpid(), number)
+        return self.images.batch(ids)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_after_the_last_step_lets_a_run_finish_and_no_other_begin(tmp_path, number, code):
+    data = tiny_dataset()
+    data = replace(data, test=replace(data.test, images=Asking(data.test.images, number)))
+    settings = ["schedule.iterations=1", "data.holdout=10"]
+    with pytest.raises(Stopped, match="stopped after seed 0, 1 of 2") as caught:
+        train_seeds(data, 2, model="resnet8", settings=settings, out=tmp_path / "runs", quiet=True)
+    assert caught.value.exit_code == code
+    assert json.loads((tmp_path / "runs/seed-0/run.json").read_text())["status"] == "finished"
+    assert not (tmp_path / "runs/seed-1").exists()
 
 
 def test_the_table(tmp_path, capsys):

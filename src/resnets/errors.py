@@ -58,9 +58,14 @@ class ResourceError(ResnetsError):
 
 
 class Stopped(ResnetsError):
-    """A run that was asked to stop and saved its state first; it can be resumed."""
+    """A run that was asked to stop and can be resumed.
 
-    exit_code = 75
+    Its exit code is 75 (EX_TEMPFAIL), or what the signal asks for: see `training.signals`.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", exit_code: int = 75) -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = exit_code
 
 
 def nearest(name: str, candidates: list[str], count: int = 3) -> str:

@@ -1,9 +1,9 @@
 """From files to batches: a name or a folder of images becomes a ``Dataset``.
 
-Rooms: ``dataset`` (what every data set looks like), ``digits``, ``cifar``, ``folder`` with ``scan``
-and ``check`` (the data sets), ``identity``, ``copies`` and ``near`` (which images are the same),
-``cifar_download`` (fetching them), ``images`` with ``streams`` and ``depth`` (how an image becomes
-pixels), ``framing`` (which square of it is seen), ``order``, ``augment`` with ``windows``,
+Modules: ``dataset`` (what every data set looks like), ``digits``, ``cifar``, ``folder`` with
+``scan`` and ``check`` (the data sets), ``identity``, ``copies`` and ``near`` (which images are the
+same), ``cifar_download`` (fetching them), ``images`` with ``streams`` and ``depth`` (how an image
+becomes pixels), ``framing`` (which square of it is seen), ``order``, ``augment`` with ``windows``,
 ``mixing`` and ``preprocess`` (from data set to batch).
 """
 
@@ -50,14 +50,15 @@ def open_dataset(
     how many. Named data sets have their own size. Raises DataError when there is no such data or it
     is unsound.
     """
-    if data == "digits":
-        from resnets.data.digits import open_digits
+    match data:  # a name of NAMES; a Path is never one
+        case "digits":
+            from resnets.data.digits import open_digits
 
-        return open_digits()
-    if isinstance(data, str) and data in NAMES:
-        from resnets.data.cifar import open_cifar
+            return open_digits()
+        case "cifar10" | "cifar100":
+            from resnets.data.cifar import open_cifar
 
-        return open_cifar(data, root)
+            return open_cifar(data, root)
     from resnets.data.folder import open_folder
 
     return open_folder(

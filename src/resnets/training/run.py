@@ -52,7 +52,7 @@ class Run:
     path: Path
     results: dict[str, Any]
     classes: tuple[str, ...] = ()
-    stop_requested: bool = False  # by a signal that came when there was nothing left to stop
+    asked_to_stop: int | None = None  # the exit code, by a signal too late for it to stop
 
     @property
     def report(self) -> Path:
@@ -119,9 +119,7 @@ def run(
             if isinstance(interruption, Stopped):
                 interruption.exit_code = stop.exit_code
                 raise
-            interrupted = Stopped("interrupted", hint=folder.how_to_resume)
-            interrupted.exit_code = 130
-            raise interrupted from None
+            raise Stopped("interrupted", hint=folder.how_to_resume, exit_code=130) from None
         except BaseException:
             record = replace(record, status="failed")
             raise
@@ -130,7 +128,8 @@ def run(
                 _close(plan, folder, state, record)
         if first:
             write_report([folder.path])
-    return Run(folder.path, to_plain(results), plan.dataset.classes, stop.requested)
+    late = stop.exit_code if stop.requested else None
+    return Run(folder.path, to_plain(results), plan.dataset.classes, late)
 
 
 def finished(folder: RunFolder, record: Record, *, first: bool) -> Run:

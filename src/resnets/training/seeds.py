@@ -187,8 +187,10 @@ def train_seeds(
             stopped.message = f"{title}: {stopped.message}"
             stopped.hint = _how_to_resume(folders[0], seeds, path)
             raise
-        if runs[-1].stop_requested and number < seeds:
-            raise Stopped(f"stopped after {title}", hint=_how_to_resume(folders[0], seeds, path))
+        code = runs[-1].asked_to_stop
+        if code is not None and number < seeds:
+            hint = _how_to_resume(folders[0], seeds, path)
+            raise Stopped(f"stopped after {title}", hint=hint, exit_code=code)
     found = _summarise(path, folders, recipes, runs)
     if is_first():
         write_json(path / "seeds.json", found.to_dict())

@@ -29,6 +29,7 @@ def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Op
         }
         for wanted in (True, False)
     ]
+    # The rate below is the peak; each step sets its own, from the schedule, before it is taken.
     if recipe.kind == "adam":
         betas = (recipe.momentum, recipe.second_momentum)
         return torch.optim.Adam(groups, recipe.peak, betas, recipe.epsilon, foreach=True)
