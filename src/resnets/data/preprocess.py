@@ -61,7 +61,7 @@ class Preprocess:
             )
         _ = self.frame  # which looks at the rest
 
-    def __call__(self, images: "Tensor | Image | Sequence[Any]") -> "Tensor":
+    def __call__(self, images: "Tensor | Picture | Sequence[Any]") -> "Tensor":
         """Return float32 (N, C, size, size), channels-last, of uint8 (N, C, H, W) or images.
 
         An image is a PIL image or the path of a file; one alone makes a batch of one. Raises
