@@ -118,13 +118,40 @@ SQUARE = torch.zeros(3, 8, 8, dtype=torch.uint8)
         ([(SQUARE, -1)], DataError, "label 0 is -1"),
         ([(SQUARE, 0.5)], DataError, "label 0 is 0.5"),
         (Pairs([(SQUARE, 2)], ["a", "b"]), DataError, "it names 2 classes, and a label is 2"),
-        ((SQUARE[None], torch.zeros(2)), DataError, "are not as many"),
+        ((SQUARE[None], torch.zeros(2)), DataError, "differ in number"),
+        ([(SQUARE, 0), (SQUARE, 0)], DataError, "all labels are 0"),
     ],
 )
 def test_what_is_no_data_set(data, kind, message):
     with pytest.raises(kind, match=message) as caught:
         as_dataset(data)
     assert caught.value.exit_code == (2 if kind is UsageError else 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"machine": "cpu"}, "machine is a str", 'device="cpu"'),
+        ({"epochs": 3}, "no argument epochs", 'settings=["schedule.epochs=3"]'),
+        ({"something": 3}, "no argument something", "help(resnets.train)"),
+    ],
+)
+def test_arguments_that_there_are_not(options, message, hint):
+    with pytest.raises(UsageError, match=message) as caught:
+        train("digits", **options)
+    assert hint in caught.value.hint
+
+
+def test_a_finished_run_is_not_said_to_be_one_of_other_data(tmp_path, capsys):
+    pictures = images(36)
+    data = [(picture, i % 3) for i, picture in enumerate(pictures)]
+    run = train(data, out=tmp_path / "run", model="resnet8", settings=SETTINGS, machine=QUIET)
+    for again in (None, data):
+        capsys.readouterr()
+        assert train(again, resume=tmp_path / "run").results == run.results
+        assert "is finished; nothing is left to train" in capsys.readouterr().err
+    with pytest.raises(UsageError, match="finished run with other data"):
+        train(data[:-1] + data[:1], resume=tmp_path / "run", machine=QUIET)
 
 
 def test_training_on_tensors_stops_and_resumes_to_the_bit(tmp_path):

@@ -10,6 +10,7 @@ _OTHERWISE = {
     "did you mean --out?": "output output_dir outdir project save_dir logdir run_dir exp",
     "did you mean --model?": "arch architecture network net backbone",
     "did you mean --recipe?": "config cfg configuration",
+    "seeds train one after another: --seeds 5": "parallel_seeds",
     "did you mean --device?": "gpu gpus cuda accelerator no_cuda",
     "nothing is to be set: images are read once, by as many threads as there are processors": (
         "workers num_workers nworkers jobs j dataloader_num_workers"

@@ -59,6 +59,8 @@ def as_dataset(data: Any) -> Dataset:
     if not images:
         raise DataError("the data set is empty")
     classes = _classes(getattr(data, "classes", None), max(labels) + 1)
+    if len(set(labels)) < 2:
+        raise DataError(f"all labels are {labels[0]}", hint="there is nothing to tell apart")
     digests = [hashlib.sha256(image).digest() for image in images]  # type: ignore[arg-type]
     fingerprint = hashlib.sha256(repr((images[0].shape, labels, classes)).encode())
     fingerprint.update(b"".join(digests))
@@ -78,7 +80,7 @@ def as_dataset(data: Any) -> Dataset:
 def _of_one_length(images: Any, labels: Any) -> tuple[Any, Any]:
     if not images.shape or not labels.shape or len(images) != len(labels):
         shapes = tuple(images.shape), tuple(labels.shape)
-        raise DataError("images {} and labels {} are not as many".format(*shapes))
+        raise DataError("images {} and labels {} differ in number".format(*shapes))
     return images, labels
 
 
@@ -118,7 +120,7 @@ def _label(label: Any, number: int) -> int:
 def _classes(names: Any, count: int) -> tuple[str, ...]:
     """Return the names of the classes: those that the data set has, or numbers."""
     if names is None:
-        return tuple(map(str, range(max(count, 2))))
+        return tuple(map(str, range(count)))
     classes = tuple(map(str, names))
     if len(classes) < count:
         raise DataError(f"it names {len(classes)} classes, and a label is {count - 1}")

@@ -108,7 +108,8 @@ class RunFolder:
                 )
             if self.record.exists():
                 if not overwrite:
-                    hint = "--resume goes on with it, --overwrite starts again"
+                    again = f"--resume {shlex.quote(str(self.path))}"
+                    hint = f"{again} resumes it, --overwrite starts again"
                     raise UsageError(f"{self.path}: there is a run in it already", hint=hint)
                 with self._held():
                     self._remove()

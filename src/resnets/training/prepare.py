@@ -259,9 +259,12 @@ def _start(
     name = str(weights) if isinstance(weights, str | Path) else IN_MEMORY
     there = name != IN_MEMORY and Path(name).exists()
     new = "" if same else f"; new classifier {network.fc.in_features} -> {len(classes)}"
+    share = f"{100 * report.share:.3g}"
+    if share == "100" and report.share < 1:
+        share = "over 99.9"
     lines = [
         f"weights: {name}{f' ({entry})' if entry and str(entry) != name else ''}, "
-        f"{plural(len(report.loaded), 'tensor')}, {100 * report.share:.3g} % of the parameters{new}"
+        f"{plural(len(report.loaded), 'tensor')}, {share} % of the parameters{new}"
     ]
     lines += [f"  {key}: {how}" for key, how in list(report.adapted.items())[:5]]
     lines += [f"  {note}" for note in report.notes]

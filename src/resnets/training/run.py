@@ -83,7 +83,7 @@ def run(
         record = folder.read_record() if resume else new_record(folder.path, plan)
         if record.finished:
             _check_same(plan, folder, record)
-            return finished(folder, record, first=first)
+            return finished(folder, record, progress, first=first)
         state = initial_state(plan)
         if resume and (resumed := _take_up(plan, folder, progress, state, record, changes)):
             record = resumed
@@ -132,8 +132,9 @@ def run(
     return Run(folder.path, to_plain(results), plan.dataset.classes, late)
 
 
-def finished(folder: RunFolder, record: Record, *, first: bool) -> Run:
+def finished(folder: RunFolder, record: Record, progress: RunProgress, *, first: bool) -> Run:
     """Return a run that has come to its end, with its page if it was killed before that."""
+    progress.say(f"{folder.path}: is finished; nothing is left to train")
     if first and not folder.report.exists():
         write_report([folder.path])
     return Run(folder.path, to_plain(record.results), record.data.classes)

@@ -20,7 +20,7 @@ from resnets.run_folder.record import Record
 from resnets.spec import Spec
 from resnets.training.prepare import IN_MEMORY, Start, prepare
 from resnets.training.progress import RunProgress
-from resnets.training.recipe import Recipe, load_recipe, read_recipe
+from resnets.training.recipe import Recipe, how_to_set, load_recipe, read_recipe
 from resnets.training.run import Run, finished, run
 from resnets.weights.checkpoint import Source, open_checkpoint
 from resnets.weights.metadata import read_spec
@@ -61,7 +61,7 @@ def train(
     run to stop.
     """
     settings = [settings] if isinstance(settings, str) else settings
-    machine = replace(machine, **where)
+    machine = _machine(machine, where)
     check_model(model)
     continued = RunFolder(Path(resume)) if resume is not None and str(resume) != "auto" else None
     if continued and (model or recipe or out or overwrite or weights is not None):
@@ -71,6 +71,8 @@ def train(
         )
     if data is None and not continued:
         raise UsageError("there is no data to train on", hint="give a data set or a folder")
+    if not isinstance(data, str | Path | None):
+        data = as_dataset(data)
     with join(machine.where) as processes:
         machine = replace(machine, processes=processes)
         progress = RunProgress(quiet=machine.quiet or not processes.is_first)
@@ -83,13 +85,14 @@ def train(
                     raise UsageError(
                         f"{folder.path}: is finished", hint="start another run with --out"
                     )
-                return finished(folder, record, first=processes.is_first)
+                if data is None:
+                    return finished(folder, record, progress, first=processes.is_first)
             data = data if data is not None else _source(folder, record)
             root = root if root is not None else record.data.root
             model, recipe = _model_of(folder, record), _recipe_of(folder, settings)
             begin = _start_of(folder, record)
         else:
-            data = data if isinstance(data, str | Path) else as_dataset(data)
+            assert data is not None  # as was looked at above
             model = model or model_in(weights)
             recipe = load_recipe(recipe or "default", settings)
             folder = RunFolder(Path(out) if out is not None else default_out(data, model, recipe))
@@ -109,6 +112,23 @@ def train(
         )
         changes = settings if continued else ()
         return run(plan, folder, progress, resume=resumes, overwrite=overwrite, changes=changes)
+
+
+def _machine(machine: object, fields: dict[str, Any]) -> Machine:
+    """Return the machine with the fields that were given by themselves. Raises UsageError."""
+    if not isinstance(machine, Machine):
+        raise UsageError(
+            f"machine is a {type(machine).__name__}",
+            hint='give Machine(device="cpu"), or device="cpu"',
+        )
+    for name, value in fields.items():
+        if name not in machine.__dataclass_fields__:
+            setting = how_to_set(name, str(value), mistyped=False).removeprefix("--set ")
+            raise UsageError(
+                f"train() has no argument {name}",
+                hint=f'settings=["{setting}"]' if setting else "help(resnets.train) lists them",
+            )
+    return replace(machine, **fields)
 
 
 def check_model(model: object) -> None:
