@@ -148,7 +148,7 @@ def test_a_part_is_chosen(files, tmp_path):
         ({"Ash": 1, "yew": 1}, "the images are of Ash, yew; the model knows ash", "'ash'"),
         ({"birch ": 1}, "the images are of birch ;", "'birch ' may be the model's 'birch'"),
         ({"2024/ash": 1, "2025/ash": 1}, "are of 2024, 2025", "folders"),
-        ({"ash": 0, "elm": 0}, "no images in its class folders", "pictures"),
+        ({"ash": 0, "elm": 0}, "no images in its class folders", "images"),
         ({}, "no class folders", "names of folders"),
     ],
 )

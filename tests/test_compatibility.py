@@ -76,6 +76,10 @@ def test_a_run_that_does_not_say_how_its_pictures_were_cut_does_not_go_on(kept, 
         train("pictures", resume="stopped", quiet=True)
 
 
+def in_todays_words(text: str | None) -> str | None:
+    return text and text.replace("not a picture", "not an image")
+
+
 @pytest.mark.parametrize(
     "model",
     ["finished", "weights.safetensors", "exported.onnx", "exported.xml", "exported.pt2"],
@@ -85,7 +89,7 @@ def test_models_answer_as_they_did(kept, model):
     for now, then in zip(lines("again.jsonl"), lines("predictions.jsonl"), strict=True):
         assert now.keys() == then.keys()
         assert now["path"] == then["path"]
-        assert now.get("error") == then.get("error")
+        assert now.get("error") == in_todays_words(then.get("error"))
         for one, other in zip(now.get("predictions", ()), then.get("predictions", ()), strict=True):
             assert one["class"] == other["class"]
             assert one["probability"] == pytest.approx(other["probability"], abs=2e-5)
@@ -108,7 +112,8 @@ def test_tables_that_were_begun_go_on(kept):
     )
     journal.write_text("".join(json.dumps(line) + "\n" for line in (job, *done)), "utf-8")
     assert predict_table(model, "pictures", "begun.csv", top=2).resumed == 8
-    assert Path("begun.csv").read_text("utf-8") == Path("predictions.csv").read_text("utf-8")
+    then = in_todays_words(Path("predictions.csv").read_text("utf-8"))
+    assert Path("begun.csv").read_text("utf-8") == then
 
     assert embed_folder(model, "pictures", "begun.npz").resumed == 16
     with np.load("begun.npz") as now, np.load("embeddings.npz") as then:

@@ -304,9 +304,9 @@ def another_content(model, pictures):
     [
         (another_weight, "weights or preprocessing"),
         (another_preprocessing, "weights or preprocessing"),
-        (another_picture, "pictures"),
-        (one_less, "pictures"),
-        (another_content, "pictures"),
+        (another_picture, "images"),
+        (one_less, "images"),
+        (another_content, "images"),
     ],
 )
 def test_a_change_is_noticed(model, pictures, begun, change, what):

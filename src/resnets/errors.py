@@ -63,7 +63,9 @@ class Stopped(ResnetsError):
     Its exit code is 75 (EX_TEMPFAIL), or what the signal asks for: see `training.signals`.
     """
 
-    def __init__(self, message: str, *, hint: str = "", exit_code: int = 75) -> None:
+    exit_code = 75
+
+    def __init__(self, message: str, *, hint: str = "", exit_code: int = exit_code) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
 

@@ -156,6 +156,6 @@ class Dataset:
             )
         if name not in self.parts:
             raise DataError(
-                f"{self.name} has no {name} part", hint=f"it has {', '.join(self.parts)}"
+                f"{self.name} has no {name} split", hint=f"it has {', '.join(self.parts)}"
             )
         return self.parts[name]

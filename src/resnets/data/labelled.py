@@ -52,7 +52,7 @@ def open_labelled(
             )
         if part is not None and part not in parts and not (part == "train" and WHOLE in parts):
             raise DataError(
-                f"{printable(path)}: has no {part} part", hint=f"it has {', '.join(parts)}"
+                f"{printable(path)}: has no {part} split", hint=f"it has {', '.join(parts)}"
             )
         name = part if part in parts else next(reversed(parts))
         return _labelled(walk, name, parts[name], classes)

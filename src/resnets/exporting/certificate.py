@@ -81,9 +81,9 @@ class Export:
 def _judged(quantized: Quantized) -> list[str]:
     test, part = quantized.test, quantized.samples.part
     lines = [
-        f"in 8 bits: {percent(test.after / test.of, 2)} of {test.of:,} right on the {part} part of "
-        f"{quantized.samples.data}, in float32 {percent(test.before / test.of, 2)}; same class on "
-        f"{test.agree:,}",
+        f"in 8 bits: {percent(test.after / test.of, 2)} of {test.of:,} right on the {part} split "
+        f"of {quantized.samples.data}, in float32 {percent(test.before / test.of, 2)}; same class "
+        f"on {test.agree:,}",
         test.sentence(),
     ]
     if kept := quantized.float_layers:

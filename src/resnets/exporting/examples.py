@@ -108,7 +108,7 @@ def _of_data(dataset: Dataset) -> Examples:
     part, split = list(dataset.parts.items())[-1]
     count = min(COUNT, len(split))
     images, _ = split.batch(torch.arange(count) * len(split) // count)
-    return Examples(f"{dataset.name}, {part} part", tuple(as_images(images)))
+    return Examples(f"{dataset.name}, {part} split", tuple(as_images(images)))
 
 
 def _photographs() -> Examples:

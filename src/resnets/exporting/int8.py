@@ -150,10 +150,10 @@ def quantize(
             kept = order[: max(1, 2 * len(kept))]
             quantizer.write(path, kept)
             search = judged()
-    report(f"comparing {len(samples.test):,} answers on the {samples.part} part")
+    report(f"comparing {len(samples.test):,} answers on the {samples.part} split")
     labels = samples.test.labels
     test = compare(answers(whole, samples.test), answers(path, samples.test), labels, max_loss)
-    for accuracy, part in ((search, "training images"), (test, f"the {samples.part} part")):
+    for accuracy, part in ((search, "training images"), (test, f"the {samples.part} split")):
         agrees = accuracy.agree >= AGREEMENT * accuracy.of
         if not accuracy.within or not agrees:
             least = max(search.needed, test.needed)

@@ -103,7 +103,7 @@ class FolderJob(ABC):
         return resumed, broken
 
     def _first_changed(self, journal: "Journal") -> int | None:
-        """Return the place of the first image that is another, or no longer broken as it was."""
+        """Return the place of the first image that is another, or no longer broken."""
         records = enumerate(journal.records())
         while some := list(islice(records, _AT_ONCE)):
             content = digest_files([self.files[place] for place, _ in some])
@@ -111,7 +111,8 @@ class FolderJob(ABC):
                 now = digest.tobytes().hex()
                 if record.get(CONTENT, now) != now:
                     return place
-                if "error" in record and self.fault(place) != record["error"]:
+                # Versions differ in words: what counts is that it is still broken.
+                if "error" in record and self.fault(place) is None:
                     return place
         return None
 
@@ -204,7 +205,8 @@ def belongs(path: Path, earlier: Record, made_of: Record, *, overwrite: bool) ->
         return True
     if earlier and not overwrite:
         changed = [n for n in {**made_of, **earlier} if earlier.get(n) != made_of.get(n)]
-        other = f"with other {' and '.join(changed)}"
+        words = ["images" if name == "pictures" else name for name in changed]
+        other = f"with other {' and '.join(words)}"
         raise UsageError(
             f"{path}: was begun {other if version == VERSION else 'by another version of resnets'}",
             hint="to begin anew: --overwrite; to keep it for later: another --out",

@@ -249,7 +249,7 @@ def _weights(run: Evidence) -> Iterator[str]:
     own, results = from_plain(Results, made["results"], path), run.record.results.summary
     for part in ("train", "validation", "test"):
         if getattr(own, part) != getattr(results, part):
-            yield f"its results on the {part} part are not those of run.json"
+            yield f"its results on the {part} split are not those of run.json"
 
 
 def _test(run: Evidence) -> Iterator[str]:
