@@ -11,11 +11,11 @@ from torch import nn
 from conftest import scramble
 from resnets import ResNet, get_spec
 from resnets.errors import CheckpointError
-from resnets.readers.content import State
 from resnets.weights.containers import unwrap
 from resnets.weights.dialects import DIALECTS
 from resnets.weights.infer import looks_like
 from resnets.weights.naming import refusal
+from resnets.weights.state_dict import StateDict
 from resnets.weights.translate import to_dialect, translate
 
 TORCHVISION = [
@@ -57,9 +57,9 @@ def assert_agrees(model: nn.Module, expected: torch.Tensor) -> None:
 def assert_there_and_back(theirs: nn.Module, fresh: nn.Module, spec, dialect: str) -> None:
     """Their weights in our net, and from there, written as theirs, in a fresh one of theirs."""
     expected = logits(theirs)
-    translation = translate(State(theirs.state_dict()))
+    translation = translate(StateDict(theirs.state_dict()))
     assert translation.dialect == dialect
-    assert translation.unexpected == ()
+    assert not translation.unexpected
     guess = looks_like(translation.tensors, translation.hints)
     assert spec in (guess.spec, replace(guess.spec, bottleneck_stride="3x3"))
     ours = ResNet(spec)
@@ -97,8 +97,8 @@ def test_timm_preactivation(name):
 def test_torchvision_through_every_dialect(dialect):
     """resnet50 out of torchvision, through a dialect, and back into torchvision."""
     theirs, spec = scramble(torchvision.models.resnet50()), get_spec("resnet50")
-    ours = translate(State(theirs.state_dict())).tensors
-    through = translate(State(to_dialect(ours, spec, dialect.name))).tensors
+    ours = translate(StateDict(theirs.state_dict())).tensors
+    through = translate(StateDict(to_dialect(ours, spec, dialect.name))).tensors
     back = torchvision.models.resnet50()
     back.load_state_dict(to_dialect(through, spec, "torchvision"), strict=True)
     assert_agrees(back, logits(theirs))
@@ -147,4 +147,4 @@ def test_group_norms_of_timm():
     """BiT standardises its convolutions' weights: refused, rather than computed wrongly."""
     theirs = timm.create_model("resnetv2_50x1_bit")
     with pytest.raises(CheckpointError, match="standardises"):
-        translate(State(theirs.state_dict()))
+        translate(StateDict(theirs.state_dict()))
