@@ -24,7 +24,7 @@ from resnets.weights.load import load_checkpoint
 from resnets.weights.load_report import LoadReport
 from resnets.weights.metadata import Metadata
 from resnets.weights.shipped import shipped
-from resnets.zoo import get_spec
+from resnets.zoo import asked_spec
 
 
 def create_backbone(
@@ -151,18 +151,6 @@ def create_model(
     if head == "optional" and "fc.weight" not in checkpoint.tensors:
         network.reset_classifier(0)
     return network
-
-
-def asked_spec(model: str | Spec) -> Spec:
-    """Return the spec of a name, or the one given. Raises UsageError for anything else."""
-    if isinstance(model, str):
-        return get_spec(model)
-    if not isinstance(model, Spec):
-        raise UsageError(
-            f"{type(model).__name__} is no model's name and no spec",
-            hint="give a name such as resnet50, or a Spec",
-        )
-    return model
 
 
 def find_weights(model: str, weights: Source | None) -> tuple[Source | None, catalog.Entry | None]:

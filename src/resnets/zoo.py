@@ -341,6 +341,21 @@ def get_spec(name: str) -> Spec:
     )
 
 
+def asked_spec(model: str | Spec, **changes: Any) -> Spec:
+    """Return the spec of a name, or the one given, with those of the changes that are not None.
+
+    Raises UsageError for an unknown name and for anything else.
+    """
+    if isinstance(model, str):
+        model = get_spec(model)
+    elif not isinstance(model, Spec):
+        raise UsageError(
+            f"{type(model).__name__} is no model's name and no spec",
+            hint="give a name such as resnet50, or a Spec",
+        )
+    return replace(model, **{name: value for name, value in changes.items() if value is not None})
+
+
 def provenance(spec: Spec) -> list[str]:
     """Return sentences about a spec: its papers first, then what other libraries do differently.
 

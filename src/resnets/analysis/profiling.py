@@ -5,7 +5,7 @@ bias, batch norm or pooling; activations are the outputs of convolutions, max-po
 classifier (as in pycls).
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
 
@@ -16,7 +16,7 @@ from resnets.nn import ResNet
 from resnets.nn.blocks import Block
 from resnets.nn.receptive_field import View, on_main_path
 from resnets.spec import Spec
-from resnets.zoo import get_spec
+from resnets.zoo import asked_spec
 
 
 @dataclass(frozen=True)
@@ -98,13 +98,9 @@ def profile(
     What is left out is the spec's own: 224 and 1000 classes for ImageNet nets, 32 and 10 for CIFAR
     nets. Raises UsageError for an unknown name.
     """
-    spec = get_spec(model) if isinstance(model, str) else model
-    changes: dict[str, Any] = {
-        "image_size": image_size,
-        "num_classes": num_classes,
-        "in_channels": in_channels,
-    }
-    spec = replace(spec, **{k: v for k, v in changes.items() if v is not None})
+    spec = asked_spec(
+        model, image_size=image_size, num_classes=num_classes, in_channels=in_channels
+    )
     with torch.device("meta"):
         network = ResNet(spec).eval()
         layers = _run(network, torch.empty(1, spec.in_channels, spec.image_size, spec.image_size))

@@ -33,11 +33,6 @@ VARIABLES = ("kernel", "bias", *NORM)
 NO_WEIGHTS = ("optimizer", "metrics", "loss", "seed_generator", "random_generator")
 
 
-def is_keras_archive(names: list[str]) -> bool:
-    """Tell whether a zip file with these members is a .keras archive."""
-    return WEIGHTS in names and CONFIG in names
-
-
 def read_keras(path: Path) -> Content:
     """Return what a Keras file of any of the three kinds holds; its content says which it is.
 

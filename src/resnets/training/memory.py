@@ -21,7 +21,7 @@ from resnets.nn import ResNet
 from resnets.spec import Spec
 from resnets.training.recipe import Recipe, ScheduleRecipe, load_recipe
 from resnets.training.step import build_optimizer, training_step
-from resnets.zoo import get_spec
+from resnets.zoo import asked_spec
 
 Phase = Literal["forward", "backward", "optimizer"]
 
@@ -123,13 +123,9 @@ def peak_memory(
 
     Raises UsageError for an unknown name or value, and for a batch that norms cannot train on.
     """
-    spec = get_spec(model) if isinstance(model, str) else model
-    changes: dict[str, Any] = {
-        "image_size": image_size,
-        "num_classes": num_classes,
-        "in_channels": in_channels,
-    }
-    spec = replace(spec, **{k: v for k, v in changes.items() if v is not None})
+    spec = asked_spec(
+        model, image_size=image_size, num_classes=num_classes, in_channels=in_channels
+    )
     if not 1 <= accumulate <= batch_size:
         raise UsageError(
             f"a batch of {batch_size} cannot be computed in {accumulate} parts",
