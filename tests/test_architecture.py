@@ -33,7 +33,7 @@ ROOMS = {
     "training": "errors files formatting readers machine spec zoo nn data weights models"
     " run_folder report analysis evaluation",
     "exporting": "errors files formatting readers machine nn data weights models inference",
-    "integrations": "errors files machine spec zoo nn data weights models",
+    "integrations": "errors files readers machine spec zoo nn data weights models",
 }
 WITHOUT_TORCH = (
     "errors",

@@ -19,6 +19,7 @@ from resnets.nn.freezing import (
 )
 from resnets.nn.layers import activation, normalisation
 from resnets.nn.levels import FeatureInfo, Level, describe, feature_info, level_names
+from resnets.nn.places import Place
 from resnets.nn.resnet import ResNet, initialise
 from resnets.nn.trunk import Trunk
 from resnets.spec import Spec
@@ -51,7 +52,8 @@ class Backbone(Trunk):
 
     ``frozen_stages``, ``norm_eval`` and ``freeze_bn`` are explained at `Freezing`. They hold
     through train(), requires_grad_(), deepcopy, loading and conversion. ``gradient_checkpointing``
-    computes blocks twice to save memory.
+    computes blocks twice to save memory. ``table`` has the blocks' places where they are not the
+    spec's, as other frameworks stride and dilate.
 
     Raises UsageError for levels that the network does not have and freezing that cannot be meant.
     """
@@ -69,10 +71,11 @@ class Backbone(Trunk):
         freeze_bn: FreezeBatchNorm = "none",
         activated: bool = False,
         gradient_checkpointing: bool = False,
+        table: Sequence[Sequence[Place]] | None = None,
     ) -> None:
         outputs = _outputs(levels, spec)
         built = max(level_names(len(spec.depths)).index(name) for name in outputs)
-        super().__init__(spec, stages=built)
+        super().__init__(spec, stages=built, table=table)
         self.outputs = outputs
         self.levels: dict[str, Level] = describe(self)
         # Not in place: the next stage may have kept the map.

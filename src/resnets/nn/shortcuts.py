@@ -72,7 +72,7 @@ def shortcut(spec: Spec, place: Place) -> nn.Module:
 def average(place: Place) -> nn.Module:
     """Return option D's average before the projection (He et al. 2019, Fig. 2c)."""
     if place.stride > 1:
-        return nn.AvgPool2d(2, place.stride, ceil_mode=True, count_include_pad=False)
+        return nn.AvgPool2d(place.stride, ceil_mode=True, count_include_pad=False)
     return DilatedAverage(place.input_dilation) if place.replaced_stride > 1 else nn.Identity()
 
 

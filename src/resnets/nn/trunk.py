@@ -1,18 +1,29 @@
 """The trunk that classifiers and backbones share: the stem and the stages."""
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from resnets.nn.activation_checkpointing import RecomputedStage
 from resnets.nn.blocks import BLOCKS
 from resnets.nn.layers import activation, convolution, normalisation
-from resnets.nn.places import places
+from resnets.nn.places import Place, places
 from resnets.spec import Spec
 
 
 class Trunk(nn.Module):
-    """A network's stem and its first ``stages`` stages, all by default; keys are torchvision's."""
+    """A network's stem and its first ``stages`` stages, all by default; keys are torchvision's.
 
-    def __init__(self, spec: Spec, *, stages: int | None = None) -> None:
+    ``table`` says where blocks stand, stage by stage, if not where the spec has them.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        *,
+        stages: int | None = None,
+        table: Sequence[Sequence[Place]] | None = None,
+    ) -> None:
         super().__init__()
         self.spec = spec
         # He et al. 2016, appendix: the first block of pre-activation nets activates the stem.
@@ -23,7 +34,7 @@ class Trunk(nn.Module):
         self.activation = activation(spec) if stem_activation else nn.Identity()
         self.maxpool = stem_pool(spec)
         self.stage_names = tuple(f"layer{i + 1}" for i in range(len(spec.depths)))[:stages]
-        for name, row in zip(self.stage_names, places(spec), strict=False):
+        for name, row in zip(self.stage_names, table or places(spec), strict=False):
             self.add_module(name, nn.Sequential(*(BLOCKS[spec.block](spec, p) for p in row)))
 
     @property
