@@ -346,6 +346,26 @@ def test_a_detectors_checkpoint(detector, prefix):
     assert all(torch.equal(tensor, loaded[key]) for key, tensor in backbone.state_dict().items())
 
 
+@pytest.mark.parametrize("prefix", ["backbone.", None])
+def test_a_classifier_of_mmpretrains(tmp_path, prefix):
+    """Its stems have pairs of conv and bn, and its v1d nets no pooling where nothing shrinks."""
+    expected = ResNetV1d(50, base_channels=32).state_dict()
+    state = {}
+    for key, tensor in expected.items():
+        head, place, *rest = key.split(".")
+        if head == "stem":
+            key = f"stem.{int(place) // 3}.{('conv', 'bn')[int(place) % 3]}.{rest[0]}"
+        key = key.replace("layer1.0.downsample.1", "layer1.0.downsample.0")
+        key = key.replace("layer1.0.downsample.2", "layer1.0.downsample.1")
+        state[f"backbone.{key}"] = tensor
+    state |= {"head.fc.weight": torch.ones(5, 1024), "head.fc.bias": torch.ones(5)}
+    torch.save({"state_dict": state}, tmp_path / "v1d.pth")
+    pretrained = {"type": "Pretrained", "checkpoint": str(tmp_path / "v1d.pth"), "prefix": prefix}
+    model = ResNetV1d(50, base_channels=32, init_cfg=pretrained)
+    model.init_weights()
+    assert all(torch.equal(expected[key], tensor) for key, tensor in model.state_dict().items())
+
+
 def test_a_prefix_that_no_key_has(detector):
     path, _ = detector
     pretrained = {"type": "Pretrained", "checkpoint": str(path), "prefix": "neck."}

@@ -42,7 +42,8 @@ class ResNet(Backbone):
     keeps all batch norms' statistics by default, ``norm_cfg=dict(type="BN", requires_grad=False)``
     their scales and biases, and ``with_cp`` computes blocks twice to save memory. ``strides`` and
     ``dilations`` are the stages'; ``table`` has them, and the spec does not. State dicts have
-    mmdetection's keys, which are torchvision's but for deep stems and group norms; both load.
+    mmdetection's keys, which are torchvision's but for deep stems and group norms; both load. Where
+    they differ files are loaded by `init_weights`, not `resnets.load_weights`.
 
     Its relatives' arguments mean what they mean there, while the defaults stay mmdetection's:
     ``contract_dilation`` and ``multi_grid`` (mmsegmentation), ``expansion`` and ``drop_path_rate``
@@ -282,8 +283,7 @@ def _table(
     _refuse("output_stride beside strides or dilations", own and given, "it stands for them")
     if multi_grid:
         _check_whole("multi_grid", multi_grid, spec.depths[stages - 1])
-    rising = torch.linspace(0, spec.drop_path, sum(spec.depths), device="cpu")
-    rates = iter(rising.tolist())
+    rates = iter(torch.linspace(0, spec.drop_path, sum(spec.depths), device="cpu").tolist())
     table: list[list[Place]] = []
     for stage, row in enumerate(places(spec)[:stages]):
         first, *others = [dilations[stage]] * len(row)

@@ -143,8 +143,7 @@ def open_pretrained(pretrained: Pretrained, spec: Spec) -> Checkpoint:
 
 def our_key(key: str) -> str:
     """Return the key that mmdetection's is here: group norms and deep stems have other names."""
-    key = re.sub(r"(^|\.)gn(\d)\.", r"\1bn\2.", key)
-    return re.sub(r"^stem\.(\d)\.", r"conv1.\1.", re.sub(r"^stem\.7\.", "bn1.", key))
+    return re.sub(r"^stem\.(\d)\.", r"conv1.\1.", re.sub(r"^stem\.7\.", "bn1.", _usual(key)))
 
 
 def their_key(key: str, spec: Spec) -> str:
@@ -170,11 +169,21 @@ def _as_stored(content: Content, prefix: str, spec: Spec) -> Checkpoint:
                 f'{path}: no key in it begins with "{start}"', hint=f"its keys begin with {words}"
             )
     try:
-        named = {our_key(key) if isinstance(key, str) else key: v for key, v in state.items()}
+        named = {_usual(key) if isinstance(key, str) else key: v for key, v in state.items()}
         return replace(open_checkpoint(named, spec=spec), source=str(path))
     except CheckpointError as error:
         said = error.message.removeprefix("the state dict: ")
         raise CheckpointError(f"{path}: {said}", hint=error.hint) from None
+
+
+def _usual(key: str) -> str:
+    """Return a key with batch norms for group norms, and mmpretrain's pairs in a stem in a row."""
+    key = re.sub(r"(^|\.)gn(\d)\.", r"\1bn\2.", key)
+    pair = re.match(r"(.*\.)?stem\.(\d)\.(conv|bn)\.", key)
+    if not pair:
+        return key
+    place = 3 * int(pair[2]) + (pair[3] == "bn")
+    return f"{pair[1] or ''}stem.{place}.{key[pair.end() :]}"
 
 
 def _of_torchvision(name: str) -> catalog.Entry:
