@@ -13,7 +13,7 @@ from typing import Any, Literal
 from resnets.weights.templates import Template
 
 Kind = Literal["conv", "norm", "linear"]
-Channels = tuple[float, float, float]
+Channels = tuple[float, ...]  # red first
 Leaves = Mapping[Kind, Mapping[str, str]]  # our leaf of each kind of module -> their ending
 
 WEIGHTED = {"weight": ".weight", "bias": ".bias"}
