@@ -105,14 +105,14 @@ def builders(names: dict[str, str]):
     return conv, norm
 
 
-def example_v1(depth: int) -> tuple[keras.Model, dict[str, str]]:
+def example_v1(depth: int, front=lambda x: x) -> tuple[keras.Model, dict[str, str]]:
     """conv-bn-relu, then three stages of basic blocks; projections where a stage begins."""
     names: dict[str, str] = {}
 
     conv, norm = builders(names)
 
     inputs = layers.Input((32, 32, 3))
-    x = layers.ReLU()(norm(conv(inputs, 16, 3, 1, "conv1"), "bn1"))
+    x = layers.ReLU()(norm(conv(front(inputs), 16, 3, 1, "conv1"), "bn1"))
     for stage, filters in enumerate((16, 32, 64)):
         for block in range((depth - 2) // 6):
             where = f"layer{stage + 1}.{block}"

@@ -15,6 +15,8 @@ from resnets import ResNet, create_model, get_spec, load_weights, open_model, sa
 from resnets.errors import CheckpointError
 from resnets.readers.content import Content
 from resnets.readers.keras_file import read_keras
+from resnets.weights.dialects import Input
+from resnets.weights.keras.front import Front
 from resnets.weights.keras.keras_variables import to_ours
 from resnets.weights.keras.keras_write import write_keras
 from resnets.weights.keras.modules import layer_order
@@ -230,9 +232,49 @@ def test_transfer_learning(functional, kind, tmp_path):
     content = read_keras(save(trained_optimizer(model), tmp_path, kind))
     config = content.config or config_of(model)
     topology = read_topology(config)
-    assert topology.preprocessing == (f'Rescaling "{front.name}"',)
+    assert topology.front == Front(Input((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
     assert replace(topology.spec, dropout=0.0) == application_spec(50, 2)
     assert_same(network(content, topology.names, topology.spec), x / 127.5 - 1, expected)
+
+
+def measured(x):
+    layer = layers.Normalization()
+    layer.adapt(np.random.default_rng(2).uniform(20, 240, (8, 32, 32, 3)).astype("float32"))
+    return layer(x)
+
+
+def measured_as_one(x):
+    layer = layers.Normalization(axis=None)
+    layer.adapt(np.random.default_rng(2).uniform(20, 240, (8, 32, 32, 3)).astype("float32"))
+    return layer(layers.RandomFlip()(x))
+
+
+MEAN, STD = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+FRONTS = {
+    "caffe": keras.applications.resnet.preprocess_input,
+    "tf": keras.applications.resnet_v2.preprocess_input,
+    "torch": lambda x: keras.applications.imagenet_utils.preprocess_input(x, mode="torch"),
+    "rescaling": lambda x: layers.Rescaling([1 / 50, 1 / 60, 1 / 70], offset=[-1, -1.5, -2])(x),
+    "normalization": lambda x: layers.Normalization(mean=255 * MEAN, variance=3600 * STD)(x),
+    "measured": measured,
+    "measured as one": measured_as_one,
+    "arithmetic": lambda x: (x / 255.0 - MEAN) / STD,
+    "flip": lambda x: keras.ops.flip(layers.Rescaling(1 / 255)(x), -1),
+    "take": lambda x: keras.ops.take(x * (1 / 127.5) - 1, [2, 1, 0], axis=-1),
+    "split": lambda x: keras.ops.concatenate(keras.ops.split(x / 255, 3, -1)[::-1], axis=-1),
+}
+
+
+@pytest.mark.parametrize("kind", ["keras", "h5"])
+@pytest.mark.parametrize("front", FRONTS.values(), ids=FRONTS)
+def test_preprocessing_within_the_model(front, kind, tmp_path):
+    """Pixels go into Keras's model, and through our preprocessing into ours."""
+    model = trained(example_v1(8, front)[0], 32)
+    pixels = np.random.default_rng(1).integers(0, 256, (4, 32, 32, 3), dtype=np.uint8)
+    expected = keras.ops.convert_to_numpy(model(pixels.astype("float32"), training=False))
+    ours = open_model(save(model, tmp_path, kind))
+    x = ours.preprocess(torch.from_numpy(pixels).permute(0, 3, 1, 2))
+    assert_same(ours, x, torch.from_numpy(np.array(expected)))
 
 
 def trained_optimizer(model: keras.Model) -> keras.Model:

@@ -22,6 +22,7 @@ from resnets.errors import CheckpointError, ResourceError
 from resnets.readers.keras_config import snake_case, stored_paths
 from resnets.readers.keras_file import read_keras
 from resnets.weights.checkpoint import open_checkpoint
+from resnets.weights.keras.front import Front
 from resnets.weights.keras.keras_variables import to_keras, to_ours
 from resnets.weights.keras.keras_write import write_keras
 from resnets.weights.keras.modules import layer_order
@@ -288,22 +289,12 @@ def test_topology_of_the_example(depth, tf_keras):
     topology = read_topology(model)
     assert topology.spec == get_spec(f"keras_resnet{depth}_v1")
     assert topology.names == names
-    assert topology.preprocessing == topology.left_out == ()
+    assert topology.front == Front()
+    assert topology.left_out == ()
 
 
 def changed(**changes):
     return read_topology(example(Sketch(), 8, changes)[0])
-
-
-def test_preprocessing_and_augmentation():
-    def front(sketch, x):
-        x = sketch("Rescaling", sketch("RandomFlip", x), scale=1 / 255)
-        return sketch("Normalization", x)
-
-    topology = changed(front=front)
-    assert topology.spec == SPEC
-    names = ['RandomFlip "random_flip"', 'Rescaling "rescaling"', 'Normalization "normalization"']
-    assert list(topology.preprocessing) == names
 
 
 def head(*kinds, **dense):

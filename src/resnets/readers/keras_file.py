@@ -175,7 +175,8 @@ def _by_layers(root: Group, path: Path, config: dict[str, Any] | None) -> dict[s
         layer = known.get(place)
         owner = layer_name(layer) if layer else _owner(variables, place)
         for variable, array in _numbered(variables, place, layer, path).items():
-            _put(tree, f"{owner}/{variable}", array, path)
+            if array.type.name != "integer":  # seeds, and how many images were seen
+                _put(tree, f"{owner}/{variable}", array, path)
     return tree
 
 

@@ -113,7 +113,7 @@ def _numbers(value: Any, channels: int) -> Values:
 
 def _read(key: str, mean: Values, std: Values) -> tuple[Input | None, str]:
     """Return the input that constants say, and what is left open or why there is none."""
-    scale = _scale(mean, std)
+    scale = largest_pixel(mean, std)
     if isinstance(scale, str):
         return None, f"not used: {scale}"
     mean, std = (tuple(value / scale for value in values) for values in (mean, std))
@@ -139,12 +139,12 @@ def _read(key: str, mean: Values, std: Values) -> tuple[Input | None, str]:
     )
 
 
-def _scale(mean: Values, std: Values) -> int | str:
-    """Return the largest pixel, 1 or 255, as the size of constants tells it; else what is odd."""
+def largest_pixel(mean: Values, std: Values) -> int | str:
+    """Return 1 or 255, the largest pixel, as the size of constants tells it; else what is odd."""
     values = f"mean {_shown(mean)}, std {_shown(std)}"
     if not all(map(math.isfinite, (*mean, *std))) or min(std) <= 0:
         return f"no images are divided by these ({values})"
-    if min(mean) < 0 or max((*mean, *std)) > 255:
+    if min(mean) < 0 or max(mean) > 255 or max(std) > 256:
         return f"pixels are neither in 0..1 nor in 0..255 ({values})"
     if max(mean) > 1 or not any(mean):
         if min(std) >= 1 and (any(mean) or max(std) > 1):

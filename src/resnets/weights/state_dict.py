@@ -26,3 +26,4 @@ class StateDict:
     input: Input | None = None  # what images the net was trained on, red first, where known
     adapted: dict[str, str] = field(default_factory=dict)  # our key -> what was done to its values
     outputs: str | None = None  # as a config says (`weights.outputs`)
+    notes: tuple[str, ...] = ()  # what the file says beside its tensors and cannot be used

@@ -6,11 +6,16 @@ Keras 3 and tf.keras 2 write differently which layers feed which; both are under
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from resnets.errors import CheckpointError
 from resnets.readers.keras_config import is_model, layer_name, layers_of
+
+CONSTANT = "_CONSTANT_VALUE"
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Node:
     kind: str
     config: dict[str, Any]
     inputs: tuple[str, ...]
+    calls: Any = None  # as the config has them, with arguments that are no layers
 
     def __str__(self) -> str:
         return f'{self.kind} "{self.name}"'
@@ -123,7 +129,8 @@ def _add_layer(graph: Graph, layer: dict[str, Any], prefix: str, inputs: list[st
         return _add_model(graph, layer, f"{key}/", inputs)
     if key in graph.nodes:
         raise CheckpointError(f'two layers are called "{key}"')
-    graph.nodes[key] = Node(name, str(layer["class_name"]), layer["config"], tuple(inputs))
+    kind, calls = str(layer["class_name"]), layer.get("inbound_nodes")
+    graph.nodes[key] = Node(name, kind, layer["config"], tuple(inputs), calls)
     return key
 
 
@@ -131,7 +138,8 @@ def references(value: Any) -> list[str]:
     """Return the names of the layers whose outputs a call's arguments mention, in their order.
 
     Keras 3 writes them as ``{"class_name": "__keras_tensor__", "config": {"keras_history": [name,
-    0, 0]}}``, tf.keras 2 as ``[name, 0, 0, {other arguments}]``.
+    0, 0]}}``, tf.keras 2 as ``[name, 0, 0, {other arguments}]``, and a number where a layer would
+    be as ``["_CONSTANT_VALUE", -1, 1.0, {other arguments}]``.
     """
     if isinstance(value, dict):
         if value.get("class_name") == "__keras_tensor__":
@@ -140,5 +148,74 @@ def references(value: Any) -> list[str]:
     if not isinstance(value, list):
         return []
     if len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int):
-        return [value[0], *references(value[3:])]
+        own = [] if value[0] == CONSTANT else [value[0]]
+        return [*own, *references(value[3:])]
     return [name for inner in value for name in references(inner)]
+
+
+def ancestors(graph: Graph, key: str) -> dict[str, Node]:
+    """Return a node and all that feeds it, every node after what feeds it."""
+    found, left = set(), [key]
+    while left:
+        if (key := left.pop()) not in found:
+            found.add(key)
+            left += graph.nodes[key].inputs
+    return {name: node for name, node in graph.nodes.items() if name in found}
+
+
+def arguments(node: Node, given: list[Any]) -> tuple[list[Any], dict[str, Any]]:
+    """Return the arguments of a node's call, positional and named.
+
+    ``given`` has what its inputs are, in their order; of one with several outputs a list, from
+    which the call chooses. Raises LookupError, TypeError and others for what is no call.
+    """
+    fed = iter(given)
+    (call,) = node.calls
+    if isinstance(call, dict):  # of Keras 3
+        positional = [_argument(value, fed) for value in call["args"]]
+        return positional, {name: _argument(value, fed) for name, value in call["kwargs"].items()}
+    if isinstance(call[0], str):
+        return [_argument(call, fed)], _named(call, fed)
+    several = [(_argument(one, fed), _named(one, fed)) for one in call]
+    values = [value for value, _ in several]
+    return values if len(values) == 1 else [values], several[0][1]
+
+
+def _named(call: list[Any], fed: Iterator[Any]) -> dict[str, Any]:
+    """Return the other arguments of a call of tf.keras 2."""
+    return {name: _argument(value, fed) for name, value in call[3].items()} if call[3:] else {}
+
+
+def _argument(value: Any, fed: Iterator[Any]) -> Any:
+    """Return an argument: what feeds it, a constant, an index, or a list of such."""
+    if isinstance(value, dict):
+        match value.get("class_name"):
+            case "__keras_tensor__":
+                return _fed(value["config"]["keras_history"], fed)
+            case "__tensor__" | "__numpy__":
+                return _as_written(value["config"]["value"], value["config"]["dtype"])
+            case "__ellipsis__":
+                return ...
+            case "__tuple__":
+                return [_argument(item, fed) for item in value["items"]]
+        parts = value["config"] if value.get("class_name") == "__slice__" else value
+        return slice(parts["start"], parts["stop"], parts["step"])
+    if not isinstance(value, list):
+        return value
+    if len(value) in (3, 4) and isinstance(value[0], str) and isinstance(value[1], int):
+        return value[2] if value[0] == CONSTANT else _fed(value, fed)
+    return [_argument(item, fed) for item in value]
+
+
+def _fed(place: list[Any], fed: Iterator[Any]) -> Any:
+    made = next(fed)
+    return made[place[2]] if isinstance(made, list) else made
+
+
+def _as_written(value: Any, dtype: str) -> Any:
+    """Return a constant with the digits that it was written with: 0.485 of a float32."""
+    array = np.asarray(value, dtype=np.float64)
+    if dtype != "float32":
+        return array
+    shortest = [float(str(np.float32(number))) for number in array.flat]
+    return np.asarray(shortest).reshape(array.shape)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from resnets.errors import CheckpointError
-from resnets.weights.keras.graph import Graph, Node
+from resnets.weights.keras.graph import Graph, Node, ancestors
 from resnets.weights.keras.steps import CONVOLUTION, KINDS, Step, is_addition, steps, unsupported
 
 WEIGHTED = (*KINDS, "Dense", "DepthwiseConv2D", "SeparableConv2D", "Conv2DTranspose")
@@ -28,7 +28,7 @@ class Body:
     """The network between its input and its last addition."""
 
     sources: list[Node]  # the input layer, and those of the models within it that lead to it
-    preprocessing: list[Node]
+    entry: str  # the key of what the first convolution reads
     blocks: list[BlockSteps]
     last: str  # the key of the last addition
 
@@ -51,11 +51,11 @@ def find_body(graph: Graph) -> Body:
     if additions:
         raise unsupported(next(iter(additions.values())), "beside the main path")
     blocks.reverse()
-    preprocessing, stem = _stem(graph, key, blocks[0][0])
+    stem = _stem(graph, key, blocks[0][0])
     blocks[0] = (stem, *blocks[0][1:])
     return Body(
-        _sources(preprocessing),
-        preprocessing,
+        _sources(graph, stem[0].inputs[0]),
+        stem[0].inputs[0],
         [BlockSteps(*(steps(nodes) for nodes in block)) for block in blocks],
         last,
     )
@@ -101,8 +101,8 @@ def _convolutions(branch: list[Node]) -> int:
     return sum(KINDS.get(node.kind) == CONVOLUTION for node in branch)
 
 
-def _stem(graph: Graph, start: str, lead: list[Node]) -> tuple[list[Node], list[Node]]:
-    """Return what stands before the first convolution, and the layers from it to the first split.
+def _stem(graph: Graph, start: str, lead: list[Node]) -> list[Node]:
+    """Return the layers from the first convolution to the first split.
 
     A padding in front of the convolution is the convolution's.
     """
@@ -112,26 +112,16 @@ def _stem(graph: Graph, start: str, lead: list[Node]) -> tuple[list[Node], list[
     position = kinds.index(CONVOLUTION)
     if position and lead[position - 1].kind == "ZeroPadding2D":
         position -= 1
-    before = _ancestors(graph, start) + lead[:position]
-    for node in before:
+    for node in ancestors(graph, lead[position].inputs[0]).values():
         if node.kind in WEIGHTED:
             raise unsupported(node, "before the first convolution")
-    return before, lead[position:]
+    return lead[position:]
 
 
-def _ancestors(graph: Graph, key: str) -> list[Node]:
-    """Return a node and all that feeds it, in the graph's order."""
-    found, left = set(), [key]
-    while left:
-        if (key := left.pop()) not in found:
-            found.add(key)
-            left += graph.nodes[key].inputs
-    return [node for name, node in graph.nodes.items() if name in found]
-
-
-def _sources(preprocessing: list[Node]) -> list[Node]:
+def _sources(graph: Graph, entry: str) -> list[Node]:
     """Return the input layers in front of the stem, the model's own first."""
-    sources = [node for node in preprocessing if node.kind == "InputLayer"]
+    before = ancestors(graph, entry).values()
+    sources = [node for node in before if node.kind == "InputLayer"]
     own = sum(not node.inputs for node in sources)
     if own != 1:
         raise CheckpointError(f"it has {own} inputs where residual networks have one")

@@ -8,6 +8,7 @@ from resnets.errors import CheckpointError
 from resnets.readers.content import Content
 from resnets.spec import Spec
 from resnets.weights.dialects import Input
+from resnets.weights.keras.front import Front
 from resnets.weights.keras.keras_variables import to_ours
 from resnets.weights.keras.names import application_names, ordered_names
 from resnets.weights.keras.topology import read_topology
@@ -32,10 +33,11 @@ def translate_keras(
     """
     layers = list(dict.fromkeys(key.rpartition("/")[0] for key in state.tensors))
     hints: dict[str, Any] = {}
-    seen, outputs = spec, None
+    seen, outputs, front = spec, None, Front()
     if content.config is not None:
-        topology = read_topology(content.config, content.path)
+        topology = read_topology(content.config, content.path, state.tensors)
         names, seen, outputs = topology.names, topology.spec, topology.outputs
+        front = topology.front
         hints = {**traits(seen), "norm_momentum": seen.norm_momentum}
     elif names := application_names(layers):
         is_v2 = "norm" in names.values()
@@ -51,7 +53,8 @@ def translate_keras(
         )
     tensors = to_ours(state.tensors, names, seen)
     adapted = {}
-    if pictures is not None and pictures.bgr and exchange_red_and_blue(tensors):
+    is_bgr = pictures.bgr if pictures else front.is_bgr
+    if is_bgr and exchange_red_and_blue(tensors):
         adapted["conv1.weight"] = "input channels from blue-green-red to red first"
     return replace(
         state,
@@ -60,12 +63,13 @@ def translate_keras(
         unexpected={
             key: tensor.ndim
             for key, tensor in state.tensors.items()
-            if key.rpartition("/")[0] not in names
+            if key.rpartition("/")[0] not in (*names, *front.used)
         },
         hints=hints,
-        input=pictures,
+        input=pictures or front.input,
         adapted=adapted,
         outputs=outputs,
+        notes=front.notes,
     )
 
 

@@ -238,7 +238,7 @@ def _check_strides(spec: Spec, stages: list[list[BlockSteps]]) -> None:
 def _input_and_output(body: Body, head: Head) -> dict[str, Any]:
     shape = input_shape(body)
     first = body.blocks[0].lead[0]
-    if _channels_first(body):
+    if is_channels_first(body):
         shape = [*shape[1:], shape[0]]
     height, _, channels = shape
     fields: dict[str, Any] = {}
@@ -249,7 +249,8 @@ def _input_and_output(body: Body, head: Head) -> dict[str, Any]:
     return fields
 
 
-def _channels_first(body: Body) -> bool:
+def is_channels_first(body: Body) -> bool:
+    """Tell whether images are (C, H, W), as its first convolution has them."""
     return body.blocks[0].lead[0].node.config.get("data_format") == "channels_first"
 
 
@@ -271,7 +272,7 @@ def input_shape(body: Body) -> list[int | None]:
 def map_side(body: Body) -> int | None:
     """Return the side of the maps after the last block; None where images have any size."""
     shape = input_shape(body)
-    side, width = shape[1:] if _channels_first(body) else shape[:2]
+    side, width = shape[1:] if is_channels_first(body) else shape[:2]
     if side is None or side != width:
         return None
     for step in (step for b in body.blocks for part in (b.lead, b.residual) for step in part):

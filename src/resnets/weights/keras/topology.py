@@ -5,17 +5,20 @@ strides are read off the layers (sizes.py); the order of norms and activations i
 comparison with what our own blocks do, so that layers and modules pair up one to one.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+from torch import Tensor
 
 from resnets.errors import CheckpointError, SpecError
 from resnets.spec import ActivationOrder, Spec
+from resnets.weights.keras.front import Front, read_front
 from resnets.weights.keras.graph import build_graph
 from resnets.weights.keras.head import Head, find_head
 from resnets.weights.keras.keras_blocks import WEIGHTED, BlockSteps, find_body
 from resnets.weights.keras.modules import OurStep, our_blocks, our_tail
-from resnets.weights.keras.sizes import map_side, read_sizes
+from resnets.weights.keras.sizes import is_channels_first, map_side, read_sizes
 from resnets.weights.keras.steps import Step
 
 
@@ -25,18 +28,26 @@ class Topology:
 
     spec: Spec
     names: dict[str, str]  # layer -> module of ours, for every layer with weights that has one
-    preprocessing: tuple[str, ...] = ()  # layers in front of the network, such as Rescaling
+    front: Front = field(
+        default_factory=Front
+    )  # what is in front of the network, such as Rescaling
     left_out: tuple[str, ...] = ()  # layers behind it that networks here do not have
     outputs: str | None = None  # what they mean: "softmax", "sigmoid", or None for logits
 
 
-def read_topology(config: dict[str, Any], where: object = "the Keras model") -> Topology:
+def read_topology(
+    config: dict[str, Any],
+    where: object = "the Keras model",
+    tensors: Mapping[str, Tensor] | None = None,
+) -> Topology:
     """Return the network that a model's config describes; ``where`` is for messages.
 
-    Raises CheckpointError, naming the layer, where it is no residual network of our kind.
+    ``tensors`` are those of its file, under ``LAYER/VARIABLE``: what it measured of images may be
+    among them. Raises CheckpointError, naming the layer, where it is no residual network of our
+    kind.
     """
     try:
-        return _read(config)
+        return _read(config, tensors or {})
     except SpecError as error:
         message = f"its layers make no network that is known here: {error.message}"
         raise CheckpointError(f"{where}: {message}", hint=error.hint) from None
@@ -48,7 +59,7 @@ def read_topology(config: dict[str, Any], where: object = "the Keras model") -> 
         ) from None
 
 
-def _read(config: dict[str, Any]) -> Topology:
+def _read(config: dict[str, Any], tensors: Mapping[str, Tensor]) -> Topology:
     graph = build_graph(config)
     body = find_body(graph)
     head = find_head(graph, body.last, map_side(body))
@@ -62,7 +73,13 @@ def _read(config: dict[str, Any]) -> Topology:
             return Topology(
                 spec,
                 names,
-                tuple(str(node) for node in body.preprocessing if node.kind != "InputLayer"),
+                read_front(
+                    graph,
+                    body.entry,
+                    spec.in_channels,
+                    tensors,
+                    channels_first=is_channels_first(body),
+                ),
                 tuple(
                     node.name
                     for node in weighted
