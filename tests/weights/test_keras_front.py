@@ -1,14 +1,22 @@
 """What a Keras model does to its images in front of the network becomes the preprocessing."""
 
+import copy
+from contextlib import suppress
+
 import numpy as np
 import pytest
 import torch
-from test_keras import Sketch, archive, example, numbered, older, put, variables
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_keras import Sketch, _places, archive, example, numbered, older, put, variables
 
 from resnets import ResNet
 from resnets.data.preprocess import Preprocess
+from resnets.errors import CheckpointError
 from resnets.weights.checkpoint import open_checkpoint
 from resnets.weights.dialects import IMAGENET_INPUT, Input
+from resnets.weights.keras.front import read_front
+from resnets.weights.keras.graph import build_graph
 from resnets.weights.keras.topology import read_topology
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -348,3 +356,45 @@ def test_numbers_in_front_of_layers_in_tf_keras():
 
     (note,) = read(front, tf_keras=True).notes
     assert "no images are divided by these" in note
+
+
+JUNK = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+JUNK |= st.sampled_from(
+    [
+        *(
+            [],
+            {},
+            [None],
+            [["a", 0, 0]],
+            ["a", 1, 2, {}],
+            "Concatenate",
+            "GetItem",
+            "Split",
+            10**400,
+        ),
+        *(constant(1, 2), tensor("input_layer", 5), reverse(), {"class_name": "__tensor__"}),
+    ]
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.sampled_from([front for front, _ in FRONTS]),
+    st.lists(st.tuples(st.integers(0, 10**9), JUNK), min_size=1, max_size=3),
+)
+def test_mutated_configs(front, mutations):
+    """Whatever stands in front of a network, it is understood, named or refused."""
+    sketch = Sketch(tf_keras=front.__name__.endswith("_2"))
+    x = front(sketch, sketch.input(32, 32, 3))
+    sketch.conv(x, 8)
+    before = copy.deepcopy(sketch.layers[1:-1])
+    for number, value in mutations:
+        places = list(_places(before))
+        container, key = places[number % len(places)]
+        container[key] = copy.deepcopy(value)
+    sketch.layers[1:-1] = before
+    with suppress(CheckpointError):
+        graph = build_graph(sketch.model("conv2d"))
+        if len(graph.nodes["conv2d"].inputs) == 1:
+            found = read_front(graph, graph.nodes["conv2d"].inputs[0], 3, {})
+            assert found.input is None or all(value > 0 for value in found.input.std)

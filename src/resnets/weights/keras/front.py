@@ -67,8 +67,9 @@ def read_front(
     axis = 1 if channels_first else 3
     images = [np.moveaxis(image, 3, axis) for image in (np.zeros_like(pixels), pixels)]
     try:
-        dark, bright = (_computed(path, entry, image, tensors, axis) for image in images)
-        found = _constants(pixels, *(np.moveaxis(image, axis, 3) for image in (dark, bright)))
+        with np.errstate(all="ignore"):  # whatever is not finite is seen at the end
+            made = (_computed(path, entry, image, tensors, axis) for image in images)
+            found = _constants(pixels, *(np.moveaxis(image, axis, 3) for image in made))
     except _UNREADABLE as error:
         names = ", ".join(map(str, layers))
         why = f" ({error})" if isinstance(error, _UnreadError) else ""
@@ -96,8 +97,7 @@ def _computed(
     outputs: dict[str, Any] = {}
     for key, node in path.items():
         given = [outputs[other] for other in node.inputs]
-        with np.errstate(all="ignore"):  # whatever is not finite is seen at the end
-            made = _output(node, given, tensors, axis) if given else image
+        made = _output(node, given, tensors, axis) if given else image
         if sum(map(np.size, made if isinstance(made, list) else [made])) > _MOST_NUMBERS:
             raise _UnreadError(str(node))
         outputs[key] = made
