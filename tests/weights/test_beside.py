@@ -50,6 +50,8 @@ def test_lists_of_names(tree):
         '{"a": [1, 2]}',
         [0, 1, 2],
         ["cat", "dog", 3],
+        [{"id": n, "name": PETS[n]} for n in (1, 0, 2)],
+        [{"id": n} for n in (0, 1, 2)],
         ["cat", "dog", "\x1b[31mred"],
         {1: "cat", 2: "dog", 3: "horse"},  # what is 0?
         {"cat": 0, "dog": 0, "horse": 1},

@@ -163,6 +163,8 @@ def test_constants_of_something_else(name):
     found, (note,) = preprocessing(tensors(name, *OWN))
     assert found is None
     assert note.endswith("not used, as nothing says that they are of its images")
+    _, (again,) = preprocessing(tensors(name, (-5.0, 3.0, 900.0), (2.0,) * 3))
+    assert again == note
     # ImageNet's can be of nothing else.
     assert preprocessing(tensors(name, MEAN, STD))[0] == IMAGENET_INPUT
 
@@ -202,6 +204,9 @@ def test_numbers_in_settings():
     assert preprocessing(tree) == (Input(*CIFAR), [])
     assert preprocessing({"pretrained_cfg": {"mean": MEAN, "std": STD}})[0] == IMAGENET_INPUT
     assert preprocessing({"args": {"mean": 0.5, "std": 0.5}})[0] == Input((0.5,) * 3, (0.5,) * 3)
+    texts = {"mean": str(list(MEAN)), "std": "[0.229, 0.224, 0.225]"}  # of safetensors' metadata
+    assert preprocessing(texts)[0] == IMAGENET_INPUT
+    assert preprocessing({"args": {"mean": 10**400, "std": 10**400}}) == (None, [])
     assert preprocessing({"args": {"mean": True, "std": True}}) == (None, [])
     assert preprocessing({"args": {"mean": "imagenet", "std": None}}) == (None, [])
 

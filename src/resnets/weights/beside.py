@@ -89,12 +89,15 @@ def _last_word(path: str) -> str:
 def _names(value: Any) -> tuple[str, ...]:
     """Return the names that a list or a dict gives to 0, 1, 2 and so on; empty where it is none."""
     if isinstance(value, str):
-        value = _parsed(value)
+        value = parsed(value)
     if isinstance(value, Mapping):
         value = _in_order(value)
     if not isinstance(value, list | tuple):
         return ()
-    # COCO's are dicts.
+    records = [name for name in value if isinstance(name, Mapping)]  # as COCO has them
+    numbers = [record["id"] for record in records if isinstance(record.get("id"), int)]
+    if numbers != sorted(numbers):
+        return ()
     names = [name.get("name") if isinstance(name, Mapping) else name for name in value]
     are_names = all(isinstance(name, str) and name.isprintable() for name in names)
     return tuple(map(str, names)) if are_names else ()
@@ -109,7 +112,8 @@ def _in_order(value: Mapping[Any, Any]) -> list[Any]:
     return [numbered[number] for number in order] if numbered.keys() == set(order) else []
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
+    """Return the list or dict of a JSON text, as the metadata of safetensors have them, or None."""
     if len(text) > _LONGEST_TEXT or not text.startswith(("[", "{")):
         return None
     try:

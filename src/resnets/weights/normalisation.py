@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from resnets.weights.beside import entries
+from resnets.weights.beside import entries, parsed
 from resnets.weights.dialects import Channels, Input
 
 # Red, green and blue of the training images of widely used sets, in 0..1.
@@ -102,24 +102,31 @@ def _numbers(value: Any, channels: int) -> Values:
         value = value.double().flatten().tolist()
         # As they were written: 0.4914 and not 0.4913999, the nearest float32.
         value = value if is_double else [float(str(np.float32(number))) for number in value]
-    elif isinstance(value, int | float):
-        value = [value]
-    if not isinstance(value, list | tuple) or len(value) not in (1, channels):
+    elif isinstance(value, str):
+        value = parsed(value)
+    values = value if isinstance(value, list | tuple) else [value]
+    if len(values) not in (1, channels) or not all(map(_is_number, values)):
         return ()
-    if not all(isinstance(n, int | float) and not isinstance(n, bool) for n in value):
-        return ()
-    return tuple(map(float, value)) * (channels // len(value))
+    return tuple(map(float, values)) * (channels // len(values))
+
+
+def _is_number(value: Any) -> bool:
+    """Tell whether a value is a number that a float holds."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and value.bit_length() <= 64
+    return isinstance(value, float)
 
 
 def _read(key: str, mean: Values, std: Values) -> tuple[Input | None, str]:
     """Return the input that constants say, and what is left open or why there is none."""
     scale = largest_pixel(mean, std)
-    if isinstance(scale, str):
-        return None, f"not used: {scale}"
-    mean, std = (tuple(value / scale for value in values) for values in (mean, std))
+    largest = 1 if isinstance(scale, str) else scale
+    mean, std = (tuple(value / largest for value in values) for values in (mean, std))
     order = _published(mean)
     if not order and not _is_of_images(key):
         return None, "not used, as nothing says that they are of its images"
+    if isinstance(scale, str):
+        return None, f"not used: {scale}"
     if not order and "bgr" in key.lower():
         order = "bgr"
     if order == "bgr":
