@@ -92,6 +92,21 @@ def torch_mode(sketch, x):
     return operation(sketch, "TrueDivide", tensor(x), constant(*STD))
 
 
+def gathered_2(sketch, x):
+    """As TensorFlow 2.15 writes it."""
+    x = function(sketch, "math.truediv", x, y=255.0, name=None)
+    arguments = {"indices": [2, 1, 0], "validate_indices": None, "axis": -1, "batch_dims": 0}
+    return function(sketch, "compat.v1.gather", x, **arguments, name=None)
+
+
+def concatenated_2(sketch, x):
+    x = function(sketch, "split", x, num_or_size_splits=3, axis=-1)
+    x = function(sketch, "concat", [[x, 0, 2], [x, 0, 1], [x, 0, 0]], axis=-1)
+    name = sketch("TFOpLambda", function="math.multiply")
+    sketch.layers[-1]["inbound_nodes"] = [["_CONSTANT_VALUE", -1, 0.02, {"y": [x, 0, 0]}]]
+    return name
+
+
 def rescaling(sketch, x):
     return sketch("Rescaling", sketch("RandomFlip", x), scale=1 / 255, offset=0.0)
 
@@ -129,6 +144,8 @@ FRONTS = [
     (caffe_mode_2, lambda x: x[..., ::-1] - np.array(CAFFE)),
     (tensorflow_mode, lambda x: x / 127.5 - 1),
     (tensorflow_mode_2, lambda x: x / 127.5 - 1),
+    (gathered_2, lambda x: x[..., ::-1] / 255),
+    (concatenated_2, lambda x: x[..., ::-1] * 0.02),
     (torch_mode, lambda x: (x / 255 - MEAN) / STD),
     (rescaling, lambda x: x / 255),
     (rescaling_each, lambda x: x / [50, 60, 70] - [1, 1.5, 2]),

@@ -112,7 +112,7 @@ def _output(node: Node, given: list[Any], tensors: Mapping[str, Tensor], axis: i
     if node.kind == "Normalization":
         return _normalised(node, given[0], tensors, axis)
     name = node.config.get("function") if node.kind in _FUNCTIONS else node.kind
-    operation = _OPERATIONS.get(str(name))
+    operation = _OPERATIONS.get(str(name).removeprefix("compat.v1."))
     if operation is None:
         raise _UnreadError(str(node))
     positional, named = arguments(node, given)
@@ -140,10 +140,13 @@ def _own(node: Node, name: str, number: int, tensors: Mapping[str, Tensor]) -> A
 
 
 def _constant(value: Any) -> Array:
+    """Return numbers as they were written: 0.485, and not 0.48500001, the nearest float32."""
     array = np.asarray(value, dtype=np.float64)
     if array.size > _MOST_NUMBERS:
         raise _UnreadError(f"a constant of {array.size:,} numbers")
-    return array
+    single = array.astype(np.float32)
+    shortest = [float(str(number)) for number in single.flat]
+    return np.where(single == array, np.reshape(shortest, array.shape), array)
 
 
 def _arithmetic(compute: Callable[[Any, Any], Any]) -> Callable[..., Any]:
@@ -154,7 +157,10 @@ def _arithmetic(compute: Callable[[Any, Any], Any]) -> Callable[..., Any]:
         operands = [*values, *(named[name] for name in names if name in named)]
         if str(named.get("data_format")).startswith(("NC", "channels_first")):
             raise _UnreadError("channels first")
-        first, second = map(_constant, operands)
+        constants = (
+            value if isinstance(value, np.ndarray) else _constant(value) for value in operands
+        )
+        first, second = constants
         return compute(first, second)
 
     return operation

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from resnets.errors import CheckpointError
 from resnets.readers.keras_config import is_model, layer_name, layers_of
 
@@ -193,7 +191,7 @@ def _argument(value: Any, fed: Iterator[Any]) -> Any:
             case "__keras_tensor__":
                 return _fed(value["config"]["keras_history"], fed)
             case "__tensor__" | "__numpy__":
-                return _as_written(value["config"]["value"], value["config"]["dtype"])
+                return value["config"]["value"]
             case "__ellipsis__":
                 return ...
             case "__tuple__":
@@ -210,12 +208,3 @@ def _argument(value: Any, fed: Iterator[Any]) -> Any:
 def _fed(place: list[Any], fed: Iterator[Any]) -> Any:
     made = next(fed)
     return made[place[2]] if isinstance(made, list) else made
-
-
-def _as_written(value: Any, dtype: str) -> Any:
-    """Return a constant with the digits that it was written with: 0.485 of a float32."""
-    array = np.asarray(value, dtype=np.float64)
-    if dtype != "float32":
-        return array
-    shortest = [float(str(np.float32(number))) for number in array.flat]
-    return np.asarray(shortest).reshape(array.shape)
