@@ -332,7 +332,25 @@ def test_results_do_not_grow_without_end():
         return x
 
     (note,) = read(front).notes
-    assert "is not understood" in note
+    assert "very many channels" in note
+
+
+def test_channels_are_not_taken_many_times():
+    (note,) = read(lambda s, x: operation(s, "Take", tensor(x), [0] * 100_000, axis=0)).notes
+    assert "taken several times" in note
+
+
+def test_all_results_together_are_few():
+    """Each is kept until the end, and of those that are broadcast a config can ask for many."""
+    large = np.ones((200, 2, 3, 3)).tolist()
+
+    def front(sketch, x):
+        for _ in range(300):
+            x = operation(sketch, "Add", tensor(x), large)
+        return x
+
+    (note,) = read(front).notes
+    assert 'is not understood (Add "add_277")' in note
 
 
 def test_a_large_constant_is_not_computed_with():

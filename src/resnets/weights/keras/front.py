@@ -20,7 +20,9 @@ from resnets.weights.normalisation import largest_pixel
 
 Array = NDArray[np.float64]
 
-_MOST_NUMBERS = 4096  # of a constant or a result; an image here has 6 pixels
+# An image here has 6 pixels.
+_MOST_NUMBERS = 4096  # of a constant, and of what is put together
+_MOST_IN_ALL = 1_000_000
 _MEASURED = ("mean", "variance")
 _SMALLEST_STD = 1e-7  # that a Normalization divides by: keras.config.epsilon()
 _AUGMENTATION = ("RandAugment", "AugMix", "MixUp", "CutMix")
@@ -95,13 +97,19 @@ def _computed(
 ) -> Array:
     """Return what the nodes on a path make of an image (1, H, W, C) or (1, C, H, W)."""
     outputs: dict[str, Any] = {}
+    left = _MOST_IN_ALL
     for key, node in path.items():
         given = [outputs[other] for other in node.inputs]
-        made = _output(node, given, tensors, axis) if given else image
-        if sum(map(np.size, made if isinstance(made, list) else [made])) > _MOST_NUMBERS:
+        outputs[key] = made = _output(node, given, tensors, axis) if given else image
+        left -= _size(made)
+        if left < 0:
             raise _UnreadError(str(node))
-        outputs[key] = made
     return np.asarray(outputs[entry])
+
+
+def _size(made: Any) -> int:
+    """Return how many numbers there are in an array or in several."""
+    return sum(map(np.size, made if isinstance(made, list) else [made]))
 
 
 def _output(node: Node, given: list[Any], tensors: Mapping[str, Tensor], axis: int) -> Any:
@@ -193,15 +201,20 @@ def _flip(image: Array, *_: Any, axis: Any, **__: Any) -> Array:
 
 
 def _take(image: Array, indices: list[int], *, axis: int, **_: Any) -> Array:
+    if np.size(indices) > image.shape[axis]:
+        raise _UnreadError("channels that are taken several times")
     return np.take(image, indices, axis)
 
 
-def _stack(images: list[Array], *, axis: int, **_: Any) -> Array:
-    return np.stack(images, axis)
+def _joining(join: Callable[[list[Array], int], Array]) -> Callable[..., Array]:
+    """Return an operation that puts arrays together along an axis."""
 
+    def operation(images: list[Array], *, axis: int, **_: Any) -> Array:
+        if _size(images) > _MOST_NUMBERS:
+            raise _UnreadError("very many channels")
+        return join(images, axis)
 
-def _concatenate(images: list[Array], *, axis: int, **_: Any) -> Array:
-    return np.concatenate(images, axis)
+    return operation
 
 
 _FUNCTIONS = ("TFOpLambda", "SlicingOpLambda")  # of tf.keras 2
@@ -215,8 +228,8 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("TrueDivide", "Divide", "math.truediv", "math.divide"), _DIVIDE),
     **dict.fromkeys(("realdiv", "__operators__.truediv"), _DIVIDE),
     **dict.fromkeys(("GetItem", "__operators__.getitem"), _index),
-    **dict.fromkeys(("Stack", "stack"), _stack),
-    **dict.fromkeys(("Concatenate", "concat"), _concatenate),
+    **dict.fromkeys(("Stack", "stack"), _joining(np.stack)),
+    **dict.fromkeys(("Concatenate", "concat"), _joining(np.concatenate)),
     **dict.fromkeys(("Split", "split"), _split),
     **dict.fromkeys(("Flip", "reverse"), _flip),
     **dict.fromkeys(("Take", "gather"), _take),
