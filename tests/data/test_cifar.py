@@ -171,7 +171,7 @@ class Evil:
         ((os.system, ("touch {marker}",)), r"(posix|nt)\.system"),
         ((eval, ("open({marker!r}, 'w')",)), r"builtins\.eval"),
         ((np.array, ([1, 2],)), r"numpy\.array"),
-        ((getattr, (Evil, "call")), r"the class test_cifar\.Evil"),
+        ((getattr, ("text", "join")), r"builtins\.getattr"),
     ],
 )
 @pytest.mark.parametrize("protocol", [0, 2, 4])

@@ -54,6 +54,11 @@ def tree():
     return {"state_dict": OrderedDict(WEIGHTS), "epoch": 3, "accuracy": numpy.float64(0.5)}
 
 
+def whole():
+    norm = torch.nn.BatchNorm2d(2)
+    return {"model": torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), norm), "loss": torch.nn.L1Loss()}
+
+
 def arrays():
     return {key: tensor.numpy() for key, tensor in WEIGHTS.items()}
 
@@ -105,6 +110,7 @@ def seeds():
         "zip, a hostile pickle": (hostile(2), zipped_again(pickled, files)),
         "legacy": (saved(tree(), False), as_it_is),
         "legacy, hostile": (saved(Attack(os.system, "touch MARKER"), False), as_it_is),
+        "a whole model": (saved(whole(), False), as_it_is),
         "npz": (npz(numpy.savez), as_it_is),
         "npz, packed": (npz(numpy.savez_compressed), as_it_is),
         "npz, an array": (arrays_files[array], zipped_again(array, arrays_files)),

@@ -276,7 +276,7 @@ def test_a_log_buffer_whose_state_names_its_methods_is_read(tmp_path, monkeypatc
 
 
 def test_a_name_in_a_file_cannot_garble_the_message(tmp_path):
-    (tmp_path / "x.pkl").write_bytes(b"\x80\x04\x8c\x02o\n\x8c\x07\x1b[31mab\x93.")
+    (tmp_path / "x.pkl").write_bytes(b"\x80\x04\x8c\x02o\n\x8c\x07\x1b[31mab\x93)R.")
     assert refusal(tmp_path / "x.pkl").message.isprintable()
 
 
@@ -411,13 +411,6 @@ def test_nothing_is_imported_for_a_name_in_a_file(tmp_path):
     assert result.stdout.strip() == b"fine"
 
 
-def test_a_whole_model_is_refused_with_the_way_out(tmp_path, saver):
-    saver[1](torch.nn.Sequential(torch.nn.Linear(2, 2)), tmp_path / "model.pth")
-    error = refusal(tmp_path / "model.pth")
-    assert "torch.nn.modules.container.Sequential" in error.message
-    assert "state_dict()" in error.hint
-
-
 @pytest.mark.filterwarnings("ignore")  # torch's, about quantisation
 def test_quantised_tensors_are_refused_by_name(tmp_path):
     weight = torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)
@@ -445,10 +438,10 @@ BOMBS = {
     "laughs": laughs(40),
     "itself": b"\x80\x02]q\x00h\x00a.",
     "itself in a dict": b"\x80\x02}q\x00X\x01\x00\x00\x00ah\x00s.",
-    "itself in its state": b"\x80\x02cargparse\nNamespace\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb.",
     "digits": b"\x80\x02I" + b"9" * 100_000 + b"\n.",
 }
 DUDS = {
+    "itself in its state": b"\x80\x02cargparse\nNamespace\n)\x81q\x00}X\x01\x00\x00\x00ah\x00sb.",
     "memo index": b"\x80\x02Nr\xff\xff\xff\x7f.",
     "frame length": b"\x80\x04\x95" + struct.pack("<Q", 2**40) + b"N.",
     "deep tuples as a key": b"\x80\x02})" + b"\x85" * 400_000 + b"Ns.",

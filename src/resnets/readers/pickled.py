@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from resnets.errors import CheckpointError, nearest
+from resnets.errors import CheckpointError
 
 __all__ = [
     "LONGEST_NAME",
@@ -76,9 +76,12 @@ class Global:
     name: str
     build: Callable[..., Any] | None = None
     storage_type: str | None = None
+    is_function: bool = False  # somebody's: it may be named, as activations are, but not called
 
     def call(self, arguments: tuple[Any, ...]) -> Any:
         """Return the record that stands for the result of the call."""
+        if self.is_function:
+            raise _refusal(self.name)
         if self.build is None:
             return Inert(self.name, arguments)
         if len(arguments) > MOST_ARGUMENTS:
@@ -97,9 +100,14 @@ def find(name: str) -> Global:
         return Global(name, storage_type=_STORAGES[name])
     if name in _HARMLESS or name.startswith(_HARMLESS_MODULES):
         return Global(name)
-    if name.rpartition(".")[2] in _HARMLESS_ANYWHERE:
-        return Global(name)
-    raise _refusal(name)
+    if name == "builtins.setattr":  # dill's functions name it
+        return Global(name, is_function=True)
+    if _QUANTISED.match(name) or name.split(".")[0] in sys.stdlib_module_names:
+        raise _refusal(name)
+    last = name.rpartition(".")[2]
+    is_class = last.lstrip("_")[:1].isupper()
+    makes_objects = _MAKES_OBJECTS.search(last) and not name.startswith("torch.")
+    return Global(name, is_function=not (is_class or makes_objects))
 
 
 def _modern(name: str) -> str:
@@ -112,19 +120,10 @@ def _modern(name: str) -> str:
 
 def _refusal(name: str) -> CheckpointError:
     shown = name if name.isprintable() and len(name) < 200 else ascii(name[:200])
-    words = name.split(".")
-    if re.search("(?i)qu?int|_qtensor|quantized", name):
+    if _QUANTISED.match(name):
         return CheckpointError(
             f"it holds quantised tensors ({shown})",
             hint="load the float checkpoint that it was quantised from",
-        )
-    if words[0] not in sys.stdlib_module_names and words[-1][:1].isupper():
-        like = nearest(words[-1], sorted(_HARMLESS_ANYWHERE), count=1)
-        known = f" (not the known {like})" if like else ""
-        return CheckpointError(
-            f"it holds an object of the class {shown}{known}, not only weights",
-            hint="where that class is at home, save `model.state_dict()` instead of the model; "
-            "`resnets convert` reads the result",
         )
     return CheckpointError(
         f"it asks for {shown}, which could run code",
@@ -223,11 +222,11 @@ def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
     return entries
 
 
-def _attribute(owner: Any, name: Any) -> Inert:
-    """Stand for `getattr` in the one place that needs it: mmengine's log buffers name methods."""
-    if not isinstance(owner, Global) or not owner.name.endswith(".HistoryBuffer"):
+def _attribute(owner: Any, name: Any, *_: Any) -> Inert:
+    """Stand for `getattr`: objects of somebody's classes name their methods, as callbacks are."""
+    if not isinstance(owner, Global | Inert) or owner.name in _HARMLESS:
         raise _refusal("builtins.getattr")
-    if not isinstance(name, str) or len(name) > LONGEST_NAME:
+    if not isinstance(name, str) or len(owner.name) + len(name) > LONGEST_NAME:
         raise ValueError("an attribute without a name")
     return Inert(f"{owner.name}.{name}")
 
@@ -245,11 +244,26 @@ def _reconstructed(kind: Any, *arguments: Any) -> Any:
     return Inert(kind.name, tuple(arguments[1:]))
 
 
+def _graph_module(attributes: Any, *_: Any) -> Inert:
+    """Stand for torch.fx's way to make a module again: by running its code."""
+    return Inert("torch.fx.graph_module.GraphModule", state=attributes)
+
+
+def _fastai_tensor(_kind: Any, *arguments: Any) -> StoredTensor:
+    return _tensor(*arguments)
+
+
+def _jax_array(_function: Any, _arguments: Any, state: Any, *_: Any) -> Array:
+    return Array("numpy.ndarray", state=state)
+
+
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "builtins.getattr": _attribute,
     "collections.OrderedDict": _ordered_dict,
     "_codecs.encode": _latin_bytes,
     "copyreg._reconstructor": _reconstructed,
+    "fastai.torch_core._fa_rebuild_tensor": _fastai_tensor,
+    "jax._src.array._reconstruct_array": _jax_array,
     "numpy.core.multiarray._reconstruct": _array,
     "numpy.core.multiarray.scalar": _scalar,
     "numpy.core.numeric._frombuffer": _array_of_buffer,
@@ -260,6 +274,7 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": _tensor,
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
+    "torch.fx.graph_module.reduce_graph_module": _graph_module,
     "torch.storage._load_from_bytes": _embedded_storage,
 }
 
@@ -306,8 +321,8 @@ _NUMPY_NAMES = (
 )
 _TYPING_NAMES = "Any Dict List Optional Tuple Union"
 
-# Classes that checkpoints of the last ten years carry beside their weights. Nothing of them is
-# ever made: the list only decides whether a file is read or refused by name.
+# What checkpoints of the last ten years carry of Python's own, torch's and numpy's. Nothing of it
+# is ever made: the lists only decide whether a file is read or refused by name.
 _HARMLESS = {
     *(f"builtins.{name}" for name in _BUILTINS.split()),
     *(f"torch.{name}" for name in _TORCH_NAMES.split()),
@@ -315,24 +330,17 @@ _HARMLESS = {
     *(f"typing.{name}" for name in _TYPING_NAMES.split()),
     *(f"collections.{name}" for name in ("defaultdict", "Counter", "deque", "UserDict")),
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
-    "argparse.Namespace",
-    "types.SimpleNamespace",
-    "uuid.UUID",
-    "torch.nn.parameter.Parameter",
-    "torch.nn.parameter.Buffer",
+    *("argparse.Namespace", "types.SimpleNamespace", "uuid.UUID", "decimal.Decimal"),
+    *("functools.partial", "fractions.Fraction", "random.Random", "re._compile"),
+    *("logging.Logger", "logging.RootLogger", "logging.getLogger"),
+    "torch.nn.backends.thnn._get_thnn_function_backend",
     "torch.serialization._get_layout",
+    # Dill changes torch.save where it is imported: types by their names, and functions as code
+    *(f"dill._dill._{name}" for name in ("load_type", "create_function", "create_code")),
+    *("dill._dill._create_cell", "dill._dill._create_type"),
 }
-_HARMLESS_MODULES = (
-    *("pathlib.", "numpy.dtypes.", "numpy.random.", "torch.optim.", "torch.cuda.amp.grad_scaler."),
-    *("torch.amp.grad_scaler.", "torch.torch_version.", "mmengine.config.", "mmengine.logging."),
-    *("mmcv.runner.log_buffer.", "mmcv.utils.config.", "omegaconf.", "ml_collections.config_dict."),
-    *("addict.", "easydict.", "munch.", "yacs.config.", "fvcore.common.config."),
-    *("detectron2.config.", "pytorch_lightning.callbacks.", "pytorch_lightning.utilities."),
-    *("lightning_fabric.utilities.", "lightning.fabric.utilities."),
-    *("lightning.pytorch.callbacks.", "lightning.pytorch.utilities."),
-)
-# Small classes that many repositories define for themselves
-_HARMLESS_ANYWHERE = {
-    *("AttrDict", "AttributeDict", "AverageMeter", "CfgNode", "ConfigDict", "EasyDict"),
-    *("HistoryBuffer", "LogBuffer", "Namespace", "SmoothedValue"),
-}
+_HARMLESS_MODULES = ("pathlib.", "numpy.random.")
+# Functions that make an object again may be called, as it stays a record (torch's make tensors:
+# none may get lost). Any other that is called says that the file means to run something.
+_MAKES_OBJECTS = re.compile("(^|_)(rebuild|unpickle|reconstruct|new)(_|$)")
+_QUANTISED = re.compile(r"(__torch__\.)?torch\..*(qu?int|_qtensor|quantized)", re.IGNORECASE)

@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from resnets.errors import CheckpointError
 from resnets.readers.allowance import Allowance
 from resnets.readers.pickled import Array, ArrayType, Global, Inert, Storage, StoredTensor
+from resnets.readers.whole_modules import Module, as_module
 
 _DEEPEST = 64
 _MOST_NODES = 500_000
@@ -36,13 +37,22 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 StorageLoader = Callable[[Storage], tuple[Tensor, torch.dtype]]
 
 
-def plain_tree(value: Any, load_storage: StorageLoader, allowance: Allowance) -> Any:
+class Plain(NamedTuple):
+    """A tree of plain data, and what whole modules in it say about their layers (see `Content`)."""
+
+    tree: Any
+    layers: dict[str, dict[str, Any]]
+
+
+def plain_tree(value: Any, load_storage: StorageLoader, allowance: Allowance) -> Plain:
     """Return ``value`` with its records turned into tensors and plain data.
 
-    A tensor that is stored once and named twice is one object. Raises CheckpointError for a tree
-    that is too deep or large (as when a container holds itself), ValueError for damaged records.
+    A module becomes its state dict. A tensor that is stored once and named twice is one object, and
+    so is any other object. Raises CheckpointError for a tree that is too deep or large (as when a
+    container holds itself), ValueError for damaged records.
     """
-    return _Grower(load_storage, allowance).plain(value, 0)
+    grower = _Grower(load_storage, allowance)
+    return Plain(grower.plain(value, ()), grower.layers)
 
 
 def to_tensor(array: numpy.ndarray, allowance: Allowance) -> Any:
@@ -81,34 +91,68 @@ class _Grower:
         self.nodes = 0
         self.storages: dict[str, tuple[Tensor, torch.dtype]] = {}
         self.tensors: dict[str, Tensor] = {}
-        self.arrays: dict[int, Any] = {}
+        self.objects: dict[int, Any] = {}
+        self.layers: dict[str, dict[str, Any]] = {}
         # By their ids, with the originals, which thus stay alive
         self.texts: dict[int, tuple[str | bytes, str]] = {}
 
-    def plain(self, value: Any, depth: int) -> Any:
-        self.nodes += 1
-        self.allowance.take(2 * _NODE_BYTES if isinstance(value, dict) else _NODE_BYTES)
-        if depth > _DEEPEST or self.nodes > _MOST_NODES:
-            raise CheckpointError(
-                "it nests dicts and lists without end", hint="save only `model.state_dict()`"
-            )
+    def plain(self, value: Any, place: tuple[Any, ...]) -> Any:
+        self.count(place, 2 * _NODE_BYTES if isinstance(value, dict) else _NODE_BYTES)
         if isinstance(value, dict):
-            return {self.key(key): self.plain(item, depth + 1) for key, item in value.items()}
+            keys = ((self.key(key), item) for key, item in value.items())
+            return {key: self.plain(item, (*place, key)) for key, item in keys}
         if isinstance(value, list | tuple):
-            return [self.plain(item, depth + 1) for item in value]
+            return [self.plain(item, (*place, index)) for index, item in enumerate(value)]
         if isinstance(value, StoredTensor):
             return self.tensor(value)
         if isinstance(value, Storage):
             flat, dtype = self.storage(value)
             self.allowance.take(_TENSOR_BYTES)
             return flat[: flat.numel() // dtype.itemsize * dtype.itemsize].view(dtype)
-        if isinstance(value, Array):
-            if id(value) not in self.arrays:
-                self.arrays[id(value)] = self.array(value, depth)
-            return self.arrays[id(value)]
         if isinstance(value, Inert):
-            return self.plain(_remains(value), depth + 1)
+            if id(value) not in self.objects:
+                self.objects[id(value)] = value.name  # where it holds itself
+                self.objects[id(value)] = self.object(value, place)
+            return self.objects[id(value)]
         return self.text(value) if isinstance(value, str) else _leaf(value)
+
+    def count(self, place: tuple[Any, ...], size: int) -> None:
+        """Count an entry of the tree, and that it takes ``size`` bytes."""
+        self.nodes += 1
+        self.allowance.take(size)
+        if len(place) > _DEEPEST or self.nodes > _MOST_NODES:
+            raise CheckpointError(
+                "it nests dicts and lists without end", hint="save only `model.state_dict()`"
+            )
+
+    def object(self, record: Inert, place: tuple[Any, ...]) -> Any:
+        if isinstance(record, Array):
+            return self.array(record, place)
+        if module := as_module(record):
+            tensors: dict[str, Any] = {}
+            self.flatten(module, place, "", tensors)
+            return tensors
+        return self.plain(_remains(record), place)
+
+    def flatten(
+        self, module: Module, place: tuple[Any, ...], prefix: str, tensors: dict[str, Any]
+    ) -> None:
+        """Put a module's tensors into ``tensors``, as its state dict has them; note its layers."""
+        path = ".".join(map(str, place))
+        self.count(place, 2 * _NODE_BYTES + 4 * len(path))
+        self.layers[path] = {
+            "class": module.kind,
+            **{name: self.plain(value, (*place, name)) for name, value in module.attributes},
+        }
+        for name, value in module.tensors:
+            key = f"{prefix}{self.key(name)}"
+            self.allowance.take(4 * len(key))
+            if isinstance(tensor := self.plain(value, (*place, key)), Tensor):
+                tensors[key] = tensor
+        for name, value in module.children:
+            if child := as_module(value):
+                word = self.key(name)
+                self.flatten(child, (*place, word), f"{prefix}{word}.", tensors)
 
     def key(self, key: Any) -> str | int | float | None:
         if not isinstance(key, str | bytes):
@@ -180,11 +224,11 @@ class _Grower:
         self.allowance.take(count * dtype.itemsize)
         return view.clone()
 
-    def array(self, record: Array, depth: int) -> Any:
+    def array(self, record: Array, place: tuple[Any, ...]) -> Any:
         _version, shape, kind, fortran, data = record.state
         shape = shape if isinstance(shape, tuple) else (shape,)
         if isinstance(data, list):  # of Python objects, already records themselves
-            return self.plain(data, depth + 1)
+            return self.plain(data, (*place, ""))
         if isinstance(data, str):  # Python 2's bytes
             self.allowance.take(len(data))
             data = data.encode("latin-1")
@@ -233,7 +277,8 @@ def _remains(record: Inert) -> Any:
         parts = record.arguments[:_MOST_PARTS]
         short = [part for part in parts if isinstance(part, str) and len(part) <= _LONGEST_KEY]
         return str(Path(*short))
-    return first if isinstance(first, dict | list | tuple) else record.name
+    kept = (dict, list, tuple, StoredTensor)  # the last in a parameter of PyTorch before 0.4
+    return first if isinstance(first, kept) else record.name
 
 
 def _leaf(value: Any) -> Any:

@@ -17,6 +17,7 @@ from resnets.readers.content import Content
 from resnets.readers.disguise import undisguise
 from resnets.readers.npzfile import is_npz, read_npz
 from resnets.readers.paths import FOLDER_WEIGHTS, at
+from resnets.readers.plain import Plain
 from resnets.readers.safetensorsfile import is_safetensors, read_safetensors
 from resnets.readers.torchfile import LEGACY_START, read_legacy, read_pickle, read_zip, truncated
 
@@ -124,15 +125,19 @@ def _read_file(path: Path) -> Content:
     if start.startswith(_HDF5):
         return _read_keras(path)
     if LEGACY_START.match(start):
-        return Content(path, "PyTorch legacy", read_legacy(path))
+        return _of_pickle(path, "PyTorch legacy", read_legacy(path))
     if is_safetensors(start):
         tensors, metadata = read_safetensors(path)
         return Content(path, "safetensors", tensors, metadata)
     if _PICKLE.match(start):
-        return Content(path, "pickle", read_pickle(path))
+        return _of_pickle(path, "pickle", read_pickle(path))
     if start and any(magic.startswith(start) for magic in (_ZIP, _HDF5, b"\x80")):
         raise truncated(size)
     raise undisguise(start, size)
+
+
+def _of_pickle(path: Path, words: str, plain: Plain) -> Content:
+    return Content(path, words, plain.tree, layers=plain.layers)
 
 
 def _read_archive(path: Path, size: int) -> Content:
@@ -144,7 +149,7 @@ def _read_archive(path: Path, size: int) -> Content:
             return Content(path, "NumPy npz", read_npz(archive, size))
         if refusal := _program(names):
             raise refusal
-        return Content(path, "PyTorch zip", read_zip(archive, size))
+        return _of_pickle(path, "PyTorch zip", read_zip(archive, size))
 
 
 def _program(names: list[str]) -> CheckpointError | None:

@@ -14,7 +14,7 @@ from resnets.errors import CheckpointError
 from resnets.readers.allowance import Allowance
 from resnets.readers.archive import MEMBER_BYTES, read_stored
 from resnets.readers.pickled import Storage
-from resnets.readers.plain import StorageLoader, plain_tree
+from resnets.readers.plain import Plain, StorageLoader, plain_tree
 from resnets.readers.unpickle import Unpickled, unpickle
 
 # A pickled magic number, by protocol 2 or 3, or by 4 or 5 in a frame of 13 bytes
@@ -65,7 +65,7 @@ def truncated(size: int, expected: int | None = None) -> CheckpointError:
     return CheckpointError(f"the file is truncated ({of})", hint="copy or download it again")
 
 
-def read_zip(archive: zipfile.ZipFile, file_size: int) -> Any:
+def read_zip(archive: zipfile.ZipFile, file_size: int) -> Plain:
     """Return the tree of a zip archive as torch.save writes it since version 1.6."""
     allowance = Allowance(file_size)
     allowance.take(MEMBER_BYTES * len(archive.infolist()))
@@ -98,7 +98,7 @@ def read_zip(archive: zipfile.ZipFile, file_size: int) -> Any:
     return plain_tree(value, load, allowance)
 
 
-def read_pickle(path: Path) -> Any:
+def read_pickle(path: Path) -> Plain:
     """Return the tree of a plain pickle, such as detectron2's model zoo has."""
     size = path.stat().st_size
     allowance = Allowance(size)
@@ -111,7 +111,7 @@ def read_pickle(path: Path) -> Any:
     return plain_tree(value, load, allowance)
 
 
-def read_legacy(path: Path) -> Any:
+def read_legacy(path: Path) -> Plain:
     """Return the tree of a file as torch.save wrote it before version 1.6."""
     size = path.stat().st_size
     allowance = Allowance(size)

@@ -7,6 +7,7 @@ this size in that storage". So a hostile file has nothing to reach, whatever opc
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from resnets.errors import CheckpointError
@@ -126,11 +127,21 @@ class _Machine:
         arguments, function = self.pop(), self.pop()
         self.apply(function, arguments)
 
-    def call_with_keywords(self, _: Any) -> None:
-        keywords, arguments, function = self.pop(), self.pop(), self.pop()
-        if keywords:
+    def make(self, _: Any) -> None:
+        arguments, kind = self.pop(), self.pop()
+        if isinstance(
+            kind, Global
+        ):  # Python makes objects of classes only, however they are written
+            kind = replace(kind, is_function=False)
+        self.apply(kind, arguments)
+
+    def make_with_keywords(self, _: Any) -> None:
+        keywords = self.pop()
+        self.make(None)
+        if isinstance(self.stack[-1], Inert):
+            self.stack[-1].state = keywords
+        elif keywords:
             raise ValueError("an object made with keywords")
-        self.apply(function, arguments)
 
     def call_named(self, argument: str) -> None:
         arguments = self.pop_to_mark()
@@ -142,6 +153,8 @@ class _Machine:
         self.apply(function, tuple(arguments))
 
     def apply(self, function: Any, arguments: Any) -> None:
+        if isinstance(function, Inert):  # which made a class, or is somebody's method
+            function = Global(function.name)
         if not isinstance(function, Global) or not isinstance(arguments, tuple):
             raise ValueError("a call of what is no function")
         # What a function copies it copies from an argument, and that may be used again and again.
@@ -164,6 +177,9 @@ class _Machine:
 
     def load_storage(self, _: Any) -> None:
         identity = self.pop()
+        if isinstance(identity, tuple) and identity[:1] == ("module",) and len(identity) == 4:
+            self.stack.append(identity[1])  # a class, with its source code, of PyTorch before 1.6
+            return
         if not isinstance(identity, tuple) or not 5 <= len(identity) <= 6:
             raise ValueError("a reference outside the pickle that is no storage")
         word, kind, key, _place, count, *view = identity
@@ -244,8 +260,8 @@ _STEPS: dict[str, Callable[[_Machine, Any], Any]] = {
     "GLOBAL": _Machine.load_name,
     "STACK_GLOBAL": _Machine.load_stacked_name,
     "REDUCE": _Machine.call,
-    "NEWOBJ": _Machine.call,
-    "NEWOBJ_EX": _Machine.call_with_keywords,
+    "NEWOBJ": _Machine.make,
+    "NEWOBJ_EX": _Machine.make_with_keywords,
     "INST": _Machine.call_named,
     "OBJ": _Machine.call_marked,
     "BUILD": _Machine.build,
