@@ -6,6 +6,7 @@ import pickle
 import struct
 import sys
 import tempfile
+import warnings
 import zipfile
 from collections import OrderedDict
 from contextlib import contextmanager
@@ -59,6 +60,16 @@ def whole():
     return {"model": torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), norm), "loss": torch.nn.L1Loss()}
 
 
+def script():
+    stream = io.BytesIO()
+    norm = torch.nn.BatchNorm2d(2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript is deprecated
+        program = torch.jit.script(torch.nn.Sequential(torch.nn.Conv2d(1, 2, 1), norm))
+        torch.jit.save(program, stream)
+    return members(stream.getvalue())
+
+
 def arrays():
     return {key: tensor.numpy() for key, tensor in WEIGHTS.items()}
 
@@ -100,6 +111,8 @@ def seeds():
     archive = saved(tree(), True)
     files = members(archive)
     pickled = next(name for name in files if name.endswith("data.pkl"))
+    scripted = script()
+    module = next(name for name in scripted if name.endswith("data.pkl"))
     arrays_files = members(npz(numpy.savez))
     array = next(iter(arrays_files))
     safe = safetensors.torch.save({key: t.contiguous() for key, t in WEIGHTS.items()})
@@ -111,6 +124,7 @@ def seeds():
         "legacy": (saved(tree(), False), as_it_is),
         "legacy, hostile": (saved(Attack(os.system, "touch MARKER"), False), as_it_is),
         "a whole model": (saved(whole(), False), as_it_is),
+        "TorchScript, its pickle": (scripted[module], zipped_again(module, scripted)),
         "npz": (npz(numpy.savez), as_it_is),
         "npz, packed": (npz(numpy.savez_compressed), as_it_is),
         "npz, an array": (arrays_files[array], zipped_again(array, arrays_files)),

@@ -832,8 +832,6 @@ def test_archives_that_are_no_checkpoints_are_called_what_they_are(tmp_path):
         archive.addfile(tarfile.TarInfo("storages"))
     assert "tar archive" in refusal(path).message
     for member, kind in [
-        ("x/code/__torch__.py", "TorchScript"),
-        ("x/constants.pkl", "TorchScript"),
         ("x/archive_format", ".pt2"),
         ("serialized_exported_program.json", ".pt2"),
         ("x/.data/extern_modules", "torch.package"),
@@ -849,8 +847,6 @@ def test_archives_that_are_no_checkpoints_are_called_what_they_are(tmp_path):
 @pytest.mark.filterwarnings("ignore")  # torch's, about its own exporter
 def test_real_programs_are_refused_by_name(tmp_path):
     model = torch.nn.Linear(2, 2)
-    torch.jit.save(torch.jit.trace(model, torch.ones(1, 2)), tmp_path / "model.pt")
-    assert "TorchScript" in refusal(tmp_path / "model.pt").message
     program = torch.export.export(model, (torch.ones(1, 2),))
     torch.export.save(program, tmp_path / "model.pt2")
     assert ".pt2" in refusal(tmp_path / "model.pt2").message

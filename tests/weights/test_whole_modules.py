@@ -4,6 +4,7 @@ import functools
 import os
 import pickle
 import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 
@@ -240,3 +241,50 @@ def test_arrays_of_jax(tmp_path, strange):
     strange("jax._src.array", _reconstruct_array)
     (tmp_path / "params.pkl").write_bytes(pickle.dumps({"kernel": Value()}, 2))
     assert read(tmp_path / "params.pkl").tree["kernel"].tolist() == [0, 1, 2]
+
+
+class Scripted(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([1.0, 2.0]))
+        self.conv1 = nn.Conv2d(2, 2, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(2)
+        self.words, self.sizes, self.rate = ["a"], [1, 2], 0.5
+
+    def forward(self, x):
+        scale = len(self.words) + self.sizes[0] + self.rate
+        return self.bn1(self.conv1(x)) * scale + self.mean[:, None, None]
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's: TorchScript is deprecated
+@pytest.mark.parametrize("made", ["script", "trace"])
+def test_parameters_and_buffers_of_torchscript(tmp_path, made):
+    whole = nn.Sequential(nn.Sequential(Scripted()), nn.Conv2d(2, 1, 1)).eval()
+    images = torch.ones(1, 2, 3, 3)
+    program = torch.jit.script(whole) if made == "script" else torch.jit.trace(whole, images)
+    torch.jit.save(program, tmp_path / "model.pt")
+    content = read(tmp_path / "model.pt")
+    assert content.format == "TorchScript"
+    assert_same(content.tree, program.state_dict())
+    assert content.layers["0.0.bn1"]["class"] == "torch.nn.modules.batchnorm.BatchNorm2d"
+    torch.jit.save(torch.jit.freeze(program), tmp_path / "frozen.pt")
+    frozen = read(tmp_path / "frozen.pt").tree
+    shapes = [tuple(t.shape) for t in frozen.values() if t.ndim > 1]
+    assert (2, 2, 1, 1) in shapes
+    assert all(key.startswith("c") for key in frozen)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_network_in_torchscript_loads(tmp_path):
+    whole = create_model("resnet20_b").eval()
+    torch.jit.save(torch.jit.trace(whole, torch.ones(1, 3, 32, 32)), tmp_path / "model.pt")
+    loaded = create_model("resnet20_b")
+    load_weights(loaded, tmp_path / "model.pt")
+    assert_same(loaded.state_dict(), whole.state_dict())
+
+
+def test_code_in_torchscript_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr("x/data.pkl", pickle.dumps(Attack(os.system, "touch MARKER"), 2))
+        archive.writestr("x/code/__torch__.py", b"")
+    assert "system, which could run code" in refusal(tmp_path / "model.pt").message

@@ -276,6 +276,11 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "torch._utils._rebuild_tensor_v3": _tensor_v3,
     "torch.fx.graph_module.reduce_graph_module": _graph_module,
     "torch.storage._load_from_bytes": _embedded_storage,
+    "torch.jit._pickle.restore_type_tag": _first,
+    **{
+        f"torch.jit._pickle.build_{kind}list": _first
+        for kind in ("int", "double", "bool", "tensor")
+    },
 }
 
 _STORAGE_TYPES = {

@@ -19,7 +19,14 @@ from resnets.readers.npzfile import is_npz, read_npz
 from resnets.readers.paths import FOLDER_WEIGHTS, at
 from resnets.readers.plain import Plain
 from resnets.readers.safetensorsfile import is_safetensors, read_safetensors
-from resnets.readers.torchfile import LEGACY_START, read_legacy, read_pickle, read_zip, truncated
+from resnets.readers.torchfile import (
+    LEGACY_START,
+    read_legacy,
+    read_pickle,
+    read_script,
+    read_zip,
+    truncated,
+)
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
@@ -149,6 +156,8 @@ def _read_archive(path: Path, size: int) -> Content:
             return Content(path, "NumPy npz", read_npz(archive, size))
         if refusal := _program(names):
             raise refusal
+        if any(re.match(r"[^/]+/(constants\.pkl$|code/)", name) for name in names):
+            return _of_pickle(path, "TorchScript", read_script(archive, size))
         return _of_pickle(path, "PyTorch zip", read_zip(archive, size))
 
 
@@ -158,11 +167,6 @@ def _program(names: list[str]) -> CheckpointError | None:
         return CheckpointError(
             "this is an exported program (.pt2), which is not read at all",
             hint="save `model.state_dict()` of the model that was exported",
-        )
-    if any(re.match(r"[^/]+/(constants\.pkl$|code/)", name) for name in names):
-        return CheckpointError(
-            "this is a TorchScript program, not only weights",
-            hint="save `torch.jit.load(FILE).state_dict()` with torch.save, if you trust it",
         )
     if any("/.data/extern_modules" in name for name in names):
         return CheckpointError(

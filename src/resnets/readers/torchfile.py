@@ -65,18 +65,21 @@ def truncated(size: int, expected: int | None = None) -> CheckpointError:
     return CheckpointError(f"the file is truncated ({of})", hint="copy or download it again")
 
 
-def read_zip(archive: zipfile.ZipFile, file_size: int) -> Plain:
-    """Return the tree of a zip archive as torch.save writes it since version 1.6."""
+def read_zip(archive: zipfile.ZipFile, file_size: int, name: str = "data") -> Plain:
+    """Return the tree of a zip archive as torch.save writes it since version 1.6.
+
+    ``name`` is that of the pickle and of the folder with its storages.
+    """
     allowance = Allowance(file_size)
     allowance.take(MEMBER_BYTES * len(archive.infolist()))
     members = {member.filename: member for member in archive.infolist()}
-    pickles = [name for name in members if name.count("/") == 1 and name.endswith("/data.pkl")]
+    pickles = [path for path in members if path.count("/") == 1 and path.endswith(f"/{name}.pkl")]
     if len(pickles) != 1:
         raise CheckpointError(
-            "an archive without data.pkl, which is neither PyTorch's, numpy's nor Keras's",
+            f"an archive without {name}.pkl, which is neither PyTorch's, numpy's nor Keras's",
             hint="unpack it; the checkpoint may be a file inside",
         )
-    root = pickles[0].removesuffix("data.pkl")
+    root = pickles[0].removesuffix(f"{name}.pkl")
     order = members.get(f"{root}byteorder")
     if order and read_stored(archive, order, allowance).numpy().tobytes() != b"little":
         raise _big_endian()
@@ -87,7 +90,7 @@ def read_zip(archive: zipfile.ZipFile, file_size: int) -> Plain:
     def load(storage: Storage) -> tuple[Tensor, torch.dtype]:
         if storage.data is not None:
             return _load_embedded(storage, allowance)
-        member = members.get(f"{root}data/{storage.key}")
+        member = members.get(f"{root}{name}/{storage.key}")
         if member is None:
             raise ValueError("a tensor without its data")
         dtype, count = _declared(storage)
@@ -96,6 +99,19 @@ def read_zip(archive: zipfile.ZipFile, file_size: int) -> Plain:
         return read_stored(archive, member, allowance), dtype
 
     return plain_tree(value, load, allowance)
+
+
+def read_script(archive: zipfile.ZipFile, file_size: int) -> Plain:
+    """Return the parameters and buffers of a TorchScript archive; its code is not looked at.
+
+    Those of a frozen program are numbered: only the code knows what they were.
+    """
+    plain = read_zip(archive, file_size)
+    if plain.tree:
+        return plain
+    constants = read_zip(archive, file_size, "constants").tree
+    tensors = {f"c{i}": value for i, value in enumerate(constants) if isinstance(value, Tensor)}
+    return Plain(tensors, {})
 
 
 def read_pickle(path: Path) -> Plain:
