@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+import h5py
 import numpy
 import pytest
 import safetensors.torch
@@ -70,6 +71,16 @@ def script():
     return members(stream.getvalue())
 
 
+def hdf5():
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file.attrs["layer_names"] = [b"conv1"]
+        group = file.create_group("conv1")
+        group.attrs["weight_names"] = [b"conv1_W"]
+        group["conv1_W"] = numpy.ones((2, 1, 3, 3), "f4")
+    return stream.getvalue()
+
+
 def arrays():
     return {key: tensor.numpy() for key, tensor in WEIGHTS.items()}
 
@@ -125,6 +136,8 @@ def seeds():
         "legacy, hostile": (saved(Attack(os.system, "touch MARKER"), False), as_it_is),
         "a whole model": (saved(whole(), False), as_it_is),
         "TorchScript, its pickle": (scripted[module], zipped_again(module, scripted)),
+        "Keras 1": (hdf5(), as_it_is),
+        "HDF5": (hdf5().replace(b"layer_names", b"layer_namez"), as_it_is),
         "npz": (npz(numpy.savez), as_it_is),
         "npz, packed": (npz(numpy.savez_compressed), as_it_is),
         "npz, an array": (arrays_files[array], zipped_again(array, arrays_files)),

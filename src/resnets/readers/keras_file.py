@@ -1,4 +1,4 @@
-"""Keras's three kinds of files: .keras archives, .weights.h5, and the older .h5.
+"""Keras's three kinds of files: .keras archives, .weights.h5, and the older .h5; any other HDF5.
 
 Read without Keras and without h5py; no code in them is run. The tensors come in Keras's layouts
 (convolution kernels H, W, in, out) under ``LAYER/VARIABLE``, with the layer's name as far as the
@@ -18,6 +18,7 @@ from resnets.errors import CheckpointError
 from resnets.readers.content import Content
 from resnets.readers.hdf5.data import Dataset
 from resnets.readers.hdf5.tree import SIGNATURE, Group, read_tree
+from resnets.readers.keras_1 import is_theanos, name_of, turned, upright
 from resnets.readers.keras_config import (
     LARGEST_CONFIG,
     is_model,
@@ -94,14 +95,30 @@ def _from_hdf5(root: Group, path: Path) -> Content:
     config = parse_config(text, path) if text else None
     weights = root.children.get("model_weights", root)
     if isinstance(weights, Group) and texts(weights, "layer_names"):
-        return Content(path, "Keras .h5", _by_names(weights, path, config), config=config)
-    tree = _by_layers(root, path, config)
-    if not tree:
+        tree, old_names = _by_names(weights, path, config)
+        if old_names:
+            tree, config = upright(tree), None  # which has other words
+        if is_theanos(weights, old_names):
+            tree = turned(tree)
+        return Content(path, "Keras .h5", tree, config=config)
+    if tree := _by_layers(root, path, config):
+        return Content(path, "Keras .weights.h5", tree, config=config)
+    # In the order in which they were written: a group's names are sorted.
+    arrays = sorted(_arrays(root), key=lambda array: array.layout)
+    if not arrays:
         raise CheckpointError(
-            f"{path}: an HDF5 file, but not one of Keras's",
+            f"{path}: an HDF5 file without arrays of numbers",
             hint="Keras writes model.save('x.keras') and model.save_weights('x.weights.h5')",
         )
-    return Content(path, "Keras .weights.h5", tree, config=config)
+    return Content(path, "HDF5", {array.name: array.read() for array in arrays})
+
+
+def _arrays(group: Group) -> Iterator[Dataset]:
+    for child in group.children.values():
+        if isinstance(child, Group):
+            yield from _arrays(child)
+        elif child.type.is_float and child.size:
+            yield child
 
 
 def texts(group: Group, name: str) -> list[str]:
@@ -116,10 +133,16 @@ def texts(group: Group, name: str) -> list[str]:
     return found
 
 
-def _by_names(weights: Group, path: Path, config: dict[str, Any] | None) -> dict[str, Tensor]:
-    """Return the tensors of an older .h5, whose attributes list layers and their weights."""
+def _by_names(
+    weights: Group, path: Path, config: dict[str, Any] | None
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the tensors of an older .h5, whose attributes list layers and their weights.
+
+    The second are the names of Keras 1 among them, as they are in the file.
+    """
     models = _model_names(config, path) if config else None
     tree: dict[str, Tensor] = {}
+    old_names: list[str] = []
     for layer in texts(weights, "layer_names"):
         group = weights
         for part in layer.split("/"):  # a layer's name may have slashes
@@ -133,8 +156,12 @@ def _by_names(weights: Group, path: Path, config: dict[str, Any] | None) -> dict
                 array = _child(array, part, path)
             if isinstance(array, Dataset) and array.type.name != "integer":  # seeds, counters
                 owner = parts[-2] if nested and len(parts) > 1 else layer
-                _put(tree, f"{owner}/{_variable(parts[-1])}", array, path)
-    return tree
+                variable = _variable(parts[-1])
+                if old := name_of(parts[-1]):
+                    owner, variable = old
+                    old_names.append(parts[-1])
+                _put(tree, f"{owner}/{variable}", array, path)
+    return tree, old_names
 
 
 def _model_names(config: dict[str, Any], path: Path) -> set[str]:
