@@ -1,12 +1,14 @@
 """Formats of other frameworks: tensors come out under their own names, in the order of the file."""
 
 import io
+import os
+import struct
 
 import h5py
 import numpy
 import pytest
 import torch
-from test_reader import refusal
+from test_reader import Attack, refusal
 
 from resnets.readers.reader import read
 
@@ -88,3 +90,127 @@ def test_what_keras_counts_is_no_weight(tmp_path):
             file[f"layers/normalization/vars/{name}"] = value
     content = read(tmp_path / "n.weights.h5")
     assert list(content.tree) == ["normalization/0", "normalization/1"]
+
+
+# Flax
+
+
+def packed(value):
+    """Return the MessagePack of a tree, as flax.serialization.to_bytes writes it."""
+    if isinstance(value, dict):
+        entries = b"".join(packed(key) + packed(item) for key, item in value.items())
+        return b"\xde" + struct.pack(">H", len(value)) + entries
+    if isinstance(value, str):
+        data = value.encode()
+        return (
+            bytes([0xA0 + len(data)]) if len(data) < 32 else b"\xd9" + bytes([len(data)])
+        ) + data
+    if isinstance(value, list):
+        return bytes([0x90 + len(value)]) + b"".join(map(packed, value))
+    if isinstance(value, bytes):
+        return b"\xc6" + struct.pack(">I", len(value)) + value
+    if isinstance(value, bool | None):
+        return {True: b"\xc3", False: b"\xc2", None: b"\xc0"}[value]
+    if isinstance(value, int):
+        return b"\xd3" + struct.pack(">q", value)
+    if isinstance(value, torch.Tensor):  # bfloat16
+        return packed_array(value.shape, "bfloat16", value.view(torch.int16).numpy().tobytes())
+    scalar = isinstance(value, numpy.generic)
+    return packed_array(value.shape, value.dtype.name, value.tobytes(), 3 if scalar else 1)
+
+
+def packed_array(shape, name, data, code=1):
+    content = packed([list(shape), name, data])
+    return b"\xc9" + struct.pack(">IB", len(content), code) + content
+
+
+FLAX = {
+    "params": {
+        "conv_init": {"kernel": values(3, 3, 3, 8)},
+        "bn_init": {"scale": values(8), "bias": values(8)},
+        "wide": {"kernel": torch.arange(6.0).reshape(2, 3).bfloat16()},
+    },
+    "batch_stats": {"bn_init": {"mean": values(8), "var": values(8)}},
+    "step": numpy.int32(5),
+    "rate": numpy.float32(0.5),
+    "others": {"none": None, "yes": True, "text": "x" * 40, "number": -(2**40), "list": [1, 2]},
+}
+
+
+def test_flax_is_read_with_its_tree(tmp_path):
+    (tmp_path / "flax_model.msgpack").write_bytes(packed(FLAX))
+    content = read(tmp_path / "flax_model.msgpack")
+    assert content.format == "flax msgpack"
+    assert list(content.tree) == list(FLAX)
+    assert (content.tree["step"], content.tree["rate"]) == (5, 0.5)
+    assert content.tree["others"] == FLAX["others"]
+    params = content.tree["params"]
+    assert numpy.array_equal(params["conv_init"]["kernel"].numpy(), values_of("conv_init"))
+    assert params["wide"]["kernel"].equal(FLAX["params"]["wide"]["kernel"])
+    assert list(params["bn_init"]) == ["scale", "bias"]
+
+
+def values_of(layer):
+    return FLAX["params"][layer]["kernel"]
+
+
+def test_large_arrays_of_flax_come_in_chunks(tmp_path):
+    whole = values(3, 4)
+    chunks = {str(n): whole.ravel()[5 * n : 5 * n + 5] for n in range(3)}
+    chunked = {"__msgpack_chunked_array__": True, "shape": {"0": 3, "1": 4}, "chunks": chunks}
+    (tmp_path / "model.msgpack").write_bytes(packed({"params": {"kernel": chunked}}))
+    kernel = read(tmp_path / "model.msgpack").tree["params"]["kernel"]
+    assert numpy.array_equal(kernel.numpy(), whole)
+
+
+FLAX_BOMBS = {
+    "a list without end": b"\x81\xa1a\xdd\xff\xff\xff\xff" + b"\xc0" * 100,
+    "deep": b"\x81\xa1a" + b"\x91" * 100_000,
+    "a shape": packed({"a": values(1)}).replace(packed(1), packed(2**40), 1),
+    "an array of objects": packed({"a": values(1)}).replace(b"float32", b"objectX"),
+    "twins": b"\x82\xa1a\xc0\xa1a\xc0",
+    "an unknown extension": b"\x81\xa1a\xd4\x07\xc0",
+    "bytes after the end": b"\x81\xa1a\xc0\xc0",
+    "many values": b"\x81\xa1a\xdd\x00\x30\x00\x00" + b"\xc0" * 0x300000,
+    "a map as a key": b"\x82\xa1a\xc0\x80\xc0",
+    "chunks of text": packed(
+        {"__msgpack_chunked_array__": True, "shape": {}, "chunks": {"0": "a"}}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLAX_BOMBS)
+def test_damaged_files_of_flax_are_refused(tmp_path, peak_memory, name):
+    (tmp_path / "x.msgpack").write_bytes(FLAX_BOMBS[name])
+    with peak_memory(below=200 << 20):
+        refusal(tmp_path / "x.msgpack")
+
+
+def test_a_file_of_flax_that_is_cut_is_called_truncated(tmp_path):
+    data = packed({"params": {"a": values(2)}})
+    for length in range(6, len(data)):
+        (tmp_path / "x").write_bytes(data[:length])
+        assert "truncated" in refusal(tmp_path / "x").message
+
+
+# NumPy
+
+
+def test_dicts_and_names_with_slashes_of_numpy(tmp_path):
+    weights = {"conv1/kernel:0": values(3, 3, 1, 2), "bn/beta:0": values(2)}
+    numpy.savez(tmp_path / "net.npz", **weights, dict=numpy.array({"a": values(2)}, dtype=object))
+    numpy.save(tmp_path / "net.npy", weights, allow_pickle=True)
+    numpy.save(tmp_path / "list.npy", numpy.array([weights, None], dtype=object))
+    archive = read(tmp_path / "net.npz").tree
+    assert list(archive) == [*weights, "dict"]
+    assert list(archive["dict"]) == ["a"]
+    content = read(tmp_path / "net.npy")
+    assert content.format == "NumPy npy"
+    for tree in (archive, content.tree, read(tmp_path / "list.npy").tree[0]):
+        assert all(numpy.array_equal(tree[key].numpy(), value) for key, value in weights.items())
+
+
+def test_code_in_npy_is_refused(tmp_path):
+    code = numpy.array({"a": Attack(os.system, "touch MARKER")}, dtype=object)
+    numpy.save(tmp_path / "net.npy", code)
+    assert "system, which could run code" in refusal(tmp_path / "net.npy").message

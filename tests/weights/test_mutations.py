@@ -18,6 +18,7 @@ import numpy
 import pytest
 import safetensors.torch
 import torch
+from test_formats import FLAX, packed
 
 from resnets.errors import CheckpointError
 from resnets.readers.content import Content
@@ -91,6 +92,12 @@ def npz(write):
     return stream.getvalue()
 
 
+def npy(value):
+    stream = io.BytesIO()
+    numpy.save(stream, value, allow_pickle=True)
+    return stream.getvalue()
+
+
 def as_it_is(data):
     return data
 
@@ -138,6 +145,8 @@ def seeds():
         "TorchScript, its pickle": (scripted[module], zipped_again(module, scripted)),
         "Keras 1": (hdf5(), as_it_is),
         "HDF5": (hdf5().replace(b"layer_names", b"layer_namez"), as_it_is),
+        "flax": (b"\x81\xa6params" + packed(FLAX["params"]), as_it_is),
+        "npy": (npy(arrays()), as_it_is),
         "npz": (npz(numpy.savez), as_it_is),
         "npz, packed": (npz(numpy.savez_compressed), as_it_is),
         "npz, an array": (arrays_files[array], zipped_again(array, arrays_files)),

@@ -874,11 +874,11 @@ def test_paths_that_are_no_files(tmp_path):
     assert "neither a file nor a folder" in refusal(tmp_path / "pipe").message
 
 
-def test_objects_in_npz_are_refused(tmp_path):
+def test_code_and_records_in_npz_are_refused(tmp_path):
     marker = tmp_path / "marker"
     objects = numpy.array([Attack(os.system, f"touch {marker}")], dtype=object)
     numpy.savez(tmp_path / "x.npz", w=objects)
-    assert "Python objects" in refusal(tmp_path / "x.npz").message
+    assert "could run code" in refusal(tmp_path / "x.npz").message
     numpy.savez(tmp_path / "x.npz", w=numpy.zeros(3, dtype=[("a", "f4")]))
     assert "no weight" in refusal(tmp_path / "x.npz").message
     assert not marker.exists()

@@ -1,9 +1,11 @@
-"""Numpy's archives of arrays, without the pickles that they may hold."""
+"""Numpy's archives of arrays; the pickles that they may hold become plain data."""
 
 import io
 import math
+import re
 import warnings
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy
@@ -13,7 +15,10 @@ from resnets.errors import CheckpointError
 from resnets.readers.allowance import Allowance
 from resnets.readers.archive import MEMBER_BYTES, read_packed
 from resnets.readers.plain import is_plausible_size, to_tensor
+from resnets.readers.torchfile import read_objects
 
+# An array of objects, not of numbers
+NPY_START = re.compile(rb"\x93NUMPY[\x01\x02]\0(..|....)\{'descr': '\|O", re.DOTALL)
 _READ_HEADER = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
@@ -24,7 +29,7 @@ def is_npz(archive: zipfile.ZipFile) -> bool:
 
 
 def read_npz(archive: zipfile.ZipFile, file_size: int) -> dict[str, Any]:
-    """Return the arrays of an archive as tensors; arrays of objects are refused."""
+    """Return the arrays of an archive as tensors; arrays of objects as lists."""
     allowance = Allowance(file_size)
     allowance.take(MEMBER_BYTES * len(archive.infolist()))
     return {
@@ -33,6 +38,14 @@ def read_npz(archive: zipfile.ZipFile, file_size: int) -> dict[str, Any]:
         )
         for member in archive.infolist()
     }
+
+
+def read_npy(path: Path) -> Any:
+    """Return the object, such as a dict of arrays, in a file of numpy.save."""
+    data = path.read_bytes()
+    allowance = Allowance(len(data))
+    allowance.take(len(data))
+    return _array(data, allowance)
 
 
 def _array(data: bytes, allowance: Allowance) -> Any:
@@ -44,10 +57,8 @@ def _array(data: bytes, allowance: Allowance) -> Any:
         warnings.simplefilter("ignore")  # about headers that Python 2 wrote
         shape, fortran, dtype = _READ_HEADER[version](stream)
     if dtype.hasobject:
-        raise CheckpointError(
-            "it holds arrays of Python objects, which are pickles and could run code",
-            hint="save arrays of numbers only",
-        )
+        objects = read_objects(stream, len(data), allowance).tree
+        return objects if shape else objects[0]  # as numpy.save does with a dict
     if not is_plausible_size(shape) or (
         math.prod(shape) * dtype.itemsize != len(data) - stream.tell()
     ):

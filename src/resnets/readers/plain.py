@@ -20,13 +20,13 @@ from resnets.readers.allowance import Allowance
 from resnets.readers.pickled import Array, ArrayType, Global, Inert, Storage, StoredTensor
 from resnets.readers.whole_modules import Module, as_module
 
-_DEEPEST = 64
+DEEPEST = 64
 _MOST_NODES = 500_000
 _MOST_TEXTS = 100_000  # in an array of strings
 _MOST_BITS = 128  # of an integer: the widest in use is a random generator's state
 # The types of numbers that numpy and torch share
 _NUMBERS = {"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", "c8", "c16"}
-_LONGEST_KEY = 500
+LONGEST_KEY = 500
 _MOST_PARTS = 64  # of a path
 # The most memory that an entry of the tree takes (a dict twice that), and a tensor without numbers
 _NODE_BYTES = 150
@@ -120,7 +120,7 @@ class _Grower:
         """Count an entry of the tree, and that it takes ``size`` bytes."""
         self.nodes += 1
         self.allowance.take(size)
-        if len(place) > _DEEPEST or self.nodes > _MOST_NODES:
+        if len(place) > DEEPEST or self.nodes > _MOST_NODES:
             raise CheckpointError(
                 "it nests dicts and lists without end", hint="save only `model.state_dict()`"
             )
@@ -158,7 +158,7 @@ class _Grower:
         if not isinstance(key, str | bytes):
             plain: str | int | float | None = _leaf(key)
             return plain
-        if len(key) > _LONGEST_KEY:
+        if len(key) > LONGEST_KEY:
             return f"(a name of {len(key):,} letters)"
         return self.text(key)
 
@@ -275,7 +275,7 @@ def _remains(record: Inert) -> Any:
     first = record.arguments[0] if record.arguments else None
     if record.name.startswith("pathlib."):
         parts = record.arguments[:_MOST_PARTS]
-        short = [part for part in parts if isinstance(part, str) and len(part) <= _LONGEST_KEY]
+        short = [part for part in parts if isinstance(part, str) and len(part) <= LONGEST_KEY]
         return str(Path(*short))
     kept = (dict, list, tuple, StoredTensor)  # the last in a parameter of PyTorch before 0.4
     return first if isinstance(first, kept) else record.name

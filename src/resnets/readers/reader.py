@@ -15,7 +15,8 @@ from resnets.errors import CheckpointError, ResourceError
 from resnets.readers.archive import open_archive
 from resnets.readers.content import Content
 from resnets.readers.disguise import undisguise
-from resnets.readers.npzfile import is_npz, read_npz
+from resnets.readers.flaxfile import FLAX_START, read_flax
+from resnets.readers.npzfile import NPY_START, is_npz, read_npy, read_npz
 from resnets.readers.paths import FOLDER_WEIGHTS, at
 from resnets.readers.plain import Plain
 from resnets.readers.safetensorsfile import is_safetensors, read_safetensors
@@ -32,7 +33,10 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 # The start of a pickle: of protocols 2 to 5, then of 0 and 1.
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\((dp|lp|i\w|c\w)|\}(q|\.)|\](q|\.)|\(\}|\(\]|c[\w.]+\n")
-_SUFFIXES = {".pt", ".pth", ".th", ".bin", ".tar", ".pkl", ".safetensors", ".npz", ".h5", ".keras"}
+_SUFFIXES = {
+    *(".pt", ".pth", ".th", ".bin", ".ckpt", ".tar", ".pkl", ".safetensors", ".npz", ".h5"),
+    *(".hdf5", ".keras", ".msgpack", ".npy", ".pdparams"),
+}
 _LARGEST_CONFIG = 4 * 1024**2
 _EXPORTED = ("archive_format", "serialized_exported_program.json")
 
@@ -136,6 +140,10 @@ def _read_file(path: Path) -> Content:
     if is_safetensors(start):
         tensors, metadata = read_safetensors(path)
         return Content(path, "safetensors", tensors, metadata)
+    if NPY_START.match(start):
+        return Content(path, "NumPy npy", read_npy(path))
+    if FLAX_START.match(start):
+        return Content(path, "flax msgpack", read_flax(path))
     if _PICKLE.match(start):
         return _of_pickle(path, "pickle", read_pickle(path))
     if start and any(magic.startswith(start) for magic in (_ZIP, _HDF5, b"\x80")):

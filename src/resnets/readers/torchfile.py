@@ -117,9 +117,13 @@ def read_script(archive: zipfile.ZipFile, file_size: int) -> Plain:
 def read_pickle(path: Path) -> Plain:
     """Return the tree of a plain pickle, such as detectron2's model zoo has."""
     size = path.stat().st_size
-    allowance = Allowance(size)
     with path.open("rb") as file:
-        value = Window(file, size).unpickle(allowance).value
+        return read_objects(file, size, Allowance(size))
+
+
+def read_objects(file: BinaryIO, size: int, allowance: Allowance) -> Plain:
+    """Return the tree of the pickle that begins where a file of ``size`` bytes is open."""
+    value = Window(file, size).unpickle(allowance).value
 
     def load(storage: Storage) -> tuple[Tensor, torch.dtype]:
         return _load_embedded(storage, allowance)
