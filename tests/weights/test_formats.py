@@ -214,3 +214,131 @@ def test_code_in_npy_is_refused(tmp_path):
     code = numpy.array({"a": Attack(os.system, "touch MARKER")}, dtype=object)
     numpy.save(tmp_path / "net.npy", code)
     assert "system, which could run code" in refusal(tmp_path / "net.npy").message
+
+
+# ONNX
+
+
+def onnx_model(nodes, tensors, **options):
+    """Return a model as bytes; nodes are (kind, name, inputs, attributes), each with an output."""
+    import onnx
+    from onnx import helper, numpy_helper
+
+    made = [
+        helper.make_node(kind, inputs, [f"out {index}"], name=name, **attributes)
+        for index, (kind, name, inputs, attributes) in enumerate(nodes)
+    ]
+    kept = [numpy_helper.from_array(value, name) for name, value in tensors.items()]
+    graph = helper.make_graph(made, "g", [], [], kept)
+    model = helper.make_model(graph, **{"producer_name": "pytorch", **options})
+    return onnx.ModelProto.SerializeToString(model)
+
+
+NORM = ("bn1.weight", "bn1.bias", "bn1.running_mean", "bn1.running_var")
+CONVOLUTION = {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1], "group": 1}
+ONNX_TENSORS = {
+    "onnx::Conv_193": values(4, 3, 3, 3),
+    "onnx::Conv_194": values(4),
+    **{name: values(4) for name in NORM},
+    "fc.weight": values(5, 4),
+    "fc.bias": values(5),
+    "onnx::MatMul_9": values(5, 2),
+    "scores": values(2),
+    "shape": numpy.array([1, -1]),
+    "pixel_mean": values(3),
+}
+ONNX_NODES = [
+    ("Constant", "", [], {"value_int": 3}),
+    ("Conv", "/layer1/layer1.0/conv1/Conv", ["x", "onnx::Conv_193", "onnx::Conv_194"], CONVOLUTION),
+    ("BatchNormalization", "", ["out 1", *NORM], {"epsilon": 1e-3, "momentum": 0.9}),
+    ("MaxPool", "/pool/MaxPool", ["out 2"], {"kernel_shape": [3, 3], "pads": [0, 0, 1, 1]}),
+    ("Gemm", "/fc/Gemm", ["out 3", "fc.weight", "fc.bias"], {"transB": 1}),
+    ("MatMul", "", ["out 4", "onnx::MatMul_9"], {}),
+    ("Add", "", ["scores", "out 5"], {}),
+]
+
+
+def test_initialisers_of_onnx_are_named_in_the_order_of_the_graph(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(onnx_model(ONNX_NODES, ONNX_TENSORS))
+    content = read(tmp_path / "net.onnx")
+    assert content.format == "ONNX"
+    names = {
+        "layer1.0.conv1.weight": "onnx::Conv_193",
+        "layer1.0.conv1.bias": "onnx::Conv_194",
+        **{name: name for name in (*NORM, "fc.weight", "fc.bias")},
+        "MatMul_5.weight": "onnx::MatMul_9",
+        "MatMul_5.bias": "scores",
+        "pixel_mean": "pixel_mean",
+    }
+    assert list(content.tree) == list(names)
+    for ours, theirs in names.items():
+        value = ONNX_TENSORS[theirs].T if theirs == "onnx::MatMul_9" else ONNX_TENSORS[theirs]
+        assert numpy.array_equal(content.tree[ours].numpy(), value), ours
+    convolution = {"kernel_size": [3, 3], "stride": [2, 2], "padding": [1, 1], "groups": 1}
+    assert content.layers["layer1.0.conv1"] == {"class": "Conv", **convolution}
+    assert content.layers["bn1"] == {"class": "BatchNormalization", "eps": 1e-3, "momentum": 0.1}
+    assert content.layers["pool"]["padding"] == [0, 0, 1, 1]  # after only, as TensorFlow has it
+
+
+def test_every_type_of_numbers_in_onnx(tmp_path):
+    from onnx import TensorProto, helper
+
+    kinds = {"FLOAT": "float32", "FLOAT16": "float16", "BFLOAT16": "bfloat16", "DOUBLE": "float64"}
+    numbers = [1.0, -2.5, 0.25, 3.0]
+    tensors = [
+        helper.make_tensor(f"{kind}.weight", getattr(TensorProto, kind), [2, 2], numbers)
+        for kind in kinds
+    ]
+    nodes = [helper.make_node("Conv", ["x", tensor.name], ["y"]) for tensor in tensors]
+    model = helper.make_model(helper.make_graph(nodes, "g", [], [], tensors))
+    (tmp_path / "net.onnx").write_bytes(model.SerializeToString())
+    tree = read(tmp_path / "net.onnx").tree
+    for kind, dtype in kinds.items():
+        tensor = tree[f"{kind}.weight"]
+        assert tensor.dtype == getattr(torch, dtype)
+        assert tensor.flatten().tolist() == numbers
+
+
+def test_names_of_other_exporters_and_tied_layers(tmp_path):
+    tensors = {"resnetv17_conv0_weight": values(2, 1, 1, 1), "onnx::w": values(2, 2)}
+    tensors |= {f"resnetv17_batchnorm0_{name}": values(2) for name in ("gamma", "beta")}
+    tensors |= {f"resnetv17_batchnorm0_running_{name}": values(2) for name in ("mean", "var")}
+    first, _, *norm = tensors
+    nodes = [
+        ("Conv", "resnetv17_conv0_fwd", ["x", first], {}),
+        ("BatchNormalization", "resnetv17_batchnorm0_fwd", ["out 0", *norm], {}),
+        ("Identity", "", ["onnx::w"], {}),
+        ("MatMul", "/a/MatMul", ["out 1", "out 2"], {}),
+        ("MatMul", "/a/MatMul", ["out 3", "out 2"], {}),
+    ]
+    (tmp_path / "net.onnx").write_bytes(onnx_model(nodes, tensors))
+    content = read(tmp_path / "net.onnx")
+    assert list(content.tree) == [first, *norm, "a.weight", "a_4.weight"]
+    assert list(content.layers)[:2] == ["resnetv17_conv0", "resnetv17_batchnorm0"]
+
+
+def test_what_is_refused_of_onnx(tmp_path, peak_memory):
+    from onnx import TensorProto, helper
+
+    path = tmp_path / "net.onnx"
+    outside = TensorProto(name="w", data_type=1, dims=[2], data_location=1)
+    outside.external_data.add(key="location", value="/etc/passwd")
+    graph = helper.make_graph([], "g", [], [], [outside])
+    path.write_bytes(helper.make_model(graph).SerializeToString())
+    assert "another file" in refusal(path).message
+    path.write_bytes(onnx_model([("QLinearConv", "", ["x"], {})], {}))
+    assert "quantised" in refusal(path).message
+    path.write_bytes(onnx_model([("Gemm", "", ["x", "w"], {"alpha": 0.5})], {"w": values(2, 2)}))
+    assert "factors" in refusal(path).message
+    large = numpy.zeros((1000, 1000), "f4")  # 4 MB, and 400 times that
+    path.write_bytes(onnx_model([("MatMul", "", ["x", "w"], {})] * 400, {"w": large}))
+    with peak_memory(below=200 << 20):
+        assert "far more data" in refusal(path).message
+    data = onnx_model(ONNX_NODES, ONNX_TENSORS)
+    for length in range(20, len(data), 9):
+        path.write_bytes(data[:length])
+        assert "truncated" in refusal(path).message
+    tiny = b"\x08\x07\x3a\x84\x80\x80\x04" + b"\x0a\x00" * (4 << 20)  # nodes of nothing
+    path.write_bytes(tiny)
+    with peak_memory(below=250 << 20):
+        refusal(path)

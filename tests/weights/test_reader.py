@@ -801,7 +801,7 @@ def test_a_format_that_knows_its_length_says_how_much_is_missing(tmp_path):
             "a git-LFS pointer",
             "git lfs pull",
         ),
-        (b"\x08\x0a\x12\x07pytorch\x1a\x052.1.0", "an ONNX model", "exported from"),
+        (b"\x08\x0a\x12\x07pytorch\x1a\x052.1.0", "truncated", "download it again"),
         (b'{"error": "Repository not found"}', "a JSON text", "download"),
         (b'{"error": "' + b"x" * 5000 + b'"}', "a JSON text", "download"),
         (b'[{"message": "rate limit"}]', "a JSON text", "download"),

@@ -42,11 +42,6 @@ def undisguise(start: bytes, size: int) -> CheckpointError:
             hint="unpack it and give the file inside; a file of PyTorch's first year must be "
             "saved again with a later PyTorch",
         )
-    if re.match(rb"\x08[\x01-\x20]\x12[\x01-\x20][ -~]{4}", start):  # its version, then who made it
-        return CheckpointError(
-            "this is an ONNX model, which is not read: it may point to any other file",
-            hint="give the checkpoint that it was exported from",
-        )
     text = _text(start)
     if text is not None:
         return _text_error(text)

@@ -1,17 +1,15 @@
 """Files of flax.serialization: MessagePack, with arrays in values of its own (ext types 1 to 3)."""
 
-import math
 import re
 import struct
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor
 
 from resnets.readers.allowance import Allowance
-from resnets.readers.plain import DEEPEST, LONGEST_KEY, is_plausible_size, to_tensor
+from resnets.readers.plain import DEEPEST, LONGEST_KEY, from_bytes, is_plausible_size
 from resnets.readers.torchfile import truncated
 
 # A map of one to fifteen entries, or of more, whose first key is a text
@@ -108,11 +106,7 @@ def _special(code: int, value: Any, allowance: Allowance) -> Any:
     name = str(name, "latin-1") if isinstance(name, memoryview) else name
     if not re.fullmatch(r"bool|bfloat16|(u?int|float|complex)\d{1,3}", name):
         raise ValueError("an array of an unknown type")
-    dtype = numpy.dtype("int16" if name == "bfloat16" else name)
-    if not is_plausible_size(shape) or math.prod(shape) * dtype.itemsize != len(data):
-        raise ValueError("an array whose bytes do not fill its shape")
-    tensor = to_tensor(numpy.frombuffer(data, dtype.newbyteorder("<")).reshape(shape), allowance)
-    tensor = tensor.view(torch.bfloat16) if name == "bfloat16" else tensor
+    tensor = from_bytes(data, name, shape, allowance)
     return tensor.item() if code == _SCALAR else tensor
 
 

@@ -79,6 +79,15 @@ def to_tensor(array: numpy.ndarray, allowance: Allowance) -> Any:
     return torch.from_numpy(native)
 
 
+def from_bytes(data: Any, name: str, shape: Any, allowance: Allowance) -> Tensor:
+    """Return a tensor with a copy of little-endian numbers; ``name`` is numpy's, or "bfloat16"."""
+    dtype = numpy.dtype("int16" if name == "bfloat16" else name).newbyteorder("<")
+    if not is_plausible_size(shape) or math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError("an array whose bytes do not fill its shape")
+    tensor: Tensor = to_tensor(numpy.frombuffer(data, dtype).reshape(shape), allowance)
+    return tensor.view(torch.bfloat16) if name == "bfloat16" else tensor
+
+
 def is_plausible_size(size: Any) -> bool:
     """Tell whether ``size`` is a shape that a tensor can have."""
     return len(size) <= 16 and all(type(n) is int and 0 <= n < 2**48 for n in size)

@@ -17,6 +17,7 @@ from resnets.readers.content import Content
 from resnets.readers.disguise import undisguise
 from resnets.readers.flaxfile import FLAX_START, read_flax
 from resnets.readers.npzfile import NPY_START, is_npz, read_npy, read_npz
+from resnets.readers.onnxfile import ONNX_START, read_onnx
 from resnets.readers.paths import FOLDER_WEIGHTS, at
 from resnets.readers.plain import Plain
 from resnets.readers.safetensorsfile import is_safetensors, read_safetensors
@@ -136,22 +137,24 @@ def _read_file(path: Path) -> Content:
     if start.startswith(_HDF5):
         return _read_keras(path)
     if LEGACY_START.match(start):
-        return _of_pickle(path, "PyTorch legacy", read_legacy(path))
+        return _content(path, "PyTorch legacy", read_legacy(path))
     if is_safetensors(start):
         tensors, metadata = read_safetensors(path)
         return Content(path, "safetensors", tensors, metadata)
+    if ONNX_START.match(start):
+        return _content(path, "ONNX", read_onnx(path))
     if NPY_START.match(start):
         return Content(path, "NumPy npy", read_npy(path))
     if FLAX_START.match(start):
         return Content(path, "flax msgpack", read_flax(path))
     if _PICKLE.match(start):
-        return _of_pickle(path, "pickle", read_pickle(path))
+        return _content(path, "pickle", read_pickle(path))
     if start and any(magic.startswith(start) for magic in (_ZIP, _HDF5, b"\x80")):
         raise truncated(size)
     raise undisguise(start, size)
 
 
-def _of_pickle(path: Path, words: str, plain: Plain) -> Content:
+def _content(path: Path, words: str, plain: Plain) -> Content:
     return Content(path, words, plain.tree, layers=plain.layers)
 
 
@@ -165,8 +168,8 @@ def _read_archive(path: Path, size: int) -> Content:
         if refusal := _program(names):
             raise refusal
         if any(re.match(r"[^/]+/(constants\.pkl$|code/)", name) for name in names):
-            return _of_pickle(path, "TorchScript", read_script(archive, size))
-        return _of_pickle(path, "PyTorch zip", read_zip(archive, size))
+            return _content(path, "TorchScript", read_script(archive, size))
+        return _content(path, "PyTorch zip", read_zip(archive, size))
 
 
 def _program(names: list[str]) -> CheckpointError | None:
