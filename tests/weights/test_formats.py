@@ -2,6 +2,7 @@
 
 import io
 import os
+import pickle
 import struct
 
 import h5py
@@ -342,3 +343,104 @@ def test_what_is_refused_of_onnx(tmp_path, peak_memory):
     path.write_bytes(tiny)
     with peak_memory(below=250 << 20):
         refusal(path)
+
+
+# MXNet and Paddle
+
+
+def mxnet_file(arrays, version=0xF993FAC9):
+    """Return a file of mxnet.nd.save; before 0.12 arrays had no version, and 32-bit shapes."""
+    data = struct.pack("<3Q", 0x112, 0, len(arrays))
+    for array in arrays.values():
+        kind = ["float32", "float64", "float16", "uint8", "int32", "int8", "int64"]
+        if version:
+            data += struct.pack("<I", version)
+        if version in (0xF993FAC9, 0xF993FACA):
+            data += struct.pack("<i", 0)
+        letter = "q" if version else "I"
+        data += struct.pack(f"<I{array.ndim}{letter}", array.ndim, *array.shape)
+        data += struct.pack("<2iI", 1, 0, kind.index(array.dtype.name)) + array.tobytes()
+    names = [name.encode() for name in arrays]
+    return data + struct.pack("<Q", len(names)) + b"".join(map(prefixed, names))
+
+
+def prefixed(name):
+    return struct.pack("<Q", len(name)) + name
+
+
+MXNET = {
+    "arg:conv0_weight": values(4, 3, 3, 3),
+    "arg:bn0_gamma": values(4),
+    "aux:bn0_moving_var": numpy.ones(4),
+    "arg:half": numpy.ones((2, 2), "float16"),
+    "arg:steps": numpy.array([2**40]),
+}
+
+
+@pytest.mark.parametrize("version", [0, 0xF993FAC8, 0xF993FAC9, 0xF993FACA])
+def test_params_of_every_mxnet(tmp_path, version):
+    (tmp_path / "net-0000.params").write_bytes(mxnet_file(MXNET, version))
+    content = read(tmp_path / "net-0000.params")
+    assert content.format == "MXNet"
+    assert list(content.tree) == list(MXNET)
+    for key, value in MXNET.items():
+        assert numpy.array_equal(content.tree[key].numpy(), value), key
+
+
+def test_damaged_params_of_mxnet(tmp_path, peak_memory):
+    data = mxnet_file(MXNET)
+    path = tmp_path / "net.params"
+    for length in range(20, len(data), 7):
+        path.write_bytes(data[:length])
+        assert "truncated" in refusal(path).message
+    counts = struct.pack("<Q", len(MXNET))
+    sparse = data[:28] + b"\1" + data[29:]
+    shape = data.replace(struct.pack("<Iq", 4, 4), struct.pack("<Iq", 4, 2**60), 1)
+    many = data.replace(counts, struct.pack("<Q", 2**40), 1)
+    twins = mxnet_file({"a": values(1), "b": values(1)}).replace(prefixed(b"b"), prefixed(b"a"))
+    for damaged in (sparse, shape, many, twins, data + b"\0"):
+        path.write_bytes(damaged)
+        with peak_memory(below=20 << 20):
+            refusal(path)
+
+
+def test_parameters_of_paddle(tmp_path):
+    class Named:
+        def __reduce__(self):
+            return tuple, (("linear_0.w_0", weights["fc.weight"]),)
+
+    weights = {"fc.weight": values(4, 2), "bn._mean": values(4)}
+    names = {"StructuredToParameterName@@": {"fc.weight": "linear_0.w_0"}}
+    (tmp_path / "model.pdparams").write_bytes(pickle.dumps({**weights, **names}, 2))
+    content = read(tmp_path / "model.pdparams")
+    assert content.format == "Paddle"
+    assert all(numpy.array_equal(content.tree[k].numpy(), v) for k, v in weights.items())
+    (tmp_path / "nested.pdparams").write_bytes(pickle.dumps({"model": {"w": Named()}}, 2))
+    nested = read(tmp_path / "nested.pdparams").tree["model"]["w"]
+    assert numpy.array_equal(nested.numpy(), weights["fc.weight"])
+
+
+# What is not read
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "kind"),
+    [
+        ("model.t7", b"\4\0\0\0\1\0\0\0\3\0\0\0V 1\x0d\0\0\0nn.Sequential", "Torch7"),
+        ("model.t7", b"\3\0\0\0\1\0\0\0\5\0\0\0", "Torch7"),
+        ("net.mat", b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(80) + b"\0\1IM", "MATLAB"),
+        ("m.tflite", b"\x1c\0\0\0TFL3" + bytes(40), "TensorFlow Lite"),
+        ("model.ckpt.index", b"\0\0\x18\x08\1\x1a\2\x08\1" + bytes(40), "TensorFlow checkpoint"),
+        ("model.data-00000-of-00001", bytes(64), "TensorFlow checkpoint"),
+        ("checkpoint", b'model_checkpoint_path: "model.ckpt-1"\n', "TensorFlow checkpoint"),
+        ("frozen.pb", b"\x0a\x3c\x0a\x05input\x12\x0bPlaceholder" + bytes(40), "frozen graph"),
+        ("saved_model.pb", b"\x08\1\x12\xb4\xf9\x02\x0a\xd1\x52" + bytes(40), "SavedModel"),
+        ("m.mlmodel", b"\x08\1\x12\x65\x0a\x1b\x0a\5image" + bytes(40), "Core ML"),
+        ("r.caffemodel", b"\x0a\x09ResNet-50\xa2\x06\xb7" + bytes(40), "Caffe"),
+    ],
+)
+def test_formats_that_are_not_read_are_called_by_their_names(tmp_path, name, data, kind):
+    (tmp_path / name).write_bytes(data)
+    error = refusal(tmp_path / name)
+    assert kind in error.message
+    assert error.hint

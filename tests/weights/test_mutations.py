@@ -18,7 +18,7 @@ import numpy
 import pytest
 import safetensors.torch
 import torch
-from test_formats import FLAX, ONNX_NODES, ONNX_TENSORS, onnx_model, packed
+from test_formats import FLAX, MXNET, ONNX_NODES, ONNX_TENSORS, mxnet_file, onnx_model, packed
 
 from resnets.errors import CheckpointError
 from resnets.readers.content import Content
@@ -147,6 +147,7 @@ def seeds():
         "HDF5": (hdf5().replace(b"layer_names", b"layer_namez"), as_it_is),
         "flax": (b"\x81\xa6params" + packed(FLAX["params"]), as_it_is),
         "ONNX": (onnx_model(ONNX_NODES, ONNX_TENSORS), as_it_is),
+        "MXNet": (mxnet_file(MXNET), as_it_is),
         "npy": (npy(arrays()), as_it_is),
         "npz": (npz(numpy.savez), as_it_is),
         "npz, packed": (npz(numpy.savez_compressed), as_it_is),

@@ -6,6 +6,13 @@ import re
 
 from resnets.errors import CheckpointError
 
+_TORCH7 = (
+    "a file of Torch7 (.t7), for Lua",
+    "load it with the package torchfile, and save the tensors with torch.save",
+)
+_TENSORFLOW = (
+    "read it with TensorFlow's tf.train.load_checkpoint, and save the arrays with numpy.savez"
+)
 _BINARIES = {
     b"\x1f\x8b": ("a gzip archive", "unpack it with gunzip and give the file inside"),
     b"BZh": ("a bzip2 archive", "unpack it and give the file inside"),
@@ -19,12 +26,35 @@ _BINARIES = {
     b"GIF8": ("an image", "give the weights' file"),
     b"%PDF": ("a PDF document", "give the weights' file"),
     b"\x7fELF": ("a program", "give the weights' file"),
+    b"MATLAB ": (
+        "a MATLAB file (perhaps of MatConvNet)",
+        "load it with scipy.io.loadmat, or h5py, and save the arrays with numpy.savez",
+    ),
+    b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1": _TORCH7,
+    b"\x03\0\0\0\x01\0\0\0": _TORCH7,
+    b"4\n1\n3\nV 1\n": _TORCH7,
+    b"7767517": ("an ncnn description of a network", "give what it was converted from"),
     b"GGUF": ("a GGUF file", "residual networks do not come in this format"),
+}
+# The first message of a protobuf
+_PROTOBUFS = {
+    rb"\x08[\x01-\x0f]\x12[\0-\xff]{1,5}\x0a": (
+        "a Core ML model, or a SavedModel of TensorFlow",
+        "give the checkpoint that it was made from",
+    ),
+    rb"\x0a[\x01-\xff][\x01-\x20]?\x0a[\x01-\x7f][ -~]": (
+        "a frozen graph of TensorFlow (.pb)",
+        "give the checkpoint that it was frozen from",
+    ),
+    rb"\x0a[\x01-\x60][A-Za-z][ -~]*[\x12\x1a\xa2]": (
+        "a network of Caffe (.caffemodel)",
+        "read it with Caffe or OpenCV, and save the arrays with numpy.savez",
+    ),
 }
 _DOWNLOAD = "the download went wrong: open the address in a browser, and download the file itself"
 
 
-def undisguise(start: bytes, size: int) -> CheckpointError:
+def undisguise(start: bytes, size: int, name: str = "") -> CheckpointError:
     """Return the error for a file of ``size`` bytes that begins with ``start`` and is no format.
 
     ``start`` should have some thousand bytes, so that an excerpt can be shown.
@@ -45,6 +75,15 @@ def undisguise(start: bytes, size: int) -> CheckpointError:
     text = _text(start)
     if text is not None:
         return _text_error(text)
+    if start[4:8] == b"TFL3":
+        return CheckpointError(
+            "this is a TensorFlow Lite model", hint="give the Keras file that it was made from"
+        )
+    if re.search(r"\.(index|meta|data-\d+-of-\d+)$", name):
+        return CheckpointError("this is a file of a TensorFlow checkpoint", hint=_TENSORFLOW)
+    for pattern, (kind, hint) in _PROTOBUFS.items():
+        if re.match(pattern, start, re.DOTALL):
+            return CheckpointError(f"this is {kind}, not weights", hint=hint)
     if size <= 16:
         return CheckpointError(
             f"the file is truncated: it has only {size} bytes", hint="copy or download it again"
@@ -76,6 +115,8 @@ def _text_error(text: str) -> CheckpointError:
         kind, hint = f"an HTML page ({excerpt})", _DOWNLOAD
     elif beginning.startswith("<"):
         kind, hint = f"an XML text ({excerpt})", _DOWNLOAD
+    elif text.startswith("model_checkpoint_path:"):
+        kind, hint = "the list of a TensorFlow checkpoint's files", _TENSORFLOW
     elif '"weight_map"' in text:
         kind = "the index of a checkpoint that is split into several files"
         hint = "give a checkpoint in one file; networks of this family fit"

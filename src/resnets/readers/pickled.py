@@ -253,12 +253,20 @@ def _fastai_tensor(_kind: Any, *arguments: Any) -> StoredTensor:
     return _tensor(*arguments)
 
 
+def _tuple(values: Any = ()) -> Any:
+    """Stand for `tuple`, as which Paddle pickles a tensor: its name, and its numbers."""
+    if isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], Array):
+        return values[1]
+    return Inert("builtins.tuple", (values,))
+
+
 def _jax_array(_function: Any, _arguments: Any, state: Any, *_: Any) -> Array:
     return Array("numpy.ndarray", state=state)
 
 
 _BUILDERS: dict[str, Callable[..., Any]] = {
     "builtins.getattr": _attribute,
+    "builtins.tuple": _tuple,
     "collections.OrderedDict": _ordered_dict,
     "_codecs.encode": _latin_bytes,
     "copyreg._reconstructor": _reconstructed,

@@ -16,6 +16,7 @@ from resnets.readers.archive import open_archive
 from resnets.readers.content import Content
 from resnets.readers.disguise import undisguise
 from resnets.readers.flaxfile import FLAX_START, read_flax
+from resnets.readers.mxnetfile import MXNET_START, read_mxnet
 from resnets.readers.npzfile import NPY_START, is_npz, read_npy, read_npz
 from resnets.readers.onnxfile import ONNX_START, read_onnx
 from resnets.readers.paths import FOLDER_WEIGHTS, at
@@ -38,6 +39,7 @@ _SUFFIXES = {
     *(".pt", ".pth", ".th", ".bin", ".ckpt", ".tar", ".pkl", ".safetensors", ".npz", ".h5"),
     *(".hdf5", ".keras", ".msgpack", ".npy", ".pdparams"),
 }
+_PADDLES = "StructuredToParameterName@@"  # a key beside its tensors
 _LARGEST_CONFIG = 4 * 1024**2
 _EXPORTED = ("archive_format", "serialized_exported_program.json")
 
@@ -143,15 +145,19 @@ def _read_file(path: Path) -> Content:
         return Content(path, "safetensors", tensors, metadata)
     if ONNX_START.match(start):
         return _content(path, "ONNX", read_onnx(path))
+    if start.startswith(MXNET_START):
+        return Content(path, "MXNet", read_mxnet(path))
     if NPY_START.match(start):
         return Content(path, "NumPy npy", read_npy(path))
     if FLAX_START.match(start):
         return Content(path, "flax msgpack", read_flax(path))
     if _PICKLE.match(start):
-        return _content(path, "pickle", read_pickle(path))
+        plain = read_pickle(path)
+        is_paddles = isinstance(plain.tree, dict) and _PADDLES in plain.tree
+        return _content(path, "Paddle" if is_paddles else "pickle", plain)
     if start and any(magic.startswith(start) for magic in (_ZIP, _HDF5, b"\x80")):
         raise truncated(size)
-    raise undisguise(start, size)
+    raise undisguise(start, size, path.name)
 
 
 def _content(path: Path, words: str, plain: Plain) -> Content:
