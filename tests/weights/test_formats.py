@@ -249,7 +249,7 @@ ONNX_TENSORS = {
     "pixel_mean": values(3),
 }
 ONNX_NODES = [
-    ("Constant", "", [], {"value_int": 3}),
+    ("Constant", "", [], {"value_string": b"\xff" * 2000}),
     ("Conv", "/layer1/layer1.0/conv1/Conv", ["x", "onnx::Conv_193", "onnx::Conv_194"], CONVOLUTION),
     ("BatchNormalization", "", ["out 1", *NORM], {"epsilon": 1e-3, "momentum": 0.9}),
     ("MaxPool", "/pool/MaxPool", ["out 2"], {"kernel_shape": [3, 3], "pads": [0, 0, 1, 1]}),

@@ -485,6 +485,12 @@ def long(value):
     return b"\x8b" + struct.pack("<i", len(data)) + data
 
 
+def module(attributes, children):
+    """Return opcodes that make a module of an unknown class."""
+    state = b"}(" + text("_parameters") + b"}" + text("_modules") + children + attributes + b"u"
+    return b"cauthor\nNet\n)\x81" + state + b"b"
+
+
 def embedded(beside):
     """Return a storage as pickle.dumps writes it: as a file of torch.save, here with a start."""
     stream = io.BytesIO()
@@ -553,6 +559,14 @@ GROWTHS = {
         b"B" + struct.pack("<I", 999_999) + b"a" * 999_999,
     ),
     "one nest of dicts in many places": repeated(10_000, b"h\x00", b"}N" * 50 + b"N" + b"s" * 50),
+    "one module in many places": b"\x80\x02"
+    + stored(0, module(b"".join(text(f"a{n}") + b"N" for n in range(50_000)), b"}"))
+    + module(b"", b"}(" + b"".join(text(str(n)) + b"h\x00" for n in range(50_000)) + b"u")
+    + b".",
+    "one module of many children": b"\x80\x02"
+    + stored(0, module(b"", b"}(" + b"".join(text(str(n)) + b"N" for n in range(50_000)) + b"u"))
+    + module(b"", b"}(" + b"".join(text(str(n)) + b"h\x00" for n in range(50_000)) + b"u")
+    + b".",
     "one storage in many places": repeated(
         400_000,
         b"h\x01",

@@ -22,6 +22,7 @@ from resnets.readers.torchfile import truncated
 
 # Its version, then who made it, the graph, or the versions of the operators
 ONNX_START = re.compile(rb"\x08[\x01-\x20](\x12[\x01-\x40][ -~]{4}|\x12\0|[\x3a\x42])", re.DOTALL)
+_LONGEST_TEXT = 100  # of an attribute
 _FLOATS = {1: "float32", 10: "float16", 11: "float64", 16: "bfloat16"}
 # What the inputs of a node are, from the second on
 _NORM = ("weight", "bias", "running_mean", "running_var")
@@ -115,7 +116,9 @@ class _Walk:
             return name, float(f"{struct.unpack('<f', found[2][-1])[0]:.7g}")  # 1e-05, exactly
         if 3 in found:
             return name, found[3][-1]
-        return name, integers(found[8], self.allowance) if 8 in found else text_of(found, 4)
+        if 8 in found:
+            return name, integers(found[8], self.allowance)
+        return name, str(found.get(4, [b""])[-1][:_LONGEST_TEXT], "latin-1")
 
     def add(self, place: str, names: dict[str, str], index: int, *, turned: bool = False) -> str:
         """Put the inputs of a node into the tree, and return the place that they got."""

@@ -8,20 +8,6 @@ from typing import Any
 
 from resnets.errors import CheckpointError
 
-__all__ = [
-    "LONGEST_NAME",
-    "MOST_ARGUMENTS",
-    "Array",
-    "ArrayType",
-    "Global",
-    "Inert",
-    "Storage",
-    "StoredTensor",
-    "find",
-    "hashable",
-]
-
-
 LONGEST_NAME = 500  # of a class or function, with its module
 MOST_ARGUMENTS = 64  # that any function of ours looks at
 _MOST_DIMENSIONS = 16

@@ -101,6 +101,7 @@ class _Grower:
         self.storages: dict[str, tuple[Tensor, torch.dtype]] = {}
         self.tensors: dict[str, Tensor] = {}
         self.objects: dict[int, Any] = {}
+        self.modules: dict[int, Module | None] = {}
         self.layers: dict[str, dict[str, Any]] = {}
         # By their ids, with the originals, which thus stay alive
         self.texts: dict[int, tuple[str | bytes, str]] = {}
@@ -137,18 +138,24 @@ class _Grower:
     def object(self, record: Inert, place: tuple[Any, ...]) -> Any:
         if isinstance(record, Array):
             return self.array(record, place)
-        if module := as_module(record):
+        if module := self.module(record):
             tensors: dict[str, Any] = {}
             self.flatten(module, place, "", tensors)
             return tensors
         return self.plain(_remains(record), place)
+
+    def module(self, value: Any) -> Module | None:
+        if isinstance(value, Inert) and id(value) not in self.modules:
+            self.modules[id(value)] = as_module(value)
+        return self.modules.get(id(value))
 
     def flatten(
         self, module: Module, place: tuple[Any, ...], prefix: str, tensors: dict[str, Any]
     ) -> None:
         """Put a module's tensors into ``tensors``, as its state dict has them; note its layers."""
         path = ".".join(map(str, place))
-        self.count(place, 2 * _NODE_BYTES + 4 * len(path))
+        entries = len(module.tensors) + len(module.children)
+        self.count(place, 2 * _NODE_BYTES + 4 * len(path) + _NODE_BYTES * entries)
         self.layers[path] = {
             "class": module.kind,
             **{name: self.plain(value, (*place, name)) for name, value in module.attributes},
@@ -159,7 +166,7 @@ class _Grower:
             if isinstance(tensor := self.plain(value, (*place, key)), Tensor):
                 tensors[key] = tensor
         for name, value in module.children:
-            if child := as_module(value):
+            if child := self.module(value):
                 word = self.key(name)
                 self.flatten(child, (*place, word), f"{prefix}{word}.", tensors)
 

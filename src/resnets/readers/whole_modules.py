@@ -21,9 +21,9 @@ class Module(NamedTuple):
     attributes: list[tuple[str, Any]]  # numbers, short texts and names: stride, eps, padding_mode
 
 
-def as_module(record: Any) -> Module | None:
+def as_module(record: Inert) -> Module | None:
     """Return what a record says as a module, or None where it is something else."""
-    if not isinstance(record, Inert) or not isinstance(record.state, dict):
+    if not isinstance(record.state, dict):
         return None
     state = {key: value for key, value in record.state.items() if isinstance(key, str)}
     attributes = [(name, value) for name, value in state.items() if _is_plain(name, value)]
