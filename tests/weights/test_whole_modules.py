@@ -197,13 +197,13 @@ def author_calls(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["author.run", "pandas.read_pickle", "torch._make", "posix.system", "builtins.setattr"]
+    "name", ["author.run", "pandas.read_pickle", "torch._make", "posix.system", "builtins.print"]
 )
 def test_a_function_may_be_named_but_not_called(tmp_path, name):
     (tmp_path / "model.pkl").write_bytes(author_calls(name))
     error = refusal(tmp_path / "model.pkl")
     assert f"asks for {name}, which could run code" in error.message
-    if name.startswith(("author", "torch")):
+    if name != "posix.system":
         named = b"\x80\x02]c" + name.replace(".", "\n", 1).encode() + b"\na."
         (tmp_path / "model.pkl").write_bytes(named)
         assert read(tmp_path / "model.pkl").tree == [name]

@@ -1,4 +1,6 @@
-"""How much memory the reading of one file may take."""
+"""How much memory the reading of one file may take, and bytes that are read within that."""
+
+from pathlib import Path
 
 from resnets.errors import CheckpointError
 
@@ -23,3 +25,35 @@ class Allowance:
                 "it declares far more data than it holds",
                 hint="no checkpoint does; it is damaged or made to exhaust memory",
             )
+
+
+def read_whole(path: Path) -> tuple[bytes, Allowance]:
+    """Return the bytes of a file, and what is left to make something of them."""
+    data = path.read_bytes()
+    allowance = Allowance(len(data))
+    allowance.take(len(data))
+    return data, allowance
+
+
+class Cursor:
+    """Bytes that are read one after the other."""
+
+    def __init__(self, data: bytes | memoryview, allowance: Allowance) -> None:
+        self.data, self.allowance, self.at = memoryview(data), allowance, 0
+
+    def take(self, count: int) -> memoryview:
+        """Return the next bytes as a view. Raises CheckpointError where the file ends before."""
+        self.at += count
+        if self.at > len(self.data):
+            raise truncated(len(self.data), self.at)
+        return self.data[self.at - count : self.at]
+
+    def number(self, size: int) -> int:
+        """Return the next bytes as a little-endian number."""
+        return int.from_bytes(self.take(size), "little")
+
+
+def truncated(size: int, expected: int | None = None) -> CheckpointError:
+    """Return the error for a file that stops before its end."""
+    of = f"{size:,} of {expected:,} bytes" if expected else f"it stops after {size:,} bytes"
+    return CheckpointError(f"the file is truncated ({of})", hint="copy or download it again")

@@ -6,13 +6,10 @@ import re
 
 from resnets.errors import CheckpointError
 
-_TORCH7 = (
-    "a file of Torch7 (.t7), for Lua",
-    "load it with the package torchfile, and save the tensors with torch.save",
-)
-_TENSORFLOW = (
-    "read it with TensorFlow's tf.train.load_checkpoint, and save the arrays with numpy.savez"
-)
+_SOURCE = "give the checkpoint that it was made from"
+_ARRAYS = "read it with what wrote it, and save the arrays with numpy.savez"
+_TENSORFLOW = "read it with tf.train.load_checkpoint, and save the arrays with numpy.savez"
+_TORCH7 = ("a file of Torch7 (.t7)", _ARRAYS)
 _BINARIES = {
     b"\x1f\x8b": ("a gzip archive", "unpack it with gunzip and give the file inside"),
     b"BZh": ("a bzip2 archive", "unpack it and give the file inside"),
@@ -26,30 +23,17 @@ _BINARIES = {
     b"GIF8": ("an image", "give the weights' file"),
     b"%PDF": ("a PDF document", "give the weights' file"),
     b"\x7fELF": ("a program", "give the weights' file"),
-    b"MATLAB ": (
-        "a MATLAB file (perhaps of MatConvNet)",
-        "load it with scipy.io.loadmat, or h5py, and save the arrays with numpy.savez",
-    ),
+    b"MATLAB ": ("a MATLAB file (perhaps of MatConvNet)", _ARRAYS),
     b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1": _TORCH7,
     b"\x03\0\0\0\x01\0\0\0": _TORCH7,
     b"4\n1\n3\nV 1\n": _TORCH7,
-    b"7767517": ("an ncnn description of a network", "give what it was converted from"),
     b"GGUF": ("a GGUF file", "residual networks do not come in this format"),
 }
-# The first message of a protobuf
-_PROTOBUFS = {
-    rb"\x08[\x01-\x0f]\x12[\0-\xff]{1,5}\x0a": (
-        "a Core ML model, or a SavedModel of TensorFlow",
-        "give the checkpoint that it was made from",
-    ),
-    rb"\x0a[\x01-\xff][\x01-\x20]?\x0a[\x01-\x7f][ -~]": (
-        "a frozen graph of TensorFlow (.pb)",
-        "give the checkpoint that it was frozen from",
-    ),
-    rb"\x0a[\x01-\x60][A-Za-z][ -~]*[\x12\x1a\xa2]": (
-        "a network of Caffe (.caffemodel)",
-        "read it with Caffe or OpenCV, and save the arrays with numpy.savez",
-    ),
+_PATTERNS = {  # the last three are first messages of protobuf
+    rb".{4}TFL3": ("a TensorFlow Lite model", _SOURCE),
+    rb"\x08[\x01-\x0f]\x12.{1,5}\x0a": ("a Core ML model, or TensorFlow's SavedModel", _SOURCE),
+    rb"\x0a..?\x0a[\x01-\x7f][ -~]": ("a frozen graph of TensorFlow (.pb)", _SOURCE),
+    rb"\x0a.[A-Za-z][ -~]*[\x12\x1a\xa2]": ("a network of Caffe (.caffemodel)", _ARRAYS),
 }
 _DOWNLOAD = "the download went wrong: open the address in a browser, and download the file itself"
 
@@ -75,13 +59,9 @@ def undisguise(start: bytes, size: int, name: str = "") -> CheckpointError:
     text = _text(start)
     if text is not None:
         return _text_error(text)
-    if start[4:8] == b"TFL3":
-        return CheckpointError(
-            "this is a TensorFlow Lite model", hint="give the Keras file that it was made from"
-        )
     if re.search(r"\.(index|meta|data-\d+-of-\d+)$", name):
         return CheckpointError("this is a file of a TensorFlow checkpoint", hint=_TENSORFLOW)
-    for pattern, (kind, hint) in _PROTOBUFS.items():
+    for pattern, (kind, hint) in _PATTERNS.items():
         if re.match(pattern, start, re.DOTALL):
             return CheckpointError(f"this is {kind}, not weights", hint=hint)
     if size <= 16:

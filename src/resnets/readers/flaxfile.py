@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnets.readers.allowance import Allowance
+from resnets.readers.allowance import Allowance, Cursor, read_whole
 from resnets.readers.plain import DEEPEST, LONGEST_KEY, from_bytes, is_plausible_size
-from resnets.readers.torchfile import truncated
 
 # A map of one to fifteen entries, or of more, whose first key is a text
 FLAX_START = re.compile(rb"([\x81-\x8f]|\xde..)([\xa1-\xbf]|\xd9.)[ -~]", re.DOTALL)
@@ -31,27 +30,16 @@ _SIZED = {
 
 def read_flax(path: Path) -> Any:
     """Return the tree of a file of ``flax.serialization.to_bytes``."""
-    data = path.read_bytes()
-    allowance = Allowance(len(data))
-    allowance.take(len(data))
-    reader = _Reader(memoryview(data), allowance)
+    data, allowance = read_whole(path)
+    reader = _Reader(data, allowance)
     tree = reader.value(0)
     if reader.at != len(data):
         raise ValueError("bytes follow its end")
     return _plain(tree, allowance)
 
 
-class _Reader:
+class _Reader(Cursor):
     """Values of MessagePack, one after the other; those of "bin" are views of the file."""
-
-    def __init__(self, data: memoryview, allowance: Allowance) -> None:
-        self.data, self.allowance, self.at = data, allowance, 0
-
-    def take(self, count: int) -> memoryview:
-        self.at += count
-        if self.at > len(self.data):
-            raise truncated(len(self.data), self.at)
-        return self.data[self.at - count : self.at]
 
     def value(self, depth: int) -> Any:
         self.allowance.take(_VALUE_BYTES)

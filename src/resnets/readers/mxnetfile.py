@@ -7,9 +7,8 @@ import numpy
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.readers.allowance import Allowance
+from resnets.readers.allowance import Cursor, read_whole
 from resnets.readers.plain import LONGEST_KEY, from_bytes
-from resnets.readers.torchfile import truncated
 
 MXNET_START = b"\x12\x01" + bytes(14)  # its magic number, and a word in reserve
 _VERSION_1, _LATEST = 0xF993FAC8, (0xF993FAC9, 0xF993FACA)  # before each array
@@ -19,7 +18,7 @@ _ARRAY_BYTES = 200  # of memory that a name and an array without numbers take
 
 def read_mxnet(path: Path) -> dict[str, Tensor]:
     """Return the arrays by their names, which may begin with "arg:" and "aux:"."""
-    stream = _Stream(path.read_bytes())
+    stream = _Stream(*read_whole(path))
     stream.take(len(MXNET_START))
     arrays = [stream.array() for _ in range(stream.count())]
     names = [stream.name() for _ in range(stream.count())]
@@ -28,21 +27,7 @@ def read_mxnet(path: Path) -> dict[str, Tensor]:
     return dict(zip(names, arrays, strict=True))
 
 
-class _Stream:
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = memoryview(data), 0
-        self.allowance = Allowance(len(data))
-        self.allowance.take(len(data))
-
-    def take(self, count: int) -> memoryview:
-        self.at += count
-        if self.at > len(self.data):
-            raise truncated(len(self.data), self.at)
-        return self.data[self.at - count : self.at]
-
-    def number(self, size: int) -> int:
-        return int.from_bytes(self.take(size), "little")
-
+class _Stream(Cursor):
     def count(self) -> int:
         count = self.number(8)
         self.allowance.take(_ARRAY_BYTES * count)

@@ -12,7 +12,7 @@ import numpy
 from numpy.lib import format as npy
 
 from resnets.errors import CheckpointError
-from resnets.readers.allowance import Allowance
+from resnets.readers.allowance import Allowance, read_whole
 from resnets.readers.archive import MEMBER_BYTES, read_packed
 from resnets.readers.plain import is_plausible_size, to_tensor
 from resnets.readers.torchfile import read_objects
@@ -42,10 +42,7 @@ def read_npz(archive: zipfile.ZipFile, file_size: int) -> dict[str, Any]:
 
 def read_npy(path: Path) -> Any:
     """Return the object, such as a dict of arrays, in a file of numpy.save."""
-    data = path.read_bytes()
-    allowance = Allowance(len(data))
-    allowance.take(len(data))
-    return _array(data, allowance)
+    return _array(*read_whole(path))
 
 
 def _array(data: bytes, allowance: Allowance) -> Any:

@@ -14,11 +14,10 @@ import numpy
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.readers.allowance import Allowance
+from resnets.readers.allowance import Allowance, read_whole, truncated
 from resnets.readers.plain import Plain, from_bytes
 from resnets.readers.protobuf import Message, decoded, integers, text_of
 from resnets.readers.protobuf import message as parsed
-from resnets.readers.torchfile import truncated
 
 # Its version, then who made it, the graph, or the versions of the operators
 ONNX_START = re.compile(rb"\x08[\x01-\x20](\x12[\x01-\x40][ -~]{4}|\x12\0|[\x3a\x42])", re.DOTALL)
@@ -46,9 +45,7 @@ _ATTRIBUTES = {
 
 def read_onnx(path: Path) -> Plain:
     """Return the weights of an ONNX file, and what its nodes say of stride, padding and eps."""
-    data = path.read_bytes()
-    allowance = Allowance(len(data))
-    allowance.take(len(data))
+    data, allowance = read_whole(path)
     try:
         model = parsed(memoryview(data), allowance)
     except ValueError:

@@ -86,7 +86,7 @@ def find(name: str) -> Global:
         return Global(name, storage_type=_STORAGES[name])
     if name in _HARMLESS or name.startswith(_HARMLESS_MODULES):
         return Global(name)
-    if name == "builtins.setattr":  # dill's functions name it
+    if name in _NAMED_ONLY or name.startswith("math."):
         return Global(name, is_function=True)
     if _QUANTISED.match(name) or name.split(".")[0] in sys.stdlib_module_names:
         raise _refusal(name)
@@ -307,7 +307,8 @@ _RENAMED = {
 }
 
 _BUILTINS = (
-    "list dict set frozenset tuple int float bool str bytes bytearray complex object slice range"
+    "list dict set frozenset tuple int float bool str bytes bytearray complex object slice range "
+    "type"
 )
 _TORCH_NAMES = (
     "Size device Tensor FloatTensor strided contiguous_format channels_last preserve_format "
@@ -331,13 +332,15 @@ _HARMLESS = {
     *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
     *("argparse.Namespace", "types.SimpleNamespace", "uuid.UUID", "decimal.Decimal"),
     *("functools.partial", "fractions.Fraction", "random.Random", "re._compile"),
-    *("logging.Logger", "logging.RootLogger", "logging.getLogger"),
+    *("logging.Logger", "logging.RootLogger", "logging.getLogger", "_io.BytesIO", "_io.StringIO"),
     "torch.nn.backends.thnn._get_thnn_function_backend",
     "torch.serialization._get_layout",
     # Dill changes torch.save where it is imported: types by their names, and functions as code
     *(f"dill._dill._{name}" for name in ("load_type", "create_function", "create_code")),
     *("dill._dill._create_cell", "dill._dill._create_type"),
 }
+# What callbacks and dill's functions have among their attributes: it may be named, but not called
+_NAMED_ONLY = {f"builtins.{name}" for name in ("abs", "len", "max", "min", "print", "setattr")}
 _HARMLESS_MODULES = ("pathlib.", "numpy.random.")
 # Functions that make an object again may be called, as it stays a record (torch's make tensors:
 # none may get lost). Any other that is called says that the file means to run something.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.errors import CheckpointError, ResourceError
+from resnets.readers.allowance import truncated
 from resnets.readers.archive import open_archive
 from resnets.readers.content import Content
 from resnets.readers.disguise import undisguise
@@ -28,7 +29,6 @@ from resnets.readers.torchfile import (
     read_pickle,
     read_script,
     read_zip,
-    truncated,
 )
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"

@@ -10,9 +10,9 @@ from safetensors import safe_open
 from torch import Tensor
 
 from resnets.errors import CheckpointError
+from resnets.readers.allowance import truncated
 from resnets.readers.paths import open_regular, spelled
 from resnets.readers.plain import is_plausible_size
-from resnets.readers.torchfile import truncated
 
 # Parsed JSON takes up to 25 times its text; the largest headers (many classes) have about 1 MB.
 _LONGEST_HEADER = 4 * 1024**2

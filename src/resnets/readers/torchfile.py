@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.readers.allowance import Allowance
+from resnets.readers.allowance import Allowance, truncated
 from resnets.readers.archive import MEMBER_BYTES, read_stored
 from resnets.readers.pickled import Storage
 from resnets.readers.plain import Plain, StorageLoader, plain_tree
@@ -57,12 +57,6 @@ class Window:
             if self.ended:
                 raise truncated(self.size) from None
             raise
-
-
-def truncated(size: int, expected: int | None = None) -> CheckpointError:
-    """Return the error for a file that stops before its end."""
-    of = f"{size:,} of {expected:,} bytes" if expected else f"it stops after {size:,} bytes"
-    return CheckpointError(f"the file is truncated ({of})", hint="copy or download it again")
 
 
 def read_zip(archive: zipfile.ZipFile, file_size: int, name: str = "data") -> Plain:
