@@ -70,7 +70,7 @@ def undisguise(start: bytes, size: int, name: str = "") -> CheckpointError:
         )
     return CheckpointError(
         f"no checkpoint format begins like this file ({start[:8].hex(' ')})",
-        hint="PyTorch, safetensors, numpy .npz, pickle and Keras files can be read",
+        hint="PyTorch, safetensors, Keras, NumPy, ONNX, flax, MXNet files and pickles can be read",
     )
 
 
