@@ -151,6 +151,31 @@ def test_a_signal_to_one_stops_all(made, tmp_path, settings):
     assert left(out) == left(made(2, *settings))
 
 
+def threads_of_gloo(out: Path) -> tuple[list[str], list[str]]:
+    """Stop, and return what runs in a step and while the error and its frames are kept."""
+    within = []
+
+    def act() -> None:
+        within.extend(threads())
+        ask()
+
+    try:
+        sitting(out, step=3, act=act)
+    except Stopped:
+        return within, threads()
+
+
+def threads() -> list[str]:
+    names = [path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+def test_nothing_of_a_process_group_outlives_a_stopped_run(tmp_path):
+    found = launched_together(2, threads_of_gloo, tmp_path / "run")
+    assert found[0][0]  # it was there
+    assert [after for _, after in found] == [[], []]
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [(2, 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in [(2, 3), (3, 2), (3, 3)])],

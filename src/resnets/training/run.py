@@ -1,7 +1,7 @@
 """One run, from its plan to the last file: begun or resumed, trained, evaluated, written down."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,8 +100,8 @@ def run(
         record = replace(record, sittings=(*record.sittings, session))
         try:
             _open(plan, folder, progress, state, record)
-            network = _network(plan, state.model)
-            Loop(plan, state, network, feed, folder, progress, stop).fit()
+            with _network(plan, state.model) as network:
+                Loop(plan, state, network, feed, folder, progress, stop).fit()
             _settle(plan, state, feed)
             results = evaluate_parts(state, plan.dataset, feed, processes, folder)
             if first:
@@ -267,16 +267,25 @@ def _open(
         progress.say(f"going on after step {state.step:,} of {plan.steps:,}")
 
 
-def _network(plan: Plan, model: nn.Module) -> nn.Module:
-    """Return what computes a step of the model here: in several processes, compiled."""
-    if plan.machine.processes.count > 1:
-        model = DistributedDataParallel(model)
-        # It lays out the order of its sums anew after the first backward pass. To sum alike
-        # before and after a stop, have that behind us.
-        image = torch.zeros(1, plan.spec.in_channels, *2 * (plan.spec.image_size,))
-        model.eval()(image.to(plan.machine.where)).sum().backward()
-        model.zero_grad()
-    return torch.compile(model) if plan.machine.compile else model  # type: ignore[return-value]
+@contextmanager
+def _network(plan: Plan, model: nn.Module) -> Iterator[nn.Module]:
+    """Yield what computes a step of the model here: in several processes, compiled."""
+    several = plan.machine.processes.count > 1
+    network = DistributedDataParallel(model) if several else model
+    try:
+        if several:
+            # It lays out the order of its sums anew after the first backward pass. To sum alike
+            # before and after a stop, have that behind us.
+            image = torch.zeros(1, plan.spec.in_channels, *2 * (plan.spec.image_size,))
+            network.eval()(image.to(plan.machine.where)).sum().backward()
+            network.zero_grad()
+        yield torch.compile(network) if plan.machine.compile else network  # type: ignore[misc]
+    finally:
+        # Who keeps an error of the loop keeps its frames, and so the network, whose reducer must
+        # not outlive the process group: it would wait for gloo's thread without letting go of the
+        # interpreter, for which that thread may be waiting.
+        if several:
+            del network.logger, network.reducer, network.process_group
 
 
 def _settle(plan: Plan, state: RunState, feed: Feed) -> None:
