@@ -123,6 +123,8 @@ def test_loss_and_top5_are_those_of_the_logits(tmp_path, files):
 def test_layouts(files, tmp_path, counts, part, samples):
     found = evaluate(files / "model.onnx", trees(tmp_path / "photos", counts))
     assert (found.part, len(found.labels)) == (part, samples)
+    missing = "no images of" if part == "all" else f"no images in the {part} split of"
+    assert found.sentences()[-1].startswith(missing)
     in_torch = evaluate(files / "model.safetensors", tmp_path / "photos")
     assert in_torch.confusion == found.confusion
     assert in_torch.part == part
@@ -313,6 +315,14 @@ def test_the_runs_own_pictures_keep_their_parts(files, tmp_path):
     found = [evaluate(tmp_path / name, root) for name in ("run.safetensors", "run.onnx")]
     assert [(f.part, len(f.labels)) for f in found] == [("validation", 7)] * 2
     assert found[0].confusion == found[1].confusion
+    held = (
+        "measured on the held-out split of the data that the model was trained on: 7 of 28 images"
+    )
+    assert [f.sentences() for f in found] == [[held]] * 2
+    learnt = evaluate(tmp_path / "run.onnx", root, split="train")
+    assert learnt.sentences() == [
+        "measured on the very images that the model was trained on: 21 of 28 images"
+    ]
     coloured(0, 77).save(root / "ash" / "new.png")
     for name in ("run.safetensors", "run.onnx"):
         changed = evaluate(tmp_path / name, root)

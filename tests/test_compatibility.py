@@ -151,7 +151,7 @@ def test_a_run_of_the_first_version_is_older_and_not_at_fault(first):
     found = audit(first)
     assert found.ok, found.differences
     older = {check.name for check in found.checks if "older version" in check.found}
-    assert older == {"samples", "steps", "metrics", "sittings"}
+    assert older == {"samples", "steps", "metrics", "sessions"}
     assert "digits" in write_report([first]).read_text("utf-8")
     predict_table(first, KEPT / "pictures" / "apple" / "1.png", first / "now.jsonl", top=2)
     (answer,) = lines(first / "now.jsonl")

@@ -313,7 +313,7 @@ def test_a_change_is_noticed(model, pictures, begun, change, what):
     change(model, pictures)
     with pytest.raises(UsageError) as caught:
         embed_folder(model, pictures, begun, batch_size=4)
-    assert caught.value.message.endswith(f".out.npz.partial: was begun with other {what}")
+    assert caught.value.message == f"{begun}: was begun with other {what}"
     assert "--overwrite" in caught.value.hint
     assert not begun.exists()
     fresh = begun.with_name("fresh.npz")

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file
 
-from conftest import at_step, signal_at, tiny_dataset
+from conftest import at_step, coloured, signal_at, tiny_dataset
 from resnets import get_spec
 from resnets.cli.train import print_seeds
-from resnets.errors import Stopped, UsageError
+from resnets.errors import CheckpointError, Stopped, UsageError
 from resnets.report.published import TABLES, Published
 from resnets.run_folder.directory import RunFolder
 from resnets.training.audit import audit
@@ -99,6 +99,9 @@ def test_stopped_and_going_on_by_its_hint(folder, tmp_path, resnets):
     assert not (tmp_path / "a b/seeds.json").exists()
     finished = (tmp_path / "a b/seed-0/run.json").read_bytes()
     command = err.partition("resume with: ")[2].partition("\n")[0]
+    code, _, err = resnets("train", "--resume", tmp_path / "a b")  # begun are two of three
+    assert code == 2
+    assert err.partition("resume with: ")[2] == command.replace("--seeds 3", "--seeds 2") + "\n"
     code, _, err = resnets(*shlex.split(command)[1:])
     assert code == 0, err
     assert (tmp_path / "a b/seed-0/run.json").read_bytes() == finished
@@ -110,6 +113,24 @@ def test_stopped_and_going_on_by_its_hint(folder, tmp_path, resnets):
     assert {k: whole[k] for k in whole.keys() - own} == {k: parts[k] for k in parts.keys() - own}
     result = audit(tmp_path / "a b")
     assert result.ok, result.differences
+
+
+def test_a_folder_of_seeds_where_a_run_is_meant(tmp_path, resnets):
+    found = run(tmp_path / "all", 2)
+    page = found.report.read_text()
+    found.report.unlink()
+    code, out, err = resnets("report", tmp_path / "all")
+    assert (code, out, err) == (0, f"{found.report.resolve()}\n", "")
+    assert found.report.read_text() == page
+    coloured(0, 0, side=8).save(tmp_path / "0.png")
+    for words in (["predict", found.path, tmp_path / "0.png"], ["inspect", found.path]):
+        code, out, err = resnets(*words)
+        assert (code, out) == (4, "")
+        assert f"{found.path}: holds 2 runs of several seeds, where one run is meant" in err
+        assert err.endswith(f" hint: give one of them, such as {found.path / 'seed-0'}\n")
+    assert resnets("audit", found.path)[1].count(" 1 line that agrees with the ledger\n") == 2
+    with pytest.raises(CheckpointError, match="2 runs of several seeds"):
+        train(tiny_dataset(), resume=found.path)
 
 
 def test_more_seeds_are_added(tmp_path):
@@ -129,7 +150,7 @@ def test_what_is_refused_leaves_everything(tmp_path):
     for options, words in (
         ({"seeds": 0}, "0 seeds are none"),
         ({"seeds": -1}, "-1 seeds are none"),
-        ({"resume": str(later)}, "is one run, and cannot go on as 2 seeds"),
+        ({"resume": str(later)}, "is one run, and cannot be resumed as 2 seeds"),
         ({"out": tmp_path / "run"}, "is a run itself"),
         ({}, "seed-1: there is a run in it already"),
         ({"recipe": load_recipe(RECIPE, [f"seed={2**63 - 1}"])}, "seed: Input should be less"),

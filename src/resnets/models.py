@@ -1,19 +1,24 @@
 """A name, a spec or a file -> a model or a backbone that is ready to use."""
 
+import os
 import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import torch
 
 from resnets.data.preprocess import identity
+from resnets.data.scan import EXTENSIONS
 from resnets.errors import CheckpointError, UsageError, nearest
 from resnets.formatting import printable
 from resnets.nn import Backbone, ResNet
 from resnets.nn.freezing import FreezeBatchNorm
+from resnets.readers.paths import FOLDER_WEIGHTS
+from resnets.run_folder.directory import RECORD, check_single
 from resnets.spec import Spec
 from resnets.weights import catalog
 from resnets.weights.assumptions import as_the_file_has_it
@@ -23,8 +28,10 @@ from resnets.weights.fit import Head
 from resnets.weights.load import load_checkpoint
 from resnets.weights.load_report import LoadReport
 from resnets.weights.metadata import Metadata
-from resnets.weights.shipped import shipped
+from resnets.weights.shipped import FOLDER, shipped
 from resnets.zoo import asked_spec
+
+_LOOKED_AT = 1000  # files of a folder, to tell what it is of
 
 
 def create_backbone(
@@ -168,6 +175,12 @@ def find_weights(model: str, weights: Source | None) -> tuple[Source | None, cat
     is_name = provider in known or not (rest or "/" in weights)
     if Path(weights).exists() or not is_name:
         return weights, None
+    ours = (file.name.split(".") for file in FOLDER.iterdir())
+    if owners := [owner for owner, name, *_ in ours if name == weights]:
+        raise UsageError(
+            f'the weights "{weights}" are those of {owners[0]}, not of {model}',
+            hint=f'model="{owners[0]}"',
+        )
     return weights, catalog.find(model, weights)
 
 
@@ -176,7 +189,25 @@ def open_weights(
 ) -> Checkpoint:
     """Return the checkpoint of a file or state dict, or of published weights, which are fetched."""
     source = fetch(entry, report=_say) if entry else weights
+    check_folder(source)
     return _heard(open_checkpoint(source, spec=spec, entry=entry, **reading))
+
+
+def check_folder(source: Source) -> None:
+    """Raise CheckpointError for a folder of several seeds or of images in place of weights."""
+    if not isinstance(source, str | Path) or not os.path.isdir(source):
+        return
+    path = Path(source)
+    check_single(path)
+    if any((path / name).exists() for name in (RECORD, *FOLDER_WEIGHTS)):
+        return
+    some = islice(path.rglob("*"), _LOOKED_AT)
+    if any(file.suffix.lower() in EXTENSIONS for file in some):
+        raise CheckpointError(
+            f"{path}: is a folder of images, not weights",
+            hint="give a run folder, a file, or the name of published weights, such as "
+            "torchvision.IMAGENET1K_V1",
+        )
 
 
 def _heard(checkpoint: Checkpoint) -> Checkpoint:
@@ -219,6 +250,7 @@ def restore(
             hint="create_model(weights=...) takes a state dict",
         )
     spec = None if model is None else asked_spec(model)
+    check_folder(path)
     checkpoint = _heard(open_checkpoint(path, spec=spec, **reading))
     has_classifier = "fc.weight" in checkpoint.tensors
     if needs_classifier and not has_classifier:

@@ -243,6 +243,27 @@ def test_predict(resnets, trained):
     assert "apple" in out.splitlines()[0]
 
 
+def test_what_is_given_in_place_of_weights_is_told(resnets, trained):
+    photos, run = trained
+    picture = photos / "apple/0.png"
+    answers = resnets("predict", run, picture)
+    assert resnets("predict", picture, "--model", run) == answers
+    own = resnets("predict", picture)
+    assert own[0] == 0
+    assert resnets("predict", picture, "--model", "resnet20", "--weights", "cifar10")[1] == own[1]
+    for words, said in (
+        (["predict", picture, "--model", "resnet50"], "resnet50: a name alone has fresh weights"),
+        (["predict", picture, "--weights", "cifar10"], "--weights: of which model?"),
+        (["train", photos, "--weights", photos], f"{photos}: is a folder of images, not weights"),
+        (["inspect", photos], f"{photos}: is a folder of images, not weights"),
+        (["train", photos, "--weights", "cifar10"], 'the weights "cifar10" are those of resnet20'),
+    ):
+        code, out, err = resnets(*words)
+        assert (code in (2, 4), out) == (True, "")
+        assert said in one_line_error(err)
+    assert err.endswith(" hint: --model resnet20\n")
+
+
 def test_predict_goes_on_past_a_broken_picture(resnets, trained, tmp_path):
     photos, run = trained
     (tmp_path / "broken.jpg").write_text("hello")

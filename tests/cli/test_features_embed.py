@@ -119,8 +119,12 @@ def test_embed_goes_on_past_a_broken_picture(resnets, weights, pictures, tmp_pat
     assert "t.npz.broken.json: 1 image\n" in err
 
 
-def test_embed_goes_on_after_ctrl_c(resnets, weights, pictures, tmp_path):
+@pytest.mark.parametrize("command", ["embed", "predict"])
+def test_a_table_is_resumed_after_ctrl_c(resnets, weights, pictures, tmp_path, command):
     words = ["embed", pictures, "--model", weights, "--out", tmp_path / "t.npz"]
+    if command == "predict":
+        words = ["predict", weights, pictures, "--out", tmp_path / "t.csv"]
+        words += ["--outputs", "softmax"]
 
     def interrupt(module, inputs):
         """Before the last image, which is alone in its batch, is computed."""
@@ -128,7 +132,9 @@ def test_embed_goes_on_after_ctrl_c(resnets, weights, pictures, tmp_path):
             raise KeyboardInterrupt
 
     with register_module_forward_pre_hook(interrupt):
-        assert resnets(*words, "--batch-size", 2)[0] == 130
+        code, out, err = resnets(*words, "--batch-size", 2)
+    said = "interrupted: 4 of 5 images are done and kept\n hint: the same command resumes\n"
+    assert (code, out, err) == (130, "", said)
     code, _, err = resnets(*words, "--batch-size", 2)
     assert (code, err) == (0, "4 images had been done before a stop\n")
 

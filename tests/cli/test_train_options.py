@@ -51,6 +51,14 @@ def test_options_reach_the_run(resnets, asked):
     assert asked[2]["weights"] == "a.pth"
 
 
+@pytest.mark.parametrize("word", ["--capture", "--no-capture"])
+def test_an_option_of_earlier_versions_says_its_name_now(resnets, asked, word):
+    code, _, err = resnets("train", "digits", word)
+    assert code == 0
+    assert "--no-capture are called --cuda-graph and --no-cuda-graph now\n" in err
+    assert asked[0]["machine"].cuda_graph == (word == "--capture")
+
+
 def test_an_accuracy_comes_with_what_it_is_worth(capsys):
     """One answer to nearly everything; the names of the classes are a stranger's."""
     scores = {"samples": 36, "loss": 2.0, "accuracy": 11 / 36, "confusion": [[11, 1], [24, 0]]}

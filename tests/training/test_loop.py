@@ -184,7 +184,7 @@ def test_resume_auto(tmp_path):
 
 def test_resume_auto_does_not_take_another_run_for_its_own(tmp_path):
     run(tmp_path / "run")
-    with pytest.raises(UsageError, match="finished run with other data, model, recipe or weights"):
+    with pytest.raises(UsageError, match=r"finished run.* another one: seed: 0 before, 5 now\n"):
         run(tmp_path / "run", load_recipe(RECIPE, ["seed=5"]), resume="auto")
 
 

@@ -150,7 +150,7 @@ def test_a_finished_run_is_not_said_to_be_one_of_other_data(tmp_path, capsys):
         capsys.readouterr()
         assert train(again, resume=tmp_path / "run").results == run.results
         assert "is finished; nothing is left to train" in capsys.readouterr().err
-    with pytest.raises(UsageError, match="finished run with other data"):
+    with pytest.raises(UsageError, match=r"another one: the images or labels have changed\n"):
         train(data[:-1] + data[:1], resume=tmp_path / "run", machine=QUIET)
 
 

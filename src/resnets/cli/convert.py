@@ -40,13 +40,14 @@ def convert(
     """
     if out.resolve() == source.resolve():
         raise UsageError(f"{out}: is the checkpoint itself", hint="give another OUT")
-    from resnets.models import from_checkpoint
+    from resnets.models import check_folder, from_checkpoint
     from resnets.weights.checkpoint import open_checkpoint
     from resnets.weights.outputs import given
     from resnets.weights.save import check_ending, save_weights
 
     check_ending(out, to)
     _check_free(out, overwrite)
+    check_folder(source)
     checkpoint = open_checkpoint(source, spec=known.spec, **known.reading)
     network, report = from_checkpoint(checkpoint, known.model, dtype=checkpoint.dtype)
     prepare(network, known.preprocess)

@@ -25,10 +25,13 @@ def diff(
       resnets diff before.pth after.pth
       resnets diff resnet50-0676ba61.pth runs/photos-resnet50 --top 5
     """
+    from resnets.models import check_folder
     from resnets.weights.checkpoint import open_checkpoint
     from resnets.weights.compare import difference
 
     spec = known.spec
+    for file in (first, second):
+        check_folder(file)
     first_tensors, second_tensors = (
         open_checkpoint(file, spec=spec, **known.reading).tensors for file in (first, second)
     )

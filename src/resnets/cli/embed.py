@@ -60,16 +60,17 @@ def embed(
     from resnets.machine.device import choose_device
 
     progress = Progress()
-    table = embed_folder(
-        network.to(choose_device(device)),
-        folder,
-        out,
-        normalize=normalize,
-        batch_size=batch_size,
-        overwrite=overwrite,
-        on_progress=progress.show,
-        on_broken=progress.broken,
-    )
+    with progress.resumable():
+        table = embed_folder(
+            network.to(choose_device(device)),
+            folder,
+            out,
+            normalize=normalize,
+            batch_size=batch_size,
+            overwrite=overwrite,
+            on_progress=progress.show,
+            on_broken=progress.broken,
+        )
     progress.clear()
     if table.resumed:
         say(f"{plural(table.resumed, 'image')} had been done before a stop")

@@ -67,8 +67,10 @@ def inspect(
 
 def _look(file: Path, *, pictures: list[Path] | None, **known: Any) -> dict[str, Any]:
     """Return what a checkpoint holds, and how its variants take images, where there are any."""
+    from resnets.models import check_folder
     from resnets.weights.checkpoint import open_checkpoint
 
+    check_folder(file)
     checkpoint = open_checkpoint(file, **known)
     about = checkpoint.to_dict()
     if pictures is not None:

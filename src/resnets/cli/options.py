@@ -1,7 +1,7 @@
 """Options that several commands share."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -280,6 +280,13 @@ def default_model() -> Path:
     return path
 
 
+def model_beside(known: Known) -> str | None:
+    """Return what ``--model`` names; raises UsageError for ``--weights`` without it."""
+    if known.model is None and known.weights is not None:
+        raise UsageError("--weights: of which model?", hint="give its name as --model")
+    return known.model
+
+
 def chosen_model(
     model: str | None, known: Known, *, head: "Head" = "optional"
 ) -> tuple["ResNet", bool]:
@@ -288,10 +295,7 @@ def chosen_model(
     It has no classifier where its file has none. Raises UsageError for a name that no model has,
     and CheckpointError for a bad file.
     """
-    if model is None:
-        if known.weights is not None:
-            raise UsageError("--weights: of which model?", hint="give its name as --model")
-        model = str(default_model())
+    model = model_beside(replace(known, model=model)) or str(default_model())
     if known.weights is not None or is_path(model):
         return open_network(model, known, head=head)[0], True
     spec = get_spec(model)  # before torch takes its seconds to load

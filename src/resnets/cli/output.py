@@ -11,11 +11,12 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TextIO
 
-from resnets.errors import DataError
-from resnets.formatting import UNPRINTABLE, pace, printable
+from resnets.errors import DataError, Stopped
+from resnets.formatting import UNPRINTABLE, pace, plural, printable
 
 SECONDS = 30.0  # between lines of progress where there is no terminal
 
@@ -130,7 +131,7 @@ def print_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def say(*lines: str) -> None:
-    """Print lines about what is going on."""
+    """Print lines about what happens."""
     _write(sys.stderr, "".join(f"{printable(line)}\n" for line in lines))
 
 
@@ -150,9 +151,26 @@ class Progress:
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
         self.began = self.last = time.monotonic()
+        self.done = self.total = 0
+
+    @contextmanager
+    def resumable(self) -> Iterator[None]:
+        """Turn Ctrl-C, once something is done, into Stopped, which says how much and what next."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.done:
+                raise
+            self.clear()
+            raise Stopped(
+                f"interrupted: {self.done:,} of {plural(self.total, 'image')} are done and kept",
+                hint="the same command resumes",
+                exit_code=130,
+            ) from None
 
     def show(self, done: int, total: int) -> None:
         """Say how many images are done."""
+        self.done, self.total = done, total
         line = pace(done, total, time.monotonic() - self.began)
         if self.terminal:
             _write(sys.stderr, f"\r\033[K{line}")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from resnets.cli.options import (
     OverwriteTable,
     Threads,
     default_model,
+    model_beside,
     open_answering,
     takes_known,
 )
@@ -56,9 +58,9 @@ def predict(
 ) -> None:
     """Say what is in images: the most probable classes of each.
 
-    An image that cannot be read is reported and the others go on; the exit code is then 3. A table
-    may be stopped at any time: the same command resumes. A file that is there already
-    is replaced with --overwrite only.
+    An image that cannot be read is reported and the others are done; the exit code is then 3. A
+    table may be stopped at any time: the same command resumes. A file that is there already is
+    replaced with --overwrite only.
 
     \b
     Examples:
@@ -67,28 +69,34 @@ def predict(
       resnets predict model.onnx photos/ --out photos.csv
       resnets predict resnet50.pth cat.jpg --preprocess imagenet
     """
-    path, images = _divided(words)
+    model, *images = words
+    if _is_of_pictures(Path(model)):  # --model is then the model itself, as of other commands
+        model, images = model_beside(known) or str(default_model()), words
+        known = replace(known, model=None)
+    elif not images:
+        raise UsageError(f"there is no image to look at with {model}", hint="name one after it")
     from resnets.inference.prediction import predict
     from resnets.inference.prediction_table import check_table, pictures, predict_table
 
     if out is not None:
         check_table(out, overwrite=overwrite)
     names = pictures(images)
-    answering = open_answering(str(path), known, runtime, threads, len(names))
+    answering = open_answering(model, known, runtime, threads, len(names))
     if out is None:
         broken = _print(predict(answering, names, top=top, batch_size=batch_size), as_json)
     else:
         progress = Progress()
-        table = predict_table(
-            answering,
-            names,
-            out,
-            top=top,
-            batch_size=batch_size,
-            overwrite=overwrite,
-            on_progress=progress.show,
-            on_broken=progress.broken,
-        )
+        with progress.resumable():
+            table = predict_table(
+                answering,
+                names,
+                out,
+                top=top,
+                batch_size=batch_size,
+                overwrite=overwrite,
+                on_progress=progress.show,
+                on_broken=progress.broken,
+            )
         progress.clear()
         if table.resumed:
             say(f"{plural(table.resumed, 'image')} had been done before a stop")
@@ -121,20 +129,11 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
     return broken
 
 
-def _divided(words: list[str]) -> tuple[Path, list[str]]:
-    """Return the model's path and the images: all words where the first is of images itself."""
-    first, *rest = words
-    if _is_of_pictures(Path(first)):
-        return default_model(), words
-    if not rest:
-        raise UsageError(f"there is no image to look at with {first}", hint="name one after it")
-    return Path(first), rest
-
-
 def _is_of_pictures(path: Path) -> bool:
     from resnets.data.scan import EXTENSIONS
+    from resnets.run_folder.directory import RECORD, seeds_in
 
     if os.path.isdir(path):  # which Path asks too, but raises where it is not allowed to look
-        of_a_model = ("run.json", *FOLDER_WEIGHTS)
-        return not any(os.path.exists(path / name) for name in of_a_model)
+        has_model = any(os.path.exists(path / name) for name in (RECORD, *FOLDER_WEIGHTS))
+        return not (has_model or seeds_in(path))
     return path.suffix.lower() in EXTENSIONS

@@ -9,7 +9,10 @@ from resnets.cli.output import tell
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Run folders.", metavar="RUN...")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Run folders, or folders of several seeds.", metavar="RUN..."),
+    ],
     out: Annotated[
         Path | None, typer.Option(help="The page; default: report.html in the run folder.")
     ] = None,

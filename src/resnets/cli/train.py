@@ -67,7 +67,7 @@ def train(
             "--cuda-graph/--no-cuda-graph", help="Record the step of a GPU as a CUDA graph."
         ),
     ] = False,
-    capture: Annotated[bool, typer.Option("--capture/--no-capture", hidden=True)] = False,
+    capture: Annotated[bool | None, typer.Option("--capture/--no-capture", hidden=True)] = None,
     checkpointing: Annotated[
         bool,
         typer.Option(
@@ -102,6 +102,8 @@ def train(
         return
     if not save_every > 0:
         raise UsageError(f"states cannot be {save_every:g} minutes apart", hint="give more than 0")
+    if capture is not None:
+        say("note: --capture and --no-capture are called --cuda-graph and --no-cuda-graph now")
     cpu.keep_large_blocks()
     from resnets.training.recipe import load_recipe
     from resnets.zoo import get_spec
@@ -112,6 +114,7 @@ def train(
     if resume in (None, "auto") and (recipe is not None or settings):
         load_recipe(recipe or "default", settings or [])
     from resnets.machine.device import Machine
+    from resnets.run_folder.directory import seeds_in
     from resnets.training import seeds as repetition
     from resnets.training import train as training
 
@@ -127,11 +130,16 @@ def train(
         "machine": Machine(
             device=device,
             compile=compile,
-            cuda_graph=cuda_graph or capture,
+            cuda_graph=cuda_graph or bool(capture),
             checkpointing=checkpointing,
             save_minutes=save_every,
         ),
     }
+    if resume is not None and seeds is None and seeds_in(Path(resume)):
+        raise UsageError(
+            f"{resume}: holds several seeds, which are resumed together",
+            hint=repetition.how_to_resume(Path(resume)),
+        )
     if seeds is None:
         run = training.train(data, **options)
         if repetition.is_first():

@@ -17,6 +17,7 @@ from resnets.evaluation.assessment import Assessment
 from resnets.evaluation.collected import Broken, answer
 from resnets.evaluation.labels import Labelling, label
 from resnets.evaluation.scores import Evaluation
+from resnets.formatting import plural
 from resnets.inference.runtimes import Runtime, open_runtime
 from resnets.inference.runtimes.runtime import Exported
 from resnets.run_folder.directory import RunFolder
@@ -27,6 +28,11 @@ if TYPE_CHECKING:  # torch is imported where a model or a data set needs it
     from resnets.nn import ResNet
 
 Progress = Callable[[int, int], None]
+# What the splits of a model's own data are to it; its test split is as good as anybody's.
+_OWN = {
+    "train": "measured on the very images that the model was trained on",
+    "validation": "measured on the held-out split of the data that the model was trained on",
+}
 
 
 def evaluate(
@@ -164,19 +170,23 @@ def _on_data_set(
     from resnets.data.holdout import divide
 
     how = runtime.made.get("recipe", {}).get("data", {})
-    part = split or ""
-    if runtime.made.get("data", {}).get("fingerprint") == dataset.fingerprint:
+    part, notes = split or "", []
+    own = runtime.made.get("data", {}).get("fingerprint") == dataset.fingerprint
+    if own:
         dataset = divide(dataset, how["holdout"], how["split_seed"])
     elif split is None and list(dataset.parts) == ["train"]:
         part = WHOLE
     part = part or list(dataset.parts)[-1]
     chosen = dataset.train if part == WHOLE else dataset.part(part)
+    if own and part in _OWN:
+        total = sum(map(len, dataset.parts.values()))
+        notes.append(f"{_OWN[part]}: {len(chosen):,} of {plural(total, 'image')}")
     counts = {name: int((chosen.labels == i).sum()) for i, name in enumerate(dataset.classes)}
     order = "the set's own" if source in NAMES else "alphabetical"
     labelling = label(source, counts, *_alternatives(runtime), order)
     scores, _ = _of_split(runtime, _relabelled(chosen, dataset.classes, labelling), on_progress)
     broken = tuple((skipped.path, skipped.reason) for skipped in dataset.skipped)
-    return _assessment(scores, labelling, counts, part=part, broken=broken)
+    return _assessment(scores, labelling, counts, notes, part=part, broken=broken)
 
 
 def _alternatives(runtime: Runtime) -> tuple[tuple[str, ...], int]:
@@ -224,12 +234,16 @@ def _on_folder(runtime: Runtime, labelled: Labelled, on_progress: Progress) -> A
 
 
 def _assessment(
-    scores: Evaluation, labelling: Labelling, counts: dict[str, int], **about: Any
+    scores: Evaluation,
+    labelling: Labelling,
+    counts: dict[str, int],
+    notes: Sequence[str] = (),
+    **about: Any,
 ) -> Assessment:
     return Assessment(
         **vars(scores),
         names=labelling.names,
         strange=tuple((name, counts[name]) for name in labelling.strange),
-        notes=(labelling.assumed,) if labelling.assumed else (),
+        notes=(*notes, *([labelling.assumed] if labelling.assumed else [])),
         **about,
     )

@@ -57,8 +57,10 @@ class Assessment(Evaluation):
             lines.append(f"{outside} {_are(self.loose)} left out")
         if absent := self.absent:
             more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+            # Another split may have them.
+            where = "" if self.part == WHOLE else f" in the {self.part} split"
             lines.append(
-                f"no images of {len(absent):,} of the model's {self.classes:,} classes: "
+                f"no images{where} of {len(absent):,} of the model's {self.classes:,} classes: "
                 f"{', '.join(map(printable, absent[:SHOWN]))}{more}"
             )
         return lines

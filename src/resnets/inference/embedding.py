@@ -211,7 +211,7 @@ class _Embeddings(FolderJob):
             except (OSError, CheckpointError):
                 earlier = None
             earlier = earlier if isinstance(earlier, dict) else {}
-            if belongs(journal, earlier, self.made_of, overwrite=overwrite):
+            if belongs(self.out, earlier, self.made_of, overwrite=overwrite):
                 with writing(journal / _ADOPTED) as file:
                     file.write(line({"version": VERSION, **self.made_of}))
                     file.writelines(map(line, self._kept_in_chunks(journal)))

@@ -177,7 +177,7 @@ class Journal:
     def _resume(self, job: FolderJob, overwrite: bool) -> None:
         with self.path.open("rb") as file:
             earlier = _record(next(file, b""))
-            if belongs(self.path, earlier, job.made_of, overwrite=overwrite):
+            if belongs(job.out, earlier, job.made_of, overwrite=overwrite):
                 end, total = file.tell(), len(job.names)
                 for count, text in enumerate(file, 1):
                     if count > total or _record(text).get("path") != job.names[count - 1]:
@@ -195,8 +195,8 @@ def line(record: Record) -> bytes:
     return json_text(record).encode() + b"\n"
 
 
-def belongs(path: Path, earlier: Record, made_of: Record, *, overwrite: bool) -> bool:
-    """Whether what was begun can be resumed: it is of this form, and made of the same.
+def belongs(out: Path, earlier: Record, made_of: Record, *, overwrite: bool) -> bool:
+    """Whether what was begun of a table can be resumed: it is of this form, and made of the same.
 
     Raises UsageError where it is not, unless ``overwrite`` gives it up or nothing says what it is.
     """
@@ -208,7 +208,7 @@ def belongs(path: Path, earlier: Record, made_of: Record, *, overwrite: bool) ->
         words = ["images" if name == "pictures" else name for name in changed]
         other = f"with other {' and '.join(words)}"
         raise UsageError(
-            f"{path}: was begun {other if version == VERSION else 'by another version of resnets'}",
+            f"{out}: was begun {other if version == VERSION else 'by another version of resnets'}",
             hint="to begin anew: --overwrite; to keep it for later: another --out",
         )
     return False

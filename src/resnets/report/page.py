@@ -5,6 +5,7 @@ import re
 import struct
 from base64 import b64decode
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence
 from resnets.report.style import environment
 from resnets.report.verdict import accuracy_cautions
+from resnets.run_folder.directory import seeds_in
 from resnets.run_folder.reading import RunRecord, read_run
 from resnets.run_folder.record import Mistake
 
@@ -27,8 +29,9 @@ SHOWN_CLASSES = 20  # the rest folds away
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     """Write the report of one run, or of several side by side, and return where it is.
 
-    ``out`` is a file or a folder; without it the page goes to the run's folder, or to the folder
-    that the runs have in common. Raises CheckpointError for a folder that is not a good run.
+    A folder of several seeds stands for its runs. ``out`` is a file or a folder; without it the
+    page goes to the run's folder, or to the folder that the runs have in common. Raises
+    CheckpointError for a folder that is not a good run.
     """
     records = [read_run(path) for path in _distinct(runs)]
     if not records:
@@ -48,8 +51,8 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
 
 def _distinct(runs: Sequence[Path]) -> list[Path]:
     found: dict[Path, Path] = {}
-    for run in runs:
-        found.setdefault(Path(run).resolve(), Path(run))
+    for run in chain.from_iterable(seeds_in(Path(run)) or [Path(run)] for run in runs):
+        found.setdefault(run.resolve(), run)
     return list(found.values())
 
 

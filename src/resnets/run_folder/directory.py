@@ -16,6 +16,7 @@ from typing import Any
 
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.files import drafts, sweep, take, unlock, write_json, write_text
+from resnets.formatting import plural
 from resnets.machine.torchrun import program
 from resnets.readers.documents import damaged, lines_of, loads, read_json
 from resnets.readers.paths import FOLDER_WEIGHTS
@@ -30,11 +31,12 @@ from resnets.run_folder.record import (
     to_plain,
 )
 
+RECORD = "run.json"
 _LOCK = ".lock"
 _STATE = re.compile(r"step-(\d{8,})\.safetensors")
 _LEFT = re.compile(r"\.(step-\d{8,}\.safetensors)(\.[0-9a-f]{8})?\.tmp")
 
-# What a run cannot go on without, nor be proven.
+# Without which a run can be neither resumed nor proven.
 _NEEDED = (
     *("status", "seed", "recipe", "model.name", "model.spec"),
     *("data.name", "data.source", "data.fingerprint", "data.train"),
@@ -47,7 +49,7 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.record = path / "run.json"
+        self.record = path / RECORD
         self.recipe = path / "recipe.yaml"
         self.data = path / "data.json"
         self.pictures = path / "pictures.sha256"
@@ -225,6 +227,7 @@ class RunFolder:
                 hint=whole if inside else "give a folder that train has written",
             )
         if not self.record.exists():
+            check_single(self.path)
             what = "run.json in it" if self.path.is_dir() else "such folder"
             raise CheckpointError(
                 f"{self.path}: not a run folder: there is no {what}",
@@ -289,6 +292,25 @@ class RunFolder:
     def _json(self, file: Path) -> Any:
         with readable(file):
             return read_json(file, lenient=True)
+
+
+def seeds_in(path: Path) -> list[Path]:
+    """Return the runs of a folder of several seeds, by seed; none where it is no such folder."""
+    if os.path.exists(path / RECORD):
+        return []
+    return sorted(
+        (file.parent for file in path.glob(f"seed-*/{RECORD}")),
+        key=lambda seed: (len(seed.name), seed.name),
+    )
+
+
+def check_single(path: Path) -> None:
+    """Raise CheckpointError for a folder of several seeds, where one run is meant."""
+    if seeds := seeds_in(path):
+        raise CheckpointError(
+            f"{path}: holds {plural(len(seeds), 'run')} of several seeds, where one run is meant",
+            hint=f"give one of them, such as {shlex.quote(str(seeds[0]))}",
+        )
 
 
 @contextmanager

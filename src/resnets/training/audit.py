@@ -24,6 +24,7 @@ from resnets.evaluation.scores import MOST_CONFUSED
 from resnets.formatting import plural
 from resnets.readers.documents import damaged, read_json
 from resnets.readers.fields import Count, check
+from resnets.run_folder.directory import seeds_in
 from resnets.run_folder.ledger import Ledger
 from resnets.run_folder.record import Results, from_plain
 from resnets.spec import Spec
@@ -83,9 +84,7 @@ def audit(run: str | Path) -> Audit:
     different within a run is told by the checks.
     """
     path = Path(run)
-    seeds = [file.parent for file in path.glob("seed-*/run.json")]
-    if seeds and not (path / "run.json").exists():
-        seeds.sort(key=lambda seed: (len(seed.name), seed.name))
+    if seeds := seeds_in(path):
         found = _look("seeds", _seeds, [Evidence(seed) for seed in seeds])
         return Audit(path, (found,), tuple(audit(seed) for seed in seeds))
     evidence = Evidence(path)
@@ -186,7 +185,8 @@ def _steps(run: Evidence) -> Iterator[str]:
 
 def _metrics(run: Evidence) -> Iterator[str]:
     metrics, ends = run.metrics, list(accumulate(line.steps for line in run.ledger))
-    yield f"{plural(len(metrics), 'line')} that agree with the ledger"
+    agree = "agrees" if len(metrics) == 1 else "agree"
+    yield f"{plural(len(metrics), 'line')} that {agree} with the ledger"
     # Killed between the two files, a run leaves one line more in the first.
     if len(metrics) - len(ends) not in ((0,) if run.record.finished else (0, 1)):
         yield f"{plural(len(metrics), 'line')} for {plural(len(ends), 'epoch')} of the ledger"
@@ -197,7 +197,7 @@ def _metrics(run: Evidence) -> Iterator[str]:
         yield from _unequal(f"{where}: epoch", line.epoch, round(end / len(run.batches), 4))
 
 
-def _sittings(run: Evidence) -> Iterator[str]:
+def _sessions(run: Evidence) -> Iterator[str]:
     sittings = run.record.sittings
     if not sittings:
         raise damaged(run.folder.record, "sessions: is missing")
@@ -311,13 +311,13 @@ _CHECKS = {
     "samples": _samples,
     "steps": _steps,
     "metrics": _metrics,
-    "sittings": _sittings,
+    "sessions": _sessions,
     "weights": _weights,
     "test": _test,
 }
 
 
-_BY_LEDGER = ("samples", "steps", "metrics", "sittings")
+_BY_LEDGER = ("samples", "steps", "metrics", "sessions")
 
 
 def _look(name: str, look: Callable[[Any], Iterator[str]], evidence: Any) -> Check:

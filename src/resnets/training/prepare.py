@@ -77,15 +77,21 @@ class Plan:
     @property
     def identity(self) -> dict[str, Any]:
         """What must not change when a run is resumed, flat, so that a change can be named."""
-        recipe = self.recipe.flat()
-        own = {key: recipe[key] for key in recipe if key not in ("name", "source")}
-        model = {f"model.{key}": value for key, value in self.spec.to_dict().items()}
-        identity = {**own, **model, "data": self.dataset.fingerprint}
-        if self.start:
-            identity["weights"] = self.start.digest
+        weights = self.start.digest if self.start else None
+        identity = identity_of(self.recipe, self.spec.to_dict(), self.dataset.fingerprint, weights)
         if not self.recipe.sync_batch_norm or self.recipe.optimizer.accumulate > 1:
             identity["processes"] = self.machine.processes.count  # batch norm depends on it
         return identity
+
+
+def identity_of(
+    recipe: Recipe, spec: Mapping[str, Any], fingerprint: str, weights: str | None
+) -> dict[str, Any]:
+    """Return what makes a run the one that it is, flat; ``weights`` is the digest of its start."""
+    settings = {key: v for key, v in recipe.flat().items() if key not in ("name", "source")}
+    model = {f"model.{key}": value for key, value in spec.items()}
+    start = {"weights": weights} if weights else {}
+    return {**settings, **model, "data": fingerprint, **start}
 
 
 def prepare(

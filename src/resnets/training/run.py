@@ -36,12 +36,12 @@ from resnets.training.feed import Feed, build_feed
 from resnets.training.loop import Loop
 from resnets.training.opening import new_record, opening_lines, recipe_line, timestamp
 from resnets.training.precise_bn import measure_statistics
-from resnets.training.prepare import Plan
+from resnets.training.prepare import Plan, identity_of
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import read_recipe
 from resnets.training.results import evaluate_parts, write_weights
 from resnets.training.signals import StopRequest
-from resnets.training.state import RunState
+from resnets.training.state import RunState, differences
 from resnets.training.step import build_optimizer
 
 
@@ -167,18 +167,14 @@ def initial_state(plan: Plan) -> RunState:
 
 def _check_same(plan: Plan, folder: RunFolder, record: Record) -> None:
     """Raise UsageError when a finished run, whose state may have been deleted, is another."""
-    before = (
-        read_recipe(folder.recipe),
-        record.model.spec,
-        record.data.fingerprint,
-        record.weights and record.weights.digest,
-    )
-    weights = plan.start and plan.start.digest
-    if before != (plan.recipe, plan.spec.to_dict(), plan.dataset.fingerprint, weights):
-        found = _data_changes(plan, folder, record)
+    recipe = read_recipe(folder.recipe)
+    weights = record.weights.digest if record.weights else None
+    before = identity_of(recipe, record.model.spec, record.data.fingerprint, weights)
+    now = {key: value for key, value in plan.identity.items() if key != "processes"}
+    if changed := differences(before, now, _data_changes(plan, folder, record)):
         raise UsageError(
-            f"{folder.path}: holds a finished run with other data, model, recipe or weights"
-            + (found and f": {found}"),
+            f"{folder.path}: holds a finished run, and this would be another one: "
+            f"{'; '.join(changed.values())}",
             hint="give another --out",
         )
 

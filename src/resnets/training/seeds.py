@@ -17,7 +17,7 @@ from resnets.machine.device import Machine
 from resnets.machine.torchrun import program, restarts
 from resnets.report import write_report
 from resnets.report.published import Published, published
-from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.directory import RunFolder, seeds_in
 from resnets.run_folder.record import Record
 from resnets.spec import Spec
 from resnets.training.prepare import IN_MEMORY
@@ -151,8 +151,8 @@ def train_seeds(
         raise UsageError(f"{seeds} seeds are none", hint="give 1 or more, such as 5")
     if resume not in (None, "auto"):
         raise UsageError(
-            f"{resume} is one run, and cannot go on as {plural(seeds, 'seed')}",
-            hint="--resume auto goes on where several seeds stopped",
+            f"{resume} is one run, and cannot be resumed as {plural(seeds, 'seed')}",
+            hint="--resume auto resumes where several seeds stopped",
         )
     data = data if isinstance(data, str | Path) else as_dataset(data)
     model = model or model_in(options.get("weights"))
@@ -211,13 +211,19 @@ def _check_free(path: Path, folders: Sequence[RunFolder], *, taken: bool) -> Non
     if there and not taken:
         raise UsageError(
             f"{there[0]}: there is a run in it already",
-            hint="--resume auto goes on with these seeds, --overwrite starts again",
+            hint="--resume auto resumes these seeds, --overwrite starts again",
         )
+
+
+def how_to_resume(path: Path) -> str:
+    """Return what to say of a folder of seeds: how those that have begun are resumed together."""
+    begun = seeds_in(path)
+    return _how_to_resume(RunFolder(begun[0]), len(begun), path)
 
 
 def _how_to_resume(first: RunFolder, seeds: int, out: Path) -> str:
     command = _command(first, seeds, out)
-    in_python = 'the same call with resume="auto" goes on'
+    in_python = 'the same call with resume="auto" resumes'
     return f"resume with: {command} --resume auto" if command else in_python
 
 

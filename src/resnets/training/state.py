@@ -175,26 +175,34 @@ class RunState:
         changeable: tuple[str, ...],
         data_changes: str,
     ) -> None:
-        # A setting that is younger than the run: what it then did is the default.
-        saved = {key: value for key, value in _DEFAULTS.items() if key in self.identity} | saved
-        keys = list(self.identity) + [key for key in saved if key not in self.identity]
-        changed = [
-            key
-            for key in keys
-            if self.identity.get(key) != saved.get(key) and not key.startswith(changeable)
-        ]
+        found = differences(saved, self.identity, data_changes)
+        changed = {key: words for key, words in found.items() if not key.startswith(changeable)}
         if changed:
-            differences = "; ".join(
-                "the images or labels have changed" + (data_changes and f": {data_changes}")
-                if key == "data"
-                else f"{key}: {saved.get(key)} before, {self.identity.get(key)} now"
-                for key in changed
-            )
-            kind = DataError if changed == ["data"] else CheckpointError
+            kind = DataError if list(changed) == ["data"] else CheckpointError
             raise kind(
-                f"{path}: the run cannot go on, it would be another one: {differences}",
+                f"{path}: the run cannot be resumed, it would be another one: "
+                f"{'; '.join(changed.values())}",
                 hint="start a new run with another --out",
             )
+
+
+def differences(
+    saved: dict[str, Any], identity: dict[str, Any], data_changes: str = ""
+) -> dict[str, str]:
+    """Say, by key, in what the identity of a run is another than that which was saved.
+
+    ``data_changes`` says in what the data set is another, where that is known.
+    """
+    # A setting that is younger than the run: what it then did is the default.
+    saved = {key: value for key, value in _DEFAULTS.items() if key in identity} | saved
+    keys = list(identity) + [key for key in saved if key not in identity]
+    return {
+        key: "the images or labels have changed" + (data_changes and f": {data_changes}")
+        if key == "data"
+        else f"{key}: {saved.get(key)} before, {identity.get(key)} now"
+        for key in keys
+        if identity.get(key) != saved.get(key)
+    }
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from resnets.errors import CheckpointError, DataError, UsageError
 from resnets.machine.device import Machine
 from resnets.machine.processes import join
 from resnets.machine.torchrun import launch, program, restarts
+from resnets.models import check_folder
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Record
 from resnets.spec import Spec
@@ -154,6 +155,7 @@ def default_out(data: str | Path | Dataset, model: str | Spec, recipe: Recipe) -
 def model_in(weights: Source | None) -> str | Spec:
     """Return the model that a file or a run of ours says it is."""
     if isinstance(weights, str | Path) and Path(weights).exists():
+        check_folder(weights)
         metadata = open_checkpoint(weights).metadata
         return metadata.spec if metadata else _DEFAULT_MODEL
     return _DEFAULT_MODEL
