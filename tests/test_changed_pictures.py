@@ -148,7 +148,7 @@ def test_a_run_without_digests_is_known_by_names_and_sizes(made):
     data = open_folder(made / "photos", side=8)
     former = replace(record.data, fingerprint=data.former)
     folder.write_record(replace(record, data=former))
-    folder.pictures.unlink()
+    folder.manifest.unlink()
     check = next(check for check in audit(made / "run").checks if check.name == "data")
     assert check.ok
     assert "no digests" in check.found

@@ -193,4 +193,4 @@ def test_tables_that_a_newer_version_has_begun_are_left_to_it(kept):
             work(open_model("weights.safetensors"), "pictures", out)
         assert "--overwrite" in caught.value.hint
     assert (journal.read_bytes(), job.read_bytes()) == before
-    assert predict_table("weights.safetensors", "pictures", "begun.csv", overwrite=True).pictures
+    assert predict_table("weights.safetensors", "pictures", "begun.csv", overwrite=True).images

@@ -366,7 +366,7 @@ def test_a_file_of_somebody_else_is_not_replaced(model, pictures, tmp_path):
     assert out.read_text() == "mine"
     assert {path.name for path in tmp_path.iterdir()} == {"photos", "mine.npz"}
     model.preprocess = genuine
-    assert embed_folder(model, pictures, out, overwrite=True).pictures == 20
+    assert embed_folder(model, pictures, out, overwrite=True).images == 20
 
 
 def test_a_file_that_came_after_a_stop_is_not_replaced(model, pictures, begun):
@@ -411,7 +411,7 @@ def test_broken_pictures(model, pictures, tmp_path):
     table = embed_folder(
         model, pictures, tmp_path / "t.npz", on_broken=lambda e: met.append(e.message)
     )
-    assert table.pictures == 20
+    assert table.images == 20
     assert [picture.path for picture in table.broken] == ["a/text.jpg", "b/link.png"]
     assert json.loads(table.broken_list.read_text()) == [
         {"path": "a/text.jpg", "reason": "is text, not an image"},
@@ -434,7 +434,7 @@ def test_all_broken(model, tmp_path, suffix):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.png").write_text("hello")
     table = embed_folder(model, tmp_path / "photos", tmp_path / f"t{suffix}")
-    assert (table.pictures, len(table.broken)) == (0, 1)
+    assert (table.images, len(table.broken)) == (0, 1)
     if suffix == ".npz":
         assert np.load(table.path)["embeddings"].shape == (0, 64)
         assert np.load(table.path)["paths"].shape == (0,)
@@ -487,7 +487,7 @@ for folder in ("few", "many"):
     table = embed_folder(model, f"{sys.argv[1]}/{folder}", f"{sys.argv[1]}/{folder}{sys.argv[2]}")
     # not ru_maxrss, which begins with what the process that started this one had
     peaks.append(1024 * int(re.search(r"VmHWM:\s*(\d+) kB", open("/proc/self/status").read())[1]))
-print(json.dumps({"peaks": peaks, "pictures": table.pictures}))
+print(json.dumps({"peaks": peaks, "pictures": table.images}))
 """
 
 
@@ -535,4 +535,4 @@ def test_two_processes_do_not_write_one_table(model, pictures, tmp_path):
         pytest.raises(ResourceError, match=r"out\.npz: another process is writing it"),
     ):
         embed_folder(model, pictures, tmp_path / "out.npz")
-    assert embed_folder(model, pictures, tmp_path / "out.npz").pictures == 20
+    assert embed_folder(model, pictures, tmp_path / "out.npz").images == 20

@@ -22,7 +22,7 @@ from resnets import create_model, get_spec, predict
 from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, DataError, NonFiniteError, ResourceError, UsageError
 from resnets.files import alone
-from resnets.inference.prediction_table import Predicted, pictures, predict_table
+from resnets.inference.prediction_table import Predicted, image_names, predict_table
 from resnets.inference.runtimes import Runtime, open_runtime
 
 SUFFIXES = [".csv", ".jsonl", ".parquet"]
@@ -85,7 +85,7 @@ def test_a_table_is_what_predict_says(onnx, photos, tmp_path, suffix, batch_size
         on_progress=lambda *numbers: told.append(numbers),
         on_broken=lambda error: met.append(error.message),
     )
-    assert table == Predicted(out, pictures=22, broken=2, resumed=0)
+    assert table == Predicted(out, images=22, broken=2, resumed=0)
     assert os.listdir(out.parent) == [out.name]
     assert told == [(min(n, 22), 22) for n in range(batch_size, 22 + batch_size, batch_size)]
     names = [str(path) for path in sorted(photos.rglob("*.*"))]
@@ -104,7 +104,7 @@ def test_a_table_is_what_predict_says(onnx, photos, tmp_path, suffix, batch_size
 
 def test_batches_change_the_last_bits_at_most(onnx, photos):
     one, many = (
-        [p.probabilities for p in predict(onnx, pictures([photos]), batch_size=n) if not p.error]
+        [p.probabilities for p in predict(onnx, image_names([photos]), batch_size=n) if not p.error]
         for n in (1, 7)
     )
     np.testing.assert_allclose(one, many, atol=1e-6)
@@ -112,17 +112,17 @@ def test_batches_change_the_last_bits_at_most(onnx, photos):
 
 def test_what_pictures_are_meant(photos, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert pictures(["photos/b", "x.png", "https://x.org/a.png"]) == [
+    assert image_names(["photos/b", "x.png", "https://x.org/a.png"]) == [
         "photos/b/link.png",
         *(f"photos/b/é {number:02d}.png" for number in range(1, 20, 2)),
         "x.png",
         "https://x.org/a.png",
     ]
-    names = pictures(["photos/b"])
-    assert pictures(names) is names
+    names = image_names(["photos/b"])
+    assert image_names(names) is names
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="no images"):
-        pictures(["empty"])
+        image_names(["empty"])
 
 
 def test_strange_names(onnx, photos, tmp_path):
@@ -147,7 +147,7 @@ def test_names_that_no_file_system_takes(onnx, photos, tmp_path, resnets):
     name, good = f"{photos}/{300 * 'x'}.png", photos / "a" / "é 00.png"
     error = f"{name}: cannot be read: {os.strerror(errno.ENAMETOOLONG)}"
     table = predict_table(onnx, [name, good], tmp_path / "t.csv")
-    assert (table.pictures, table.broken) == (2, 1)
+    assert (table.images, table.broken) == (2, 1)
     assert read(table.path)[0] == {"path": name, "error": error}
     code, out, err = resnets("predict", onnx, name, good)
     assert (code, len(out.splitlines())) == (3, 1)
@@ -410,7 +410,7 @@ def test_other_pictures_are_noticed(onnx, photos, begun, change):
 def test_other_options_are_noticed(onnx, photos, begun, options, what):
     with pytest.raises(UsageError, match=rf"(?m)with other {what}$") as caught:
         predict_table(onnx, photos, begun, **{"batch_size": 4} | options)
-    assert caught.value.message.startswith(str(begun.with_name(".out.csv.partial")))
+    assert caught.value.message.startswith(f"{begun}: was begun with other ")
 
 
 def test_another_model_or_runtime_is_noticed(onnx, photos, begun, tmp_path):

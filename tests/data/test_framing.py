@@ -11,7 +11,7 @@ from resnets.data import open_dataset
 from resnets.data.framing import Frame
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError, UsageError
-from resnets.exporting.inputs import Pictures
+from resnets.exporting.inputs import DecodedImages
 from resnets.weights import catalog
 
 SIZES = sorted({(e.preprocess["resize"], e.preprocess["size"]) for e in catalog.entries()})
@@ -81,7 +81,7 @@ def test_files_that_do_not_say_are_cut_twice(margin):
     assert Preprocess.from_dict(now.to_dict()) == now != old
     pixels = torch.from_numpy(np.asarray(image).copy())[None]
     for preprocess in (old, now):
-        assert Pictures(preprocess)(pixels).equal(preprocess(image))
+        assert DecodedImages(preprocess)(pixels).equal(preprocess(image))
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_exported_graphs_frame_alike(fit, interpolation):
     noise = np.random.default_rng(0).integers(0, 256, (400, 400, 3)).astype(np.uint8)
     for width, height in ((33, 33), (33, 20), (80, 41), (41, 80), (400, 5), (3, 90), (1, 1)):
         array = noise[:height, :width].copy()
-        found = Pictures(preprocess)(torch.from_numpy(array)[None])
+        found = DecodedImages(preprocess)(torch.from_numpy(array)[None])
         off = ((found - preprocess(Image.fromarray(array))).abs() * 255).round()
         assert off.max() <= 1, (width, height)
         assert (off > 0).float().mean() < 0.05, (width, height)

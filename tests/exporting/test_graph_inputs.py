@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from resnets.data.preprocess import Preprocess
-from resnets.exporting.inputs import Pictures, Pixels
+from resnets.exporting.inputs import DecodedImages, Pixels
 
 SIDES = [(640, 427), (427, 640), (290, 417), (256, 256), (257, 256), (100, 90), (31, 29)]
 STRIPS = [(640, 40), (1, 60), (500, 3)]
@@ -29,7 +29,7 @@ def checkered(width: int, height: int) -> Image.Image:
 def levels(preprocess: Preprocess, image: Image.Image, expected: torch.Tensor) -> torch.Tensor:
     """The grey levels by which the graph and what is expected differ, pixel by pixel."""
     with torch.no_grad():
-        found = Pictures(preprocess)(torch.from_numpy(np.asarray(image).copy())[None])
+        found = DecodedImages(preprocess)(torch.from_numpy(np.asarray(image).copy())[None])
     assert found.shape == expected.shape
     return ((found - expected).abs() * 255 * torch.tensor(preprocess.std).view(-1, 1, 1)).round()
 
@@ -68,7 +68,7 @@ def test_what_needs_no_scaling_is_equal_bit_for_bit(side):
     image = checkered(*side)
     preprocess = Preprocess(3, 32, 28, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
     pixels = torch.from_numpy(np.asarray(image).copy())[None]
-    assert Pictures(preprocess)(pixels).equal(preprocess(image))
+    assert DecodedImages(preprocess)(pixels).equal(preprocess(image))
 
 
 def test_pixels_are_normalised_bit_for_bit():
@@ -83,4 +83,6 @@ def test_grey_pictures():
     image = checkered(60, 50).convert("L")
     preprocess = Preprocess(1, 32, 32, (0.5,), (0.25,))
     pixels = torch.from_numpy(np.asarray(image).copy())[None, :, :, None]
-    assert (Pictures(preprocess)(pixels) - preprocess(image)).abs().max() <= 1.01 / (255 * 0.25)
+    assert (DecodedImages(preprocess)(pixels) - preprocess(image)).abs().max() <= 1.01 / (
+        255 * 0.25
+    )

@@ -326,7 +326,7 @@ def test_torchrun_starts_them_anew_when_one_is_killed(digits, tmp_path, of):
     wait_for_a_state(out)
     os.kill(workers(process)[of], signal.SIGKILL)
     assert ended(process, out) == 0
-    assert len(RunFolder(out).read_record().sittings) == 2
+    assert len(RunFolder(out).read_record().sessions) == 2
     assert without_tensorboard(left(out)) == without_tensorboard(left(digits))
 
 

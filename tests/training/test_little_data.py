@@ -117,7 +117,7 @@ def test_a_step_that_cannot_fit_is_refused():
             spec,
             load_recipe("default"),
             batch=4096,
-            picture=(3, 4681, 4681),
+            image=(3, 4681, 4681),
             device=torch.device("cpu"),
         )
 

@@ -189,7 +189,7 @@ def _lines(found: "FolderCheck") -> Iterator[str]:
     if found.cropped:
         verb = "loses" if found.cropped == 1 else "lose"
         yield (
-            f"{found.cropped:,} of {plural(found.pictures, 'image')} {verb} more than a third of "
+            f"{found.cropped:,} of {plural(found.images, 'image')} {verb} more than a third of "
             "the area to the square that training takes from the middle"
         )
     if found.depth:

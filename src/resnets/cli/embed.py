@@ -79,6 +79,6 @@ def embed(
     if as_json:
         print_json(table.to_dict())
     else:
-        tell(f"{table.path}   {plural(table.pictures, 'image')}, {table.channels:,} numbers each")
+        tell(f"{table.path}   {plural(table.images, 'image')}, {table.channels:,} numbers each")
     if table.broken:
         raise typer.Exit(3)

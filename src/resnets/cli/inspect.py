@@ -39,12 +39,12 @@ def inspect(
       resnets inspect resnet50.pth --images photos/
       resnets inspect *.safetensors --json
     """
-    pictures = None
+    found = None
     if images is not None:
         from resnets.data.scan import images_in
 
-        pictures = images_in(images)
-    look = partial(_look, pictures=pictures, spec=known.spec, **known.reading)
+        found = images_in(images)
+    look = partial(_look, found=found, spec=known.spec, **known.reading)
     if len(files) == 1:
         about = look(files[0])
         print_json(about) if as_json else _print(about)
@@ -65,7 +65,7 @@ def inspect(
         raise typer.Exit(code)
 
 
-def _look(file: Path, *, pictures: list[Path] | None, **known: Any) -> dict[str, Any]:
+def _look(file: Path, *, found: list[Path] | None, **known: Any) -> dict[str, Any]:
     """Return what a checkpoint holds, and how its variants take images, where there are any."""
     from resnets.models import check_folder
     from resnets.weights.checkpoint import open_checkpoint
@@ -73,10 +73,10 @@ def _look(file: Path, *, pictures: list[Path] | None, **known: Any) -> dict[str,
     check_folder(file)
     checkpoint = open_checkpoint(file, **known)
     about = checkpoint.to_dict()
-    if pictures is not None:
+    if found is not None:
         from resnets.evaluation.variants import compare_variants
 
-        about["variants"] = [vars(fit) for fit in compare_variants(checkpoint, pictures)]
+        about["variants"] = [vars(fit) for fit in compare_variants(checkpoint, found)]
     return about
 
 
@@ -97,7 +97,7 @@ def _print(about: dict[str, Any]) -> None:
     if variants:
         tell("")
         print_table(
-            ["variant", "confidence", "off its statistics", "pictures"],
+            ["variant", "confidence", "off its statistics", "images"],
             [
                 (
                     fit["variant"],

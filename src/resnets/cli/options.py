@@ -231,7 +231,7 @@ def open_answering(
     from resnets.weights.outputs import given
 
     word = given(known.outputs)
-    exported = open_runtime(path, runtime, threads=threads, pictures=count)
+    exported = open_runtime(path, runtime, threads=threads, count=count)
     exported.outputs = word or exported.outputs
     return _said(exported)
 

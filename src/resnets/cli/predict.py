@@ -70,17 +70,17 @@ def predict(
       resnets predict resnet50.pth cat.jpg --preprocess imagenet
     """
     model, *images = words
-    if _is_of_pictures(Path(model)):  # --model is then the model itself, as of other commands
+    if _is_of_images(Path(model)):  # --model is then the model itself, as of other commands
         model, images = model_beside(known) or str(default_model()), words
         known = replace(known, model=None)
     elif not images:
         raise UsageError(f"there is no image to look at with {model}", hint="name one after it")
     from resnets.inference.prediction import predict
-    from resnets.inference.prediction_table import check_table, pictures, predict_table
+    from resnets.inference.prediction_table import check_table, image_names, predict_table
 
     if out is not None:
         check_table(out, overwrite=overwrite)
-    names = pictures(images)
+    names = image_names(images)
     answering = open_answering(model, known, runtime, threads, len(names))
     if out is None:
         broken = _print(predict(answering, names, top=top, batch_size=batch_size), as_json)
@@ -103,7 +103,7 @@ def predict(
         if as_json:
             print_json(table.to_dict())
         else:
-            tell(f"{out}   {plural(table.pictures, 'image')}, {table.broken:,} of them broken")
+            tell(f"{out}   {plural(table.images, 'image')}, {table.broken:,} of them broken")
         broken = table.broken > 0
     if broken:
         raise typer.Exit(3)
@@ -129,7 +129,7 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
     return broken
 
 
-def _is_of_pictures(path: Path) -> bool:
+def _is_of_images(path: Path) -> bool:
     from resnets.data.scan import EXTENSIONS
     from resnets.run_folder.directory import RECORD, seeds_in
 

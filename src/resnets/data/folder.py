@@ -76,7 +76,7 @@ class Store:
 
     def __call__(self, path: Path) -> Tensor:
         """Return the pixels of an image, uint8 (H, W, C). Raises ImageError."""
-        return self.square(self.read(path).picture(self.channels, self.scale))
+        return self.square(self.read(path).image(self.channels, self.scale))
 
     def read(
         self,
@@ -92,10 +92,10 @@ class Store:
         all_bits = all_bits or isinstance(self.scale, tuple)
         return read_image(path, all_bits=all_bits, truncated=self.truncated, look=look)
 
-    def square(self, picture: Image.Image) -> Tensor:
+    def square(self, image: Image.Image) -> Tensor:
         """Return the pixels of an image of 8 bits, uint8 (H, W, C)."""
         # A copy, since torch warns of the read-only memory that Pillow lends.
-        return torch.from_numpy(pixels(self.frame(picture)).copy())
+        return torch.from_numpy(pixels(self.frame(image)).copy())
 
 
 def open_folder(
@@ -133,9 +133,9 @@ def open_folder(
     measured = scale == "measured"
     store = Store(frame, channels, "container" if measured else scale, broken == "read")  # type: ignore[arg-type]
 
-    def see(index: int, picture: Image.Image) -> None:
+    def see(index: int, image: Image.Image) -> None:
         if keep:
-            images[index] = store.square(picture)
+            images[index] = store.square(image)
 
     found = read_all(path, tree, store, see, measured=measured, report=report)
     _judge(path, found.broken, count, broken, broken_limit)
@@ -221,10 +221,10 @@ def read_all(
             extents[index] = extent
             if measured and store.scale == "container":
                 return  # until the range is known
-        picture = found.picture(store.channels, store.scale)
-        digests.see(index, picture)
-        sizes[index] = picture.size
-        see(index, picture)
+        image = found.image(store.channels, store.scale)
+        digests.see(index, image)
+        sizes[index] = image.size
+        see(index, image)
 
     reasons = dict(failures(read, range(count), report))
     deep = sorted(extents)

@@ -92,7 +92,7 @@ class Decoded:
         with _told(self.name):
             return self.pixels.extent if isinstance(self.pixels, Deep) else None
 
-    def picture(self, channels: int, scale: Scale = "container") -> Image.Image:
+    def image(self, channels: int, scale: Scale = "container") -> Image.Image:
         """Return the upright image in mode "L" (1 channel) or "RGB" (3 channels).
 
         ``scale`` says which values of more than 8 bits become black and white. Raises ImageError
@@ -123,7 +123,7 @@ def decode(
     if channels not in _MODES:
         raise UsageError(f"images have 1 or 3 channels, not {channels}")
     whole = read_image(source, all_bits=isinstance(scale, tuple), truncated=truncated)
-    return whole.picture(channels, scale)
+    return whole.image(channels, scale)
 
 
 def read_image(
@@ -166,7 +166,7 @@ def _without_end_mark(file: BinaryIO, name: str) -> Decoded | None:
         return None
     with suppress(Exception):
         found = [_loaded(_identified(part, name), name, False) for part in jpeg_endings(file)]
-        first, *others = (np.asarray(picture.pixels) for picture in found)
+        first, *others = (np.asarray(image.pixels) for image in found)
         if all(np.array_equal(first, other) for other in others):
             return found[0]
     return None

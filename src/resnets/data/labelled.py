@@ -24,7 +24,7 @@ class Labelled:
 
     root: Path
     part: str  # WHOLE, "train", "validation" or "test"
-    pictures: dict[str, tuple[Path, ...]]  # classes in code-point order, files by path
+    images: dict[str, tuple[Path, ...]]  # classes in code-point order, files by path
     loose: int  # images outside of the class folders, which nothing labels
 
     def relative(self, path: Path) -> str:
@@ -78,7 +78,7 @@ def _labelled(walk: Walk, part: str, folder: Path, classes: Collection[str]) -> 
     entries = walk.visible(folder)
     for entry in entries:
         if os.path.isdir(entry):  # two Unicode forms of one name are one class
-            found[class_name(entry)] += walk.pictures(entry)
+            found[class_name(entry)] += walk.images(entry)
     loose = sum(is_sample(entry) for entry in entries if not os.path.isdir(entry))
     if not found:
         own = class_name(folder.resolve())
@@ -88,5 +88,5 @@ def _labelled(walk: Walk, part: str, folder: Path, classes: Collection[str]) -> 
             else "labels are the names of folders: expected photos/<class>/*.jpg"
         )
         raise walk.fault(f"no class folders in {printable(folder)}", hint=hint)
-    pictures = {name: tuple(sorted(found[name])) for name in sorted(found)}
-    return Labelled(walk.root, part, pictures, loose)
+    images = {name: tuple(sorted(found[name])) for name in sorted(found)}
+    return Labelled(walk.root, part, images, loose)

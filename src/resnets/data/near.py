@@ -113,9 +113,9 @@ def _halved(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.asarray(blocks.mean((2, 4)), np.float32)
 
 
-def _details(pictures: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+def _details(images: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
     """Return differences between neighbours as rows of norm 1; of flat images, of norm 0."""
-    values = pictures.astype(np.float32)
+    values = images.astype(np.float32)
     differences = np.concatenate(
         [np.diff(values, axis=axis).reshape(len(values), -1) for axis in (1, 2)], axis=1
     )

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # so that prediction by another runtime does without torch
 
     from resnets.data.dataset import Split
 
-Picture = Image.Image | Path | str  # or the name of its file
+ImageLike = Image.Image | Path | str  # or the name of its file
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Preprocess:
             )
         _ = self.frame  # which looks at the rest
 
-    def __call__(self, images: "Tensor | Picture | Sequence[Any]") -> "Tensor":
+    def __call__(self, images: "Tensor | ImageLike | Sequence[Any]") -> "Tensor":
         """Return float32 (N, C, size, size), channels-last, of uint8 (N, C, H, W) or images.
 
         An image is a PIL image or the path of a file; one alone makes a batch of one. Raises
@@ -73,7 +73,7 @@ class Preprocess:
             return self.normalize(self.fitted(images))
         return self.normalize(torch.from_numpy(self.squares(images)))
 
-    def arrays(self, images: Picture | Sequence[Any]) -> NDArray[np.float32]:
+    def arrays(self, images: ImageLike | Sequence[Any]) -> NDArray[np.float32]:
         """Return float32 (N, C, size, size) of images, bit for bit what a call returns.
 
         Raises as a call does.
@@ -83,14 +83,14 @@ class Preprocess:
         values *= scale
         return values
 
-    def squares(self, images: Picture | Sequence[Any]) -> NDArray[np.uint8]:
+    def squares(self, images: ImageLike | Sequence[Any]) -> NDArray[np.uint8]:
         """Return uint8 (N, C, size, size) of images, channels-last: what is then normalised.
 
         Raises as a call does.
         """
-        if isinstance(images, Picture):
+        if isinstance(images, ImageLike):
             images = [images]
-        if len(images) == 0 or not all(isinstance(image, Picture) for image in images):
+        if len(images) == 0 or not all(isinstance(image, ImageLike) for image in images):
             raise UsageError(
                 "neither a batch, an image nor a list of images",
                 hint="give a uint8 tensor (N, C, H, W), PIL images or files' names",
@@ -99,7 +99,7 @@ class Preprocess:
         middle = self.frame.middle
         return stored[:, middle, middle].transpose(0, 3, 1, 2)
 
-    def decoded(self, image: Picture) -> Image.Image:
+    def decoded(self, image: ImageLike) -> Image.Image:
         """Return an image, upright and of 8 bits, of its own size. Raises as `decode` does."""
         source = image if isinstance(image, Image.Image) else Path(image)
         return decode(source, self.channels, self.scale)

@@ -100,7 +100,7 @@ def images_in(path: Path) -> list[Path]:
     if not path.exists():
         raise DataError(f"{printable(path)}: there is no such folder", hint="give images")
     whole = path.resolve()
-    found = [path] if path.is_file() else sorted(Walk(whole.parent).pictures(whole))
+    found = [path] if path.is_file() else sorted(Walk(whole.parent).images(whole))
     if not found:
         raise DataError(f"{printable(path)}: there are no images in it", hint="give images")
     return found
@@ -155,7 +155,7 @@ class Walk:
             part = [
                 Sample(file, self.relative(file), split, classes.index(name))
                 for name, folder in folders.items()
-                for file in self.regular(self.pictures(folder))
+                for file in self.regular(self.images(folder))
             ]
             samples += sorted(part, key=lambda sample: sample.relative)
         ignored, irregular = tuple(sorted(set(self.ignored))), tuple(sorted(set(self.irregular)))
@@ -180,7 +180,7 @@ class Walk:
             inside = self.visible(found["train"][0])
             if not any(os.path.isdir(f) for f in inside):
                 return {"train": self.root}  # a class of trains
-            if any(self.pictures(folder) for folder in others):
+            if any(self.images(folder) for folder in others):
                 raise self.fault(
                     f"train/ has folders inside and {printable(others[0].name)}/ beside it: is it "
                     "a split or a class?",
@@ -240,7 +240,7 @@ class Walk:
                     hint="put the images of a class into one folder, without others between",
                 )
 
-    def pictures(self, folder: Path) -> list[Path]:
+    def images(self, folder: Path) -> list[Path]:
         """Return the files below a folder that should be images, each real folder once."""
         seen = {_identity(self.root), _identity(folder.parent)}
         found: list[Path] = []

@@ -129,7 +129,7 @@ def _as_trained_on(
 
 def _changes(dataset: "Dataset", home: str | Path | None) -> str:
     """Return in what images differ from those that a run has begun with, where it lists them."""
-    before = None if home is None else read_manifest(RunFolder(Path(home)).pictures)
+    before = None if home is None else read_manifest(RunFolder(Path(home)).manifest)
     if before is None or dataset.manifest is None:
         return ""
     return str(changes(before, dataset.manifest))
@@ -211,16 +211,16 @@ def _of_split(
 
     if isinstance(runtime, Network) and runtime.outputs != "sigmoid":
         return evaluate_network(runtime.network, split, preprocess_of(runtime)), []
-    pictures = (picture for images, _ in split.batches(64) for picture in as_images(images))
-    return answer(runtime, pictures, split.labels.tolist(), on_progress)
+    images = (image for batch, _ in split.batches(64) for image in as_images(batch))
+    return answer(runtime, images, split.labels.tolist(), on_progress)
 
 
 def _on_folder(runtime: Runtime, labelled: Labelled, on_progress: Progress) -> Assessment:
-    counts = {name: len(files) for name, files in labelled.pictures.items()}
+    counts = {name: len(files) for name, files in labelled.images.items()}
     labelling = label(str(labelled.root), counts, *_alternatives(runtime), "alphabetical")
     pairs = [
         (file, labelling.outputs[name])
-        for name, files in labelled.pictures.items()
+        for name, files in labelled.images.items()
         if name in labelling.outputs
         for file in files
     ]

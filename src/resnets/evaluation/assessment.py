@@ -37,23 +37,23 @@ class Assessment(Evaluation):
         """Say what was assumed, and what of the data or of the model was left out."""
         lines = list(self.notes)
         for name, count in self.strange[:SHOWN]:
-            line = f"{_pictures(count)} of '{printable(name)}', which the model does not have"
+            line = f"{_images(count)} of '{printable(name)}', which the model does not have"
             close = similar([name], self.names)
             lines.append(f"{line}, {_are(count)} left out{f' ({close})' if close else ''}")
         if others := self.strange[SHOWN:]:
             total = sum(count for _, count in others)
             lines.append(
-                f"{_pictures(total)} of {len(others)} more classes that the model does not "
+                f"{_images(total)} of {len(others)} more classes that the model does not "
                 f"have {_are(total)} left out"
             )
         if self.broken:
             path, reason = self.broken[0]
             lines.append(
-                f"{_pictures(len(self.broken))} that cannot be read {_are(len(self.broken))} left "
+                f"{_images(len(self.broken))} that cannot be read {_are(len(self.broken))} left "
                 f"out, such as {path}: {reason}"
             )
         if self.loose:
-            outside = f"{_pictures(self.loose)} outside of the class folders"
+            outside = f"{_images(self.loose)} outside of the class folders"
             lines.append(f"{outside} {_are(self.loose)} left out")
         if absent := self.absent:
             more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
@@ -90,7 +90,7 @@ class Assessment(Evaluation):
         }
 
 
-def _pictures(count: int) -> str:
+def _images(count: int) -> str:
     return plural(count, "image")
 
 

@@ -22,7 +22,7 @@ Broken = tuple[int, str]  # the place of an image that cannot be read, and why
 
 def answer(
     runtime: Runtime,
-    pictures: Iterable[Path | Image.Image],
+    images: Iterable[Path | Image.Image],
     labels: Sequence[int],
     on_progress: Callable[[int, int], None],
 ) -> tuple[Evaluation, list[Broken]]:
@@ -34,7 +34,7 @@ def answer(
     broken: list[Broken] = []
     tables: list[NDArray[np.float64]] = []
     classes = done = 0
-    for batch in read_batches(runtime, pictures, BATCH):
+    for batch in read_batches(runtime, images, BATCH):
         good, own = [], []
         for place, (_, read) in enumerate(batch, done):
             if isinstance(read, DataError):

@@ -80,9 +80,9 @@ def _means(network: ResNet) -> Iterator[dict[nn.BatchNorm2d, Tensor]]:
             handle.remove()
 
 
-def _deviation(means: dict[nn.BatchNorm2d, Tensor], pictures: int) -> float:
+def _deviation(means: dict[nn.BatchNorm2d, Tensor], count: int) -> float:
     apart = 0.0
     for norm, total in means.items():
         mean, var = norm.get_buffer("running_mean"), norm.get_buffer("running_var")
-        apart += ((total / pictures - mean).abs() / (var + norm.eps).sqrt()).mean().item()
+        apart += ((total / count - mean).abs() / (var + norm.eps).sqrt()).mean().item()
     return apart / max(len(means), 1)

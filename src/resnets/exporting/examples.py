@@ -26,7 +26,7 @@ class Examples:
     """Real images, and in words where they are from; none where none are at hand."""
 
     source: str = ""
-    pictures: tuple[Image.Image, ...] = ()
+    images: tuple[Image.Image, ...] = ()
 
 
 def find_data(
@@ -91,17 +91,17 @@ def _of_folder(folder: Path, feed: Feed) -> Examples:
         raise UsageError(f"images have 1 or 3 channels, the network takes {feed.channels}")
     files = images_in(folder)
     count = min(COUNT, len(files))
-    pictures = []
+    images = []
     for i in range(count):
         with suppress(DataError):  # a broken one more or less
-            pictures.append(feed.preprocess.decoded(files[i * len(files) // count]))
-    if not pictures:
+            images.append(feed.preprocess.decoded(files[i * len(files) // count]))
+    if not images:
         raise DataError(
             f"{printable(folder)}: no image in it can be read, of {count} tried",
             hint="resnets predict DIR says what is wrong with each",
         )
     # Its path is nobody else's affair: a certificate travels.
-    return Examples("a folder of images", tuple(pictures))
+    return Examples("a folder of images", tuple(images))
 
 
 def _of_data(dataset: Dataset) -> Examples:

@@ -41,7 +41,7 @@ class Pixels(nn.Module):
         return (images.float() - self.get_buffer("mean")) * self.get_buffer("scale")
 
 
-class Pictures(nn.Module):
+class DecodedImages(nn.Module):
     """Resizing, cropping and normalising, uint8 (N, H, W, C) to float32 (N, C, size, size).
 
     As `resnets.data.framing.Frame` does it, and then takes the middle. Sizes are whole numbers
@@ -140,4 +140,4 @@ def preparation(network: ResNet, form: str) -> nn.Module:
     if form == "normalized":
         return nn.Identity()
     preprocess = preprocess_of(network)
-    return Pixels(preprocess) if form == "pixels" else Pictures(preprocess)
+    return Pixels(preprocess) if form == "pixels" else DecodedImages(preprocess)

@@ -130,7 +130,7 @@ def _batches(feed: Feed, examples: Examples) -> Iterator[tuple[str, Size, Pixels
     for number, size in enumerate(_sizes(feed.plan)):
         for count in counts:
             yield "generated", size, generated(count, feed.channels, size)
-        real = list(examples.pictures[:FEW] if number else examples.pictures)
+        real = list(examples.images[:FEW] if number else examples.images)
         most = max(1, _AT_ONCE // (size[0] * size[1]))
         for start in range(0, len(real), most):
             yield "real", size, feed.scaled(real[start : start + most], size)

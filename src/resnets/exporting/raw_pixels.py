@@ -55,13 +55,13 @@ class Feed:
             return images.numpy()
         return self.scaled(as_images(images), self.plan.size)
 
-    def scaled(self, pictures: list[Image.Image], size: Size) -> Pixels:
+    def scaled(self, images: list[Image.Image], size: Size) -> Pixels:
         """Return the pixels of images at a size; cropped where it is that of training."""
         if self.plan.form != "pictures" and size == (self.preprocess.size,) * 2:
-            return self.preprocess.squares(pictures)
+            return self.preprocess.squares(images)
         height, width = size
-        scaled = [self.preprocess.decoded(one).resize((width, height)) for one in pictures]
-        planes = [np.asarray(picture).reshape(height, width, -1) for picture in scaled]
+        scaled = [self.preprocess.decoded(one).resize((width, height)) for one in images]
+        planes = [np.asarray(image).reshape(height, width, -1) for image in scaled]
         return np.stack(planes).transpose(0, 3, 1, 2)
 
     def one_level_off(self, prepared: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ class Embedded:
     """What ``embed_folder`` made: the table, and what it could not read."""
 
     path: Path
-    pictures: int  # rows of the table
+    images: int  # rows of the table
     channels: int  # numbers in each row
     resumed: int  # images that an earlier call, which was stopped, had done
     broken: tuple[Skipped, ...]
@@ -70,7 +70,7 @@ class Embedded:
         """Return a JSON-able record."""
         return {
             "path": str(self.path),
-            "pictures": self.pictures,
+            "pictures": self.images,
             "channels": self.channels,
             "resumed": self.resumed,
             "broken": len(self.broken),

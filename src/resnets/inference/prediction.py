@@ -67,13 +67,13 @@ def predict(
         yield from batch
 
 
-def resolved(model: "ResNet | Runtime | str | Path", pictures: int | None) -> Runtime:
+def resolved(model: "ResNet | Runtime | str | Path", count: int | None) -> Runtime:
     """Return what computes a model that will see so many images (None: nobody knows).
 
     Raises CheckpointError where nothing says how they are prepared, or what its output means.
     """
     if isinstance(model, str | Path):
-        model = open_runtime(model, pictures=pictures)
+        model = open_runtime(model, count=count)
     elif not isinstance(model, Runtime):
         from resnets.inference.runtimes.torch_runtime import Network
 

@@ -33,13 +33,18 @@ class Predicted:
     """What ``predict_table`` made: the table, and how many of its images are broken."""
 
     path: Path
-    pictures: int  # rows of the table
+    images: int  # rows of the table
     broken: int
     resumed: int  # images that an earlier call, which was stopped, had done
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record."""
-        return {**vars(self), "path": str(self.path)}
+        return {
+            "path": str(self.path),
+            "pictures": self.images,
+            "broken": self.broken,
+            "resumed": self.resumed,
+        }
 
 
 def predict_table(
@@ -69,7 +74,7 @@ def predict_table(
     """
     out = Path(out)
     check_table(out, overwrite=overwrite)
-    names = pictures([images] if isinstance(images, str | Path) else images)
+    names = image_names([images] if isinstance(images, str | Path) else images)
     job = _Predictions(out, names, resolved(model, len(names)), top, batch_size, on_broken)
     resumed, broken = job.run(overwrite=overwrite, on_progress=on_progress)
     return Predicted(out, len(names), len(broken), resumed)
@@ -81,18 +86,18 @@ def check_table(out: Path, *, overwrite: bool = False) -> None:
     check_out(out, "predictions", tuple(_WRITERS), readers, overwrite=overwrite)
 
 
-class Pictures(list[str]):
+class ImageNames(list[str]):
     """Names of images, none of folders."""
 
 
-def pictures(images: Iterable[str | Path]) -> Pictures:
+def image_names(images: Iterable[str | Path]) -> ImageNames:
     """Return the names of images, in place of folders those of the images in and below them.
 
     What it has returned before it returns as it is. Raises DataError for a folder without images.
     """
-    if isinstance(images, Pictures):
+    if isinstance(images, ImageNames):
         return images
-    names = Pictures()
+    names = ImageNames()
     for image in images:
         folder = Path(image)
         if os.path.isdir(folder):  # Path.is_dir() raises for names that no file system takes
@@ -107,7 +112,7 @@ class _Predictions(FolderJob):
     def __init__(
         self,
         out: Path,
-        images: Pictures,
+        images: ImageNames,
         runtime: Runtime,
         top: int,
         batch_size: int,

@@ -135,7 +135,7 @@ def _comparison_page(runs: list[RunRecord]) -> str:
 
 def is_small(mistake: Mistake) -> bool:
     """Say whether an image is so small that its pixels should be shown as squares."""
-    head = b64decode(mistake.picture.partition(",")[2])[:24]
+    head = b64decode(mistake.image.partition(",")[2])[:24]
     if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 24:
         return False
     width, height = struct.unpack(">II", head[16:24])

@@ -52,7 +52,7 @@ class RunFolder:
         self.record = path / RECORD
         self.recipe = path / "recipe.yaml"
         self.data = path / "data.json"
-        self.pictures = path / "pictures.sha256"
+        self.manifest = path / "pictures.sha256"
         self.metrics = path / "metrics.jsonl"
         self.ledger = path / "ledger.jsonl"
         self.mistakes = path / "mistakes.json"

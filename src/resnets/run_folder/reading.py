@@ -64,7 +64,7 @@ def read_run(path: Path | str) -> RunRecord:
         path=folder.path,
         epochs=epochs,
         mistakes=tuple(
-            mistake if is_image(mistake.picture) else replace(mistake, picture="")
+            mistake if is_image(mistake.image) else replace(mistake, image="")
             for mistake in folder.read_mistakes()
         ),
         drawing=drawing,

@@ -1,7 +1,7 @@
 """What the files of a run folder say, as records: training writes them, everything else reads them.
 
-A field's name is its key in the file, for as long as there are folders that have it: the sessions
-of a run are `sittings` there, images are `picture`. What a version did not write has its default.
+A field's name is its key in the file, but for those of IN_FILES, which keep the word that folders
+of all versions have. What a version did not write has its default.
 """
 
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -160,7 +160,7 @@ class Record:
     environment: dict[str, Any] = field(default_factory=dict)
     weights: Weights | None = None  # None: fresh ones
     launch: str | None = None  # of the torchrun that has begun it
-    sittings: tuple[Session, ...] = ()
+    sessions: tuple[Session, ...] = ()
     changes: tuple[Change, ...] = ()
     results: Results = Results()
     progress: Progress = Progress()
@@ -174,7 +174,7 @@ class Record:
     @property
     def ended(self) -> str:
         """When it finished, stopped or failed; empty while it runs."""
-        return self.sittings[-1].ended if self.sittings else ""
+        return self.sessions[-1].ended if self.sessions else ""
 
 
 @dataclass(frozen=True)
@@ -207,13 +207,13 @@ class LedgerLine:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An entry of mistakes.json; ``picture`` is a data URL or empty."""
+    """An entry of mistakes.json; ``image`` is a data URL or empty."""
 
     sample: Count | str
     label: str
     predicted: str
     confidence: Real
-    picture: str = ""
+    image: str = ""
 
 
 @dataclass(frozen=True)
@@ -232,6 +232,8 @@ class Preparation:
     preprocess: dict[str, Any] | None = None
 
 
+IN_FILES = {"sessions": "sittings", "image": "picture"}
+_FIELDS = {key: name for name, key in IN_FILES.items()}
 _FREE = {"spec", "environment", "copies", "preprocess"}  # not ours to look into
 _SPARSE = (Record, Session, Score)  # without what is not known yet; elsewhere that is null
 
@@ -250,7 +252,7 @@ def to_plain(value: Any) -> Any:
         values = {each: getattr(value, each.name) for each in fields(value)}
         sparse = isinstance(value, _SPARSE)
         return {
-            each.name: to_plain(inner)
+            IN_FILES.get(each.name, each.name): to_plain(inner)
             for each, inner in values.items()
             if not (sparse and inner == each.default)
         }
@@ -260,7 +262,7 @@ def to_plain(value: Any) -> Any:
 def _present(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            key: inner if key in _FREE else _present(inner)
+            _FIELDS.get(key, key): inner if key in _FREE else _present(inner)
             for key, inner in value.items()
             if inner is not None
         }

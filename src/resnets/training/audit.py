@@ -26,7 +26,7 @@ from resnets.readers.documents import damaged, read_json
 from resnets.readers.fields import Count, check
 from resnets.run_folder.directory import seeds_in
 from resnets.run_folder.ledger import Ledger
-from resnets.run_folder.record import Results, from_plain
+from resnets.run_folder.record import IN_FILES, Results, from_plain
 from resnets.spec import Spec
 from resnets.training.evidence import Evidence
 from resnets.training.recipe import Recipe
@@ -133,7 +133,7 @@ def _data(run: Evidence) -> Iterator[str]:
         yield f"not looked at: {printable(source)} is not there any more"
     else:
         left_out = {skipped.path for skipped in run.folder.read_preparation().skipped}
-        before = read_manifest(run.folder.pictures)
+        before = read_manifest(run.folder.manifest)
         yield from look_again(Path(source), fingerprint, before, left_out)
 
 
@@ -198,21 +198,21 @@ def _metrics(run: Evidence) -> Iterator[str]:
 
 
 def _sessions(run: Evidence) -> Iterator[str]:
-    sittings = run.record.sittings
-    if not sittings:
-        raise damaged(run.folder.record, "sessions: is missing")
-    until, killed = sittings[-1].to_step, sum(each.to_step is None for each in sittings[:-1])
+    sessions = run.record.sessions
+    if not sessions:
+        raise damaged(run.folder.record, f"{IN_FILES['sessions']}: is missing")
+    until, killed = sessions[-1].to_step, sum(each.to_step is None for each in sessions[:-1])
     again, problems = 0, []
     reached: int | None = 0
-    for number, sitting in enumerate(sittings, 1):
-        start, end = sitting.from_step, sitting.to_step
+    for number, session in enumerate(sessions, 1):
+        start, end = session.from_step, session.to_step
         if reached is not None and start > reached:
             problems.append(f"session {number} begins at step {start:,}, {reached:,} was reached")
         if end is not None and end < start:
             problems.append(f"session {number} ends at step {end:,}, before it begins")
         again += max(0, (reached or 0) - start)
         reached = end  # unknown where it was killed
-    found = f"{plural(len(sittings), 'session')}, from step {sittings[0].from_step:,} "
+    found = f"{plural(len(sessions), 'session')}, from step {sessions[0].from_step:,} "
     found += "on" if until is None else f"to {until:,}"
     if killed:
         found += f"; {killed} killed"
@@ -220,7 +220,7 @@ def _sessions(run: Evidence) -> Iterator[str]:
         found += f"; {plural(again, 'step')} done again from an earlier state"
     yield found
     yield from problems
-    ended = [sitting.status for sitting in sittings]
+    ended = [session.status for session in sessions]
     if "finished" in ended[:-1]:
         yield f"session {ended.index('finished') + 1} finished, and others follow"
     if run.status != "running":

@@ -22,7 +22,7 @@ class Evidence:
     @property
     def is_older(self) -> bool:
         """Whether it is of the first versions, which kept neither ledger nor sessions."""
-        return not self.record.sittings and not self.folder.ledger.exists()
+        return not self.record.sessions and not self.folder.ledger.exists()
 
     @cached_property
     def recipe(self) -> Recipe:

@@ -69,7 +69,7 @@ def check_fits(
     recipe: Recipe,
     *,
     batch: int,
-    picture: tuple[int, int, int],
+    image: tuple[int, int, int],
     device: torch.device,
     checkpointing: bool = False,
 ) -> None:
@@ -89,7 +89,7 @@ def check_fits(
         accumulate=parts,
         checkpointing=checkpointing,
     )
-    needed = step.peak.total + batch * prod(picture)
+    needed = step.peak.total + batch * prod(image)
     if needed > free:
         raise ResourceError(
             f"a step of {plural(batch, 'image')} of {spec.image_size}x{spec.image_size} takes "

@@ -163,7 +163,7 @@ def prepare(
         spec,
         recipe,
         batch=-(-batch // machine.processes.count),
-        picture=dataset.train.images.shape,
+        image=dataset.train.images.shape,
         device=machine.where,
         checkpointing=machine.checkpointing,
     )

@@ -68,7 +68,7 @@ def _mistakes(evaluation: Evaluation, split: Split, classes: tuple[str, ...]) ->
             label=classes[int(evaluation.labels[i])],
             predicted=classes[int(evaluation.predicted[i])],
             confidence=round(float(evaluation.confidence[i]), 6),
-            picture=data_url(split, i),
+            image=data_url(split, i),
         )
         for i in evaluation.mistakes(MISTAKES)
     ]

@@ -92,12 +92,12 @@ def run(
                 folder.create(overwrite=True)
             record = new_record(folder.path, plan)
         if first and not state.step and plan.dataset.manifest is not None:
-            plan.dataset.manifest.write(folder.pictures)
+            plan.dataset.manifest.write(folder.manifest)
         feed = build_feed(plan.dataset, plan.recipe, plan.preprocess, plan.machine.where)
         processes.wait()  # nobody computes before the folder is ours
         now = environment(plan.machine.where, processes, plan.recipe.precision)
         session = Session(timestamp(), state.step, now)
-        record = replace(record, sittings=(*record.sittings, session))
+        record = replace(record, sessions=(*record.sessions, session))
         try:
             _open(plan, folder, progress, state, record)
             with _network(plan, state.model) as network:
@@ -226,7 +226,7 @@ def _data_changes(plan: Plan, folder: RunFolder, record: Record) -> str:
     dataset = plan.dataset
     if record.data.fingerprint == dataset.fingerprint or dataset.manifest is None:
         return ""
-    before = read_manifest(folder.pictures)
+    before = read_manifest(folder.manifest)
     return "" if before is None else str(changes_of(before, dataset.manifest))
 
 
@@ -256,7 +256,7 @@ def _open(
         skipped = tuple(Skipped(**asdict(skipped)) for skipped in plan.dataset.skipped)
         # The weights say how images are prepared too, when the run has ended.
         folder.write_preparation(Preparation(skipped, plan.preprocess.to_dict()))
-    for line in opening_lines(plan, record.sittings[-1].environment, folder.data):
+    for line in opening_lines(plan, record.sessions[-1].environment, folder.data):
         progress.say(line)
     progress.say(recipe_line(plan.recipe, plan.steps, fitted=plan.fitted))
     if state.step:
@@ -307,7 +307,7 @@ def _fresh_images(plan: Plan, feed: Feed, count: int) -> Iterator[Tensor]:
 
 def _close(plan: Plan, folder: RunFolder, state: RunState, record: Record) -> None:
     """Write down how far the run came."""
-    *before, last = record.sittings
+    *before, last = record.sessions
     last = replace(last, to_step=state.step, ended=timestamp(), status=record.status)
     progress = Progress(
         step=state.step,
@@ -319,5 +319,5 @@ def _close(plan: Plan, folder: RunFolder, state: RunState, record: Record) -> No
     divergence = find_divergence(state.losses, plan.spec.num_classes)
     warnings = (str(divergence),) if divergence else ()
     folder.write_record(
-        replace(record, sittings=(*before, last), progress=progress, warnings=warnings)
+        replace(record, sessions=(*before, last), progress=progress, warnings=warnings)
     )

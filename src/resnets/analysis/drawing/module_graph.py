@@ -29,7 +29,7 @@ def write_graph(spec: Spec, folder: Path) -> None:
         raise ResourceError(
             f"{folder}: cannot be written: {error.strerror or error}", hint="choose another folder"
         ) from None
-    picture = torch.zeros(1, spec.in_channels, spec.image_size, spec.image_size)
+    image = torch.zeros(1, spec.in_channels, spec.image_size, spec.image_size)
     with writer, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # TensorBoard traces by torch.jit
-        writer.add_graph(ResNet(spec).eval(), picture)
+        writer.add_graph(ResNet(spec).eval(), image)

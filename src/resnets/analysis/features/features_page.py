@@ -63,7 +63,7 @@ class Answer:
 
 def write_features(
     model: ResNet,
-    picture: str | Path,
+    image: str | Path,
     out: str | Path = "features.html",
     *,
     top: int = 3,
@@ -78,16 +78,16 @@ def write_features(
     DataError for an image that cannot be read, CheckpointError for a model without preprocessing,
     and NonFiniteError when its answer is NaN or infinite.
     """
-    picture, out = Path(picture), Path(out)
+    image, out = Path(image), Path(out)
     preprocess = preprocess_of(model)
-    seen = torch.from_numpy(preprocess.squares(picture).copy())  # what the network sees
+    seen = torch.from_numpy(preprocess.squares(image).copy())  # what the network sees
     images = preprocess.normalize(seen).to(next(model.parameters()).device)
     has_classifier = hasattr(model.fc, "weight")
     page = environment("resnets.analysis.features").get_template("features.html")
     text = page.render(
         model=model,
         preprocess=preprocess,
-        picture=printable(picture.name),
+        image=printable(image.name),
         seen=image_url(seen[0]),
         small=is_small(seen.shape[2:]),
         learnt=learnt,

@@ -37,13 +37,13 @@ def choose(path: Path, name: str = "auto") -> str:
 
 
 def open_runtime(
-    path: str | Path, name: str = "auto", *, threads: int = 0, pictures: int | None = None
+    path: str | Path, name: str = "auto", *, threads: int = 0, count: int | None = None
 ) -> Runtime:
     """Return the model in an exported file, a run folder or a checkpoint, ready to answer.
 
     ``name`` says who computes: "onnxruntime" or "openvino" for .onnx, "openvino" for .xml, "torch"
     for all else; "auto" is the first of them that is installed. ``threads`` is how many it computes
-    with (0: OMP_NUM_THREADS, or as many as it likes), ``pictures`` how many it will see, where that
+    with (0: OMP_NUM_THREADS, or as many as it likes), ``count`` how many it will see, where that
     is known.
 
     Raises UsageError for another name, CheckpointError for a file that is missing, damaged or not
@@ -56,7 +56,7 @@ def open_runtime(
     if name == "onnxruntime":
         from resnets.inference.runtimes.onnx_runtime import OnnxRuntime
 
-        return OnnxRuntime(path, threads or _threads(), pictures)
+        return OnnxRuntime(path, threads or _threads(), count)
     if name == "openvino":
         from resnets.inference.runtimes.openvino_runtime import OpenVino
 

@@ -24,7 +24,7 @@ class OnnxRuntime(Exported):
 
     name = "onnxruntime"
 
-    def __init__(self, path: Path, threads: int = 0, pictures: int | None = None) -> None:
+    def __init__(self, path: Path, threads: int = 0, count: int | None = None) -> None:
         """Open a file; raises ResourceError without the package, CheckpointError for a bad file."""
         try:
             import onnxruntime
@@ -36,9 +36,9 @@ class OnnxRuntime(Exported):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised, and said once
         options.intra_op_num_threads = threads
-        if pictures is not None:  # they are decoded meanwhile, by threads that want the cores
+        if count is not None:  # they are decoded meanwhile, by threads that want the cores
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if pictures is not None and pictures < FEW:
+        if count is not None and count < FEW:
             level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
             options.graph_optimization_level = level
         try:

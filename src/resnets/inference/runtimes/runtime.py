@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.images import ImageError, decode, pixels, printable
-from resnets.data.preprocess import Picture, Preprocess, preprocess_of
+from resnets.data.preprocess import ImageLike, Preprocess, preprocess_of
 from resnets.errors import CheckpointError, ResnetsError, ResourceError
 from resnets.spec import Spec
 from resnets.weights.metadata import Metadata, read_metadata
@@ -42,21 +42,21 @@ class Runtime(ABC):
         """The names of the answers: of the classes, or the numbers of the outputs."""
         return answers(self.classes, self.spec.num_classes, self.outputs)
 
-    def prepare(self, picture: Picture) -> NDArray[Any]:
+    def prepare(self, image: ImageLike) -> NDArray[Any]:
         """Return an image as a batch of one, in the form that the model takes.
 
         Raises ImageError for one that cannot be decoded, and CheckpointError where nothing says
         how images are prepared.
         """
         if self.input == "pictures":
-            return pixels(self._decoded(picture))[None]
+            return pixels(self._decoded(image))[None]
         preprocess = preprocess_of(self)
-        return preprocess.squares(picture) if self.input == "pixels" else preprocess.arrays(picture)
+        return preprocess.squares(image) if self.input == "pixels" else preprocess.arrays(image)
 
-    def _decoded(self, picture: Picture) -> Image.Image:
+    def _decoded(self, image: ImageLike) -> Image.Image:
         if self.preprocess is not None:
-            return self.preprocess.decoded(picture)
-        source = picture if isinstance(picture, Image.Image) else Path(picture)
+            return self.preprocess.decoded(image)
+        source = image if isinstance(image, Image.Image) else Path(image)
         return decode(source, self.spec.in_channels)
 
     @abstractmethod
@@ -83,12 +83,12 @@ class Exported(Runtime):
         self.classes, self.preprocess = metadata.classes, metadata.preprocess
         self.outputs, self.spec, self.made = metadata.outputs, metadata.spec, metadata.made
 
-    def prepare(self, picture: Picture) -> NDArray[Any]:
+    def prepare(self, image: ImageLike) -> NDArray[Any]:
         """Return an image as the model takes it; raises ImageError for one of another size."""
-        images = super().prepare(picture)
+        images = super().prepare(image)
         found, wanted = images.shape[1:3], self.size
         if self.input == "pictures" and wanted and found != wanted:
-            name = "the image" if isinstance(picture, Image.Image) else printable(picture)
+            name = "the image" if isinstance(image, Image.Image) else printable(image)
             raise ImageError(
                 name,
                 f"is {found[0]} x {found[1]} (height x width), the model takes {wanted[0]} x "
