@@ -3,7 +3,7 @@
 #   sbatch docs/slurm.sh photos/ --model resnet50 --out runs/photos
 #
 # Ten minutes before the limit Slurm sends SIGUSR1; every process stops after the same step, the
-# state is saved, and the job puts itself back into the queue, where --resume auto goes on.
+# state is saved, and the job puts itself back into the queue, where --resume auto resumes it.
 #SBATCH --nodes=1
 #SBATCH --gpus-per-node=4
 #SBATCH --cpus-per-task=16

@@ -208,7 +208,7 @@ def test_who_reads_what(onnx, tmp_path, monkeypatch):
 @pytest.mark.parametrize(("name", "extra"), [("onnxruntime", "onnx"), ("openvino", "openvino")])
 def test_a_missing_package(onnx, monkeypatch, name, extra):
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(ResourceError, match=f"needs the package {name}") as caught:
+    with pytest.raises(ResourceError, match=f"needs {name}, which is not installed") as caught:
         open_runtime(onnx, name)
     assert f'pip install "resnets[{extra}]"' in caught.value.hint
 

@@ -1,6 +1,8 @@
 """The errors that users meet: one line what, where it applies, one line what to do."""
 
+from collections.abc import Collection
 from difflib import get_close_matches
+from pathlib import Path
 
 
 class ResnetsError(Exception):
@@ -68,6 +70,31 @@ class Stopped(ResnetsError):
     def __init__(self, message: str, *, hint: str = "", exit_code: int = exit_code) -> None:
         super().__init__(message, hint=hint)
         self.exit_code = exit_code
+
+
+def check_name(what: str, word: str, names: Collection[str]) -> None:
+    """Raise UsageError, its hint the nearest of ``names`` or all, for a word that is none."""
+    if word not in names:
+        close = nearest(str(word), list(names))
+        raise UsageError(
+            f'no {what} is called "{word}"',
+            hint=f"did you mean {close}?" if close else f"choose from {', '.join(names)}",
+        )
+
+
+def lacking(what: str, extra: str, otherwise: str = "") -> ResourceError:
+    """Return the error for a package that is not installed, and is with an extra of ours.
+
+    ``what`` ends in its name; ``otherwise`` is what can be done without it.
+    """
+    return ResourceError(
+        f"{what}, which is not installed", hint=f'pip install "resnets[{extra}]"{otherwise}'
+    )
+
+
+def unwritable(path: Path | str, error: OSError, hint: str) -> ResourceError:
+    """Return the error for a file or folder that the system does not let be written."""
+    return ResourceError(f"{path}: cannot be written: {error.strerror or error}", hint=hint)
 
 
 def nearest(name: str, candidates: list[str], count: int = 3) -> str:

@@ -16,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from resnets.errors import ResourceError, UsageError
+from resnets.errors import ResourceError, UsageError, unwritable
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 _TRIES = 100  # at a file that others make and remove meanwhile
@@ -109,9 +109,7 @@ def alone(out: Path) -> Iterator[None]:
         out.parent.mkdir(parents=True, exist_ok=True)
         file = take(path)
     except OSError as error:
-        raise ResourceError(
-            f"{out}: cannot be written: {error.strerror or error}", hint="choose another --out"
-        ) from None
+        raise unwritable(out, error, "choose another --out") from None
     if file is None:
         raise ResourceError(f"{out}: another process is writing it", hint="wait for it, or stop it")
     with file:

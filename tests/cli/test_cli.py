@@ -220,7 +220,7 @@ def test_every_error_is_one_line(failing, error, code):
 def test_resume_takes_no_other_options(resnets, trained):
     code, _, err = resnets("train", "--resume", trained[1], "--model", "resnet110")
     assert code == 2
-    assert "says with what it goes on" in one_line_error(err)
+    assert "says with what it is resumed" in one_line_error(err)
     code, out, _ = resnets("train", "--resume", trained[1])
     assert code == 0
     assert out.startswith("held-out accuracy")

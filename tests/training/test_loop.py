@@ -1,4 +1,4 @@
-"""The loop: what a step does, what a run writes, and that going on is going on."""
+"""The loop: what a step does, what a run writes, and that resuming is resuming."""
 
 import itertools
 import json
@@ -397,8 +397,8 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, capsys):
     after.write_bytes(content)
     resumed = resume(tmp_path / "run", quiet=False)
     said = capsys.readouterr().err
-    assert "does not have its SHA-256; going on from the state before it" in said
-    assert "going on after step 5 of 15" in said
+    assert "does not have its SHA-256; resumed from the state before it" in said
+    assert "resumed after step 5 of 15" in said
     assert resumed.results["test"] == run(tmp_path / "other").results["test"]
 
 

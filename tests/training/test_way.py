@@ -270,7 +270,7 @@ def test_killed_before_the_first_state(trained, tmp_path, form):
 
 
 def test_weights_that_are_none(tmp_path):
-    with pytest.raises(UsageError, match="goes on"):
+    with pytest.raises(UsageError, match="is resumed"):
         train(weights="a.pth", resume=tmp_path)
     with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
         train(tiny_dataset(), model="resnet8", weights="nowhere.pth", out=tmp_path, machine=QUIET)

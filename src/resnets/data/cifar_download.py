@@ -20,7 +20,7 @@ import numpy as np
 
 from resnets.data.cifar import CIFAR10_CLASSES, data_root
 from resnets.data.images import decode, pixels, printable
-from resnets.errors import DataError, ResourceError, UsageError
+from resnets.errors import DataError, UsageError, unwritable
 from resnets.formatting import plural
 from resnets.machine.downloads import (
     Report,
@@ -195,10 +195,8 @@ def get(
             ready = _fetch(name, release, Path(temporary), report)
             _put(release, ready, target, report)
     except OSError as error:
-        raise ResourceError(
-            f"{printable(root)}: cannot be written: {error.strerror or error}",
-            hint="free some space or choose another folder with --root",
-        ) from error
+        hint = "free some space or choose another folder with --root"
+        raise unwritable(printable(root), error, hint) from error
     report(f"{printable(target)}: {plural(len(release.files), 'file')}, each verified by SHA-256")
     return target
 

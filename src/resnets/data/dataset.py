@@ -10,7 +10,7 @@ from torch import Tensor
 from resnets.data.copies import Copies
 from resnets.data.depth import Depth
 from resnets.data.identity import Manifest
-from resnets.errors import DataError, UsageError
+from resnets.errors import DataError, check_name
 
 
 class ImageSource(Protocol):
@@ -150,10 +150,7 @@ class Dataset:
 
     def part(self, name: str) -> Split:
         """Return a part by name; raises UsageError for another word, DataError where it lacks."""
-        if name not in ("train", "validation", "test"):
-            raise UsageError(
-                f'there is no split "{name}"', hint="choose from train, validation, test"
-            )
+        check_name("split", name, ("train", "validation", "test"))
         if name not in self.parts:
             raise DataError(
                 f"{self.name} has no {name} split", hint=f"it has {', '.join(self.parts)}"

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from resnets.data.dataset import Dataset, MemoryImages, whole
-from resnets.errors import ResourceError
+from resnets.errors import lacking
 
 SIDE = 32  # the 8x8 originals are enlarged so that networks for CIFAR images can see them
 
@@ -21,10 +21,7 @@ def open_digits() -> Dataset:
     try:
         from sklearn.datasets import load_digits
     except ImportError:
-        raise ResourceError(
-            "the digits come with scikit-learn, which is not installed",
-            hint='pip install "resnets[digits]"',
-        ) from None
+        raise lacking("the digits come with scikit-learn", "digits") from None
     digits = load_digits()
     originals = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # 0..16 to 0..255
     labels = digits.target.astype(np.uint8)

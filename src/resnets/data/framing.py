@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnets.errors import UsageError, nearest
+from resnets.errors import UsageError, check_name
 
 INTERPOLATION = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 FITS = ("crop", "pad", "squash")
@@ -38,12 +38,7 @@ class Frame:
             (self.interpolation, tuple(INTERPOLATION), "interpolation"),
             (self.fit, FITS, "fit"),
         ):
-            if word not in words:
-                close = nearest(str(word), list(words))
-                raise UsageError(
-                    f'no {what} is called "{word}"',
-                    hint=f"did you mean {close}?" if close else f"choose from {', '.join(words)}",
-                )
+            check_name(what, word, words)
         if self.size > self.side:
             raise UsageError(
                 f"a crop of {self.size} does not fit in images of {self.side}",

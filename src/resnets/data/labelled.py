@@ -13,7 +13,7 @@ from pathlib import Path
 
 from resnets.data.images import printable
 from resnets.data.scan import SPLITS, Walk, class_name, is_sample, readable
-from resnets.errors import DataError, UsageError
+from resnets.errors import DataError, check_name
 
 WHOLE = "all"  # the part of a folder without parts
 
@@ -46,14 +46,12 @@ def open_labelled(
     walk.check()
     with readable(path):
         parts = _parts(walk, classes)
-        if part not in (None, "train", "validation", "test"):
-            raise UsageError(
-                f'there is no split "{part}"', hint="choose from train, validation, test"
-            )
-        if part is not None and part not in parts and not (part == "train" and WHOLE in parts):
-            raise DataError(
-                f"{printable(path)}: has no {part} split", hint=f"it has {', '.join(parts)}"
-            )
+        if part is not None:
+            check_name("split", part, ("train", "validation", "test"))
+            if part not in parts and not (part == "train" and WHOLE in parts):
+                raise DataError(
+                    f"{printable(path)}: has no {part} split", hint=f"it has {', '.join(parts)}"
+                )
         name = part if part in parts else next(reversed(parts))
         return _labelled(walk, name, parts[name], classes)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from resnets.errors import ResourceError
+from resnets.errors import unwritable
 from resnets.exporting.plan import draft_of, files_of
 from resnets.files import alone, followed, sweep, writing
 
@@ -70,6 +70,4 @@ def _reporting(out: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ResourceError(
-            f"{out}: cannot be written: {error.strerror or error}", hint="choose another --out"
-        ) from None
+        raise unwritable(out, error, "choose another --out") from None

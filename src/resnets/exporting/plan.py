@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from resnets.data.preprocess import Preprocess, known, unknown_preparation
-from resnets.errors import CheckpointError, ResourceError, UsageError
+from resnets.errors import CheckpointError, UsageError, check_name, lacking
 from resnets.machine.downloads import digest_of
 from resnets.nn import ResNet
 from resnets.readers.documents import read_json
@@ -92,10 +92,7 @@ def plan_export(
 def check_words(to: str, input: str, batch: int | str, size: Size | str | None, int8: bool) -> None:
     """Raise UsageError for words and numbers that cannot be meant of any network."""
     for word, choices, what in ((to, tuple(ENDINGS), "target"), (input, FORMS, "input")):
-        if word not in choices:
-            raise UsageError(
-                f'no {what} is called "{word}"', hint=f"choose from {', '.join(choices)}"
-            )
+        check_name(what, word, choices)
     if int8 and to not in ("onnx", "openvino"):
         raise UsageError(f"{to} has no 8-bit form here", hint="choose --to onnx or openvino")
     if to == "safetensors" and (input, batch, size) != ("normalized", "dynamic", None):
@@ -182,10 +179,7 @@ def _check_packages(to: str, int8: bool) -> None:
     missing = [name for name in needed if find_spec(name) is None]
     if missing:
         extras = "onnx,openvino" if to == "openvino" else to
-        raise ResourceError(
-            f"an export to {to} needs {', '.join(missing)}, which is not installed",
-            hint=f'pip install "resnets[{extras}]"',
-        )
+        raise lacking(f"an export to {to} needs {', '.join(missing)}", extras)
 
 
 def _check_size(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resnets.data.identity import digest_files
-from resnets.errors import CheckpointError, ResourceError, UsageError
+from resnets.errors import CheckpointError, ResourceError, UsageError, lacking, unwritable
 from resnets.files import FULL, alone, check_free, json_text, open_own, partial_of
 from resnets.readers.documents import loads
 from resnets.readers.paths import open_regular
@@ -228,10 +228,8 @@ def check_out(
         listed = f"{', '.join(others)} or {last}"
         raise UsageError(f"{out}: a table of {content} ends in {listed}", hint=readers)
     if out.suffix.lower() == ".parquet" and find_spec("pyarrow") is None:
-        raise ResourceError(
-            f"{out}: Parquet needs pyarrow, which is not installed",
-            hint=f'pip install "resnets[parquet]", or let the table end in {" or ".join(others)}',
-        )
+        instead = f", or let the table end in {' or '.join(others)}"
+        raise lacking(f"{out}: Parquet needs pyarrow", "parquet", instead)
     if out.exists() and not out.is_file():
         raise ResourceError(f"{out}: is no ordinary file", hint="give the name of a file")
     check_free(out, overwrite=overwrite or partial_of(out).exists())
@@ -247,7 +245,6 @@ def _record(text: bytes) -> Record:
 
 
 def _unwritable(path: Path, error: OSError) -> ResourceError:
-    hint = (
-        "free some space; what is done is kept" if error.errno in FULL else "choose another --out"
-    )
-    return ResourceError(f"{path}: cannot be written: {error.strerror or error}", hint=hint)
+    full = error.errno in FULL
+    hint = "free some space; what is done is kept" if full else "choose another --out"
+    return unwritable(path, error, hint)

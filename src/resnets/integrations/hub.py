@@ -12,7 +12,7 @@ from typing import Any, Self
 import torch
 
 from resnets.data.preprocess import known
-from resnets.errors import CheckpointError, ResnetsError, ResourceError, SpecError
+from resnets.errors import CheckpointError, ResnetsError, ResourceError, SpecError, lacking
 from resnets.files import write_json
 from resnets.machine.downloads import is_offline
 from resnets.models import restore
@@ -23,10 +23,7 @@ from resnets.weights.save import save_weights
 try:
     from huggingface_hub import ModelHubMixin, constants, hf_hub_download
 except ImportError:
-    raise ResourceError(
-        "the Hugging Face Hub needs huggingface_hub, which is not installed",
-        hint='pip install "resnets[hub]"',
-    ) from None
+    raise lacking("the Hugging Face Hub needs huggingface_hub", "hub") from None
 
 WEIGHTS = "model.safetensors"
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from resnets.errors import ResourceError, UsageError
+from resnets.errors import ResourceError, check_name
 from resnets.machine.processes import ALONE, Processes
 
 
@@ -31,8 +31,7 @@ def choose_device(name: str) -> torch.device:
 
     Raises UsageError for another name and ResourceError when there is no such device.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise UsageError(f'there is no device "{name}"', hint="choose from auto, cpu, cuda")
+    check_name("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise ResourceError("CUDA is not available here", hint="use --device cpu")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

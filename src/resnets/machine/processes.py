@@ -39,7 +39,7 @@ class PeerLost(ResnetsError):
     ) -> None:
         super().__init__(
             message,
-            hint="the first error above, or in its log, is the cause; --resume goes on",
+            hint="the first error above, or in its log, is the cause; --resume resumes the run",
         )
 
 

@@ -196,7 +196,7 @@ def _take_up(
     processes.wait()  # all have looked before one writes
     if unfounded:
         raise CheckpointError(
-            f"{folder.path}: its state is gone, or of an older version, so the run cannot go on",
+            f"{folder.path}: its state is gone, or of an older version, so it cannot be resumed",
             hint="give another --out, or --overwrite to start again",
         )
     if not states:
@@ -205,7 +205,7 @@ def _take_up(
     found, may_change = _data_changes(plan, folder, record), bool(changes or record.changes)
     problems = state.load(states, may_change=may_change, data_changes=found)
     for problem, path in zip(problems, states, strict=False):
-        progress.say(f"{problem}; going on from the state before it")
+        progress.say(f"{problem}; resumed from the state before it")
         if processes.is_first:
             path.unlink(missing_ok=True)
     steps = processes.gather(torch.tensor([state.step]))
@@ -260,7 +260,7 @@ def _open(
         progress.say(line)
     progress.say(recipe_line(plan.recipe, plan.steps, fitted=plan.fitted))
     if state.step:
-        progress.say(f"going on after step {state.step:,} of {plan.steps:,}")
+        progress.say(f"resumed after step {state.step:,} of {plan.steps:,}")
 
 
 @contextmanager

@@ -79,7 +79,7 @@ class RunState:
 
     model: ResNet
     optimizer: torch.optim.Optimizer
-    identity: dict[str, Any]  # of recipe, data and model: what must not change when going on
+    identity: dict[str, Any]  # of recipe, data and model: what must not change when resuming
     average: Average | None = None
     scaler: torch.amp.GradScaler | None = None
     step: int = 0
@@ -142,7 +142,7 @@ class RunState:
                 raise damaged(path, f"{type(error).__name__}: {reason}") from None
             return problems
         raise CheckpointError(
-            "; ".join(problems) or "there is no state to go on from",
+            "; ".join(problems) or "there is no state to resume from",
             hint="start again with --overwrite, or without --resume in another folder",
         )
 

@@ -67,7 +67,7 @@ def train(
     continued = RunFolder(Path(resume)) if resume is not None and str(resume) != "auto" else None
     if continued and (model or recipe or out or overwrite or weights is not None):
         raise UsageError(
-            f"{resume} says with what it goes on: model, recipe, weights and folder",
+            f"{resume} says with what it is resumed: model, recipe, weights and folder",
             hint="leave these options out, or start another run with --out",
         )
     if data is None and not continued:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from resnets.errors import ResourceError
+from resnets.errors import lacking, unwritable
 from resnets.nn import ResNet
 from resnets.spec import Spec
 
@@ -19,16 +19,11 @@ def write_graph(spec: Spec, folder: Path) -> None:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        raise ResourceError(
-            "TensorBoard's graph needs the package tensorboard",
-            hint='pip install "resnets[tensorboard]"',
-        ) from None
+        raise lacking("TensorBoard's graph needs tensorboard", "tensorboard") from None
     try:
         writer = SummaryWriter(str(folder))
     except OSError as error:
-        raise ResourceError(
-            f"{folder}: cannot be written: {error.strerror or error}", hint="choose another folder"
-        ) from None
+        raise unwritable(folder, error, "choose another folder") from None
     image = torch.zeros(1, spec.in_channels, spec.image_size, spec.image_size)
     with writer, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # TensorBoard traces by torch.jit

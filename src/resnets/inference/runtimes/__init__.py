@@ -4,7 +4,7 @@ import os
 from importlib.util import find_spec
 from pathlib import Path
 
-from resnets.errors import CheckpointError, UsageError
+from resnets.errors import CheckpointError, UsageError, check_name
 from resnets.inference.runtimes.runtime import Runtime
 
 NAMES = ("onnxruntime", "openvino", "torch")
@@ -24,10 +24,7 @@ def choose(path: Path, name: str = "auto") -> str:
     readers = _READERS[path.suffix.lower()] if is_export(path) else ("torch",)
     if name == "auto":
         return next((reader for reader in readers if find_spec(reader)), readers[0])
-    if name not in NAMES:
-        raise UsageError(
-            f'no runtime is called "{name}"', hint=f"choose from auto, {', '.join(NAMES)}"
-        )
+    check_name("runtime", name, ("auto", *NAMES))
     if name not in readers:
         raise UsageError(
             f"{path}: {name} does not read it",

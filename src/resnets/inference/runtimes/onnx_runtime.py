@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.errors import CheckpointError, ResourceError
+from resnets.errors import CheckpointError, lacking
 from resnets.inference.runtimes.onnx_file import refuse_data_elsewhere
 from resnets.inference.runtimes.runtime import Exported, first_line, read_export
 from resnets.readers.paths import spelled
@@ -29,9 +29,7 @@ class OnnxRuntime(Exported):
         try:
             import onnxruntime
         except ImportError:
-            raise ResourceError(
-                f"{path}: needs the package onnxruntime", hint='pip install "resnets[onnx]"'
-            ) from None
+            raise lacking(f"{path}: needs onnxruntime", "onnx") from None
         refuse_data_elsewhere(path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # what goes wrong is raised, and said once

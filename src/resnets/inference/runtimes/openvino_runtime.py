@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.errors import CheckpointError, ResourceError
+from resnets.errors import CheckpointError, lacking
 from resnets.inference.runtimes.onnx_file import refuse_data_elsewhere
 from resnets.inference.runtimes.runtime import Exported, first_line, read_export
 from resnets.readers.paths import spelled
@@ -25,9 +25,7 @@ class OpenVino(Exported):
         try:
             openvino = import_openvino()
         except ImportError:
-            raise ResourceError(
-                f"{path}: needs the package openvino", hint='pip install "resnets[openvino]"'
-            ) from None
+            raise lacking(f"{path}: needs openvino", "openvino") from None
         _check_kind(path)
         # Where a processor has bfloat16 it would be taken, whose error is 65,000 times as large.
         options: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32"}
