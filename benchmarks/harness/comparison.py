@@ -23,7 +23,7 @@ from harness.statistics import (
     unrest,
     verdict,
 )
-from resnets.formatting import moment, percent, plural, rate
+from resnets.formatting import moment, percent, plural, speed
 from resnets.machine.environment import environment
 from resnets.machine.processes import ALONE
 from resnets.training.throughput import Call, Job, Measure, ours, spread, timed
@@ -114,7 +114,7 @@ def table(result: Mapping[str, Any]) -> list[tuple[str, ...]]:
     rows = []
     for case in result["cases"]:
         rates, ratio = case["rate"], case.get("ratio")
-        row = (case["name"], rate(rates["median"]), _between(rates, rate))
+        row = (case["name"], speed(rates["median"]), _between(rates, speed))
         if ratio is None:
             rows.append((*row, "1", "", ""))
         else:

@@ -57,7 +57,7 @@ def short(number: float | None) -> str:
     return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f} {unit}"
 
 
-def rate(number: float | None) -> str:
+def speed(number: float | None) -> str:
     """Write images a second with three figures."""
     if number is None:
         return "–"
@@ -78,8 +78,8 @@ def pace(done: int, total: int, seconds: float) -> str:
     line = f"{done:,} of {plural(total, 'image')}"
     if not done or seconds <= 0:
         return line
-    speed = done / seconds
-    return f"{line}, {rate(speed)} a second, {duration((total - done) / speed)} left"
+    per_second = done / seconds
+    return f"{line}, {speed(per_second)} a second, {duration((total - done) / per_second)} left"
 
 
 def fact(value: Any) -> str:

@@ -98,7 +98,7 @@ def _warn_of_frozen_chance(backbone: Backbone) -> None:
         )
 
 
-class Reading(TypedDict, total=False):
+class ReadingOptions(TypedDict, total=False):
     """What cannot be told from a checkpoint's file, as `load_weights` takes it."""
 
     container: str | None
@@ -146,7 +146,7 @@ def create_model(
         network = ResNet(asked)
         network.preprocess = identity(asked.in_channels, asked.image_size, assumed=True)
         return network
-    reading = Reading(container=container, dialect=dialect, ema=ema)
+    reading = ReadingOptions(container=container, dialect=dialect, ema=ema)
     checkpoint = open_weights(source, asked, entry, **reading)
     if isinstance(model, str):
         asked = as_the_file_has_it(asked, checkpoint.stated, options)
@@ -185,7 +185,7 @@ def find_weights(model: str, weights: Source | None) -> tuple[Source | None, cat
 
 
 def open_weights(
-    weights: Source, spec: Spec, entry: catalog.Entry | None, **reading: Unpack[Reading]
+    weights: Source, spec: Spec, entry: catalog.Entry | None, **reading: Unpack[ReadingOptions]
 ) -> Checkpoint:
     """Return the checkpoint of a file or state dict, or of published weights, which are fetched."""
     source = fetch(entry, report=_say) if entry else weights
@@ -222,7 +222,7 @@ def _say(line: str) -> None:
 
 
 def open_model(
-    path: str | Path, model: str | Spec | None = None, **reading: Unpack[Reading]
+    path: str | Path, model: str | Spec | None = None, **reading: Unpack[ReadingOptions]
 ) -> ResNet:
     """Return the model that a run folder or weights file holds, in evaluation mode.
 
@@ -238,7 +238,7 @@ def restore(
     model: str | Spec | None = None,
     *,
     needs_classifier: bool = True,
-    **reading: Unpack[Reading],
+    **reading: Unpack[ReadingOptions],
 ) -> tuple[ResNet, Metadata]:
     """Return the model that ``open_model`` returns, and its metadata.
 

@@ -290,7 +290,7 @@ def test_padding_on_both_sides_is_option_a_up_to_the_order_of_channels():
 
 def test_drop_path_falls_linearly_and_keeps_the_mean():
     model = ResNet(replace(SMALL, drop_path=0.6)).train()
-    rates = [m.drop_path.rate for m in model.modules() if isinstance(m, Block)]
+    rates = [m.drop_path.probability for m in model.modules() if isinstance(m, Block)]
     assert rates == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
     dropped = model.layer3[1].drop_path(torch.ones(20_000, 1, 1, 1))
     assert dropped.unique().tolist() == pytest.approx([0.0, 2.5])

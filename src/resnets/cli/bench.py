@@ -6,7 +6,7 @@ import typer
 
 from resnets.cli.options import Json
 from resnets.cli.output import print_json, print_table, say
-from resnets.formatting import plural, rate
+from resnets.formatting import plural, speed
 from resnets.machine import cpu
 from resnets.zoo import get_spec
 
@@ -75,7 +75,7 @@ def bench(
     rows = [
         (
             *(result[key] for key in ("model", "work", "batch_size", "image_size")),
-            *(rate(result["rate"][key]) for key in ("median", "low", "high")),
+            *(speed(result["rate"][key]) for key in ("median", "low", "high")),
         )
         for result in results
     ]

@@ -16,7 +16,7 @@ from resnets.zoo import get_spec
 
 if TYPE_CHECKING:
     from resnets.inference.runtimes import Runtime
-    from resnets.models import Reading
+    from resnets.models import ReadingOptions
     from resnets.nn import ResNet
     from resnets.weights.fit import Head
 
@@ -82,7 +82,7 @@ class Known:
     ] = None
 
     @property
-    def reading(self) -> "Reading":
+    def reading(self) -> "ReadingOptions":
         """What `load_weights` is told."""
         return {"container": self.container, "dialect": self.dialect, "ema": self.ema}
 

@@ -12,7 +12,7 @@ from typing import Any
 from resnets import __version__
 from resnets.exporting.int8 import Quantized
 from resnets.exporting.parity import Comparison
-from resnets.exporting.plan import Plan
+from resnets.exporting.plan import ExportPlan
 from resnets.exporting.raw_pixels import preprocess_or_identity
 from resnets.formatting import percent
 from resnets.inference.runtimes.torch_runtime import network_digest
@@ -38,7 +38,7 @@ class Export:
     path: Path
     certificate: Path
     name: str  # the network's
-    plan: Plan
+    plan: ExportPlan
     comparison: Comparison
     quantized: Quantized | None
     record: dict[str, Any]  # what the certificate says
@@ -95,7 +95,7 @@ def _judged(quantized: Quantized) -> list[str]:
 
 def certificate(
     network: ResNet,
-    plan: Plan,
+    plan: ExportPlan,
     files: Sequence[Path],
     comparison: Comparison,
     quantized: Quantized | None,

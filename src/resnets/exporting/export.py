@@ -22,8 +22,8 @@ from resnets.exporting.keeping import drafted
 from resnets.exporting.parity import Answer, compare
 from resnets.exporting.plan import (
     Dynamic,
+    ExportPlan,
     Form,
-    Plan,
     Size,
     Target,
     certificate_of,
@@ -134,7 +134,7 @@ def export(
     return Export(out, path, network.spec.name, plan, comparison, quantized, record)
 
 
-def _metadata(network: ResNet, plan: Plan, made: dict[str, Any]) -> str:
+def _metadata(network: ResNet, plan: ExportPlan, made: dict[str, Any]) -> str:
     """Return the metadata of the weights, and what the file takes, as they lie in it."""
     return Metadata(
         network.spec,

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError, ExportError
 from resnets.exporting.examples import Examples, generated
-from resnets.exporting.plan import Plan, Size
+from resnets.exporting.plan import ExportPlan, Size
 from resnets.exporting.raw_pixels import Feed, Pixels
 from resnets.nn import ResNet
 
@@ -136,7 +136,7 @@ def _batches(feed: Feed, examples: Examples) -> Iterator[tuple[str, Size, Pixels
             yield "real", size, feed.scaled(real[start : start + most], size)
 
 
-def _sizes(plan: Plan) -> list[Size]:
+def _sizes(plan: ExportPlan) -> list[Size]:
     """Return the sizes to check: what the file takes, or several of what it may meet."""
     if plan.size is not None:
         return [plan.size]

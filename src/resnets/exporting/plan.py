@@ -27,7 +27,7 @@ _NEEDED = {  # OpenVINO's files are made of ONNX
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExportPlan:
     """A valid export of one network."""
 
     to: str
@@ -57,7 +57,7 @@ def plan_export(
     batch: int | str,
     size: Size | str | None,
     int8: bool,
-) -> Plan:
+) -> ExportPlan:
     """Return the plan of an export, whose words `check_words` has seen.
 
     Raises UsageError for sizes that cannot be meant, CheckpointError for a network without a
@@ -86,7 +86,7 @@ def plan_export(
         )
     side = (preprocess.size, preprocess.size) if preprocess else fixed or (own, own)
     count = None if isinstance(batch, str) else batch
-    return Plan(to, form, count, fixed, int8, preprocess, side)
+    return ExportPlan(to, form, count, fixed, int8, preprocess, side)
 
 
 def check_words(to: str, input: str, batch: int | str, size: Size | str | None, int8: bool) -> None:
@@ -122,7 +122,7 @@ def check_names(out: Path, to: str, *, overwrite: bool, source: Path | None = No
             raise _there(path)
 
 
-def check_same(out: Path, network: str, plan: Plan) -> None:
+def check_same(out: Path, network: str, plan: ExportPlan) -> None:
     """Raise UsageError where `killed` left the export of another network, or another plan's."""
     record = killed(out)
     if record is None:

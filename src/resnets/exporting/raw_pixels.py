@@ -11,7 +11,7 @@ from torch import Tensor
 
 from resnets.data.preprocess import Preprocess, identity
 from resnets.data.samples import as_images
-from resnets.exporting.plan import Plan, Size
+from resnets.exporting.plan import ExportPlan, Size
 from resnets.nn import ResNet
 
 Pixels = NDArray[np.uint8]  # (N, C, H, W)
@@ -26,7 +26,7 @@ def preprocess_or_identity(network: ResNet) -> Preprocess:
 class Feed:
     """Gives the same images to a file and to its network."""
 
-    def __init__(self, network: ResNet, plan: Plan) -> None:
+    def __init__(self, network: ResNet, plan: ExportPlan) -> None:
         self.network, self.plan, self.channels = network, plan, network.spec.in_channels
         # The plan has none for a size that nothing makes of images; what normalises is the same.
         self.preprocess = plan.preprocess or preprocess_or_identity(network)

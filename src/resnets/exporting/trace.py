@@ -11,11 +11,11 @@ from torch.export import Dim, ExportedProgram
 from resnets.errors import ExportError
 from resnets.exporting.folding import folded
 from resnets.exporting.inputs import Prepared, preparation
-from resnets.exporting.plan import Plan
+from resnets.exporting.plan import ExportPlan
 from resnets.nn import ResNet
 
 
-def trace(network: ResNet, plan: Plan) -> ExportedProgram:
+def trace(network: ResNet, plan: ExportPlan) -> ExportedProgram:
     """Return the program, (N, C, H, W) or (N, H, W, C) to logits (N, num_classes)."""
     module = Prepared(preparation(network, plan.form), folded(network)).eval()
     height, width = plan.size or plan.side

@@ -62,16 +62,16 @@ def activation(spec: Spec, *, inplace: bool = True) -> nn.Module:
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al. 2016): drops a sample's residual, scales those that stay."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, probability: float) -> None:
         super().__init__()
-        self.rate = rate
+        self.probability = probability
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return x, or in training each sample's x / (1 - rate) or zero."""
+        """Return x, or in training each sample's x / (1 - probability) or zero."""
         if not self.training:
             return x
-        kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.rate
-        return x * (kept.to(x.dtype) / (1 - self.rate))
+        kept = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.probability
+        return x * (kept.to(x.dtype) / (1 - self.probability))
 
     def extra_repr(self) -> str:
-        return f"rate={self.rate:g}"
+        return f"probability={self.probability:g}"

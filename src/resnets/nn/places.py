@@ -44,7 +44,7 @@ def places(spec: Spec) -> list[list[Place]]:
             input_dilation, dilation = dilation, dilation * replaced
             reached *= stride
             done += 1
-            # Chen et al. 2017, sec. 3.3: every 3x3 has the stage's rate times its block's unit.
+            # Chen et al. 2017, sec. 3.3: every 3x3 has the stage's dilation times its block's unit.
             unit = multi_grid[position] if multi_grid else 1
             # keras.applications' V2 nets subsample where only the size changes.
             shrinks = full_stride > 1 and spec.stride_position == "first"

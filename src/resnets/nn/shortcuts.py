@@ -127,9 +127,9 @@ class ExclusiveGate(ShortcutGate):
 class DropoutSum(nn.Module):
     """Dropout on the shortcut (He et al. 2016, sec. 3.1)."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, probability: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(rate)
+        self.dropout = nn.Dropout(probability)
 
     def forward(self, shortcut: Tensor, residual: Tensor) -> Tensor:
         return residual + self.dropout(shortcut)  # type: ignore[no-any-return]

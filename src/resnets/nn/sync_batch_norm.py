@@ -115,10 +115,10 @@ class _Normalised(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Ioffe & Szegedy 2015, sec. 3, with the sums over the batch taken over all processes."""
-        x, weight, count, mean, rate = ctx.saved_tensors
+        x, weight, count, mean, inverse_std = ctx.saved_tensors
         dtype = _computing(x)
-        gradient, mean, rate = gradient.to(dtype), mean.to(dtype), rate.to(dtype)
-        normal = (x.to(dtype) - mean[:, None, None]) * rate[:, None, None]
+        gradient, mean, inverse_std = gradient.to(dtype), mean.to(dtype), inverse_std.to(dtype)
+        normal = (x.to(dtype) - mean[:, None, None]) * inverse_std[:, None, None]
         by_bias = gradient.sum(_ALL_BUT_CHANNELS)
         by_weight = (gradient * normal).sum(_ALL_BUT_CHANNELS)
         by_x = None
@@ -126,7 +126,7 @@ class _Normalised(torch.autograd.Function):
             sums = torch.stack([by_bias, by_weight]).double()
             dist.all_reduce(sums)
             shift, slope = (sums / count).to(dtype)[..., None, None]
-            scale = rate if weight is None else rate * weight.to(dtype)
+            scale = inverse_std if weight is None else inverse_std * weight.to(dtype)
             by_x = scale[:, None, None] * (gradient - shift - normal * slope)
             by_x = by_x.to(x.dtype)
         if weight is None:

@@ -17,6 +17,6 @@ def environment(room: str) -> Environment:
         lstrip_blocks=True,
         undefined=StrictUndefined,
     )
-    words = ("count", "duration", "fact", "moment", "percent", "plural", "rate", "short")
+    words = ("count", "duration", "fact", "moment", "percent", "plural", "short", "speed")
     found.filters |= {name: getattr(formatting, name) for name in words}
     return found

@@ -12,7 +12,7 @@ from resnets.errors import CheckpointError
 from resnets.readers import strict_yaml
 from resnets.readers.documents import lines_of, loads, read_text
 from resnets.run_folder.directory import RunFolder, readable
-from resnets.run_folder.record import Epoch, Mistake, Record, Skipped, from_plain
+from resnets.run_folder.record import Epoch, LeftOut, Mistake, Record, from_plain
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class RunRecord(Record):
     drawing: str = ""  # a data URL
     recipe_text: str = ""
     settings: dict[str, Any] = field(default_factory=dict)  # the recipe, with dotted names
-    skipped: tuple[Skipped, ...] = ()
+    skipped: tuple[LeftOut, ...] = ()
     notes: tuple[str, ...] = ()
 
     @property

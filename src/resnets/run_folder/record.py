@@ -217,7 +217,7 @@ class Mistake:
 
 
 @dataclass(frozen=True)
-class Skipped:
+class LeftOut:
     """A file that training left out, and why."""
 
     path: str
@@ -228,7 +228,7 @@ class Skipped:
 class Preparation:
     """data.json: what was left out of the data, and how images were prepared."""
 
-    skipped: tuple[Skipped, ...] = ()
+    skipped: tuple[LeftOut, ...] = ()
     preprocess: dict[str, Any] | None = None
 
 

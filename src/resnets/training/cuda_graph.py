@@ -49,7 +49,7 @@ class GraphStep:
             self._shapes[images.shape] = _Recording(self._step, batch)
         with self._apart():
             for group in self._optimizer.param_groups:
-                group["lr"].fill_(lr * group.get("rate", 1.0))
+                group["lr"].fill_(lr * group.get("lr_scale", 1.0))
             self._shapes[images.shape](batch)
         self._samples += len(images)
 

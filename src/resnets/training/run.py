@@ -23,11 +23,11 @@ from resnets.report import write_report
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import (
     Change,
+    LeftOut,
     Preparation,
     Progress,
     Record,
     Session,
-    Skipped,
     to_plain,
 )
 from resnets.training.divergence import find_divergence
@@ -253,7 +253,7 @@ def _open(
         folder.write_record(replace(record, status="running"))
         write_text(folder.recipe, plan.recipe.to_yaml())
         write_text(folder.drawing, draw(plan.spec))
-        skipped = tuple(Skipped(**asdict(skipped)) for skipped in plan.dataset.skipped)
+        skipped = tuple(LeftOut(**asdict(skipped)) for skipped in plan.dataset.skipped)
         # The weights say how images are prepared too, when the run has ended.
         folder.write_preparation(Preparation(skipped, plan.preprocess.to_dict()))
     for line in opening_lines(plan, record.sessions[-1].environment, folder.data):

@@ -50,7 +50,7 @@ def _muon(groups: list[dict[str, Any]], recipe: OptimizerRecipe) -> Muon:
     orthogonal = {
         "params": convolutions,
         "orthogonal": True,
-        "rate": recipe.matrix_lr / recipe.peak,
+        "lr_scale": recipe.matrix_lr / recipe.peak,
     }
     return Muon([orthogonal, decayed | {"params": left}, others], recipe.peak, recipe.momentum)
 
@@ -115,7 +115,7 @@ def training_step(
             return outcome
         samples = outcome.samples
         for group in optimizer.param_groups:
-            group["lr"] = lr * group.get("rate", 1.0)
+            group["lr"] = lr * group.get("lr_scale", 1.0)
     factor = recipe.batch_size / samples
     if recipe.optimizer.clip is not None:
         # Of one rounding in float64, wherever it is computed; the norm stays on the device.

@@ -89,7 +89,7 @@ def timed(
     warm_up: int = 2,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Measure:
-    """Warm ``call`` up; return what repeats it for about ``seconds`` and gives its rate.
+    """Warm ``call`` up; return what repeats it for about ``seconds`` and gives its speed.
 
     ``count`` is how many things one call does, such as images. Every measurement makes the same
     number of calls.

@@ -5,7 +5,7 @@ from math import sqrt
 from textwrap import wrap
 from xml.sax.saxutils import escape
 
-from resnets.analysis.drawing.parts import Layer, Map, Unit, kinds_of_units, maps_and_units
+from resnets.analysis.drawing.parts import DrawnLayer, Map, Unit, kinds_of_units, maps_and_units
 from resnets.analysis.drawing.shapes import (
     COLOURS,
     FONT,
@@ -202,7 +202,7 @@ class _Panel:
         pieces: list[str],
         x: float,
         y: float,
-        layers: tuple[Layer, ...],
+        layers: tuple[DrawnLayer, ...],
         path: str,
         *,
         before: float = 0,
@@ -272,12 +272,12 @@ class _Panel:
             )
         return pieces
 
-    def _box(self, x: float, y: float, layer: Layer, path: str) -> str:
+    def _box(self, x: float, y: float, layer: DrawnLayer, path: str) -> str:
         width = {"shortcut": self.side_width, "gate": self.gate_width}.get(path, self.main_width)
         return box(x, y, width, HEIGHTS[layer.kind], layer.kind, layer.text, layer.name, path)
 
 
-def _widest(layers: tuple[Layer, ...], least: float) -> float:
+def _widest(layers: tuple[DrawnLayer, ...], least: float) -> float:
     return max([least, *(text_width(layer.text, 13.5) + 22 for layer in layers)])
 
 

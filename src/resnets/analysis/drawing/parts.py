@@ -37,7 +37,7 @@ class Map:
 
 
 @dataclass(frozen=True)
-class Layer:
+class DrawnLayer:
     """One box of a block; ``name`` is the module's own, such as ``layer1.0.conv1``."""
 
     name: str
@@ -53,11 +53,11 @@ class Unit:
     position: int  # in the stage, counted from 0
     input: tuple[int, ...]  # (C, H, W)
     output: tuple[int, ...]
-    before: tuple[Layer, ...]  # before the split
-    residual: tuple[Layer, ...]
-    after: tuple[Layer, ...]  # after the addition
-    shortcut: tuple[Layer, ...]
-    gate: tuple[Layer, ...]
+    before: tuple[DrawnLayer, ...]  # before the split
+    residual: tuple[DrawnLayer, ...]
+    after: tuple[DrawnLayer, ...]  # after the addition
+    shortcut: tuple[DrawnLayer, ...]
+    gate: tuple[DrawnLayer, ...]
     weights: tuple[str, str]  # of shortcut and residual in the sum; empty: 1
     title: str
     joined: bool  # False: a plain net adds nothing
@@ -129,7 +129,7 @@ def _unit(
 ) -> Unit:
     prefix = f"layer{stage + 1}.{position}"
 
-    def layers(names: tuple[str, ...]) -> tuple[Layer, ...]:
+    def layers(names: tuple[str, ...]) -> tuple[DrawnLayer, ...]:
         return tuple(_layer(f"{prefix}.{name}", block.get_submodule(name)) for name in names)
 
     paths, join, downsample = steps(block), block.join, block.downsample
@@ -145,12 +145,12 @@ def _unit(
         grows = downsample.before + downsample.after
         title = "Zero-padded shortcut" if grows else "Subsampled shortcut"
         names = ("downsample",)
-    weights, gate = ("", ""), tuple[Layer, ...]()
+    weights, gate = ("", ""), tuple[DrawnLayer, ...]()
     if isinstance(join, ResidualOnly):
         title = "No shortcut"
     elif isinstance(join, ShortcutGate):
         weights = ("1 − g", "g" if isinstance(join, ExclusiveGate) else "")
-        gate = (*layers(("join.gate",)), Layer(f"{prefix}.join", "shortcut", "σ"))
+        gate = (*layers(("join.gate",)), DrawnLayer(f"{prefix}.join", "shortcut", "σ"))
     elif isinstance(join, ScaledSum):
         scales = (join.shortcut_scale, join.residual_scale)
         weights = (_factor(scales[0]), _factor(scales[1]))
@@ -172,7 +172,7 @@ def _unit(
     )
 
 
-def _layer(name: str, module: nn.Module) -> Layer:
+def _layer(name: str, module: nn.Module) -> DrawnLayer:
     kind: Kind = "activation"
     if {"downsample", "join"} & set(name.split(".")):
         kind = "shortcut"
@@ -182,7 +182,7 @@ def _layer(name: str, module: nn.Module) -> Layer:
         kind = "norm"
     elif isinstance(module, SqueezeExcitation | EfficientChannelAttention | DropPath):
         kind = "extra"
-    return Layer(name, kind, _text(module))
+    return DrawnLayer(name, kind, _text(module))
 
 
 def _text(module: nn.Module) -> str:
@@ -210,7 +210,7 @@ def _text(module: nn.Module) -> str:
         case EfficientChannelAttention():
             return f"ECA: kernel {module.conv.kernel_size[0]} → gate"
         case DropPath():
-            return f"drop path {module.rate:.2g}"
+            return f"drop path {module.probability:.2g}"
         case nn.AvgPool2d() | nn.MaxPool2d():
             side, stride = int(str(module.kernel_size)), int(str(module.stride))
             kind = "average" if isinstance(module, nn.AvgPool2d) else "max"
