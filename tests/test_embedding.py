@@ -257,7 +257,7 @@ def test_a_killed_process_goes_on_to_the_same_bytes(pictures, tmp_path):
         return subprocess.run(words, capture_output=True, text=True)
 
     assert run(tmp_path / "whole.npz", 0).stdout == "0\n"
-    killed = run(tmp_path / "out.npz", 10)
+    killed = run(tmp_path / "out.npz", 15)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not (tmp_path / "out.npz").exists()
     assert int(run(tmp_path / "out.npz", 0).stdout) >= 4  # threads read ahead of the kill

@@ -240,6 +240,30 @@ def test_processes_that_read_different_data_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def end_a_child(out: Path) -> list[int]:
+    """Fork within a step, as a data set may, and tell the child to end; the run goes on."""
+    ends = []
+
+    def act() -> None:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if not child:
+            os.write(writing, b"!")  # what comes before Python is ready it forgets
+            time.sleep(60)
+            os._exit(0)
+        os.read(reading, 1)
+        os.kill(child, signal.SIGTERM)
+        ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    sitting(out, step=1, act=act)
+    return ends
+
+
+def test_a_child_does_not_take_a_signal_for_the_runs(tmp_path):
+    assert forked(end_a_child, tmp_path / "run") == [-signal.SIGTERM]
+    assert RunFolder(tmp_path / "run").read_record().finished
+
+
 def lose_the_parent(out: Path) -> None:
     """Start the only process of a run, as torchrun would, and be killed by it in a step."""
     worker = os.fork()

@@ -6,12 +6,10 @@ Both have a row for each image: its ``path``, relative to the folder and with ``
 """
 
 import json
-import os
 import shutil
 import zipfile
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -43,6 +41,7 @@ from resnets.inference.folder_job import (
     check_out,
     line,
 )
+from resnets.inference.prediction import read_ahead
 from resnets.inference.runtimes.torch_runtime import network_digest
 from resnets.nn import ResNet
 from resnets.readers.documents import read_json
@@ -52,7 +51,6 @@ CHUNK = 128  # images; where one ends a batch ends, and earlier versions began a
 NAMES = 4096  # in a piece of the array of paths
 ROW_GROUP = 8 << 20  # bytes of embeddings
 _ADOPTED = "journal"
-_WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
 
 
 @dataclass(frozen=True)
@@ -91,11 +89,11 @@ def embed_folder(
 ) -> Embedded:
     """Write ``model.embed`` of every image below a folder to a table, in the order of its paths.
 
-    ``out`` ends in .npz or .parquet. In memory are the paths, a batch, and some thousand rows; what
-    is done lies in a hidden file beside ``out`` until the table is whole. After a stop of any kind
-    the same call resumes and ends with the same bytes. Images that cannot be read have no row; they
-    are listed in OUT.broken.json, and a call that resumes looks at them again, and at every image
-    whose content is another than it was.
+    ``out`` ends in .npz or .parquet. In memory are the paths, three batches, and some thousand
+    rows; what is done lies in a hidden file beside ``out`` until the table is whole. After a stop
+    of any kind the same call resumes and ends with the same bytes. Images that cannot be read have
+    no row; they are listed in OUT.broken.json, and a call that resumes looks at them again, and at
+    every image whose content is another than it was.
 
     ``on_progress`` is called with how many images of how many are done, ``on_broken`` with the
     error of each broken image when it is met. Raises UsageError for another ending, and, unless
@@ -146,21 +144,26 @@ class _Embeddings(FolderJob):
         super().__init__(out, [*map(printable, names)], [root / name for name in names], made_of)
 
     def answers(self, start: int) -> Iterator[list[Record]]:
-        with ThreadPoolExecutor(_WORKERS) as pool:
-            while start < len(self.files):
-                end = min(start + self.batch_size, start // CHUNK * CHUNK + CHUNK)
-                read = list(pool.map(self._read, self.files[start:end]))
-                good = [answer for answer in read if isinstance(answer, Tensor)]
-                rows = iter(self._embed(torch.cat(good)) if good else ())
-                records: list[Record] = []
-                for name, answer in zip(self.names[start:end], read, strict=True):
-                    if isinstance(answer, ImageError):
-                        self.on_broken(answer)
-                        records.append({"path": name, "error": answer.reason})
-                    else:
-                        records.append(_record(name, next(rows)))
-                yield records
-                start = end
+        batches = (self.files[begin:end] for begin, end in self._bounds(start))
+        names = iter(self.names[start:])
+        for read in read_ahead(self._read, batches):
+            good = [answer for answer in read if isinstance(answer, Tensor)]
+            rows = iter(self._embed(torch.cat(good)) if good else ())
+            records: list[Record] = []
+            for answer, name in zip(read, names):  # noqa: B905  (names are of all batches)
+                if isinstance(answer, ImageError):
+                    self.on_broken(answer)
+                    records.append({"path": name, "error": answer.reason})
+                else:
+                    records.append(_record(name, next(rows)))
+            yield records
+
+    def _bounds(self, start: int) -> Iterator[tuple[int, int]]:
+        """Yield where each batch begins and ends, from the image ``start`` on."""
+        while start < len(self.files):
+            end = min(start + self.batch_size, start // CHUNK * CHUNK + CHUNK)
+            yield start, end
+            start = end
 
     def fault(self, place: int) -> str | None:
         answer = self._read(self.files[place])

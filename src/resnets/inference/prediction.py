@@ -2,12 +2,12 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,8 @@ from resnets.weights.outputs import meaning, probabilities
 if TYPE_CHECKING:  # torch is imported where a model needs it
     from resnets.nn import ResNet
 
+T = TypeVar("T")
+R = TypeVar("R")
 _WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
 
 
@@ -110,13 +112,18 @@ def read_batches(
         return str(image), prepared(runtime, image)
 
     coming = iter(images)
+    return read_ahead(read, iter(lambda: list(islice(coming, batch_size)), []))
+
+
+def read_ahead(read: Callable[[T], R], batches: Iterable[Sequence[T]]) -> Iterator[list[R]]:
+    """Yield what is read of each batch; the next two are read, in threads, while one is used."""
     pool = ThreadPoolExecutor(_WORKERS)
-    reading: deque[Future[Read]] = deque()
+    begun = ([pool.submit(read, item) for item in batch] for batch in batches)
     try:
-        reading.extend(pool.submit(read, image) for image in islice(coming, 2 * batch_size))
+        reading = deque(islice(begun, 2))
         while reading:
-            batch = [reading.popleft().result() for _ in range(min(batch_size, len(reading)))]
-            reading.extend(pool.submit(read, image) for image in islice(coming, batch_size))
+            batch = [future.result() for future in reading.popleft()]
+            reading.extend(islice(begun, 1))
             yield batch
     finally:
         pool.shutdown(cancel_futures=True)

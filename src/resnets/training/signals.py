@@ -28,6 +28,7 @@ class StopRequest(AbstractContextManager["StopRequest"]):
         self.signal: signal.Signals | None = None
         self._previous: dict[signal.Signals, Any] = {}
         self._parent = os.getppid() if watch_parent else None
+        self._own = os.getpid()
 
     def __enter__(self) -> "StopRequest":
         for number in SIGNALS:
@@ -42,6 +43,10 @@ class StopRequest(AbstractContextManager["StopRequest"]):
             signal.signal(number, handler)
 
     def _request(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._own:  # a child that was forked has no run to stop
+            signal.signal(number, self._previous[signal.Signals(number)] or signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = signal.Signals(number)
