@@ -117,7 +117,7 @@ def test_a_finished_run_is_not_taken_for_one_on_other_pictures(made):
     train(resume=made / "run", quiet=True)
     exchange(made / "photos/cat/1.bmp")
     options = {"model": "resnet8", "recipe": RECIPE, "out": made / "run", "quiet": True}
-    with pytest.raises(UsageError, match=r"other data.*1 image has changed, cat/1\.bmp"):
+    with pytest.raises(UsageError, match=r"another one: .*: 1 image has changed, cat/1\.bmp"):
         train(made / "photos", resume="auto", **options)
 
 
