@@ -75,7 +75,7 @@ class Stopped(ResnetsError):
 def check_name(what: str, word: str, names: Collection[str]) -> None:
     """Raise UsageError, its hint the nearest of ``names`` or all, for a word that is none."""
     if word not in names:
-        close = nearest(str(word), list(names))
+        close = ", ".join(get_close_matches(str(word), names, 3, 0.7))  # "gpu" does not mean cpu
         raise UsageError(
             f'no {what} is called "{word}"',
             hint=f"did you mean {close}?" if close else f"choose from {', '.join(names)}",

@@ -159,7 +159,7 @@ def test_draw(resnets, tmp_path, monkeypatch):
         (["train"], 2, "no data to train on"),
         (["train", "nowhere/"], 3, "nowhere: there is no such folder"),
         (["train", "cifer10"], 3, "did you mean cifar10"),
-        (["train", "digits", "--device", "tpu"], 2, 'no device "tpu"'),
+        (["train", "digits", "--device", "tpu"], 2, 'no device is called "tpu"'),
         (["train", "--resume", "nowhere"], 4, "not a run folder"),
         (["predict", "nowhere", "a.png"], 4, "no such file or folder"),
         (["evaluate", "nowhere", "digits"], 4, "no such file or folder"),
