@@ -44,13 +44,17 @@ def create_backbone(
     freeze_bn: FreezeBatchNorm = "none",
     activated: bool = False,
     gradient_checkpointing: bool = False,
+    container: str | None = None,
+    dialect: str | None = None,
+    ema: bool = False,
     **options: Any,
 ) -> Backbone:
     """Return the backbone of a name or spec: {"c2": (N, C, H/4, W/4), ...} out of images.
 
     ``weights`` is whatever ``create_model`` takes, its classifier left out: a file, a state dict,
-    published weights. ``options`` are fields of the spec: ``in_channels``, to which the weights are
-    adapted, ``output_stride`` 8 or 16 and ``multi_grid``, which dilate them, ``norm``. The rest is
+    published weights; ``container``, ``dialect`` and ``ema`` are what they are there. ``options``
+    are fields of the spec: ``in_channels``, to which the weights are adapted, ``output_stride`` 8
+    or 16 and ``multi_grid``, which dilate them, ``norm``. The rest is
     explained at `Backbone`.
 
     ``frozen_stages``: -1 freezes nothing, 0 the stem, k the stem and the first k stages. Freezing
@@ -75,7 +79,8 @@ def create_backbone(
         _warn_of_frozen_chance(backbone)
         backbone.preprocess = identity(spec.in_channels, spec.image_size, assumed=True)
         return backbone
-    checkpoint = open_weights(source, spec, entry)
+    reading: ReadingOptions = {"container": container, "dialect": dialect, "ema": ema}
+    checkpoint = open_weights(source, spec, entry, **reading)
     if isinstance(model, str):
         spec = as_the_file_has_it(spec, checkpoint.stated, options)
     backbone = Backbone(spec, **settings)
@@ -312,11 +317,13 @@ def from_checkpoint(
 
 def _undecided(checkpoint: Checkpoint) -> str:
     """Return in words the choice that changes the function and that nothing in the file shows."""
-    unknown, spec = checkpoint.guess.unknown, checkpoint.spec
+    unknown, spec = checkpoint.unknown, checkpoint.spec
     if checkpoint.metadata or checkpoint.entry or spec is None:
         return ""
     if "bottleneck_stride" in unknown:
         return "whether the stride is on the 1x1 (v1) or the 3x3 (v1.5)"
-    if "shortcut" in unknown:
+    if "shortcut" in unknown and spec.shortcut in ("none", "A"):
         return "whether its shortcuts are option A's or none"
+    if "shortcut" in unknown:
+        return "whether its shortcuts average before they project (option D) or not (B)"
     return ""

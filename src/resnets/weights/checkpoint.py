@@ -1,6 +1,5 @@
 """A file, a folder or a state dict, understood: whose it is, what it holds, what it proves."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,12 +16,14 @@ from resnets.readers.content import Content
 from resnets.readers.reader import read
 from resnets.spec import Spec, fields_told
 from resnets.weights import catalog
+from resnets.weights.beside import labels, stated_outputs
 from resnets.weights.containers import unwrap
 from resnets.weights.dialects import Input
 from resnets.weights.infer import Guess, described, looks_like
 from resnets.weights.metadata import KEY, Metadata
 from resnets.weights.naming import traits
 from resnets.weights.native import understand
+from resnets.weights.normalisation import preprocessing
 from resnets.weights.outputs import fits
 from resnets.weights.state_dict import StateDict
 from resnets.weights.tensors import is_finite, some
@@ -33,7 +34,6 @@ from resnets.zoo import get_spec
 Source = str | Path | Mapping[str, Any]
 NATIVE = "native"  # the dialect of our own files
 NETWORKS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-_BACKBONE = re.compile(r"(conv|bn|norm|stem|maxpool|layer|stages?|res\d|s\d|block)[\d._]")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,7 @@ class Checkpoint:
         bad = [key for key, tensor in self.tensors.items() if not is_finite(tensor)]
         return [
             *([self.unfinished] if self.unfinished else []),
+            *self.state.notes,
             *([f"values are not finite (NaN or infinite) in {some(bad)}"] if bad else []),
         ]
 
@@ -97,15 +98,6 @@ class Checkpoint:
         if len(kinds) == 1 and kinds <= set(NETWORKS):
             return kinds.pop()
         return torch.float64 if torch.float64 in kinds else torch.float32
-
-    @property
-    def strange(self) -> list[str]:
-        """The file's keys that are weights of its backbone, but of no layer that is known here."""
-        return [
-            key
-            for key, dimensions in self.state.unexpected.items()
-            if _BACKBONE.match(key) and dimensions > 2
-        ]
 
     def is_by_names(self, name: str) -> bool:
         """Tell whether only the names in the file speak for a proven field."""
@@ -194,24 +186,39 @@ def open_checkpoint(
     state = unwrap(content.tree, name, container=container, ema=ema)
     if entry is None and not isinstance(source, Mapping):
         entry = catalog.by_digest(digest_of(content.path))
-    pictures = _pictures(entry)
+    beside = _plain(content.tree)
+    said, notes = preprocessing({**beside, **_constants(state.tensors)})
+    pictures = _pictures(entry) or said
     if content.format.startswith("Keras"):
         from resnets.weights.keras.keras_translate import translate_keras
 
         translated = translate_keras(state, content, spec, pictures=pictures)
     else:
         eps = spec.norm_eps if spec else Spec.norm_eps
-        translated = translate(state, content, dialect, pictures=pictures, norm_eps=eps)
+        translated = translate(
+            state,
+            content,
+            dialect,
+            ema=ema,
+            spec=spec,
+            pictures=pictures,
+            norm_eps=eps,
+        )
     if entry:
         return _published(name, content, translated, entry)
     proven = translated.hints
-    if isinstance(source, Mapping) or _may_be_mmdetections(state):
+    if isinstance(source, Mapping) or _may_be_mmdetections(translated):
         # In memory it may come from a network of ours, whose names are torchvision's too.
         proven = {key: value for key, value in proven.items() if key != "bottleneck_stride"}
     guess = looks_like(translated.tensors, _unseen(proven))
-    unknown = guess.unknown
+    unknown = tuple(dict.fromkeys((*translated.undecided, *guess.unknown)))
     if content.format.startswith("Keras") and content.config:  # it says everything
         unknown = tuple(name for name in unknown if name == "num_classes")
+    count = len(translated.tensors["fc.weight"]) if "fc.weight" in translated.tensors else 0
+    classes, about_classes = labels(beside, count)
+    outputs, about_outputs = stated_outputs({**beside, **(content.config or {})}, count)
+    notes = [*translated.notes, *notes, *about_classes, *about_outputs]
+    translated = replace(translated, notes=tuple(notes))
     return Checkpoint(
         name,
         content,
@@ -221,9 +228,26 @@ def open_checkpoint(
         unknown,
         author=f"as {translated.dialect} has them",
         preprocess=_usual(translated, guess.spec),
-        classes=_labels(content.config or {}),
-        outputs=translated.outputs,
+        classes=_labels(content.config or {}) or classes,
+        outputs=translated.outputs or outputs,
     )
+
+
+def _plain(tree: Any) -> dict[str, Any]:
+    """Return what a file says beside its tensors."""
+    entries = tree.items() if isinstance(tree, Mapping) else ()
+    return {str(key): value for key, value in entries if not _holds_tensors(value)}
+
+
+def _holds_tensors(value: Any) -> bool:
+    return isinstance(value, Tensor) or (
+        isinstance(value, Mapping) and any(_holds_tensors(inner) for inner in value.values())
+    )
+
+
+def _constants(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of one number for each of three channels, as normalisations have them."""
+    return {key: tensor for key, tensor in tensors.items() if tensor.numel() == 3}
 
 
 def _stated(
@@ -273,10 +297,10 @@ def _published(name: str, content: Content, state: StateDict, entry: catalog.Ent
 
 def _usual(state: StateDict, spec: Spec | None) -> Preprocess | None:
     """Return how images are prepared for nets of a dialect, where that is known."""
-    if state.input is None or spec is None or spec.in_channels != 3:
+    if state.input is None or spec is None or spec.in_channels != len(state.input.mean):
         return None
     size = spec.image_size
-    return Preprocess(3, stored_side(size), size, state.input.mean, state.input.std)
+    return Preprocess(spec.in_channels, stored_side(size), size, state.input.mean, state.input.std)
 
 
 def _may_be_mmdetections(state: StateDict) -> bool:

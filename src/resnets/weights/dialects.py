@@ -1,13 +1,13 @@
-"""Other people's names for our tensors: one table per dialect, read in both directions.
+"""Other people's names for our tensors: one table per dialect.
 
 A dialect is data: rows that pair a module of ours with a module of theirs, how the parts of a
 module are called, which nets the dialect can hold, and what a file that speaks it proves about its
-net. `resnets.weights.naming` reads and writes with these tables.
+net. `resnets.weights.naming` writes with these tables; files are read by their structure, and what
+a dialect would have written is what it proves something about.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import Any, Literal
 
 from resnets.weights.templates import Template
@@ -42,14 +42,13 @@ class Row:
     """One module of ours and of theirs; the first row that fits is the one that counts.
 
     ``when`` limits it to a situation: ``deep`` stems, ``pre``-activation nets, ``pool`` before
-    projections (each 0 or 1). An alias is read and never written.
+    projections (each 0 or 1).
     """
 
     kind: Kind
     ours: Template
     theirs: Template
     when: Mapping[str, int]
-    alias: bool = False
 
     def only(self, **when: int) -> "Row":
         """Return the same row for one situation."""
@@ -66,9 +65,9 @@ def norm(ours: str, theirs: str, **when: int) -> Row:
     return Row("norm", Template(ours), Template(theirs), when)
 
 
-def linear(ours: str, theirs: str, *, alias: bool = False, **when: int) -> Row:
+def linear(ours: str, theirs: str, **when: int) -> Row:
     """Return the row of a classifier."""
-    return Row("linear", Template(ours), Template(theirs), when, alias)
+    return Row("linear", Template(ours), Template(theirs), when)
 
 
 @dataclass(frozen=True)
@@ -126,13 +125,6 @@ class Dialect:
     affine_norms: bool = False  # norms are a scale and a shift: their statistics are folded in
     stages: tuple[int, ...] = ()  # how many its nets have, where that tells it from another
 
-    @cached_property
-    def situations(self) -> tuple[str, ...]:
-        """Which situations its rows distinguish."""
-        used = {key for row in self.rows for key in row.when}
-        used |= {"pool"} & {name for row in self.rows for name in row.ours.names}
-        return tuple(sorted(used))
-
 
 ANY = ("any value",)
 
@@ -166,7 +158,6 @@ CAFFE2_ROWS = (
     conv(PROJECTION, "res{stage+1}_{block}_branch1", pool=0),
     norm(PROJECTION_NORM, "res{stage+1}_{block}_branch1_bn", pool=0),
     linear("fc", "fc1000"),
-    linear("fc", "pred", alias=True),
 )
 
 ON_3X3 = Proof({"bottleneck_stride": "3x3"}, when={"block": "bottleneck"})
@@ -246,7 +237,6 @@ DIALECTS: tuple[Dialect, ...] = (
             conv(PROJECTION, "res{stage+1}.{block}.shortcut", pool=0),
             norm(PROJECTION_NORM, "res{stage+1}.{block}.shortcut.norm", pool=0),
             linear("fc", "linear"),
-            linear("fc", "stem.fc", alias=True),  # where its converters put a classifier
         ),
         holds=({**PLAIN_7X7, **GROUPED, **EITHER_STRIDE},),
         leaves=TORCH_FROZEN,

@@ -93,7 +93,7 @@ def load_checkpoint(
         wanted |= {key: torch.empty(found[key].shape, dtype=dtype, device="meta") for key in HEAD}
     folded, gone, impossible = fold_biases(found, model.spec)
     taken, report = fit(folded, wanted, head=head, in_channels=in_channels)
-    wrong = [*report.mismatched, *report.missing, *report.unexpected, *checkpoint.strange]
+    wrong = [*report.mismatched, *report.missing, *report.unexpected, *checkpoint.state.strange]
     notes += [f"{key}: a bias without a place: {why}" for key, why in impossible.items()]
     notes += [*_unproven(checkpoint, model.spec), *report.notes]
     if wrong:
@@ -179,7 +179,6 @@ def _completed(
     state, names = checkpoint.state, checkpoint.state.sources
     sizes = {key: parameter.numel() for key, parameter in model.named_parameters()}
     sizes |= {key: t.numel() for key, t in taken.items() if key in sizes}  # a kept head
-    ours = (*report.unexpected, *checkpoint.strange)
     return replace(
         report,
         source=checkpoint.source,
@@ -188,7 +187,7 @@ def _completed(
         prefix=state.prefix,
         dialect=state.dialect,
         looks_like=checkpoint.guess.words,
-        unexpected=(*(names.get(key, key) for key in ours), *state.unexpected),
+        unexpected=(*(names.get(key, key) for key in report.unexpected), *state.unexpected),
         ignored=state.ignored,
         parameters=sum(sizes.values()),
         parameters_loaded=sum(size for key, size in sizes.items() if key in taken),
@@ -247,7 +246,7 @@ def _call(checkpoint: Checkpoint) -> str:
         wanted = ResNet(spec).state_dict()
     folded, *_ = fold_biases(checkpoint.tensors, spec)
     _, report = fit(folded, wanted)
-    unfit = report.mismatched or report.missing or report.unexpected or checkpoint.strange
+    unfit = report.mismatched or report.missing or report.unexpected or checkpoint.state.strange
     if unfit or _differing(checkpoint, spec):
         return ""
     return assumptions.call(spec)

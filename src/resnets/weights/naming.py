@@ -4,27 +4,26 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from itertools import product
 from typing import Any
 
 from resnets.errors import CheckpointError, UsageError, nearest
 from resnets.spec import Spec, fields_told
-from resnets.weights.dialects import ANY, BY_NAME, DIALECTS, Dialect, Input, Kind, Row
+from resnets.weights.dialects import ANY, BY_NAME, DIALECTS, Dialect, Input, Row
+from resnets.weights.structure.tensor_modules import bare
 
 Shapes = Mapping[str, Sequence[int]]
 Situation = Mapping[str, int]
 
-_DIMENSIONS: dict[Kind, tuple[int, ...]] = {"conv": (3, 4), "norm": (1,), "linear": (2, 4)}
 _STAGE = re.compile(r"layer(\d+)\.\d+\.conv\d\.")
+_CHILD = re.compile(r"\.downsample\.(\d)\.")
 
 
 @dataclass(frozen=True)
 class Reading:
     """Keys in terms of ours: ``names`` is {our key: their key}."""
 
-    dialect: Dialect
+    dialect: Dialect | None  # None: names that nobody here knows
     names: dict[str, str]
-    unexpected: tuple[str, ...]
     hints: dict[str, Any]  # fields of the spec that the dialect proves
     input: Input | None  # what the net's images were, where the dialect says
 
@@ -40,50 +39,89 @@ def dialect_named(name: str) -> Dialect:
     return BY_NAME[name]
 
 
-def detect(keys: Iterable[str], shapes: Shapes | None = None) -> Reading:
-    """Return the reading in the dialect that explains most of the keys.
+def recognise(names: Mapping[str, str], shapes: Shapes, dialect: str | None = None) -> Reading:
+    """Return what the dialect proves that has these names, {our key: their key}.
 
-    ``shapes``, where known, tell convolutions from norms. Dialects that read the keys alike are
-    one: the first. Raises CheckpointError when none explains them or two do in different ways.
+    It is the one named, or the first that would write exactly these names, whatever stands before
+    them; of two that differ only in the classifier's, the one that has that too. Names of no
+    dialect prove nothing. Raises CheckpointError for a dialect that has other names, UsageError for
+    one that is unknown.
     """
-    keys = list(keys)
-    readings = [reading for d in DIALECTS if (reading := read(keys, d, shapes)) is not None]
-    if not readings:
-        some = ", ".join(f'"{key}"' for key in keys[:3])
+    best: tuple[int, Dialect, Situation, dict[str, str]] | None = None
+    for candidate in [dialect_named(dialect)] if dialect else DIALECTS:
+        for situation, ours in _ways(candidate, names, shapes):
+            alike = _alike(ours, candidate, situation)
+            if alike is not None and (best is None or alike > best[0]):
+                best = alike, candidate, situation, ours
+    if best is None and dialect:
         raise CheckpointError(
-            f"its {len(keys)} keys are no residual network's in any known dialect: {some}",
-            hint=f"known dialects are {', '.join(BY_NAME)}",
+            f'its keys are no residual network\'s in the dialect "{dialect}"',
+            hint="leave the dialect out: a file is read whatever its names are",
         )
-    most = max(len(reading.names) for reading in readings)
-    best = [reading for reading in readings if len(reading.names) == most]
-    if any(reading.names != best[0].names for reading in best):
-        names = " or ".join(reading.dialect.name for reading in best)
-        raise CheckpointError(
-            f"its keys can be read as {names}, with different results",
-            hint=f'say which it is: dialect="{best[0].dialect.name}"',
-        )
-    return best[0]
-
-
-def read(keys: Iterable[str], dialect: Dialect, shapes: Shapes | None = None) -> Reading | None:
-    """Return the reading of keys in one dialect; None where they show no block of a network."""
-    keys, shapes = list(keys), shapes or {}
-    candidates = {key: found for key in keys if (found := _candidates(key, dialect, shapes))}
-    situation, names = _best(candidates, dialect)
-    if not any(map(_STAGE.match, names)):
-        return None
-    seen = signs(names, shapes, dialect, situation)
-    if dialect.stages and seen["stages"] not in dialect.stages:
-        return None
-    proofs = [p for p in dialect.proves if all(seen[sign] == v for sign, v in p.when.items())]
-    used = set(names.values())
+    if best is None:
+        return Reading(None, dict(names), {}, None)
+    _, found, situation, ours = best
+    seen = signs(ours, shapes, found, situation)
+    proofs = [p for p in found.proves if all(seen[sign] == v for sign, v in p.when.items())]
     return Reading(
-        dialect,
-        names,
-        tuple(key for key in keys if key not in used),
+        found,
+        ours,
         {name: value for proof in proofs for name, value in proof.fields.items()},
         next((proof.input for proof in proofs if proof.input), None),
     )
+
+
+def _ways(
+    dialect: Dialect, names: Mapping[str, str], shapes: Shapes
+) -> Iterator[tuple[Situation, dict[str, str]]]:
+    """Yield what names show of a net: as they are, then with a pooling before its projections.
+
+    That one stands there some dialects do not say in the projections' names.
+    """
+    stages = {int(match[1]) for key in names if (match := _STAGE.match(key))}
+    if dialect.stages and max(stages) not in dialect.stages:
+        return
+    situation = {"deep": int("conv1.0.weight" in names), "pre": int("norm.weight" in names)}
+    pooled = any(
+        key.endswith(".downsample.1.weight") and len(shapes[theirs]) == 4
+        for key, theirs in names.items()
+    )
+    yield {**situation, "pool": int(pooled)}, dict(names)
+    if not pooled:
+        yield (
+            {**situation, "pool": 1},
+            {_CHILD.sub(_next_child, ours): theirs for ours, theirs in names.items()},
+        )
+
+
+def _next_child(match: re.Match[str]) -> str:
+    return f".downsample.{int(match[1]) + 1}."
+
+
+def _alike(names: Mapping[str, str], dialect: Dialect, situation: Situation) -> int | None:
+    """Return how many names a dialect writes so, None where one of the backbone's is another.
+
+    What stands before the names is the same for all, but for the classifier's.
+    """
+    count, before = 0, None
+    for ours, theirs in names.items():
+        theirs = bare(theirs)
+        written = _their_key(ours, dialect, situation)
+        if ours.startswith("fc."):
+            outside = (before or "").removesuffix(dialect.prefix)
+            count += theirs in (f"{outside}{written}", f"{before}{written}")
+            continue
+        if written is None:
+            if _is_stored(ours, dialect):
+                return None
+            continue
+        written = written.removeprefix(dialect.prefix)
+        prefix = theirs.removesuffix(written)
+        before = prefix if before is None else before
+        if not theirs.endswith(written) or prefix != before or prefix[-1:] not in ("", "."):
+            return None
+        count += 1
+    return count
 
 
 def write(our_keys: Iterable[str], dialect: Dialect, spec: Spec) -> dict[str, str]:
@@ -178,14 +216,12 @@ def signs(
 
 @dataclass(frozen=True)
 class _Pattern:
-    """A row as regular expressions of whole keys: a module and, in the group "leaf", its part."""
+    """A row as a regular expression of whole keys of ours: a module and, in "leaf", its part."""
 
     row: Row
     ours: re.Pattern[str]
-    theirs: re.Pattern[str]
     prefix: str
     endings: dict[str, str]  # our leaf -> their ending
-    leaves: dict[str, str]  # their ending -> our leaf
 
 
 @cache
@@ -194,108 +230,22 @@ def _patterns(name: str) -> list[_Pattern]:
     result = []
     for row in dialect.rows:
         endings = dict(dialect.leaves[row.kind])
-        leaves = {ending: leaf for leaf, ending in endings.items()}
         prefix = "" if row.kind == "linear" else dialect.prefix
-        ours, theirs = ("|".join(map(re.escape, part)) for part in (endings, leaves))
-        result.append(
-            _Pattern(
-                row,
-                re.compile(rf"{row.ours.pattern}\.(?P<leaf>{ours})"),
-                re.compile(rf"(?:{re.escape(prefix)})?{row.theirs.pattern}(?P<leaf>{theirs})"),
-                prefix,
-                endings,
-                leaves,
-            )
-        )
+        leaves = "|".join(map(re.escape, endings))
+        ours = re.compile(rf"{row.ours.pattern}\.(?P<leaf>{leaves})")
+        result.append(_Pattern(row, ours, prefix, endings))
     return result
-
-
-def _situations(dialect: Dialect) -> Iterator[Situation]:
-    names = dialect.situations
-    return (dict(zip(names, values, strict=True)) for values in product((0, 1), repeat=len(names)))
 
 
 def _holds(row: Row, situation: Situation) -> bool:
     return all(situation[name] == value for name, value in row.when.items())
 
 
-Candidate = tuple[_Pattern, dict[str, int], str]  # a row that fits, its numbers, our leaf
-
-
-def _candidates(key: str, dialect: Dialect, shapes: Shapes) -> list[Candidate]:
-    """Return the rows that a key of theirs fits."""
-    result = []
-    for pattern in _patterns(dialect.name):
-        if match := pattern.theirs.fullmatch(key):
-            leaf = pattern.leaves[match["leaf"]]
-            numbers = pattern.row.theirs.numbers(match.groupdict())
-            fits = key not in shapes or _plausible(len(shapes[key]), pattern.row.kind, leaf)
-            if numbers is not None and fits:
-                result.append((pattern, numbers, leaf))
-    return result
-
-
-def _plausible(dimensions: int, kind: Kind, leaf: str) -> bool:
-    if leaf == "num_batches_tracked":
-        return dimensions < 2
-    return dimensions in (_DIMENSIONS[kind] if leaf == "weight" else (1,))
-
-
-def _best(
-    candidates: Mapping[str, list[Candidate]], dialect: Dialect
-) -> tuple[Situation, dict[str, str]]:
-    """Return the situation in which most keys are explained, and {our key: their key} in it."""
-    possible = [
-        (situation, fitting)
-        for situation in _situations(dialect)
-        if (fitting := _fitting(candidates, situation))
-    ]
-    best: tuple[Situation, dict[str, str]] = ({}, {})
-    for situation, fitting in sorted(possible, key=lambda each: -len(each[1])):
-        if len(fitting) > len(best[1]):
-            names = _names(fitting, dialect, situation)
-            best = max(best, (situation, names), key=lambda each: len(each[1]))
-    return best
-
-
-def _fitting(
-    candidates: Mapping[str, list[Candidate]], situation: Situation
-) -> dict[str, list[Candidate]]:
-    """Return the candidates whose rows are there in a situation."""
-    pool = situation.get("pool")
-    result = {}
-    for key, found in candidates.items():
-        fitting = [
-            candidate
-            for candidate in found
-            if _holds(candidate[0].row, situation) and candidate[1].get("pool", pool) == pool
-        ]
-        if fitting:
-            result[key] = fitting
-    return result
-
-
-def _names(
-    candidates: Mapping[str, list[Candidate]], dialect: Dialect, situation: Situation
-) -> dict[str, str]:
-    """Return {our key: their key} in one situation."""
-    names: dict[str, str] = {}
-    for key, found in candidates.items():
-        for pattern, numbers, leaf in found:
-            ours = f"{pattern.row.ours.fill({**numbers, **situation})}.{leaf}"
-            # A row is good for reading where it is the one that would be written.
-            written = key if pattern.row.alias else _their_key(ours, dialect, situation)
-            if written in (key, pattern.prefix + key) and ours not in names:
-                names[ours] = key
-                break
-    return names
-
-
 def _their_key(ours: str, dialect: Dialect, situation: Situation) -> str | None:
     for pattern in _patterns(dialect.name):
         row = pattern.row
         match = pattern.ours.fullmatch(ours)
-        if not match or row.alias or not _holds(row, situation):
+        if not match or not _holds(row, situation):
             continue
         numbers = row.ours.numbers(match.groupdict())
         if numbers is None or numbers.get("pool", situation.get("pool")) != situation.get("pool"):

@@ -16,10 +16,11 @@ from resnets.errors import UsageError
 from resnets.files import followed, write_bytes, write_json
 from resnets.nn import ResNet
 from resnets.weights import outputs
+from resnets.weights.beside import PROBLEMS
 from resnets.weights.checkpoint import NATIVE
 from resnets.weights.metadata import Metadata
 from resnets.weights.native import write_native
-from resnets.weights.translate import PROBLEMS, to_dialect
+from resnets.weights.translate import to_dialect
 
 FILE_ENDINGS = (".pth", ".pt", ".bin", ".th", ".pkl", ".safetensors")
 

@@ -24,6 +24,10 @@ class StateDict:
     unexpected: dict[str, int] = field(default_factory=dict)  # unknown keys, and their dimensions
     hints: dict[str, Any] = field(default_factory=dict)  # of the spec, what dialect or file proves
     input: Input | None = None  # what images the net was trained on, red first, where known
+    strange: tuple[str, ...] = ()  # of the unexpected, what stands within the network
+    reasons: dict[str, str] = field(default_factory=dict)  # our module -> why it is theirs
+    contradiction: str = ""  # between names and order, of norms
+    undecided: tuple[str, ...] = ()  # fields of the spec that neither names nor order show
     adapted: dict[str, str] = field(default_factory=dict)  # our key -> what was done to its values
     outputs: str | None = None  # as a config says (`weights.outputs`)
     notes: tuple[str, ...] = ()  # what the file says beside its tensors and cannot be used

@@ -14,15 +14,13 @@ from resnets.errors import CheckpointError
 from resnets.readers.content import Content
 from resnets.spec import Spec
 from resnets.weights import dialects, naming
-from resnets.weights.dialects import Dialect, Input
+from resnets.weights.containers import choose_network
+from resnets.weights.dialects import Input
+from resnets.weights.reparametrised import multiplied_out
 from resnets.weights.state_dict import StateDict
 
 STATISTICS = ("running_mean", "running_var")
-PROBLEMS = {  # Hugging Face's words
-    "single_label_classification": "softmax",
-    "multi_label_classification": "sigmoid",
-    "regression": "regression",
-}
+UNKNOWN = "nobody's that is known here"
 
 
 def translate(
@@ -30,19 +28,29 @@ def translate(
     content: Content | None = None,
     dialect: str | None = None,
     *,
+    ema: bool = False,
+    spec: Spec | None = None,
     pictures: Input | None = None,
     norm_eps: float = 1e-5,
 ) -> StateDict:
-    """Return a state's tensors as ours, from its dialect: the one named or the one it speaks.
+    """Return the tensors of the network in a state as ours, and what its names prove.
 
+    ``ema`` and ``spec`` are for `choose_network`. ``dialect`` says whose names they are.
     ``pictures`` says what the net was trained on where the caller knows better than the dialect; a
-    net for blue-green-red gets its first convolution's channels exchanged. ``norm_eps`` is what
-    the model adds to variances: norms without statistics get such that nothing changes. Raises
-    CheckpointError when the dialect is unclear or the tensors cannot be what their names say, and
-    UsageError for an unknown dialect.
+    net for blue-green-red gets its first convolution's channels exchanged. ``norm_eps`` is what the
+    model adds to variances: norms without statistics get such that nothing changes. Raises
+    CheckpointError where there is no network, for another dialect, names that contradict the order
+    in the file and tensors that cannot be what their places say, and UsageError for an unknown
+    dialect.
     """
+    if dialect:
+        naming.dialect_named(dialect)
     try:
-        return _translated(state, _read(state, dialect), content, pictures, norm_eps)
+        tensors, computed = multiplied_out(state.tensors)
+        state = choose_network(replace(state, tensors=tensors), ema=ema, spec=spec)
+        found = _translated(state, dialect, content, pictures, norm_eps)
+        done = {ours: computed[key] for ours, key in found.sources.items() if key in computed}
+        return replace(found, adapted={**done, **found.adapted})
     except CheckpointError as error:
         where = f"{content.path}: " if content else ""
         raise CheckpointError(where + error.message, hint=error.hint) from None
@@ -50,38 +58,44 @@ def translate(
 
 def _translated(
     state: StateDict,
-    reading: naming.Reading,
+    dialect: str | None,
     content: Content | None,
     pictures: Input | None,
     norm_eps: float,
 ) -> StateDict:
+    shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
+    reading = naming.recognise(state.sources, shapes, dialect)
+    if state.contradiction and reading.dialect is None:
+        raise CheckpointError(
+            f"which norm is which is unclear: {state.contradiction}",
+            hint="give the names or the order of a dialect, such as torchvision's",
+        )
     tensors = {
         ours: _to_torch(ours, theirs, state.tensors[theirs])
         for ours, theirs in reading.names.items()
     }
-    dialect = reading.dialect
-    _refuse_standardised(dialect, tensors)
+    name = reading.dialect.name if reading.dialect else UNKNOWN
+    _refuse_standardised(name, tensors)
     hints, known = _testimony(reading, content)
-    if dialect.name == "torchvision" and _statistics_are_folded(tensors):
+    if name == "torchvision" and _statistics_are_folded(tensors):
         # As in Caffe's nets, which stride on the 1x1: they too are passed on under these names.
         hints.pop("bottleneck_stride", None)
     adapted = {}
     known = pictures or known
     if known is not None and known.bgr and exchange_red_and_blue(tensors):
         adapted[_first_convolution(tensors)] = "input channels from blue-green-red to red first"
-    if dialect.affine_norms:
+    if reading.dialect and reading.dialect.affine_norms:
         adapted |= _add_statistics(tensors, norm_eps)
     adapted |= _add_counters(tensors)
     return replace(
         state,
         tensors=tensors,
-        dialect=dialect.name,
+        dialect=name,
         sources=reading.names,
-        unexpected={key: state.tensors[key].ndim for key in reading.unexpected},
         hints=hints,
         input=known,
         adapted=adapted,
-        outputs=_problem(content),
+        undecided=() if reading.dialect else state.undecided,
     )
 
 
@@ -96,8 +110,8 @@ def to_dialect(tensors: Mapping[str, Tensor], spec: Spec, dialect: str) -> dict[
     if spoken.affine_norms and not naming.refusal(spec, spoken):
         _fold_statistics(values, spec.norm_eps)
     names = naming.write(values, spoken, spec)
-    read_back = naming.read(names.values(), spoken, {names[k]: values[k].shape for k in names})
-    if read_back is not None and read_back.input is not None and read_back.input.bgr:
+    proven = naming.recognise(names, {names[k]: values[k].shape for k in names}, dialect)
+    if proven.input is not None and proven.input.bgr:
         exchange_red_and_blue(values)
     head = spoken.head == "convolution" and spec.activation_order == "preactivation"
     result = {}
@@ -122,19 +136,6 @@ def _first_convolution(tensors: Mapping[str, Tensor]) -> str:
     return "conv1.0.weight" if "conv1.0.weight" in tensors else "conv1.weight"
 
 
-def _read(state: StateDict, dialect: str | None) -> naming.Reading:
-    shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
-    if dialect is None:
-        return naming.detect(shapes, shapes)
-    reading = naming.read(shapes, naming.dialect_named(dialect), shapes)
-    if reading is None:
-        raise CheckpointError(
-            f'its keys are no residual network\'s in the dialect "{dialect}"',
-            hint="leave the dialect out and it will be detected",
-        )
-    return reading
-
-
 def _to_torch(ours: str, theirs: str, tensor: Tensor) -> Tensor:
     """Return a tensor in torch's layout: convolutions (out, in, H, W), classifiers (out, in)."""
     if ours.endswith("num_batches_tracked"):
@@ -147,10 +148,12 @@ def _to_torch(ours: str, theirs: str, tensor: Tensor) -> Tensor:
             f"{theirs}: {kind} values are no weights",
             hint="quantised files must be converted to floats by the program that wrote them",
         )
+    if theirs.removesuffix(":0").endswith("kernel"):  # TensorFlow's order
+        tensor = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T
     if ours == "fc.weight" and tensor.ndim == 4:
-        if tensor.shape[2:] != (1, 1):
-            raise CheckpointError(f"{theirs}: a classifier of shape {tuple(tensor.shape)}")
-        tensor = tensor.flatten(1)
+        return tensor.flatten(1)
+    if ".se.fc" in ours and ours.endswith(".weight") and tensor.ndim == 2:
+        return tensor[:, :, None, None]
     return tensor
 
 
@@ -162,30 +165,24 @@ def _testimony(
     if content is None:
         return hints, known
     stride = None
+    name = reading.dialect.name if reading.dialect else ""
     config = content.config if isinstance(content.config, dict) else {}
-    if reading.dialect.name == "huggingface" and config.get("downsample_in_bottleneck") is True:
+    if name == "huggingface" and config.get("downsample_in_bottleneck") is True:
         stride = "1x1"
     author = content.tree.get("__author__") if isinstance(content.tree, dict) else None
-    if reading.dialect.name == "detectron2" and author == "torchvision":
+    if name == "detectron2" and author == "torchvision":
         stride, known = "3x3", dialects.IMAGENET_INPUT
-    elif reading.dialect.name == "detectron2" and author == "Caffe2":
+    elif name == "detectron2" and author == "Caffe2":
         stride, known = "1x1", dialects.CAFFE2_INPUT
     if stride and any(".conv3." in key for key in reading.names):
         hints["bottleneck_stride"] = stride
     return hints, known
 
 
-def _problem(content: Content | None) -> str | None:
-    """Return what a Hugging Face config says that the outputs mean."""
-    config = content.config if content and isinstance(content.config, dict) else {}
-    problem = config.get("problem_type")
-    return PROBLEMS.get(problem) if isinstance(problem, str) else None
-
-
-def _refuse_standardised(dialect: Dialect, tensors: Mapping[str, Tensor]) -> None:
+def _refuse_standardised(dialect: str, tensors: Mapping[str, Tensor]) -> None:
     """Raise CheckpointError for timm's BiT nets: their weights alone do not show what they are."""
     group_norm = "norm.weight" in tensors and "norm.running_mean" not in tensors
-    if dialect.name == "timm" and group_norm and "conv1.weight" in tensors:
+    if dialect in ("timm", UNKNOWN) and group_norm and "conv1.weight" in tensors:
         raise CheckpointError(
             "a timm ResNetV2 with group norms (BiT): it standardises the weights of its "
             "convolutions, which no network here does",

@@ -1,0 +1,1 @@
+"""Which tensor of a file is which of a residual network, by order and shapes."""

@@ -1,0 +1,137 @@
+"""The residual networks in one set of named tensors, and the classifier that belongs to each."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import takewhile
+
+from torch import Tensor
+
+from resnets.spec import Spec
+from resnets.weights.structure.aligning import Alignment, Unaligned, align
+from resnets.weights.structure.cutting import shared
+from resnets.weights.structure.tensor_modules import Module, group
+
+_CLASSIFIERS = {"fc", "classifier", "head", "linear", "logits", "predictions", "output", "dense"}
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network among the modules of a file."""
+
+    prefix: str  # what its names begin with, as text: "module.encoder_q."
+    alignment: Alignment
+    readers: tuple[Module, ...] = ()  # matrices that read its last stage but are no classifier
+
+    @property
+    def modules(self) -> dict[str, Module]:
+        """Our module -> theirs."""
+        return self.alignment.modules
+
+
+def find_networks(
+    tensors: Mapping[str, Tensor], spec: Spec | None = None
+) -> tuple[list[Network], list[Module]]:
+    """Return the networks, each with its classifier where it has one, and all other modules.
+
+    Raises Unaligned, with what stands in the way of the one that comes nearest, where there is
+    none.
+    """
+    modules = group(tensors)
+    found = _search(modules, spec)
+    networks = [Network(_prefix(alignment), alignment) for alignment in found]
+    used = {module.place for network in networks for module in network.modules.values()}
+    rest = [module for module in modules if module.place not in used]
+    networks = [_with_classifier(network, networks, rest) for network in networks]
+    used |= {n.modules["fc"].place for n in networks if "fc" in n.modules}
+    return networks, [module for module in rest if module.place not in used]
+
+
+def _search(modules: Sequence[Module], spec: Spec | None) -> list[Alignment]:
+    """Return the networks among modules: all of them as one, or those below each first word."""
+    if sum(module.kind == "conv" for module in modules) < 3:
+        raise Unaligned("there are too few convolutions for one")
+    try:
+        found = align(modules, spec)
+    except Unaligned as error:
+        return _search_below(modules, spec, error)
+    if found.strange:  # unless it is of another network
+        with suppress(Unaligned):
+            below = _search_below(modules, spec, Unaligned(""))
+            if not any(network.strange for network in below):
+                return below
+    with suppress(Unaligned):
+        return [found, *_search([m for m in found.rest if m not in found.strange], spec)]
+    return [found]
+
+
+def _search_below(
+    modules: Sequence[Module], spec: Spec | None, nearest: Unaligned
+) -> list[Alignment]:
+    names = [module.words for module in modules]
+    start = min(shared(names[0], other) for other in names)
+    groups: dict[object, list[Module]] = {}
+    for module in modules:
+        word = module.words[start] if start < len(module.words) else None
+        groups.setdefault(word, []).append(module)
+    found: list[Alignment] = []
+    if len(groups) > 1:
+        for below in groups.values():
+            try:
+                found += _search(below, spec)
+            except Unaligned as error:
+                nearest = max(nearest, error, key=lambda each: each.explained)
+    if not found:
+        raise nearest
+    return found
+
+
+def _prefix(alignment: Alignment) -> str:
+    """Return, as text up to a dot or a slash, what all names but the classifier's begin with."""
+    names = [key for module in alignment.modules.values() for key in module.keys.values()]
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
+    text = "".join(letters[0] for letters in alike)
+    return text[: max(text.rfind("."), text.rfind("/")) + 1]
+
+
+def _with_classifier(
+    network: Network, networks: Sequence[Network], rest: Sequence[Module]
+) -> Network:
+    """Return the network with its classifier: the one matrix that reads the last stage.
+
+    Where another matrix, a norm or a convolution may stand between the two, nothing is taken.
+    """
+    width, own = network.alignment.width, network.alignment.words
+    foreign = tuple(n.prefix for n in networks if n is not network and n.prefix)
+    beside = [m for m in rest if not (foreign and m.name.startswith(foreign))]
+    readers = [module for module in beside if _reads(module, width)]
+    nearest = max((shared(module.words, own) for module in readers), default=0)
+    heads = [module for module in readers if shared(module.words, own) == nearest]
+    if len(heads) > 1:
+        heads = [m for m in heads if _CLASSIFIERS & {str(word).lower() for word in m.words}]
+    others = [module for module in beside if module not in heads[:1]]
+    if nearest == len(own):  # within the network, where other parts do not reach
+        others = [module for module in others if shared(module.words, own) == nearest]
+    if len(heads) != 1 or any(_stands_between(m, heads[0], width) for m in others):
+        return replace(network, readers=tuple(readers))
+    aligned = replace(
+        network.alignment,
+        modules={**network.modules, "fc": heads[0]},
+        reasons={**network.alignment.reasons, "fc": f"the one matrix that reads {width} channels"},
+        strange=tuple(m for m in network.alignment.strange if m is not heads[0]),
+    )
+    readers = [module for module in readers if module is not heads[0]]
+    return replace(network, alignment=aligned, readers=tuple(readers))
+
+
+def _reads(module: Module, width: int) -> bool:
+    if module.kind == "conv":
+        return len(module.shape) == 4 and module.shape[1:] == (width, 1, 1)
+    return module.kind == "linear" and width in module.shape
+
+
+def _stands_between(module: Module, head: Module, width: int) -> bool:
+    """Tell whether a module may stand before a classifier, or behind what is none then."""
+    if module.kind == "linear":
+        return module.shape[0] == width or module.shape[1] == head.shape[0]
+    return module.kind in ("conv", "norm") and module.shape[0] == width
