@@ -107,6 +107,19 @@ def test_a_run_that_goes_on_and_a_state_by_name(runs, tmp_path, capsys):
     assert package.open_model(run).fc.weight.equal(older.fc.weight)
 
 
+def test_states_of_a_finished_run(runs, resnets, tmp_path, capsys):
+    run = shutil.copytree(runs / "last", tmp_path / "run")
+    last, earlier = sorted((run / "state").glob("*.safetensors"), reverse=True)
+    unfinished = {"step": 3, "steps": 6, "weights": "model"}
+    for state, step, said in ((last, 6, {}), (earlier, 3, {"unfinished": unfinished})):
+        out = tmp_path / f"{step}.safetensors"
+        code, _, err = resnets("export", state, "--to", "safetensors", "--out", out)
+        assert code == 0
+        assert f"has finished; saved at step {step} of 6: its state {state.name} is used" in err
+        record = json.loads((tmp_path / f"{out.name}.certificate.json").read_text())
+        assert {k: v for k, v in record["network"].items() if k == "unfinished"} == said
+
+
 @pytest.mark.parametrize(
     ("status", "message"),
     [

@@ -154,12 +154,12 @@ def test_blue_first_becomes_red_first():
 def test_the_caller_knows_what_pictures_a_net_saw():
     """torchvision's names do not prove it; a catalogue entry does."""
     state = StateDict(to_dialect(scrambled(BASIC).state_dict(), BASIC, "torchvision"))
-    before, after = translate(state), translate(state, pictures=DETECTRON2_INPUT)
+    before, after = translate(state), translate(state, images=DETECTRON2_INPUT)
     assert after.input == DETECTRON2_INPUT
     assert torch.equal(after.tensors["conv1.weight"], before.tensors["conv1.weight"].flip(1))
     grey = replace(BASIC, in_channels=1)
     state = StateDict(to_dialect(scrambled(grey).state_dict(), grey, "torchvision"))
-    translation = translate(state, pictures=DETECTRON2_INPUT)
+    translation = translate(state, images=DETECTRON2_INPUT)
     assert "conv1.weight" not in translation.adapted
 
 

@@ -111,7 +111,7 @@ def _read_folder(folder: Path) -> Content:
         f"there is no {' or '.join(FOLDER_WEIGHTS)} in it",
         hint=f"give one of its files: {', '.join(others[:5])}"
         if others
-        else "a run writes it when it finishes; go on with `resnets train --resume`",
+        else "a run writes it when it finishes; resume it with `resnets train --resume`",
     )
 
 

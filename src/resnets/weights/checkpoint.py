@@ -188,11 +188,11 @@ def open_checkpoint(
         entry = catalog.by_digest(digest_of(content.path))
     beside = _plain(content.tree)
     said, notes = preprocessing({**beside, **_constants(state.tensors)})
-    pictures = _pictures(entry) or said
+    images = _images(entry) or said
     if content.format.startswith("Keras"):
         from resnets.weights.keras.keras_translate import translate_keras
 
-        translated = translate_keras(state, content, spec, pictures=pictures)
+        translated = translate_keras(state, content, spec, images=images)
     else:
         eps = spec.norm_eps if spec else Spec.norm_eps
         translated = translate(
@@ -201,7 +201,7 @@ def open_checkpoint(
             dialect,
             ema=ema,
             spec=spec,
-            pictures=pictures,
+            images=images,
             norm_eps=eps,
         )
     if entry:
@@ -334,7 +334,7 @@ def _unseen(known: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in known.items() if name in unseen}
 
 
-def _pictures(entry: catalog.Entry | None) -> Input | None:
+def _images(entry: catalog.Entry | None) -> Input | None:
     if entry is None:
         return None
     mean, std = entry.preprocess["mean"], entry.preprocess["std"]

@@ -203,7 +203,7 @@ def _misfit(checkpoint: Checkpoint, spec: Spec, wrong: list[str], report: LoadRe
     what = ", ".join(f"{count} {name}" for name, count in counts.items() if count)
     hint = f"the file looks like {checkpoint.guess.words}"
     if all(key in HEAD for key in wrong):
-        hint += '; head="drop" goes on without its classifier'
+        hint += '; head="drop" does without its classifier'
         if report.mismatched:
             hint += ', head="keep" takes it over'
     elif made_for := _call(checkpoint):

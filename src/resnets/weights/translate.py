@@ -30,13 +30,13 @@ def translate(
     *,
     ema: bool = False,
     spec: Spec | None = None,
-    pictures: Input | None = None,
+    images: Input | None = None,
     norm_eps: float = 1e-5,
 ) -> StateDict:
     """Return the tensors of the network in a state as ours, and what its names prove.
 
     ``ema`` and ``spec`` are for `choose_network`. ``dialect`` says whose names they are.
-    ``pictures`` says what the net was trained on where the caller knows better than the dialect; a
+    ``images`` says what the net was trained on where the caller knows better than the dialect; a
     net for blue-green-red gets its first convolution's channels exchanged. ``norm_eps`` is what the
     model adds to variances: norms without statistics get such that nothing changes. Raises
     CheckpointError where there is no network, for another dialect, names that contradict the order
@@ -48,7 +48,7 @@ def translate(
     try:
         tensors, computed = multiplied_out(state.tensors)
         state = choose_network(replace(state, tensors=tensors), ema=ema, spec=spec)
-        found = _translated(state, dialect, content, pictures, norm_eps)
+        found = _translated(state, dialect, content, images, norm_eps)
         done = {ours: computed[key] for ours, key in found.sources.items() if key in computed}
         return replace(found, adapted={**done, **found.adapted})
     except CheckpointError as error:
@@ -60,7 +60,7 @@ def _translated(
     state: StateDict,
     dialect: str | None,
     content: Content | None,
-    pictures: Input | None,
+    images: Input | None,
     norm_eps: float,
 ) -> StateDict:
     shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
@@ -81,7 +81,7 @@ def _translated(
         # As in Caffe's nets, which stride on the 1x1: they too are passed on under these names.
         hints.pop("bottleneck_stride", None)
     adapted = {}
-    known = pictures or known
+    known = images or known
     if known is not None and known.bgr and exchange_red_and_blue(tensors):
         adapted[_first_convolution(tensors)] = "input channels from blue-green-red to red first"
     if reading.dialect and reading.dialect.affine_norms:

@@ -1,7 +1,7 @@
 """A run that has not come to its end: the weights of its newest state, which is only read.
 
 A run keeps its last states in ``state/``: one file each, written whole. Nothing here takes the
-run's lock, so it may go on meanwhile.
+run's lock, so it may train meanwhile.
 """
 
 import os
@@ -22,7 +22,7 @@ from resnets.weights.tensors import damaged, read_tensors, retied
 # What stands before the names of tensors in a state.
 MODEL, OPTIMIZER, AVERAGE, BEST = "model/", "optimizer/", "average/", "best/"
 _MALFORMED = (AttributeError, KeyError, StopIteration, TypeError, ValueError)
-_ENDED = {"stopped": "was stopped", "failed": "has failed"}
+_ENDED = {"stopped": "was stopped", "failed": "has failed", "finished": "has finished; saved"}
 # Which of a state's weights finishing would keep, the first that are there.
 _KEPT = {
     BEST: ", the weights that did best on the held-out split so far,",
@@ -77,8 +77,9 @@ def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
             "data": to_plain(record.data),
             "environment": record.environment,
             "recipe": {"name": record.recipe, **_recipe(identity)},
-            "unfinished": {"step": step, "steps": steps, "weights": kept.rstrip("/")},
         }
+        if record.status != "finished" or step != steps:
+            made["unfinished"] = {"step": step, "steps": steps, "weights": kept.rstrip("/")}
         own = {name.removeprefix(kept): t for name, t in tensors.items() if name.startswith(kept)}
         stated = {
             "spec": record.model.spec,
@@ -103,7 +104,7 @@ def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
 
 
 def _newest(folder: RunFolder, status: str) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
-    """Return the newest state that is whole; a run that goes on removes those before the last."""
+    """Return the newest state that is whole; a running one removes those before the last."""
     problems: list[str] = []
     for _ in range(2):
         for path in folder.states():
@@ -122,7 +123,7 @@ def _newest(folder: RunFolder, status: str) -> tuple[Path, dict[str, Tensor], di
     ended = _ENDED.get(status, "is")
     raise CheckpointError(
         f"{run}: the run {ended} before its first state: there are no weights yet",
-        hint=f"resnets train --resume {run} goes on with it",
+        hint=f"resnets train --resume {run} resumes it",
     )
 
 

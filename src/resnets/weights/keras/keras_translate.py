@@ -23,7 +23,7 @@ PROVEN_V2 = (*PROVEN, "stride_position", "stem_pool")
 
 
 def translate_keras(
-    state: StateDict, content: Content, spec: Spec | None = None, *, pictures: Input | None = None
+    state: StateDict, content: Content, spec: Spec | None = None, *, images: Input | None = None
 ) -> StateDict:
     """Return the tensors of a Keras file as ours.
 
@@ -53,7 +53,7 @@ def translate_keras(
         )
     tensors = to_ours(state.tensors, names, seen)
     adapted = {}
-    is_bgr = pictures.bgr if pictures else front.is_bgr
+    is_bgr = images.bgr if images else front.is_bgr
     if is_bgr and exchange_red_and_blue(tensors):
         adapted["conv1.weight"] = "input channels from blue-green-red to red first"
     return replace(
@@ -66,7 +66,7 @@ def translate_keras(
             if key.rpartition("/")[0] not in (*names, *front.used)
         },
         hints=hints,
-        input=pictures or front.input,
+        input=images or front.input,
         adapted=adapted,
         outputs=outputs,
         notes=front.notes,
