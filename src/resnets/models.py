@@ -324,6 +324,8 @@ def _undecided(checkpoint: Checkpoint) -> str:
         return "whether the stride is on the 1x1 (v1) or the 3x3 (v1.5)"
     if "shortcut" in unknown and spec.shortcut in ("none", "A"):
         return "whether its shortcuts are option A's or none"
+    if "projection_input" in unknown:
+        return "whether its projections read the activated input or the raw one"
     if "shortcut" in unknown:
         return "whether its shortcuts average before they project (option D) or not (B)"
     return ""

@@ -14,7 +14,7 @@ from resnets.spec import Spec
 from resnets.weights.state_dict import StateDict
 from resnets.weights.structure.aligning import Unaligned
 from resnets.weights.structure.networks import Network, find_networks
-from resnets.weights.structure.tensor_modules import Module, is_counter
+from resnets.weights.structure.tensor_modules import LEAVES, Module, is_counter
 
 _DEEPEST = 4  # "0.0.model.teacher"
 
@@ -113,6 +113,7 @@ def choose_network(state: StateDict, *, ema: bool = False, spec: Spec | None = N
         sources=names,
         unexpected={key: tensors[key].ndim for key in unexpected},
         strange=tuple(key for m in network.alignment.strange for key in m.keys.values()),
+        modules={name: module.name for name, module in network.modules.items()},
         reasons=network.alignment.reasons,
         contradiction=network.alignment.contradiction,
         undecided=network.alignment.undecided,
@@ -197,6 +198,9 @@ def _networks(tree: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[_Fo
         return
     seen.add(id(tree))
     entries = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    if isinstance(tree, dict) and (modules := _module_tree(tree)):
+        yield place, modules
+        return
     if isinstance(tree, dict):
         tensors = {k: t for k, t in tree.items() if isinstance(k, str) and isinstance(t, Tensor)}
         if any(tensor.ndim and tensor.is_floating_point() for tensor in tensors.values()):
@@ -205,6 +209,29 @@ def _networks(tree: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[_Fo
         known = key in _PLAIN or key in _AVERAGED
         if known or not (isinstance(key, str) and _NOT_A_NETWORK.search(key)):
             yield from _networks(value, (*place, str(key)), seen)
+
+
+def _module_tree(tree: dict[Any, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a dict of modules, as flax nests them, under names joined with dots.
+
+    Weights and statistics lie in two such dicts there, under the same names.
+    """
+    roots = [tree[key] for key in ("params", "batch_stats") if isinstance(tree.get(key), dict)]
+    found: dict[str, Tensor] = {}
+    count = 0
+    for root in roots or [tree]:
+        left = [("", root)]
+        while left:
+            path, inner = left.pop(0)
+            tensors = {key: value for key, value in inner.items() if isinstance(value, Tensor)}
+            dicts = [(f"{path}{key}.", v) for key, v in inner.items() if isinstance(v, dict)]
+            odd = len(tensors) + len(dicts) < len(inner) or not tensors.keys() <= LEAVES.keys()
+            if odd or (tensors and not path):
+                return {}
+            count += bool(tensors)
+            found |= {f"{path}{key}": tensor for key, tensor in tensors.items()}
+            left = dicts + left
+    return found if count > 2 else {}
 
 
 def _choose(found: list[_Found], chosen: str, ema: bool) -> tuple[Any, dict[str, Tensor], str]:

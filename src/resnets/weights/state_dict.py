@@ -25,6 +25,7 @@ class StateDict:
     hints: dict[str, Any] = field(default_factory=dict)  # of the spec, what dialect or file proves
     input: Input | None = None  # what images the net was trained on, red first, where known
     strange: tuple[str, ...] = ()  # of the unexpected, what stands within the network
+    modules: dict[str, str] = field(default_factory=dict)  # our module -> theirs
     reasons: dict[str, str] = field(default_factory=dict)  # our module -> why it is theirs
     contradiction: str = ""  # between names and order, of norms
     undecided: tuple[str, ...] = ()  # fields of the spec that neither names nor order show

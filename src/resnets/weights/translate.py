@@ -14,8 +14,10 @@ from resnets.errors import CheckpointError
 from resnets.readers.content import Content
 from resnets.spec import Spec
 from resnets.weights import dialects, naming
+from resnets.weights.biases import following_norm
 from resnets.weights.containers import choose_network
 from resnets.weights.dialects import Input
+from resnets.weights.layer_facts import layer_facts
 from resnets.weights.reparametrised import multiplied_out
 from resnets.weights.state_dict import StateDict
 
@@ -76,6 +78,10 @@ def _translated(
     }
     name = reading.dialect.name if reading.dialect else UNKNOWN
     _refuse_standardised(name, tensors)
+    folded = (
+        {} if any(".running_mean" in k or ".bn1." in k for k in tensors) else _norms_of(tensors)
+    )
+    undecided = () if reading.dialect else state.undecided
     hints, known = _testimony(reading, content)
     if name == "torchvision" and _statistics_are_folded(tensors):
         # As in Caffe's nets, which stride on the 1x1: they too are passed on under these names.
@@ -86,16 +92,23 @@ def _translated(
         adapted[_first_convolution(tensors)] = "input channels from blue-green-red to red first"
     if reading.dialect and reading.dialect.affine_norms:
         adapted |= _add_statistics(tensors, norm_eps)
+    if folded:
+        tensors |= folded
+        adapted |= dict.fromkeys(folded, "the file's convolutions have their norms folded in")
+        adapted |= _add_statistics(tensors, norm_eps)
+        undecided = ("activation_order", *undecided)
     adapted |= _add_counters(tensors)
+    stated, notes = layer_facts(state.modules, content.layers if content else {})
     return replace(
         state,
         tensors=tensors,
         dialect=name,
         sources=reading.names,
-        hints=hints,
+        hints={**hints, **stated},
+        notes=(*state.notes, *notes),
         input=known,
         adapted=adapted,
-        undecided=() if reading.dialect else state.undecided,
+        undecided=tuple(name for name in undecided if name not in stated),
     )
 
 
@@ -209,6 +222,19 @@ def _statistics_are_folded(tensors: Mapping[str, Tensor]) -> bool:
         and all(variance.eq(variance[:1]).all() for variance in variances)
         and not all(tensors[f"{norm}.weight"].eq(1).all() for norm in norms)
     )
+
+
+def _norms_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return norms that change nothing behind convolutions that have had theirs folded in."""
+    spec = Spec(block="bottleneck" if any(".conv3." in key for key in tensors) else "basic")
+    found = {}
+    for key, tensor in tensors.items():
+        module, _, leaf = key.rpartition(".")
+        norm = following_norm(module, spec) if leaf == "weight" and tensor.ndim == 4 else None
+        if norm and ".se." not in key:
+            found[f"{norm}.weight"] = torch.ones(len(tensor), dtype=tensor.dtype)
+            found[f"{norm}.bias"] = torch.zeros(len(tensor), dtype=tensor.dtype)
+    return found
 
 
 def _add_statistics(tensors: dict[str, Tensor], norm_eps: float) -> dict[str, str]:
