@@ -54,6 +54,34 @@ def test_inspect_of_several(resnets, file, tmp_path):
     assert (code, err.count("there is no such folder")) == (3, 1)
 
 
+def test_inspect_says_what_every_module_is_and_why(resnets, file, tmp_path):
+    words = {"conv1": "entry.0", "bn1": "entry.1", "fc": "out.1"}
+    theirs = {}
+    for key, tensor in create_model("resnet8_b").state_dict().items():
+        module, leaf = key.rsplit(".", 1)
+        for ours, name in (("layer", "s"), ("downsample", "skip"), ("conv", "c"), ("bn", "n")):
+            module = words.get(module, module.replace(ours, name))
+        theirs[f"base.{module}.{leaf}"] = tensor
+    torch.save(theirs, tmp_path / "friend.pth")
+    assert "entry" not in resnets("inspect", tmp_path / "friend.pth")[1]
+    code, out, _ = resnets("inspect", tmp_path / "friend.pth", "--keys")
+    assert code == 0
+    rows = [line.split(maxsplit=2) for line in out.split("\n\n")[1].splitlines()]
+    assert ["base.s2.0.skip.0", "layer2.0.downsample.0", "32 x 16 x 1 x 1  by its shape"] in rows
+    shown = json.loads(resnets("inspect", tmp_path / "friend.pth", "--keys", "--json")[1])
+    alignment = shown["alignment"]
+    assert [(a["theirs"], a["ours"]) for a in alignment] == [tuple(row[:2]) for row in rows[1:]]
+    assert alignment[0] == {
+        "theirs": "base.entry.0",
+        "ours": "conv1",
+        "shape": [16, 3, 3, 3],
+        "why": "reads the image",
+    }
+    assert {f"{a['theirs']}.weight" for a in alignment} == {k for k in theirs if "weight" in k}
+    shown = json.loads(resnets("inspect", file, "--keys", "--json")[1])  # one of our own
+    assert all(a["theirs"] == a["ours"] for a in shown["alignment"])
+
+
 def test_verify_names_the_damaged_tensor(resnets, file):
     code, out, _ = resnets("verify", file)
     assert (code, "each with its SHA-256" in out) == (0, True)

@@ -22,6 +22,10 @@ def inspect(
         Path | None,
         typer.Option(help="Images like those it was trained on: compares v1 with v1.5."),
     ] = None,
+    keys: Annotated[
+        bool,
+        typer.Option("--keys", help="Also every module in the file, which of ours it is, and why."),
+    ] = False,
     *,
     known: Known,
     as_json: Json = False,
@@ -36,6 +40,7 @@ def inspect(
     \b
     Examples:
       resnets inspect checkpoint.pth.tar
+      resnets inspect checkpoint.pth.tar --keys
       resnets inspect resnet50.pth --images photos/
       resnets inspect *.safetensors --json
     """
@@ -44,7 +49,7 @@ def inspect(
         from resnets.data.scan import images_in
 
         found = images_in(images)
-    look = partial(_look, found=found, spec=known.spec, **known.reading)
+    look = partial(_look, found=found, keys=keys, spec=known.spec, **known.reading)
     if len(files) == 1:
         about = look(files[0])
         print_json(about) if as_json else _print(about)
@@ -65,14 +70,16 @@ def inspect(
         raise typer.Exit(code)
 
 
-def _look(file: Path, *, found: list[Path] | None, **known: Any) -> dict[str, Any]:
-    """Return what a checkpoint holds, and how its variants take images, where there are any."""
+def _look(file: Path, *, found: list[Path] | None, keys: bool, **known: Any) -> dict[str, Any]:
+    """Return what a checkpoint holds and, where asked for, its keys and how its variants fit."""
     from resnets.models import check_folder
     from resnets.weights.checkpoint import open_checkpoint
 
     check_folder(file)
     checkpoint = open_checkpoint(file, **known)
     about = checkpoint.to_dict()
+    if keys:
+        about["alignment"] = checkpoint.state.alignment
     if found is not None:
         from resnets.evaluation.variants import compare_variants
 
@@ -89,11 +96,21 @@ def _print_each(told: list[dict[str, Any]]) -> None:
 
 
 def _print(about: dict[str, Any]) -> None:
-    variants = about.pop("variants", [])
+    variants, alignment = about.pop("variants", []), about.pop("alignment", [])
     about["unknown"] = ", ".join(about["unknown"])  # all: what is cut off would pass for known
     for name, value in about.items():
         if value not in (None, "", [], {}):
             tell(f"{name.replace('_', ' '):<12}{_in_words(value)}")
+    if alignment:
+        tell("")
+        shapes = (" x ".join(map(str, module["shape"])) for module in alignment)
+        print_table(
+            ["in the file", "here", "shape", "why"],
+            [
+                (module["theirs"], module["ours"], shape, module["why"])
+                for module, shape in zip(alignment, shapes, strict=True)
+            ],
+        )
     if variants:
         tell("")
         print_table(

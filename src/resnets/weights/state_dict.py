@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor
 
 from resnets.weights.dialects import Input
+from resnets.weights.structure.tensor_modules import split
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,8 @@ class StateDict:
     prefix: str = ""  # what stood before every name
     ignored: tuple[str, ...] = ()  # optimizer state and counters
     dialect: str = ""
-    sources: dict[str, str] = field(default_factory=dict)  # our key -> theirs; made-up ones: none
+    # our key -> theirs, in the file's order; what the file does not have: none
+    sources: dict[str, str] = field(default_factory=dict)
     unexpected: dict[str, int] = field(default_factory=dict)  # unknown keys, and their dimensions
     hints: dict[str, Any] = field(default_factory=dict)  # of the spec, what dialect or file proves
     input: Input | None = None  # what images the net was trained on, red first, where known
@@ -32,3 +34,15 @@ class StateDict:
     adapted: dict[str, str] = field(default_factory=dict)  # our key -> what was done to its values
     outputs: str | None = None  # as a config says (`weights.outputs`)
     notes: tuple[str, ...] = ()  # what the file says beside its tensors and cannot be used
+
+    @property
+    def alignment(self) -> list[dict[str, Any]]:
+        """Each module in the file's order: ``theirs``, ``ours``, its weight's ``shape`` and why."""
+        modules: dict[str, dict[str, Any]] = {}
+        for key, theirs in (self.sources or {key: key for key in self.tensors}).items():
+            ours, shape = key.rpartition(".")[0], list(self.tensors[key].shape)
+            why = self.reasons.get(ours, "by its name")
+            module = {"theirs": split(theirs)[0], "ours": ours, "shape": shape, "why": why}
+            module = modules.setdefault(ours, module)
+            module["shape"] = max(module["shape"], shape, key=len)
+        return list(modules.values())

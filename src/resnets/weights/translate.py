@@ -99,11 +99,15 @@ def _translated(
         undecided = ("activation_order", *undecided)
     adapted |= _add_counters(tensors)
     stated, notes = layer_facts(state.modules, content.layers if content else {})
+    places = {key: place for place, key in enumerate(state.tensors)}
+    before = {theirs: ours.rpartition(".")[0] for ours, theirs in state.sources.items()}
+    sources = dict(sorted(reading.names.items(), key=lambda names: places[names[1]]))
     return replace(
         state,
         tensors=tensors,
         dialect=name,
-        sources=reading.names,
+        sources=sources,
+        reasons={o.rpartition(".")[0]: state.reasons[before[key]] for o, key in sources.items()},
         hints={**hints, **stated},
         notes=(*state.notes, *notes),
         input=known,

@@ -14,6 +14,7 @@ from resnets.weights.keras.names import application_names, ordered_names
 from resnets.weights.keras.topology import read_topology
 from resnets.weights.naming import traits
 from resnets.weights.state_dict import StateDict
+from resnets.weights.structure.tensor_modules import LEAVES
 from resnets.weights.translate import exchange_red_and_blue
 from resnets.zoo import get_spec
 
@@ -37,14 +38,16 @@ def translate_keras(
     if content.config is not None:
         topology = read_topology(content.config, content.path, state.tensors)
         names, seen, outputs = topology.names, topology.spec, topology.outputs
+        why = "by the model's config"
         front = topology.front
         hints = {**traits(seen), "norm_momentum": seen.norm_momentum}
     elif names := application_names(layers):
+        why = "as keras.applications names it"
         is_v2 = "norm" in names.values()
         applications = get_spec(f"keras_applications_resnet50{'_v2' if is_v2 else ''}")
         hints = {name: getattr(applications, name) for name in (PROVEN_V2 if is_v2 else PROVEN)}
     elif spec is not None:
-        names = ordered_names(state.tensors, spec)
+        names, why = ordered_names(state.tensors, spec), "by order and shape"
     else:
         raise CheckpointError(
             f"{content.path}: its layers are only numbered, such as {_some(layers)}",
@@ -60,6 +63,13 @@ def translate_keras(
         state,
         tensors=tensors,
         dialect="keras",
+        sources={
+            f"{names[layer]}.{LEAVES[part]}": key
+            for key in state.tensors
+            for layer, part in [key.rsplit("/", 1)]
+            if names.get(layer)
+        },
+        reasons={module: why for module in names.values() if module},
         unexpected={
             key: tensor.ndim
             for key, tensor in state.tensors.items()

@@ -70,14 +70,19 @@ def is_counter(key: str, tensor: Tensor) -> bool:
     return last in _QUEUES or (last in _COUNTERS and tensor.numel() <= 1)
 
 
+def split(key: str) -> tuple[str, str]:
+    """Return the module that a key belongs to, and our word for the part of it that it is."""
+    match = _LEAF.fullmatch(bare(key))
+    return (match["module"] or "", LEAVES[match["leaf"]]) if match else (key, "value")
+
+
 def group(tensors: Mapping[str, Tensor]) -> list[Module]:
     """Return the modules that tensors belong to, in their order; counters are left out."""
     parts: dict[str, dict[str, str]] = {}
     for key, tensor in tensors.items():
         if is_counter(key, tensor):
             continue
-        match = _LEAF.fullmatch(bare(key))
-        name, leaf = (match["module"] or "", LEAVES[match["leaf"]]) if match else (key, "value")
+        name, leaf = split(key)
         if leaf in parts.get(name, {}):
             name, leaf = key, "value"
         parts.setdefault(name, {})[leaf] = key
