@@ -147,10 +147,10 @@ def mmlab_50d():
     blocks = [f"backbone.layer{s + 1}.{b}" for s, b in BOTTLENECK_50]
     first = "backbone.layer1.0.downsample"
     return spelt(
-        [f"backbone.stem.{n}" for n in (0, 3, 6)]
+        [f"backbone.stem.{n}.conv" for n in (0, 1, 2)]
         + [f"{place}.conv{i}" for place in blocks for i in (1, 2, 3)]
         + [f"{first}.0", *(f"backbone.layer{s}.0.downsample.1" for s in (2, 3, 4))],
-        [f"backbone.stem.{n}" for n in (1, 4, 7)]
+        [f"backbone.stem.{n}.bn" for n in (0, 1, 2)]
         + [f"{place}.bn{i}" for place in blocks for i in (1, 2, 3)]
         + [f"{first}.1", *(f"backbone.layer{s}.0.downsample.2" for s in (2, 3, 4))],
         "head.fc",

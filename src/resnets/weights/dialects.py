@@ -267,9 +267,9 @@ DIALECTS: tuple[Dialect, ...] = (
         "mmlab",
         "mmpretrain",
         (
-            *(conv(f"conv1.{n}", f"stem.{n}", deep=1) for n in (0, 3, 6)),
-            *(norm(f"conv1.{n}", f"stem.{n}", deep=1) for n in (1, 4)),
-            norm("bn1", "stem.7", deep=1),
+            *(conv(f"conv1.{3 * n}", f"stem.{n}.conv", deep=1) for n in (0, 1, 2)),
+            *(norm(f"conv1.{3 * n + 1}", f"stem.{n}.bn", deep=1) for n in (0, 1)),
+            norm("bn1", "stem.2.bn", deep=1),
             *(row.only(deep=0) for row in STEM),
             *BLOCK,
             # Where nothing shrinks there is no pooling before the projection.
