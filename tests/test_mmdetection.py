@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import nn
 
-from resnets import create_backbone, create_model, get_spec
+from resnets import create_backbone, create_model, get_spec, load_weights
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.integrations.mmdetection import ResNet, Resnet, ResNetV1c, ResNetV1d, ResNeXt
 from resnets.nn.freezing import FixedBatchNorm2d
@@ -346,6 +346,20 @@ def test_a_detectors_checkpoint(detector, prefix):
     model.init_weights()
     loaded = model.state_dict()
     assert all(torch.equal(tensor, loaded[key]) for key, tensor in backbone.state_dict().items())
+
+
+def test_load_weights_takes_its_own_names(detector):
+    path, backbone = detector
+    model = ResNetV1d(50, style="caffe", norm_cfg=GROUPED, base_channels=32)
+    report = load_weights(model, path)
+    assert (report.share, report.missing, report.skipped) == (1, (), {})
+    assert report.unexpected == ("bbox_head.fc.weight",)
+    loaded = model.state_dict()
+    assert all(torch.equal(tensor, loaded[key]) for key, tensor in backbone.state_dict().items())
+    short = ResNetV1d(50, num_stages=2, out_indices=(0, 1), norm_cfg=GROUPED, base_channels=32)
+    report = load_weights(short, path)
+    assert {key[:7] for key in report.skipped} == {"layer3.", "layer4."}
+    assert torch.equal(short.bn1.weight, backbone.bn1.weight)
 
 
 @pytest.mark.parametrize("prefix", ["backbone.", None])

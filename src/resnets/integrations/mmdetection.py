@@ -42,8 +42,7 @@ class ResNet(Backbone):
     keeps all batch norms' statistics by default, ``norm_cfg=dict(type="BN", requires_grad=False)``
     their scales and biases, and ``with_cp`` computes blocks twice to save memory. ``strides`` and
     ``dilations`` are the stages'; ``table`` has them, and the spec does not. State dicts have
-    mmdetection's keys, which are torchvision's but for deep stems and group norms; both load. Where
-    they differ files are loaded by `init_weights`, not `resnets.load_weights`.
+    mmdetection's keys, which are torchvision's but for deep stems and group norms; both load.
 
     Its relatives' arguments mean what they mean there, while the defaults stay mmdetection's:
     ``contract_dilation`` and ``multi_grid`` (mmsegmentation), ``expansion`` and ``drop_path_rate``

@@ -169,8 +169,7 @@ def _as_stored(content: Content, prefix: str, spec: Spec) -> Checkpoint:
                 f'{path}: no key in it begins with "{start}"', hint=f"its keys begin with {words}"
             )
     try:
-        named = {_usual(key) if isinstance(key, str) else key: v for key, v in state.items()}
-        return replace(open_checkpoint(named, spec=spec), source=str(path))
+        return replace(open_checkpoint(state, spec=spec), source=str(path))
     except CheckpointError as error:
         said = error.message.removeprefix("the state dict: ")
         raise CheckpointError(f"{path}: {said}", hint=error.hint) from None

@@ -168,7 +168,7 @@ class Backbone(Trunk):
         """The keys of the whole network, classifier included, that have no place here."""
         with torch.device("meta"):
             whole = ResNet(self.spec)
-        return frozenset(whole.state_dict().keys() - self.state_dict().keys())
+        return frozenset(whole.tensors.keys() - self.tensors.keys())
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from resnets.nn.activation_checkpointing import RecomputedStage
 from resnets.nn.blocks import BLOCKS
@@ -41,6 +41,16 @@ class Trunk(nn.Module):
     def stages(self) -> list[nn.Module]:
         """The stages, first to last: ``layer1``, ``layer2``, and so on."""
         return [self.get_submodule(name) for name in self.stage_names]
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """What its state dict holds, under our keys; hooks may give a state dict others."""
+        return {
+            f"{name}.{leaf}" if name else leaf: tensor.detach()
+            for name, module in self.named_modules()
+            for leaf, tensor in (*module._parameters.items(), *module._buffers.items())
+            if tensor is not None and leaf not in module._non_persistent_buffers_set
+        }
 
     def recompute_stages(self) -> None:
         """Let stages keep only the inputs of blocks, and compute the rest in the backward pass.

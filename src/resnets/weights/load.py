@@ -86,7 +86,7 @@ def load_checkpoint(
     left_out = checkpoint.tensors.keys() & (model.left_out if isinstance(model, Backbone) else ())
     found = {key: tensor for key, tensor in checkpoint.tensors.items() if key not in left_out}
     classes = len(found[HEAD[0]]) if HEAD[0] in found else model.spec.num_classes
-    wanted = model.state_dict()
+    wanted = model.tensors
     takes_over = isinstance(model, ResNet) and head == "keep" and found.keys() >= set(HEAD)
     if takes_over:
         dtype = next(model.parameters()).dtype
@@ -122,7 +122,7 @@ def load_checkpoint(
         model.fc = nn.Linear(width, classes, device=place.device, dtype=place.dtype)
     if takes_over:
         model.spec = replace(model.spec, num_classes=classes)
-    model.load_state_dict({**model.state_dict(), **taken})
+    model.load_state_dict({**model.tensors, **taken})
     _carry_norms(model, checkpoint.proven)
     _carry_meaning(model, checkpoint, takes_head=HEAD[0] in taken)
     model.assumed = tuple(assumptions.taken(checkpoint.unknown, model.spec))
