@@ -78,6 +78,7 @@ table: $(INSTALLED)  ## rewrite the golden counts, docs/models.md and the README
 pictures: $(INSTALLED)  ## rewrite docs/pictures; needs chromium, and CIFAR-10 (RESNETS_DATA)
 	$(BIN)/resnets data get cifar10
 	$(BIN)/python docs/make_pictures.py
+	$(BIN)/python docs/draw_alignment.py
 
 catalog: $(REFERENCE)/installed  ## rewrite the published weights from torchvision's, timm's and Keras's own data
 	cd reference && ../$(REFERENCE)/bin/python ../docs/make_catalog.py --write
