@@ -124,7 +124,7 @@ def die_in(processes: Processes, method: str) -> None:
 def test_the_end_of_another_process_has_a_name(method):
     for error in launch(3, die_in, method)[1:]:
         assert isinstance(error, PeerLost)
-        assert error.exit_code == 1
+        assert error.exit_code == 75
         assert "another process has failed" in error.message
         assert "--resume" in error.hint
 

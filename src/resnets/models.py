@@ -19,7 +19,7 @@ from resnets.nn import Backbone, ResNet
 from resnets.nn.freezing import FreezeBatchNorm
 from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.run_folder.directory import RECORD, check_single
-from resnets.spec import Spec
+from resnets.spec import PROJECTING, Spec
 from resnets.weights import catalog
 from resnets.weights.assumptions import as_the_file_has_it
 from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
@@ -322,7 +322,7 @@ def _undecided(checkpoint: Checkpoint) -> str:
         return ""
     if "bottleneck_stride" in unknown:
         return "whether the stride is on the 1x1 (v1) or the 3x3 (v1.5)"
-    if "shortcut" in unknown and spec.shortcut in ("none", "A"):
+    if "shortcut" in unknown and spec.shortcut not in PROJECTING:
         return "whether its shortcuts are option A's or none"
     if "projection_input" in unknown:
         return "whether its projections read the activated input or the raw one"

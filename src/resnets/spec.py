@@ -23,6 +23,9 @@ ActivationOrder = Literal[
 ]
 Shortcut = Literal["none", "A", "B", "C", "D"]
 
+PROJECTING: tuple[Shortcut, ...] = ("B", "C", "D")  # shortcuts with weights
+POOLING: tuple[Shortcut, ...] = ("D",)  # those that average before they project
+
 EXPANSION: dict[Block, int] = {"basic": 1, "bottleneck": 4}
 CONVOLUTIONS: dict[Block, int] = {"basic": 2, "bottleneck": 3}
 

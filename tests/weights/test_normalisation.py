@@ -10,7 +10,7 @@ from resnets.weights.dialects import (
     IMAGENET_INPUT,
     Input,
 )
-from resnets.weights.normalisation import preprocessing
+from resnets.weights.normalisation import stated_input
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CIFAR = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
@@ -45,7 +45,7 @@ def test_names_and_shapes(name, shape):
     else:
         found = tensors(name, *CIFAR, *shape)
     found["conv1.weight"] = torch.zeros(64, 3, 7, 7)
-    assert preprocessing(found) == (Input(*CIFAR), [])
+    assert stated_input(found) == (Input(*CIFAR), [])
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_names_and_shapes(name, shape):
 )
 def test_scale_and_order(mean, std, expected):
     """Of 0..1 or 0..255 by size; red or blue first by what widely used sets have."""
-    found, notes = preprocessing(tensors("normalizer.mean", mean, std))
+    found, notes = stated_input(tensors("normalizer.mean", mean, std))
     assert notes == []
     assert found.bgr == expected.bgr
     assert found.mean == pytest.approx(expected.mean, rel=1e-6)
@@ -80,12 +80,12 @@ def test_scale_and_order(mean, std, expected):
 
 
 def test_numbers_are_as_they_were_written():
-    assert preprocessing(tensors("normalizer.mean", *CIFAR))[0] == Input(*CIFAR)
+    assert stated_input(tensors("normalizer.mean", *CIFAR))[0] == Input(*CIFAR)
     values = {
         "norm.mean": torch.tensor(CIFAR[0]).double(),
         "norm.std": torch.tensor(CIFAR[1]).half(),
     }
-    found, _ = preprocessing(values)
+    found, _ = stated_input(values)
     assert found.mean == tuple(values["norm.mean"].tolist())
     assert found.std == pytest.approx(CIFAR[1], abs=1e-4)
 
@@ -94,13 +94,13 @@ OWN = (0.31, 0.38, 0.41), (0.20, 0.21, 0.22)
 
 
 def test_an_order_that_nothing_shows():
-    found, (note,) = preprocessing(tensors("normalizer.mean", *OWN))
+    found, (note,) = stated_input(tensors("normalizer.mean", *OWN))
     assert found == Input(*OWN)
     assert note == (
         "normalizer.mean and normalizer.std: nothing says whether red or blue comes first; "
         "taken as red first"
     )
-    found, (note,) = preprocessing(tensors("pixel_mean", *map(of_255, OWN)))
+    found, (note,) = stated_input(tensors("pixel_mean", *map(of_255, OWN)))
     assert found is None
     assert note == (
         "pixel_mean and pixel_std: not used, as nothing says whether red or blue comes first; if "
@@ -109,9 +109,9 @@ def test_an_order_that_nothing_shows():
 
 
 def test_an_order_that_the_name_tells():
-    assert preprocessing(tensors("rgb_mean", *OWN)) == (Input(*OWN), [])
+    assert stated_input(tensors("rgb_mean", *OWN)) == (Input(*OWN), [])
     reversed_own = OWN[0][::-1], OWN[1][::-1]
-    assert preprocessing(tensors("bgr_mean", *OWN)) == (Input(*reversed_own, bgr=True), [])
+    assert stated_input(tensors("bgr_mean", *OWN)) == (Input(*reversed_own, bgr=True), [])
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_an_order_that_the_name_tells():
     ],
 )
 def test_constants_that_cannot_be_meant(mean, std, reason):
-    found, (note,) = preprocessing(tensors("normalizer.mean", mean, std))
+    found, (note,) = stated_input(tensors("normalizer.mean", mean, std))
     assert found is None
     assert note.startswith("normalizer.mean and normalizer.std: not used: ")
     assert reason in note
@@ -136,22 +136,22 @@ def test_constants_that_cannot_be_meant(mean, std, reason):
 
 def test_other_numbers_of_channels():
     grey = tensors("normalizer.mean", (0.1307,), (0.3081,), 1, 1, 1)
-    assert preprocessing(grey, 1) == (Input((0.1307,), (0.3081,)), [])
+    assert stated_input(grey, 1) == (Input((0.1307,), (0.3081,)), [])
     five = tensors("normalizer.mean", (10.0, 20.0, 30.0, 40.0, 50.0), (5.0,) * 5)
-    found, notes = preprocessing(five, 5)
+    found, notes = stated_input(five, 5)
     assert found.mean == pytest.approx([n / 255 for n in (10, 20, 30, 40, 50)])
     assert notes == []
-    found, (note,) = preprocessing(five)
+    found, (note,) = stated_input(five)
     assert found is None
     assert note.startswith("normalizer.mean: not used, as it and normalizer.std are of the shapes")
 
 
 def test_what_lacks_its_other_half():
-    found, (note,) = preprocessing({"normalizer.mean": torch.tensor(MEAN)})
+    found, (note,) = stated_input({"normalizer.mean": torch.tensor(MEAN)})
     assert found is None
     assert note == "normalizer.mean: not used, as there is no normalizer.std beside it"
     image = {"mean": torch.rand(3, 32, 32), "std": torch.tensor(STD)}
-    found, (note,) = preprocessing(image)
+    found, (note,) = stated_input(image)
     assert found is None
     assert "(3, 32, 32)" in note
 
@@ -160,13 +160,13 @@ def test_what_lacks_its_other_half():
     "name", ["target_normalizer.mean", "box_coder.mean", "head.mean", "text_norm.mean"]
 )
 def test_constants_of_something_else(name):
-    found, (note,) = preprocessing(tensors(name, *OWN))
+    found, (note,) = stated_input(tensors(name, *OWN))
     assert found is None
     assert note.endswith("not used, as nothing says that they are of its images")
-    _, (again,) = preprocessing(tensors(name, (-5.0, 3.0, 900.0), (2.0,) * 3))
+    _, (again,) = stated_input(tensors(name, (-5.0, 3.0, 900.0), (2.0,) * 3))
     assert again == note
     # ImageNet's can be of nothing else.
-    assert preprocessing(tensors(name, MEAN, STD))[0] == IMAGENET_INPUT
+    assert stated_input(tensors(name, MEAN, STD))[0] == IMAGENET_INPUT
 
 
 @pytest.mark.parametrize(
@@ -180,13 +180,13 @@ def test_constants_of_something_else(name):
     ],
 )
 def test_norms_are_no_constants(keys):
-    assert preprocessing({key: torch.rand(3) for key in keys}) == (None, [])
+    assert stated_input({key: torch.rand(3) for key in keys}) == (None, [])
 
 
 def test_several():
     same = tensors("student.normalizer.mean", *CIFAR) | tensors("teacher.normalizer.mean", *CIFAR)
-    assert preprocessing(same) == (Input(*CIFAR), [])
-    found, (note,) = preprocessing(
+    assert stated_input(same) == (Input(*CIFAR), [])
+    found, (note,) = stated_input(
         tensors("a.normalizer.mean", *CIFAR) | tensors("b.normalizer.mean", MEAN, STD)
     )
     assert found is None
@@ -201,17 +201,17 @@ def test_numbers_in_settings():
         "epoch": 3,
         "optimizer": {"state": {0: {"momentum": torch.zeros(3)}}},
     }
-    assert preprocessing(tree) == (Input(*CIFAR), [])
-    assert preprocessing({"pretrained_cfg": {"mean": MEAN, "std": STD}})[0] == IMAGENET_INPUT
-    assert preprocessing({"args": {"mean": 0.5, "std": 0.5}})[0] == Input((0.5,) * 3, (0.5,) * 3)
+    assert stated_input(tree) == (Input(*CIFAR), [])
+    assert stated_input({"pretrained_cfg": {"mean": MEAN, "std": STD}})[0] == IMAGENET_INPUT
+    assert stated_input({"args": {"mean": 0.5, "std": 0.5}})[0] == Input((0.5,) * 3, (0.5,) * 3)
     texts = {"mean": str(list(MEAN)), "std": "[0.229, 0.224, 0.225]"}  # of safetensors' metadata
-    assert preprocessing(texts)[0] == IMAGENET_INPUT
-    assert preprocessing({"args": {"mean": 10**400, "std": 10**400}}) == (None, [])
-    assert preprocessing({"args": {"mean": True, "std": True}}) == (None, [])
-    assert preprocessing({"args": {"mean": "imagenet", "std": None}}) == (None, [])
+    assert stated_input(texts)[0] == IMAGENET_INPUT
+    assert stated_input({"args": {"mean": 10**400, "std": 10**400}}) == (None, [])
+    assert stated_input({"args": {"mean": True, "std": True}}) == (None, [])
+    assert stated_input({"args": {"mean": "imagenet", "std": None}}) == (None, [])
 
 
 @pytest.mark.parametrize("value", [torch.empty(3, device="meta"), torch.zeros(3).cfloat()])
 def test_values_that_are_no_numbers(value):
-    found, _ = preprocessing({"normalizer.mean": value, "normalizer.std": value})
+    found, _ = stated_input({"normalizer.mean": value, "normalizer.std": value})
     assert found is None

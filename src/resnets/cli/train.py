@@ -116,7 +116,7 @@ def train(
     from resnets.machine.device import Machine
     from resnets.run_folder.directory import seeds_in
     from resnets.training import seeds as repetition
-    from resnets.training import train as training
+    from resnets.training.train import train as start
 
     options: dict[str, Any] = {
         "model": model,
@@ -141,7 +141,7 @@ def train(
             hint=repetition.how_to_resume(Path(resume)),
         )
     if seeds is None:
-        run = training.train(data, **options)
+        run = start(data, **options)
         if repetition.is_first():
             print_run(run, as_json)
     else:

@@ -48,7 +48,7 @@ from resnets.readers.documents import read_json
 from resnets.weights.tensors import read_tensors
 
 CHUNK = 128  # images; where one ends a batch ends, and earlier versions began another file
-NAMES = 4096  # in a piece of the array of paths
+PATHS_AT_ONCE = 4096  # in a piece of the array of paths
 ROW_GROUP = 8 << 20  # bytes of embeddings
 _ADOPTED = "journal"
 
@@ -278,8 +278,8 @@ def _write_npz(
 ) -> None:
     longest = max(map(len, paths), default=1)
     names = (
-        np.array(paths[start : start + NAMES], f"<U{longest}")
-        for start in range(0, len(paths), NAMES)
+        np.array(paths[start : start + PATHS_AT_ONCE], f"<U{longest}")
+        for start in range(0, len(paths), PATHS_AT_ONCE)
     )
     with zipfile.ZipFile(file, "w") as archive:
         _write_array(archive, "embeddings", "<f4", (len(paths), channels), parts)

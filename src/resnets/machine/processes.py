@@ -34,6 +34,8 @@ _GONE = (
 class PeerLost(ResnetsError):
     """Another process of this run has failed, was killed or does not answer."""
 
+    exit_code = 75  # stopped, and resumable
+
     def __init__(
         self, message: str = "another process has failed, was killed or does not answer"
     ) -> None:

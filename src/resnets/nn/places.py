@@ -5,7 +5,7 @@ Plain numbers that follow from the spec; nothing of torch is needed.
 
 from dataclasses import dataclass
 
-from resnets.spec import Spec
+from resnets.spec import PROJECTING, Spec
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def places(spec: Spec) -> list[list[Place]]:
                 in_channels=in_channels,
                 width=spec.inner_width(stage),
                 out_channels=out_channels,
-                projects=spec.shortcut == "C" or (spec.shortcut in ("B", "D") and changes),
+                projects=spec.shortcut == "C" or (spec.shortcut in PROJECTING and changes),
                 drop_path=spec.drop_path * done / sum(spec.depths),
                 stride=stride,
                 replaced_stride=replaced,

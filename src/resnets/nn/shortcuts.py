@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from resnets.nn.layers import convolution, normalisation
 from resnets.nn.places import Place
-from resnets.spec import Spec
+from resnets.spec import POOLING, Spec
 
 
 class ZeroPad(nn.Module):
@@ -56,7 +56,7 @@ def shortcut(spec: Spec, place: Place) -> nn.Module:
     in_channels, out_channels, stride = place.in_channels, place.out_channels, place.stride
     if place.projects:
         pool: list[nn.Module] = []
-        if spec.shortcut == "D":
+        if spec.shortcut in POOLING:
             pool, stride = [average(place)], 1
         norm = spec.projection_norm and not spec.preactivated
         project = convolution(spec, in_channels, out_channels, 1, stride, norm_follows=norm)

@@ -1,9 +1,10 @@
 """Asking a run to stop: a signal only sets a flag, and the loop stops at the end of its step.
 
 A first Ctrl-C, SIGTERM, SIGHUP or SIGUSR1 is met where the run is: while data are read it ends the
-command at once (130) and nothing has begun; in training the step ends, the state is saved, and the
-exit code is 130 after Ctrl-C and 75 otherwise; in the evaluation at the end the run finishes (0),
-and with several seeds the next does not begin. A second Ctrl-C ends at once, without a state (130).
+command at once (130 after Ctrl-C, else by the signal itself) and nothing has begun; in training the
+step ends, the state is saved, and the exit code is 130 after Ctrl-C and 75 otherwise; in the
+evaluation at the end the run finishes (0), and with several seeds the next does not begin. A second
+Ctrl-C ends at once, without a state (130).
 """
 
 import os

@@ -23,7 +23,7 @@ from resnets.weights.infer import Guess, described, looks_like
 from resnets.weights.metadata import KEY, Metadata
 from resnets.weights.naming import traits
 from resnets.weights.native import understand
-from resnets.weights.normalisation import preprocessing
+from resnets.weights.normalisation import stated_input
 from resnets.weights.outputs import fits
 from resnets.weights.state_dict import StateDict
 from resnets.weights.tensors import is_finite, some
@@ -187,7 +187,7 @@ def open_checkpoint(
     if entry is None and not isinstance(source, Mapping):
         entry = catalog.by_digest(digest_of(content.path))
     beside = _plain(content.tree)
-    said, notes = preprocessing({**beside, **_constants(state.tensors)})
+    said, notes = stated_input({**beside, **_constants(state.tensors)})
     images = _images(entry) or said
     if content.format.startswith("Keras"):
         from resnets.weights.keras.keras_translate import translate_keras

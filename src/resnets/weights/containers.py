@@ -13,7 +13,7 @@ from resnets.readers.paths import at
 from resnets.spec import Spec
 from resnets.weights.state_dict import StateDict
 from resnets.weights.structure.aligning import Unaligned
-from resnets.weights.structure.networks import Network, find_networks
+from resnets.weights.structure.networks import Found, find_networks
 from resnets.weights.structure.tensor_modules import LEAVES, Module, is_counter
 
 _DEEPEST = 4  # "0.0.model.teacher"
@@ -41,7 +41,7 @@ _SECOND = {
 }
 _MOMENTUM = "_momentum"  # Caffe2 keeps the optimizer's beside the weights
 
-_Found = tuple[tuple[str, ...], dict[str, Tensor]]
+_Set = tuple[tuple[str, ...], dict[str, Tensor]]
 
 
 def unwrap(
@@ -120,7 +120,7 @@ def choose_network(state: StateDict, *, ema: bool = False, spec: Spec | None = N
     )
 
 
-def _one(networks: list[Network], prefix: str, ema: bool) -> tuple[Network, str]:
+def _one(networks: list[Found], prefix: str, ema: bool) -> tuple[Found, str]:
     """Return the network that is meant, and the choice in words."""
     names = [network.prefix.rstrip("./") for network in networks]
     if prefix:
@@ -153,7 +153,7 @@ def _one(networks: list[Network], prefix: str, ema: bool) -> tuple[Network, str]
     )
 
 
-def _own_word(network: Network, networks: list[Network]) -> str:
+def _own_word(network: Found, networks: list[Found]) -> str:
     """Return the first word of a network's prefix in which it differs from another's."""
     split = [n.prefix.rstrip(".").split(".") for n in networks]
     mine = network.prefix.rstrip(".").split(".")
@@ -163,9 +163,7 @@ def _own_word(network: Network, networks: list[Network]) -> str:
     return mine[shared]
 
 
-def _groups(
-    network: Network, others: list[Network], rest: list[Module]
-) -> tuple[list[str], list[str]]:
+def _groups(network: Found, others: list[Found], rest: list[Module]) -> tuple[list[str], list[str]]:
     """Return in words what stands beside a network, and the keys of what may have been meant."""
     ignored = []
     for other in others:
@@ -192,7 +190,7 @@ def _groups(
     return ignored, unexpected
 
 
-def _networks(tree: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[_Found]:
+def _networks(tree: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[_Set]:
     """Yield every dict that may be a network, and the keys that lead to it."""
     if len(place) > _DEEPEST or not isinstance(tree, dict | list) or id(tree) in seen:
         return
@@ -234,7 +232,7 @@ def _module_tree(tree: dict[Any, Any]) -> dict[str, Tensor]:
     return found if count > 2 else {}
 
 
-def _choose(found: list[_Found], chosen: str, ema: bool) -> tuple[Any, dict[str, Tensor], str]:
+def _choose(found: list[_Set], chosen: str, ema: bool) -> tuple[Any, dict[str, Tensor], str]:
     """Return the place and the tensors of the network, and what is left to choose of its keys."""
     if chosen:
         for place, tensors in sorted(found, key=lambda each: -len(each[0])):
@@ -263,17 +261,17 @@ def _choose(found: list[_Found], chosen: str, ema: bool) -> tuple[Any, dict[str,
     return *best[0], chosen
 
 
-def _no_such_container(found: list[_Found], chosen: str) -> list[_Found]:
+def _no_such_container(found: list[_Set], chosen: str) -> list[_Set]:
     raise CheckpointError(
         f"there is no {chosen} in it", hint=f"there are weights in: {_names(found)}"
     )
 
 
-def _names(found: list[_Found]) -> str:
+def _names(found: list[_Set]) -> str:
     return ", ".join(".".join(place) or "the file's own keys" for place, _ in found)
 
 
-def _rank(network: _Found, ema: bool) -> int:
+def _rank(network: _Set, ema: bool) -> int:
     """Return how unlikely it is that ``network`` is the one that is wanted."""
     place, tensors = network
     if all(tensor.ndim < 2 for tensor in tensors.values()):
@@ -293,7 +291,7 @@ def _is_averaged(place: tuple[str, ...]) -> bool:
     return any(word in _AVERAGED for word in place)
 
 
-def _are_same(networks: list[_Found]) -> bool:
+def _are_same(networks: list[_Set]) -> bool:
     """Tell whether several containers hold the very same tensors."""
     first = networks[0][1]
     return all(

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from resnets.errors import SpecError, UsageError
-from resnets.spec import EXPANSION, Spec, fields_told
+from resnets.spec import EXPANSION, PROJECTING, Spec, fields_told
 from resnets.zoo import ZOO, get_spec
 
 _CONV = re.compile(r"layer(\d{1,5})\.(\d{1,5})\.conv(\d)\.weight")
@@ -232,7 +232,7 @@ def _visible(spec: Spec) -> dict[str, Any]:
     result["inner"] = tuple(spec.inner_width(stage) for stage in range(len(spec.depths)))
     if spec.block == "basic":
         result["inner"] = ()
-    if spec.shortcut in ("none", "A"):
+    if spec.shortcut not in PROJECTING:
         result |= {"shortcut": "none or A", "projection_norm": True}
     if spec.norm == "frozen_batch":
         result["norm"] = "batch"
@@ -286,7 +286,7 @@ def _unknown(spec: Spec, shapes: Shapes, hints: Mapping[str, Any]) -> Iterator[s
     """Yield the fields that are open: what is not there, then what cannot be seen."""
     preactivation = spec.activation_order == "preactivation"
     projects = any(".downsample." in key for key in shapes)
-    plain = not projects and spec.shortcut in ("none", "A")
+    plain = not projects and spec.shortcut not in PROJECTING
     open_fields = {
         "num_classes": "fc.weight" not in shapes,
         "stem": not any(key.startswith("conv1.") for key in shapes),

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from resnets.errors import CheckpointError, UsageError, nearest
-from resnets.spec import Spec, fields_told
+from resnets.spec import POOLING, PROJECTING, Spec, fields_told
 from resnets.weights.dialects import ANY, BY_NAME, DIALECTS, Dialect, Input, Row
 from resnets.weights.structure.tensor_modules import bare
 
@@ -50,7 +50,7 @@ def recognise(names: Mapping[str, str], shapes: Shapes, dialect: str | None = No
     best: tuple[int, Dialect, Situation, dict[str, str]] | None = None
     for candidate in [dialect_named(dialect)] if dialect else DIALECTS:
         for situation, ours in _ways(candidate, names, shapes):
-            alike = _alike(ours, candidate, situation)
+            alike = _agreeing(ours, candidate, situation)
             if alike is not None and (best is None or alike > best[0]):
                 best = alike, candidate, situation, ours
     if best is None and dialect:
@@ -98,7 +98,7 @@ def _next_child(match: re.Match[str]) -> str:
     return f".downsample.{int(match[1]) + 1}."
 
 
-def _alike(names: Mapping[str, str], dialect: Dialect, situation: Situation) -> int | None:
+def _agreeing(names: Mapping[str, str], dialect: Dialect, situation: Situation) -> int | None:
     """Return how many names a dialect writes so, None where one of the backbone's is another.
 
     What stands before the names is the same for all, but for the classifier's.
@@ -137,7 +137,7 @@ def write(our_keys: Iterable[str], dialect: Dialect, spec: Spec) -> dict[str, st
     situation = {
         "deep": int(spec.stem.startswith("deep")),
         "pre": int(spec.activation_order == "preactivation"),
-        "pool": int(spec.shortcut == "D"),
+        "pool": int(spec.shortcut in POOLING),
     }
     result = {}
     for key in our_keys:
@@ -170,7 +170,7 @@ def traits(spec: Spec) -> dict[str, Any]:
     """
     preactivation = spec.activation_order == "preactivation"
     first_projects = spec.channels[0] != spec.stem_width or spec.shortcut == "C"
-    projects = spec.shortcut in ("B", "C", "D")
+    projects = spec.shortcut in PROJECTING
     irrelevant = {
         *fields_told("size", "free"),
         *(() if spec.block == "bottleneck" else ("bottleneck_stride",)),

@@ -46,7 +46,7 @@ _OF_OTHERS = re.compile(r"target|label|output|latent|loss|feature|embed|text|aud
 Values = tuple[float, ...]
 
 
-def preprocessing(tree: Mapping[str, Any], channels: int = 3) -> tuple[Input | None, list[str]]:
+def stated_input(tree: Mapping[str, Any], channels: int = 3) -> tuple[Input | None, list[str]]:
     """Return how a network's images were normalised, as constants in a tree say it, and notes.
 
     They are a mean and a standard deviation side by side, tensors such as ``normalizer.mean`` or

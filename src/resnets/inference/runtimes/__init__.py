@@ -7,11 +7,11 @@ from pathlib import Path
 from resnets.errors import CheckpointError, UsageError, check_name
 from resnets.inference.runtimes.runtime import Runtime
 
-NAMES = ("onnxruntime", "openvino", "torch")
+RUNTIMES = ("onnxruntime", "openvino", "torch")
 # Of an exported file, by the end of its name: who reads it, the first that is installed by itself.
 _READERS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("torch",)}
 
-__all__ = ["NAMES", "Runtime", "choose", "is_export", "open_runtime"]
+__all__ = ["RUNTIMES", "Runtime", "choose", "is_export", "open_runtime"]
 
 
 def is_export(path: Path) -> bool:
@@ -24,7 +24,7 @@ def choose(path: Path, name: str = "auto") -> str:
     readers = _READERS[path.suffix.lower()] if is_export(path) else ("torch",)
     if name == "auto":
         return next((reader for reader in readers if find_spec(reader)), readers[0])
-    check_name("runtime", name, ("auto", *NAMES))
+    check_name("runtime", name, ("auto", *RUNTIMES))
     if name not in readers:
         raise UsageError(
             f"{path}: {name} does not read it",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from resnets.spec import Spec
+from resnets.spec import POOLING, Spec
 from resnets.weights.structure.cutting import ITS_NORM, PROJECTION, Cut, block_prefixes, cut, shared
 from resnets.weights.structure.norm_places import Norms, place_norms
 from resnets.weights.structure.roles import Undecided, assign
@@ -114,7 +114,7 @@ def _aligned(
     reasons |= dict.fromkeys(placed.modules, "beside its convolution, by its channels")
     _add_channel_attention(aligned, reasons, modules, prefixes, names)
     pooled = _pooled(aligned)
-    if pooled or (pooled is None and spec is not None and spec.shortcut == "D"):
+    if pooled or (pooled is None and spec is not None and spec.shortcut in POOLING):
         aligned = {with_pooling(name): module for name, module in aligned.items()}
         reasons = {with_pooling(name): reason for name, reason in reasons.items()}
     used = {module.place for module in aligned.values()}

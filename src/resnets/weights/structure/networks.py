@@ -16,7 +16,7 @@ _CLASSIFIERS = {"fc", "classifier", "head", "linear", "logits", "predictions", "
 
 
 @dataclass(frozen=True)
-class Network:
+class Found:
     """One network among the modules of a file."""
 
     prefix: str  # what its names begin with, as text: "module.encoder_q."
@@ -31,7 +31,7 @@ class Network:
 
 def find_networks(
     tensors: Mapping[str, Tensor], spec: Spec | None = None
-) -> tuple[list[Network], list[Module]]:
+) -> tuple[list[Found], list[Module]]:
     """Return the networks, each with its classifier where it has one, and all other modules.
 
     Raises Unaligned, with what stands in the way of the one that comes nearest, where there is
@@ -39,7 +39,7 @@ def find_networks(
     """
     modules = group(tensors)
     found = _search(modules, spec)
-    networks = [Network(_prefix(alignment), alignment) for alignment in found]
+    networks = [Found(_prefix(alignment), alignment) for alignment in found]
     used = {module.place for network in networks for module in network.modules.values()}
     rest = [module for module in modules if module.place not in used]
     networks = [_with_classifier(network, networks, rest) for network in networks]
@@ -94,9 +94,7 @@ def _prefix(alignment: Alignment) -> str:
     return text[: max(text.rfind("."), text.rfind("/")) + 1]
 
 
-def _with_classifier(
-    network: Network, networks: Sequence[Network], rest: Sequence[Module]
-) -> Network:
+def _with_classifier(network: Found, networks: Sequence[Found], rest: Sequence[Module]) -> Found:
     """Return the network with its classifier: the one matrix that reads the last stage.
 
     Where another matrix, a norm or a convolution may stand between the two, nothing is taken.
