@@ -67,7 +67,7 @@ READERS = [(".onnx", "onnxruntime"), (".onnx", "openvino"), (".xml", "openvino")
 
 
 @pytest.mark.parametrize(("suffix", "name"), READERS)
-@pytest.mark.parametrize("options", [{}, {"threads": 1}, {"pictures": 1}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"threads": 1}, {"count": 1}], ids=str)
 def test_every_runtime_computes_the_network(files, network, suffix, name, options):
     """A processor with bfloat16 would be off by a hundredth where a runtime may choose it."""
     before = torch.get_num_threads()

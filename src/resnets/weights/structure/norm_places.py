@@ -236,6 +236,9 @@ def _outside(
             raise Undecided("pre-activation blocks without a norm behind the last addition")
         behind = [norm for norm in tails if norm.place > last]
         tail = behind[0] if behind else tails[-1]
+        apart = shared(stem[-1].words, blocks[0]["conv1"].words)
+        if shared(stem[-1].words, tail.words) > apart:
+            raise Undecided(f"{tail.name} stands beside the stem, not behind the last addition")
         left.remove(tail)
         modules["norm"] = tail
     names = ("conv1.1", "conv1.4", "bn1") if len(stem) == 3 else ("bn1",)

@@ -22,7 +22,7 @@ LEAVES = {
     ),
     "num_batches_tracked": "num_batches_tracked",
 }
-_LEAF = re.compile(rf"(?:(?P<module>.*?)[./_:]+)?(?P<leaf>{'|'.join(LEAVES)})(?::0)?")
+_LEAF = re.compile(rf"(?:^|(?<=[./_:]))(?P<leaf>{'|'.join(LEAVES)})(?::0)?$")
 _LAST = ("kernel",)  # parts in the order of TensorFlow: height, width, in, out
 _WORD = re.compile(r"[0-9]{1,9}|[^\W0-9_]+")
 _LONGEST = 40  # words of a name; nobody nests deeper
@@ -72,8 +72,11 @@ def is_counter(key: str, tensor: Tensor) -> bool:
 
 def split(key: str) -> tuple[str, str]:
     """Return the module that a key belongs to, and our word for the part of it that it is."""
-    match = _LEAF.fullmatch(bare(key))
-    return (match["module"] or "", LEAVES[match["leaf"]]) if match else (key, "value")
+    plain = bare(key)
+    match = _LEAF.search(plain)
+    return (
+        (plain[: match.start()].rstrip("./_:"), LEAVES[match["leaf"]]) if match else (key, "value")
+    )
 
 
 def group(tensors: Mapping[str, Tensor]) -> list[Module]:
