@@ -19,6 +19,7 @@ from resnets.readers.documents import damaged
 from resnets.readers.fields import Count, Real, check
 from resnets.run_folder.ledger import Ledger
 from resnets.run_folder.record import Epoch, to_plain
+from resnets.spec import Spec
 from resnets.training.ema import Average
 from resnets.training.recipe import Recipe, ScheduleRecipe
 from resnets.training.schedule import RateMemory
@@ -193,7 +194,7 @@ def differences(
 
     ``data_changes`` says in what the data set is another, where that is known.
     """
-    # A setting that is younger than the run: what it then did is the default.
+    # A setting or an axis that is younger than the run: what it then did is the default.
     saved = {key: value for key, value in _DEFAULTS.items() if key in identity} | saved
     keys = list(identity) + [key for key in saved if key not in identity]
     return {
@@ -222,4 +223,6 @@ class _Values:
 
 
 _VALUES = ("step", "skipped", "seconds", "metrics", "rate", "epoch", "ledger")
-_DEFAULTS = Recipe(name="any", schedule=ScheduleRecipe(epochs=1)).flat()
+_DEFAULTS = Recipe(name="any", schedule=ScheduleRecipe(epochs=1)).flat() | {
+    f"model.{name}": value for name, value in Spec().to_dict().items()
+}

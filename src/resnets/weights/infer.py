@@ -307,7 +307,10 @@ def _unknown(spec: Spec, shapes: Shapes, hints: Mapping[str, Any]) -> Iterator[s
         "stem_pool": True,
         "stem_stride": True,
         "stem_padding": spec.stem == "3x3",
+        "shortcut_dropout": False,  # which trained weights do not feel
     }
+    for name in UNSEEN:  # of any other choice that cannot be seen nothing is known either
+        open_fields.setdefault(name, True)
     yield from (name for name, is_open in open_fields.items() if is_open and name not in hints)
 
 
