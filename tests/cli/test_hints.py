@@ -8,8 +8,9 @@ import torch
 import typer
 
 from conftest import coloured
-from resnets import cli, create_model
+from resnets import cli, create_model, evaluate, export, predict
 from resnets.cli.arguments import for_command
+from resnets.errors import CheckpointError, UsageError
 
 # Each with FILE for the checkpoint.
 COMMANDS = {
@@ -46,6 +47,7 @@ def folder(tmp_path_factory):
     files = {
         "plain": weights,
         "side by side": under("backbone", weights) | under("trunk", other),
+        "unknown words": under("rgb", weights) | under("depth", other),
         "containers": {"state_dict": weights, "network": other},
         "option A": create_model("resnet20", **small).state_dict(),
         "no classifier": {"state_dict": under("backbone", body)},
@@ -64,7 +66,9 @@ def hint_of(err: str) -> str:
     return next(line for line in err.splitlines() if line.startswith(" hint: "))[7:]
 
 
-@pytest.mark.parametrize("name", ["plain", "side by side", "containers", "option A"])
+@pytest.mark.parametrize(
+    "name", ["plain", "side by side", "unknown words", "containers", "option A"]
+)
 @pytest.mark.parametrize("command", COMMANDS)
 def test_what_hints_say_leads_to_the_end(resnets, folder, tmp_path, monkeypatch, command, name):
     """Typed as they stand, one after the other; no command asks for what it does not have."""
@@ -151,3 +155,30 @@ def test_weights_without_a_classifier_for_a_named_model(resnets, tmp_path, comma
 )
 def test_in_the_commands_words(hint, options, told):
     assert for_command(hint, options) == told
+
+
+def test_functions_take_the_prefix_that_they_are_told(folder, tmp_path):
+    """One network of two, whose names nobody knows: both are listed, and either is taken."""
+    rgb = torch.load(folder / "plain.pth")
+    depth = rgb | {"fc.bias": torch.tensor([1.0, 0.0])}
+    networks = {"rgb": rgb, "depth": depth}
+    tree = {f"{word}.{key}": t for word, net in networks.items() for key, t in net.items()}
+    tree |= {"normalizer.mean": torch.full((3,), 0.5), "normalizer.std": torch.full((3,), 0.25)}
+    file, image = tmp_path / "two.pth", folder / "photos" / "a" / "0.png"
+    torch.save(tree, file)
+    calls = {
+        "predict": lambda **reading: next(predict(file, image, **reading)).probabilities,
+        "evaluate": lambda **reading: evaluate(file, folder / "photos", **reading).loss,
+        "export": lambda **reading: export(
+            file, tmp_path / "x.safetensors", to="safetensors", overwrite=True, **reading
+        ).record["network"]["sha256"],
+    }
+    for name, call in calls.items():
+        with pytest.raises(CheckpointError, match=r"several networks.*: rgb, depth") as refused:
+            call()
+        assert refused.value.hint == 'choose one of them: container="rgb"', name
+        assert call(container="rgb") != call(container="depth"), name
+    with pytest.raises(UsageError, match="the model: holds one network: no container"):
+        evaluate(create_model("resnet20_b"), folder / "photos", container="rgb")
+    with pytest.raises(UsageError, match=r"m\.onnx: holds one network: no dialect and ema"):
+        [*predict("m.onnx", image, dialect="timm", ema=True)]

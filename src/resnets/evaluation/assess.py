@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 from resnets.data import NAMES, folder_of, open_as_trained
 from resnets.data.identity import changes, read_manifest
@@ -18,13 +18,15 @@ from resnets.evaluation.collected import Broken, answer
 from resnets.evaluation.labels import Labelling, label
 from resnets.evaluation.scores import Evaluation
 from resnets.formatting import plural
-from resnets.inference.runtimes import Runtime, open_runtime
+from resnets.inference.prediction import resolved
+from resnets.inference.runtimes import Runtime
 from resnets.inference.runtimes.runtime import Exported
 from resnets.run_folder.directory import RunFolder
-from resnets.weights.outputs import alternatives, meaning
+from resnets.weights.outputs import alternatives
 
 if TYPE_CHECKING:  # torch is imported where a model or a data set needs it
     from resnets.data.dataset import Dataset, Split
+    from resnets.models import ReadingOptions
     from resnets.nn import ResNet
 
 Progress = Callable[[int, int], None]
@@ -44,6 +46,7 @@ def evaluate(
     device: str = "auto",
     home: str | Path | None = None,
     on_progress: Progress = lambda done, total: None,
+    **reading: Unpack["ReadingOptions"],
 ) -> Assessment:
     """Measure a model on labelled images: a data set's name, or a folder with class folders.
 
@@ -58,13 +61,14 @@ def evaluate(
     a folder without parts is taken whole, as "all". ``root`` is where CIFAR's files are; ``device``
     is where torch computes. ``home`` is the run folder of a model that is given opened, where the
     images that it was trained on are listed. ``on_progress`` is called with how many images of
-    how many are done.
+    how many are done. Of a file of weights ``container``, ``dialect`` and ``ema`` say what they say
+    to `load_weights`.
 
     Raises CheckpointError when there is no model or nothing says how images are prepared or what
     its one output means, DataError when no image is left to look at, UsageError for a part that
     cannot be meant, and NonFiniteError when an answer is NaN or infinite.
     """
-    runtime = _ready(model, device)
+    runtime = _ready(model, device, reading)
     place = None if root is None else Path(root)
     if isinstance(data, str) and data in NAMES:
         return _on_data_set(runtime, _opened(runtime, data, place), data, split, on_progress)
@@ -79,20 +83,16 @@ def evaluate(
     return replace(found, notes=(*found.notes, *notes))
 
 
-def _ready(model: "ResNet | Runtime | str | Path", device: str) -> Runtime:
-    runtime = model if isinstance(model, Runtime) else None
-    if isinstance(model, str | Path):
-        runtime = open_runtime(model)
-    if runtime is None or runtime.name == "torch":
+def _ready(
+    model: "ResNet | Runtime | str | Path", device: str, reading: "ReadingOptions"
+) -> Runtime:
+    runtime = resolved(model, None, **reading)
+    if runtime.name == "torch":
         from resnets.inference.runtimes.torch_runtime import Network
         from resnets.machine.device import choose_device
 
-        runtime = runtime or Network(model)  # type: ignore[arg-type]
         if isinstance(runtime, Network):
             runtime.network.to(choose_device(device))
-    if runtime.input != "pictures":
-        preprocess_of(runtime)
-    meaning(runtime.outputs, runtime.spec.num_classes)
     return runtime
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -38,9 +38,9 @@ from resnets.exporting.raw_pixels import Feed
 from resnets.exporting.trace import trace
 from resnets.exporting.write import write_program
 from resnets.files import write_json
-from resnets.inference.runtimes import open_runtime
+from resnets.inference.runtimes import check_reading, open_runtime
 from resnets.inference.runtimes.openvino_runtime import read_model
-from resnets.models import open_model, restore
+from resnets.models import ReadingOptions, open_model, restore
 from resnets.nn import ResNet
 from resnets.weights.metadata import Metadata
 from resnets.weights.outputs import checked
@@ -63,6 +63,7 @@ def export(
     overwrite: bool = False,
     made: Mapping[str, Any] | None = None,
     report: Callable[[str], None] = lambda line: None,
+    **reading: Unpack[ReadingOptions],
 ) -> Export:
     """Write a network to ``out`` for ONNX Runtime, OpenVINO or torch, or its weights; check it.
 
@@ -76,6 +77,7 @@ def export(
     accuracy on the test split of ``data`` with that in float32, of which ``max_loss`` points may be
     lost (left out: 0.3, or what chance explains up to 1). ``made`` is how the weights came
     about, where ``model`` is a network and not a file that says so. ``report`` is told each step.
+    Of a file of weights ``container``, ``dialect`` and ``ema`` say what they say to `load_weights`.
 
     Raises ExportError when the file does not compute the same; nothing is then kept. Raises
     UsageError, CheckpointError, DataError and ResourceError for what cannot be exported so.
@@ -85,13 +87,14 @@ def export(
         raise UsageError(
             f"max_loss is {max_loss:g}", hint="a number of points from 0 to 100, with 8 bits only"
         )
+    check_reading(model, reading)
     out, root = Path(out), None if root is None else Path(root)
     if isinstance(model, ResNet):
         network, made = model, dict(made or {})
         check_names(out, to, overwrite=overwrite)
     else:
         check_names(out, to, overwrite=overwrite, source=Path(model))
-        network, metadata = restore(model)
+        network, metadata = restore(model, **reading)
         made = metadata.made if made is None else dict(made)
     # Its own copy: exact, on the CPU, and the caller's stays as it is.
     network = copy.deepcopy(network).cpu().float().eval()

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,11 @@ from PIL.Image import Image
 from resnets.data.images import printable
 from resnets.data.preprocess import preprocess_of
 from resnets.errors import DataError, NonFiniteError
-from resnets.inference.runtimes import Runtime, open_runtime
+from resnets.inference.runtimes import Runtime, check_reading, open_runtime
 from resnets.weights.outputs import meaning, probabilities
 
 if TYPE_CHECKING:  # torch is imported where a model needs it
+    from resnets.models import ReadingOptions
     from resnets.nn import ResNet
 
 T = TypeVar("T")
@@ -53,29 +54,36 @@ def predict(
     *,
     top: int = 3,
     batch_size: int = 1,
+    **reading: Unpack["ReadingOptions"],
 ) -> Iterator[Prediction]:
     """Yield a Prediction for each image's file, in order; a broken one yields its error.
 
     ``model`` is a network with its preprocessing, a run folder, weights file or exported file that
     holds one, or what `resnets.inference.runtimes.open_runtime` returns; without torch for an
-    exported file. In memory are three batches at most: the next two are decoded while one is
+    exported file. Of a file of weights ``container``, ``dialect`` and ``ema`` say what they say to
+    `load_weights`. In memory are three batches at most: the next two are decoded while one is
     computed. Raises CheckpointError when there is no model, no preprocessing or one output that
     nothing explains, and NonFiniteError for answers that are NaN or infinite. Several outputs that
     nothing explains are taken as a softmax; ``model.outputs`` says otherwise.
     """
     images = [images] if isinstance(images, str | Path) else images
-    runtime = resolved(model, len(images) if isinstance(images, Sized) else None)
+    runtime = resolved(model, len(images) if isinstance(images, Sized) else None, **reading)
     for batch in batches(runtime, images, top, batch_size):
         yield from batch
 
 
-def resolved(model: "ResNet | Runtime | str | Path", count: int | None) -> Runtime:
+def resolved(
+    model: "ResNet | Runtime | str | Path",
+    count: int | None,
+    **reading: Unpack["ReadingOptions"],
+) -> Runtime:
     """Return what computes a model that will see so many images (None: nobody knows).
 
     Raises CheckpointError where nothing says how they are prepared, or what its output means.
     """
+    check_reading(model, reading)
     if isinstance(model, str | Path):
-        model = open_runtime(model, count=count)
+        model = open_runtime(model, count=count, **reading)
     elif not isinstance(model, Runtime):
         from resnets.inference.runtimes.torch_runtime import Network
 

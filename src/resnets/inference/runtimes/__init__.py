@@ -3,15 +3,19 @@
 import os
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
 
 from resnets.errors import CheckpointError, UsageError, check_name
 from resnets.inference.runtimes.runtime import Runtime
+
+if TYPE_CHECKING:
+    from resnets.models import ReadingOptions
 
 RUNTIMES = ("onnxruntime", "openvino", "torch")
 # Of an exported file, by the end of its name: who reads it, the first that is installed by itself.
 _READERS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("torch",)}
 
-__all__ = ["RUNTIMES", "Runtime", "choose", "is_export", "open_runtime"]
+__all__ = ["RUNTIMES", "Runtime", "check_reading", "choose", "is_export", "open_runtime"]
 
 
 def is_export(path: Path) -> bool:
@@ -33,21 +37,36 @@ def choose(path: Path, name: str = "auto") -> str:
     return name
 
 
+def check_reading(model: Any, reading: "ReadingOptions") -> None:
+    """Raise UsageError where ``reading`` says something, and no file of weights is to be read."""
+    given = " and ".join(name for name, value in reading.items() if value)
+    if given and (not isinstance(model, str | Path) or is_export(Path(model))):
+        what = model if isinstance(model, str | Path) else "the model"
+        raise UsageError(f"{what}: holds one network: no {given}", hint=f"leave out {given}")
+
+
 def open_runtime(
-    path: str | Path, name: str = "auto", *, threads: int = 0, count: int | None = None
+    path: str | Path,
+    name: str = "auto",
+    *,
+    threads: int = 0,
+    count: int | None = None,
+    **reading: Unpack["ReadingOptions"],
 ) -> Runtime:
     """Return the model in an exported file, a run folder or a checkpoint, ready to answer.
 
     ``name`` says who computes: "onnxruntime" or "openvino" for .onnx, "openvino" for .xml, "torch"
     for all else; "auto" is the first of them that is installed. ``threads`` is how many it computes
     with (0: OMP_NUM_THREADS, or as many as it likes), ``count`` how many it will see, where that
-    is known.
+    is known. Of a file of weights ``container``, ``dialect`` and ``ema`` say what they say to
+    `load_weights`.
 
     Raises UsageError for another name, CheckpointError for a file that is missing, damaged or not
     of resnets, and ResourceError when the package is not installed.
     """
     path = Path(path)
     name = choose(path, name)
+    check_reading(path, reading)
     if is_export(path) and not path.is_file():
         raise CheckpointError(f"{path}: no such file", hint="check the name")
     if name == "onnxruntime":
@@ -64,7 +83,7 @@ def open_runtime(
         return Program(path, threads)
     from resnets.models import restore
 
-    network, metadata = restore(path)
+    network, metadata = restore(path, **reading)
     return Network(network, threads, metadata.made)
 
 
