@@ -237,6 +237,19 @@ def test_torchvisions_and_detectron2s_detectors_have_two_layers():
     assert "matching_heuristics" in state.ignored
 
 
+def test_a_lateral_convolution_is_no_classifier():
+    """A pyramid's reads the last stage too; a classifier may be one, where it is alone."""
+    body = {key: tensor for key, tensor in NETWORK.items() if not key.startswith("fc.")}
+    pyramid = {
+        "fpn.inner.1.weight": torch.ones(6, 8, 1, 1),
+        "fpn.layer.1.weight": torch.ones(6, 6, 3, 3),
+    }
+    assert is_network(unwrap({**beneath("body.", body), **pyramid}, "file.pth"), body)
+    alone = {"head.weight": torch.ones(6, 8, 1, 1)}
+    state = unwrap({**beneath("body.", body), **alone}, "file.pth")
+    assert state.tensors["fc.weight"].shape == (6, 8)
+
+
 def test_a_classifier_of_mmpretrain_keeps_its_head():
     body = {key: tensor for key, tensor in NETWORK.items() if not key.startswith("fc.")}
     head = {"head.fc.weight": NETWORK["fc.weight"], "head.fc.bias": NETWORK["fc.bias"]}

@@ -130,6 +130,8 @@ def _reads(module: Module, width: int) -> bool:
 
 def _stands_between(module: Module, head: Module, width: int) -> bool:
     """Tell whether a module may stand before a classifier, or behind what is none then."""
+    if head.kind == "conv" and module.kind == "conv":
+        return True  # a part of a detector or segmenter: one of many
     if module.kind == "linear":
         return module.shape[0] == width or module.shape[1] == head.shape[0]
     return module.kind in ("conv", "norm") and module.shape[0] == width
