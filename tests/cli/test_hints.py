@@ -1,7 +1,9 @@
 """Hints of the library on the command line: in the command's own words, and they lead somewhere."""
 
+import json
 import re
 import shlex
+import shutil
 
 import pytest
 import torch
@@ -182,3 +184,35 @@ def test_functions_take_the_prefix_that_they_are_told(folder, tmp_path):
         evaluate(create_model("resnet20_b"), folder / "photos", container="rgb")
     with pytest.raises(UsageError, match=r"m\.onnx: holds one network: no dialect and ema"):
         [*predict("m.onnx", image, dialect="timm", ema=True)]
+
+
+def test_training_starts_from_the_network_that_is_chosen(resnets, tmp_path):
+    words = ["train", "digits", "--model", "resnet8", "--set", "schedule.iterations=1"]
+    words += ["--set", "augment.mirror=false", "--out", tmp_path / "run"]
+    two, one = tmp_path / "two.pth", tmp_path / "depth.pth"
+    networks = {
+        word: create_model("resnet8", in_channels=1, num_classes=10).state_dict()
+        for word in ("rgb", "depth")
+    }
+    torch.save(networks["depth"], one)
+    torch.save({f"{w}.{key}": t for w, net in networks.items() for key, t in net.items()}, two)
+    code, _, err = resnets(*words, "--weights", two)
+    assert (code, hint_of(err)) == (4, "choose one of them: --container rgb")
+    code, _, err = resnets(*words, "--container", "depth")
+    assert (code, "container: of which weights?" in err) == (2, True)
+    assert resnets(*words, "--weights", two, "--container", "depth")[0] == 0
+    started = json.loads((tmp_path / "run" / "run.json").read_text())["weights"]
+    assert started["reading"] == {"container": "depth"}
+    # It is the same run as from a file with that network alone, and not as from the other.
+    again = [*words, "--resume", "auto"]
+    assert resnets(*again, "--weights", one)[0] == 0
+    assert resnets(*again, "--weights", two, "--container", "rgb")[0] == 2
+    # Killed before its first state it begins again with what it was told.
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record | {"status": "running"}))
+    for name in ("model.safetensors", "metrics.jsonl"):
+        (tmp_path / "run" / name).unlink()
+    shutil.rmtree(tmp_path / "run" / "state")
+    code, _, err = resnets("train", "--resume", tmp_path / "run")
+    assert code == 0, err
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["weights"] == started

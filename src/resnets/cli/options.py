@@ -41,6 +41,13 @@ Source = Annotated[
         "ten classes that comes with the package.",
     ),
 ]
+Container = Annotated[
+    str | None, typer.Option(help="The key of the network, where a file holds several.")
+]
+Dialect = Annotated[
+    str | None, typer.Option(help="Whose names a file uses, where that is not clear.")
+]
+Ema = Annotated[bool, typer.Option("--ema", help="Take the averaged weights of a training run.")]
 
 
 @dataclass(frozen=True)
@@ -53,15 +60,9 @@ class Known:
     weights: Annotated[
         str | None, typer.Option(help="Weights for a model that is given by name.", metavar="FILE")
     ] = None
-    container: Annotated[
-        str | None, typer.Option(help="The key of the network, where a file holds several.")
-    ] = None
-    dialect: Annotated[
-        str | None, typer.Option(help="Whose names a file uses, where that is not clear.")
-    ] = None
-    ema: Annotated[
-        bool, typer.Option("--ema", help="Take the averaged weights of a training run.")
-    ] = False
+    container: Container = None
+    dialect: Dialect = None
+    ema: Ema = False
     preprocess: Annotated[
         str | None,
         typer.Option(

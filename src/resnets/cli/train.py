@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.cli.options import Device, Json, Root
+from resnets.cli.options import Container, Device, Dialect, Ema, Json, Root
 from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import UsageError
 from resnets.formatting import duration, percent, plural
@@ -40,6 +40,9 @@ def train(
             show_default="fresh ones",
         ),
     ] = None,
+    container: Container = None,
+    dialect: Dialect = None,
+    ema: Ema = False,
     settings: Annotated[
         list[str] | None, typer.Option("--set", help="Override, such as optimizer.lr=0.05.")
     ] = None,
@@ -122,6 +125,9 @@ def train(
         "model": model,
         "recipe": recipe,
         "weights": weights,
+        "container": container,
+        "dialect": dialect,
+        "ema": ema,
         "settings": settings or [],
         "out": out,
         "resume": resume,

@@ -67,6 +67,15 @@ class Weights:
 
     source: str  # a name, or the path of a file or a run folder
     digest: str  # SHA-256
+    reading: dict[str, Any] = field(default_factory=dict)  # what chose among a file's networks
+
+    @property
+    def options(self) -> list[str]:
+        """The words that say it on the command line."""
+        words = ["--weights", self.source]
+        for name, value in self.reading.items():
+            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+        return words
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def new_record(path: Path, plan: Plan) -> Record:
         ),
         recipe=recipe.name,
         environment=environment(plan.machine.where, plan.machine.processes, recipe.precision),
-        weights=Weights(plan.start.source, plan.start.digest) if plan.start else None,
+        weights=_begun_from(plan),
         launch=launch() if launched() else None,
     )
 
@@ -141,6 +141,11 @@ def timestamp() -> str:
 _PARTS = {"train": "train", "validation": "held out", "test": "test"}
 
 
+def _begun_from(plan: Plan) -> Weights | None:
+    start = plan.start
+    return Weights(start.source, start.digest, dict(start.reading)) if start else None
+
+
 def _repeat(path: Path, plan: Plan) -> str:
     """Return the command that repeats a run beside it; recipe.yaml has every setting.
 
@@ -151,11 +156,13 @@ def _repeat(path: Path, plan: Plan) -> str:
         data = "data" if plan.source == GIVEN else repr(plan.source)
         given = "weights" if start and start.source == IN_MEMORY else start and repr(start.source)
         weights = f", weights={given}" if given else ""
+        weights += "".join(f", {k}={v!r}" for k, v in (start.reading if start else {}).items())
         return (
             f"resnets.train({data}, model={plan.spec.name!r}, recipe={recipe!r}{weights}, "
             f"out={out!r})"
         )
     words = ["resnets", "train", plan.source, "--model", plan.spec.name]
     words += ["--recipe", recipe, "--out", out]
-    words += ["--weights", start.source] if start else []
+    weights_given = _begun_from(plan)
+    words += weights_given.options if weights_given else []
     return shlex.join(words + (["--root", plan.root] if plan.root else []))

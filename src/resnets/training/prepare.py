@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from resnets.errors import DataError, UsageError
 from resnets.formatting import plural
 from resnets.machine.device import Machine
 from resnets.machine.processes import Processes
-from resnets.models import find_weights, open_weights
+from resnets.models import ReadingOptions, find_weights, open_weights
 from resnets.nn import ResNet
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
@@ -47,6 +47,7 @@ class Start:
     tensors: Mapping[str, Tensor] | None = None  # of the whole network; None when resuming
     preprocess: Preprocess | None = None  # what they were trained with, where that is known
     lines: tuple[str, ...] = ()  # what a person should know of the loading
+    reading: ReadingOptions = field(default_factory=ReadingOptions)  # chose it among the file's
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ def prepare(
     progress: RunProgress,
     root: str | Path | None = None,
     weights: Source | Start | None = None,
+    reading: ReadingOptions | None = None,
     folder: RunFolder | None = None,
     resume: bool = False,
 ) -> Plan:
@@ -152,7 +154,7 @@ def prepare(
     if isinstance(weights, Start):
         start = weights
     elif weights is not None:
-        spec, start = _start(weights, model, spec, dataset.classes, recipe.seed)
+        spec, start = _start(weights, model, spec, dataset.classes, recipe.seed, reading or {})
         knows = start.preprocess is not None
         if knows and "normalize" not in recipe.data.model_fields_set:
             recipe = _with(recipe, "data", normalize="weights")
@@ -240,7 +242,12 @@ def _preprocess(
 
 
 def _start(
-    weights: Source, model: str | Spec, spec: Spec, classes: tuple[str, ...], seed: int
+    weights: Source,
+    model: str | Spec,
+    spec: Spec,
+    classes: tuple[str, ...],
+    seed: int,
+    reading: ReadingOptions,
 ) -> tuple[Spec, Start]:
     """Return the network's spec and its starting weights, fitted to it.
 
@@ -252,7 +259,7 @@ def _start(
         raise UsageError("there are no weights to start from")
     if entry:
         spec = replace(spec, **entry.changes)
-    checkpoint = open_weights(source, spec, entry)
+    checkpoint = open_weights(source, spec, entry, **reading)
     if isinstance(model, str):
         spec = as_the_file_has_it(spec, checkpoint.stated)
     with torch.random.fork_rng(devices=[]):
@@ -283,6 +290,7 @@ def _start(
         network.state_dict(),
         known or None,
         tuple(lines),
+        reading,
     )
 
 

@@ -24,7 +24,7 @@ from resnets.training.prepare import IN_MEMORY
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, load_recipe, read_recipe
 from resnets.training.run import Run
-from resnets.training.train import check_model, default_out, model_in, train
+from resnets.training.train import check_model, default_out, model_in, reading_in, train
 
 SCHEMA_VERSION = 1
 # Settings that are compared apart, or need not be the paper's.
@@ -155,7 +155,7 @@ def train_seeds(
             hint="--resume auto resumes where several seeds stopped",
         )
     data = data if isinstance(data, str | Path) else as_dataset(data)
-    model = model or model_in(options.get("weights"))
+    model = model or model_in(options.get("weights"), **reading_in(options))
     recipe = load_recipe(recipe or "default", settings)
     path = Path(f"{default_out(data, model, recipe)}-seeds" if out is None else out)
     recipes = [load_recipe(recipe, [f"seed={recipe.seed + i}"]) for i in range(seeds)]
@@ -233,12 +233,12 @@ def _command(first: RunFolder, seeds: int, out: Path) -> str:
     Empty where data or weights were given in Python.
     """
     record = first.read_record()
-    data, weights = record.data, record.weights and record.weights.source
-    if data.source == GIVEN or weights == IN_MEMORY:
+    data, weights = record.data, record.weights
+    if data.source == GIVEN or (weights and weights.source == IN_MEMORY):
         return ""
     words = ["train", data.source, "--model", record.model.name]
     words += ["--recipe", str(first.recipe), "--seeds", str(seeds), "--out", str(out)]
-    words += ["--weights", weights] if weights else []
+    words += weights.options if weights else []
     words += ["--root", data.root] if data.root else []
     return f"{program()} {shlex.join(words)}"
 

@@ -2,10 +2,10 @@
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, cast
 
 from resnets.data import NAMES
 from resnets.data.dataset import Dataset
@@ -15,7 +15,7 @@ from resnets.errors import CheckpointError, DataError, UsageError
 from resnets.machine.device import Machine
 from resnets.machine.processes import join
 from resnets.machine.torchrun import launch, program, restarts
-from resnets.models import check_folder
+from resnets.models import ReadingOptions, check_folder
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Record
 from resnets.spec import Spec
@@ -35,6 +35,9 @@ def train(
     model: str | Spec | None = None,
     recipe: str | Path | Recipe | None = None,
     weights: Source | None = None,
+    container: str | None = None,
+    dialect: str | None = None,
+    ema: bool = False,
     settings: Sequence[str] = (),
     out: str | Path | None = None,
     resume: str | Path | None = None,
@@ -49,7 +52,8 @@ def train(
     (images, labels), or what `data.given.as_dataset` takes; ``root`` is where CIFAR's files are.
     ``weights`` is where training starts from, as `create_model` takes it: a file, a run folder, the
     name of published weights, a state dict; a file of ours says the model too. Its classifier is
-    taken over where it has the data's classes, its preprocessing unless the recipe says another.
+    taken over where it has the data's classes, its preprocessing unless the recipe says another;
+    ``container``, ``dialect`` and ``ema`` choose among what it holds, as for `load_weights`.
     ``settings`` are overrides such as ``optimizer.lr=0.05``. ``resume`` is a run folder to resume,
     which says everything else but what ``settings`` change on purpose, or "auto": continue where
     ``out`` holds this very run, and start it otherwise. ``machine`` says where and how; its fields
@@ -64,6 +68,9 @@ def train(
     settings = [settings] if isinstance(settings, str) else settings
     machine = _machine(machine, where)
     check_model(model)
+    reading = reading_in({"container": container, "dialect": dialect, "ema": ema})
+    if reading and weights is None:
+        raise UsageError(f"{' and '.join(reading)}: of which weights?", hint="give weights too")
     continued = RunFolder(Path(resume)) if resume is not None and str(resume) != "auto" else None
     if continued and (model or recipe or out or overwrite or weights is not None):
         raise UsageError(
@@ -92,9 +99,10 @@ def train(
             root = root if root is not None else record.data.root
             model, recipe = _model_of(folder, record), _recipe_of(folder, settings)
             begin = _start_of(folder, record)
+            reading = reading_in(record.weights.reading if record.weights else {})
         else:
             assert data is not None  # as was looked at above
-            model = model or model_in(weights)
+            model = model or model_in(weights, **reading)
             recipe = load_recipe(recipe or "default", settings)
             folder = RunFolder(Path(out) if out is not None else default_out(data, model, recipe))
             # One looks, before anyone writes.
@@ -108,6 +116,7 @@ def train(
             progress=progress,
             root=root,
             weights=begin,
+            reading=reading,
             folder=folder,
             resume=resumes,
         )
@@ -152,11 +161,17 @@ def default_out(data: str | Path | Dataset, model: str | Spec, recipe: Recipe) -
     return Path("runs") / "-".join(parts + ([recipe.name] if recipe.name != "default" else []))
 
 
-def model_in(weights: Source | None) -> str | Spec:
+def reading_in(options: Mapping[str, Any]) -> ReadingOptions:
+    """Return what options say of how weights are read."""
+    said = {name: options[name] for name in ReadingOptions.__annotations__ if options.get(name)}
+    return cast("ReadingOptions", said)
+
+
+def model_in(weights: Source | None, **reading: Unpack[ReadingOptions]) -> str | Spec:
     """Return the model that a file or a run of ours says it is."""
     if isinstance(weights, str | Path) and Path(weights).exists():
         check_folder(weights)
-        metadata = open_checkpoint(weights).metadata
+        metadata = open_checkpoint(weights, **reading).metadata
         return metadata.spec if metadata else _DEFAULT_MODEL
     return _DEFAULT_MODEL
 
@@ -202,7 +217,8 @@ def _start_of(folder: RunFolder, record: Record) -> Source | Start | None:
     source = start.source
     if folder.states():
         note = f"weights: those of the saved state; the run began from {source}"
-        return Start(source, start.digest, lines=(note,))
+        reading = reading_in(start.reading)
+        return Start(source, start.digest, lines=(note,), reading=reading)
     if source == IN_MEMORY:
         raise CheckpointError(
             f"{folder.path}: was killed before its first state, and began from {source}",
