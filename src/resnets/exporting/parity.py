@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnets.errors import CheckpointError, ExportError
+from resnets.errors import CheckpointError, ExportError, NonFiniteError
 from resnets.exporting.examples import Examples, generated
 from resnets.exporting.plan import ExportPlan, Size
 from resnets.exporting.raw_pixels import Feed, Pixels
@@ -106,7 +106,8 @@ class Comparison:
 def compare(answer: Answer, feed: Feed, examples: Examples) -> Comparison:
     """Return how a file's answers differ from its network's, batch by batch.
 
-    Raises ExportError when a difference exceeds its bound or an answer is not finite.
+    Raises ExportError when a difference exceeds its bound or an answer of the file is not finite,
+    and NonFiniteError when one of the network is not.
     """
     exact = copy.deepcopy(feed.network).double()
     found = [_compared(answer, exact, feed, *batch) for batch in _batches(feed, examples)]
@@ -162,6 +163,11 @@ def _compared(
         if resized:
             other = _in_float64(exact, feed.one_level_off(prepared))
             grey = float((other - oracle).abs().max())
+    if not ours.isfinite().all():
+        raise NonFiniteError(
+            f"the network's own answers to {pictures} images are NaN or infinite",
+            hint="its weights are damaged, or its training has diverged",
+        )
     try:
         theirs = torch.from_numpy(answer(feed.to_file(images)))
     except CheckpointError as error:
