@@ -32,7 +32,6 @@ class Alignment:
     modules: dict[str, Module]
     reasons: dict[str, str]  # our module -> what decided it
     rest: tuple[Module, ...]  # what stands beside the network
-    preactivated: bool = False
     contradiction: str = ""  # between names and order
     undecided: tuple[str, ...] = ()  # fields of the spec that neither names nor order show
     strange: tuple[Module, ...] = ()  # of the rest, what stands within the network, unexplained
@@ -123,7 +122,6 @@ def _aligned(
         aligned,
         reasons,
         rest,
-        placed.preactivated,
         placed.contradiction,
         undecided=("shortcut",) if pooled is None else (),
     )
@@ -227,7 +225,6 @@ def _unexplained(found: Alignment, prefixes: Sequence[Words]) -> Iterator[Module
     inside = list(found.modules.values())
     words = {_word(module.words, start) for module in inside} | _PARTS
     last = max(module.place for module in inside if module.kind == "conv")
-    stem = next(iter(found.modules.values()))
     parts = {
         module.words[: start + 1] for module in found.rest if module.kind in ("conv", "linear")
     }
@@ -235,7 +232,8 @@ def _unexplained(found: Alignment, prefixes: Sequence[Words]) -> Iterator[Module
         if module.words[:start] != found.words:
             continue
         in_block = any(module.words[: len(prefix)] == prefix for prefix in prefixes)
-        early = module.place < last and not _is_of_channels(module, stem.shape[1])
+        constant = module.kind == "other" and "weight" not in module.keys  # the input's mean
+        early = module.place < last and not constant
         if module.kind == "linear":
             strange = in_block or early
         elif module.kind == "other":
@@ -245,11 +243,6 @@ def _unexplained(found: Alignment, prefixes: Sequence[Words]) -> Iterator[Module
             strange = in_block or early or _word(module.words, start) in words
         if strange:
             yield module
-
-
-def _is_of_channels(module: Module, channels: int) -> bool:
-    """Tell constants of the input's channels, which are no part of the network: its mean."""
-    return module.kind == "other" and "weight" not in module.keys
 
 
 def _word(words: Words, place: int) -> str:

@@ -21,7 +21,6 @@ class Found:
 
     prefix: str  # what its names begin with, as text: "module.encoder_q."
     alignment: Alignment
-    readers: tuple[Module, ...] = ()  # matrices that read its last stage but are no classifier
 
     @property
     def modules(self) -> dict[str, Module]:
@@ -111,15 +110,14 @@ def _with_classifier(network: Found, networks: Sequence[Found], rest: Sequence[M
     if nearest == len(own):  # within the network, where other parts do not reach
         others = [module for module in others if shared(module.words, own) == nearest]
     if len(heads) != 1 or any(_stands_between(m, heads[0], width) for m in others):
-        return replace(network, readers=tuple(readers))
+        return network
     aligned = replace(
         network.alignment,
         modules={**network.modules, "fc": heads[0]},
         reasons={**network.alignment.reasons, "fc": f"the one matrix that reads {width} channels"},
         strange=tuple(m for m in network.alignment.strange if m is not heads[0]),
     )
-    readers = [module for module in readers if module is not heads[0]]
-    return replace(network, alignment=aligned, readers=tuple(readers))
+    return replace(network, alignment=aligned)
 
 
 def _reads(module: Module, width: int) -> bool:
