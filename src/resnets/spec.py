@@ -38,6 +38,7 @@ def told(default: Any, *words: str) -> Any:
     - free: given weights compute the same, or show it where it is theirs (classes, channels);
     - tolerated: weights made for another value are loaded: it is carried over or folded exactly,
       or is without influence on what trained weights compute;
+    - later: added when files of digests were about: left out of them where it is the default;
     - open: implementations of the nets of one name differ in it, so that a file may decide.
     """
     return field(default=default, metadata={"weights": words})
@@ -67,6 +68,8 @@ class Spec:
     # Option A's zero channels: all behind the others, or half of them before (as some published
     # weights have it): the same function up to the order of channels.
     zero_pad: Literal["end", "both"] = told("end", "unseen", "open")
+    # 1x1 is the papers'; many a tutorial projects by 3x3.
+    projection_size: Literal["1x1", "3x3"] = told("1x1", "later")
     projection_norm: bool = True  # batch norm after a projection; never in pre-activation nets
     # He et al. 2016, Table 1: shortcut and residual times a constant, gated, or dropped out.
     shortcut_scale: float = told(1.0, "unseen")
@@ -237,6 +240,7 @@ class Spec:
             self.groups > 1 and f"{self.groups} groups",
             _ORDERS.get(self.activation_order),
             _SHORTCUTS[self.shortcut],
+            self.projection_size == "3x3" and "3x3 projections",
             self.scaled
             and f"shortcut x {self.shortcut_scale:g}, residual x {self.residual_scale:g}",
             self.gate != "none"

@@ -118,7 +118,14 @@ def scrambled(spec):
     ],
 )
 def test_forward_equals_the_paper_in_float64(name):
-    spec = get_spec(name)
+    equals_the_paper(get_spec(name))
+
+
+def test_projections_of_3x3_in_float64():
+    equals_the_paper(replace(get_spec("resnet20_b"), projection_size="3x3"))
+
+
+def equals_the_paper(spec):
     model = scrambled(spec)
     size = 65 if spec.stem == "7x7" else 33
     x = torch.randn(2, 3, size, size, dtype=torch.float64)
@@ -137,6 +144,7 @@ AXES = {
     "both": {"zero_pad": "both"},
     "D": {"shortcut": "D"},
     "bare_projection": {"shortcut": "B", "projection_norm": False},
+    "large_projection": {"shortcut": "B", "projection_size": "3x3"},
     "deep": {"stem": "deep", "stem_width": 16},
     "tiered": {"stem": "deep_tiered", "stem_width": 16},
     "se": {"attention": "se"},

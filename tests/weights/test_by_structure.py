@@ -239,6 +239,7 @@ NETS = {
         projection_input="raw",
         conv_bias="all",
     ),
+    "projections of 3x3": replace(BASIC, depths=(2, 2), projection_size="3x3"),
     "projections without norms": replace(BASIC, projection_norm=False),
     "biased": replace(BASIC, conv_bias="all"),
     "group norms": replace(BASIC, norm="group"),

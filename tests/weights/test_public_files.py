@@ -39,17 +39,18 @@ authors' own models to 1e-5; they are not kept here. Option A pads with zeros, B
     mlcommons/tiny  .../pretrainedResnet.h5: resnet8 of Keras, a softmax
     nplan-io/kdd2020-calibration  tutorial/cifar10_resnet_binary.h5: resnet20 of Keras, a sigmoid
 
+The files of yunjey's tutorial (SameedKhanDurrani, alexydatascience, byrongt12, rationalisa
+resnet.ckpt, lattedog, phdme, lucasguo1222) project by 3x3, and load with `projection_size`.
+
 These hold networks that no spec describes, and are refused:
 
     1601110116/lutnn-cifar10 clustered.pth (tables in place of convolutions), KwangHoonAn/PACT
     (learnt clips), LayerFolding/Layer-Folding (learnt slopes), abid-eya/Pruner (a third norm in
     each block), fattorib/ResNets-CIFAR10 (widens in a stage's last convolution),
     eteresh/resnet20_cifar10 (no norm behind its stem), ckeegan12/Resnet20 AdderNet (no products),
-    MinchangSung0223/resnet_test (classifies flattened maps), wenshuoli001/Image-recognition and
-    the files of yunjey's tutorial (SameedKhanDurrani, alexydatascience, byrongt12,
-    rationalisa resnet.ckpt, lattedog, phdme, lucasguo1222: projections of 3x3),
-    castorini/honk-models (norms without scale), Floadia/resnet8 (8 bits; no norms),
-    JohnYKiyo/MNIST_learn (blocks of one convolution),
+    MinchangSung0223/resnet_test (classifies flattened maps), wenshuoli001/Image-recognition
+    (pools behind a 3x3 stem), castorini/honk-models (norms without scale),
+    Floadia/resnet8 (8 bits; no norms), JohnYKiyo/MNIST_learn (blocks of one convolution),
     Yijj03/group-8 and wzy111github/wzy_pj_ResNet_Minist (no norms), and networks of other
     families of Zenvi, santosantonio1, douzaikongcheng, YCL105, ning-wang1, inst-mmismin,
     kangmintong, prinnevald, Shybert-AI and comb0703.

@@ -56,6 +56,19 @@ def test_a_stem_that_strides_as_none_here_is_refused(tmp_path):
         create_model(BASIC, weights=tmp_path / "whole.pth")
 
 
+def test_whole_modules_say_what_they_activate_and_pool_with(tmp_path):
+    spec = Spec.from_dict({**BASIC.to_dict(), "activation": "silu"})
+    torch.save(under_other_words(trained(spec)), tmp_path / "silu.pth")
+    assert open_checkpoint(tmp_path / "silu.pth").proven["activation"] == "silu"
+    with pytest.raises(CheckpointError, match="activation silu for relu"):
+        create_model(BASIC, weights=tmp_path / "silu.pth")
+    pooling = trained(BASIC)
+    pooling.maxpool = nn.MaxPool2d(3, 1, 1)
+    torch.save(pooling, tmp_path / "pool.pth")
+    with pytest.raises(CheckpointError, match="max-pooling"):
+        create_model(BASIC, weights=tmp_path / "pool.pth")
+
+
 def flax_tree(model: nn.Module) -> dict[str, dict]:
     """The tensors as flax nests them: layouts of TensorFlow, keys sorted, statistics apart."""
     tree: dict[str, dict] = {"params": {}, "batch_stats": {}}

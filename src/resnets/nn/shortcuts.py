@@ -59,7 +59,11 @@ def shortcut(spec: Spec, place: Place) -> nn.Module:
         if spec.shortcut in POOLING:
             pool, stride = [average(place)], 1
         norm = spec.projection_norm and not spec.preactivated
-        project = convolution(spec, in_channels, out_channels, 1, stride, norm_follows=norm)
+        size = int(spec.projection_size[0])
+        dilation = place.input_dilation if size > 1 else 1
+        project = convolution(
+            spec, in_channels, out_channels, size, stride, dilation=dilation, norm_follows=norm
+        )
         after = [normalisation(spec, out_channels)] if norm else []
         return nn.Sequential(*pool, project, *after)
     if spec.shortcut == "none" or (stride == 1 and in_channels == out_channels):

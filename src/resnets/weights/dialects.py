@@ -451,7 +451,10 @@ DIALECTS: tuple[Dialect, ...] = (
                 "stages": (3,),
             },
         ),
-        proves=(Proof({"first_shortcut_input": "raw"}, when={"first_projects": False}),),
+        proves=(
+            Proof({"projection_input": "activated"}, when={"projects": True}),
+            Proof({"first_shortcut_input": "raw"}, when={"first_projects": False}),
+        ),
     ),
     Dialect(
         "resnext_pytorch",

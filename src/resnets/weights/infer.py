@@ -193,8 +193,12 @@ def _shortcut(shapes: Shapes, seen: Mapping[str, Any]) -> dict[str, Any]:
     )
     normed = any(key.endswith(f".downsample.{1 + pools}.weight") for key in weighted)
     preactivated = seen["activation_order"] == "preactivation"
+    sizes = {shapes[key][2:] for key in weighted if len(shapes[key]) == 4}
+    if len(sizes) != 1 or not sizes <= {(1, 1), (3, 3)}:
+        raise _Unreadable("projections of several sizes")
     return {
         "shortcut": "D" if pools else "C" if everywhere else "B",
+        "projection_size": "3x3" if (3, 3) in sizes else "1x1",
         "projection_norm": normed or preactivated,
     }
 
@@ -233,7 +237,7 @@ def _visible(spec: Spec) -> dict[str, Any]:
     if spec.block == "basic":
         result["inner"] = ()
     if spec.shortcut not in PROJECTING:
-        result |= {"shortcut": "none or A", "projection_norm": True}
+        result |= {"shortcut": "none or A", "projection_norm": True, "projection_size": "1x1"}
     if spec.norm == "frozen_batch":
         result["norm"] = "batch"
     return result

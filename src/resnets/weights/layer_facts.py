@@ -6,6 +6,7 @@ from typing import Any
 from resnets.errors import CheckpointError
 
 _STEM = {7: 2, 3: 1}  # kernel -> stride, of the stems that are here
+_ACTIVATIONS = {"ReLU": "relu", "LeakyReLU": "leaky_relu", "SiLU": "silu", "GELU": "gelu"}
 
 
 def layer_facts(
@@ -14,7 +15,7 @@ def layer_facts(
     """Return the fields that the layers of a file prove, and notes on what they prove otherwise.
 
     ``modules`` is {our module: their module}, ``layers`` what `Content.layers` is. Raises
-    CheckpointError for a stem that strides as none here does.
+    CheckpointError for a stem that strides or pools as none here does.
     """
     known = {
         ours: facts
@@ -36,6 +37,14 @@ def layer_facts(
                 hint="`resnets models` lists the nets that are here",
             )
         proven["stem_stride"] = stride
+    kinds = {str(facts.get("class")).rpartition(".")[2] for facts in layers.values()}
+    if kernel == 3 and any(kind.endswith("MaxPool2d") for kind in kinds):
+        raise CheckpointError(
+            "it has a max-pooling: networks here with a 3x3 stem have none",
+            hint="`resnets models` lists the nets that are here",
+        )
+    if len(active := kinds & _ACTIVATIONS.keys()) == 1:
+        proven["activation"] = _ACTIVATIONS[active.pop()]
     epsilons = {facts["eps"] for facts in known.values() if isinstance(facts.get("eps"), float)}
     if len(epsilons) == 1:
         proven["norm_eps"] = epsilons.pop()

@@ -176,6 +176,7 @@ def traits(spec: Spec) -> dict[str, Any]:
         *(() if spec.block == "bottleneck" else ("bottleneck_stride",)),
         *(() if spec.shortcut == "A" else ("zero_pad",)),
         *(() if projects and not spec.preactivated else ("projection_norm",)),
+        *(() if projects else ("projection_size",)),
         *(() if projects and preactivation else ("projection_input",)),
         *(() if preactivation and not first_projects else ("first_shortcut_input",)),
         *(() if spec.attention == "se" else ("attention_reduction",)),

@@ -15,6 +15,7 @@ from resnets.errors import CheckpointError
 from resnets.inference.runtimes.runtime import Exported, Runtime, first_line, read_export
 from resnets.nn import ResNet
 from resnets.readers.paths import spelled
+from resnets.spec import fields_told
 from resnets.weights.metadata import KEY
 
 
@@ -75,7 +76,9 @@ class Program(Exported):
 
 def network_digest(network: ResNet, preprocess: Preprocess) -> str:
     """Return the SHA-256 of what a network computes: architecture, weights, preprocessing."""
-    function = {**network.spec.to_dict(), "name": None, "preprocess": preprocess.to_dict()}
+    later = {*fields_told("later")} - network.spec.differences().keys()
+    spec = {k: v for k, v in network.spec.to_dict().items() if k not in later}
+    function = {**spec, "name": None, "preprocess": preprocess.to_dict()}
     digest = hashlib.sha256(json.dumps(function, sort_keys=True).encode())
     for name, tensor in network.state_dict().items():
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

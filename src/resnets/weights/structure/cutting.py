@@ -191,7 +191,9 @@ def _fits(module: Module, role: str, channels: int, out: int) -> bool:
     """Tell whether a convolution that is not on the main path can have a role, by its shape."""
     shape = module.shape
     if role == PROJECTION:
-        return shape == (out, channels, 1, 1)
+        # By 3x3 only where channels change: elsewhere it may as well be a third convolution.
+        by_3x3 = shape == (out, channels, 3, 3) and out != channels
+        return by_3x3 or shape == (out, channels, 1, 1)
     if shape[2:] != (1, 1):
         return False
     if role == "join.gate":
