@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnets.errors import CheckpointError, ExportError, NonFiniteError
+from resnets.errors import CheckpointError, ExportError
 from resnets.exporting.examples import Examples, generated
 from resnets.exporting.plan import ExportPlan, Size
 from resnets.exporting.raw_pixels import Feed, Pixels
@@ -106,8 +106,7 @@ class Comparison:
 def compare(answer: Answer, feed: Feed, examples: Examples) -> Comparison:
     """Return how a file's answers differ from its network's, batch by batch.
 
-    Raises ExportError when a difference exceeds its bound or an answer of the file is not finite,
-    and NonFiniteError when one of the network is not.
+    Raises ExportError when a difference exceeds its bound or an answer is not finite.
     """
     exact = copy.deepcopy(feed.network).double()
     found = [_compared(answer, exact, feed, *batch) for batch in _batches(feed, examples)]
@@ -163,9 +162,10 @@ def _compared(
         if resized:
             other = _in_float64(exact, feed.one_level_off(prepared))
             grey = float((other - oracle).abs().max())
-    if not ours.isfinite().all():
-        raise NonFiniteError(
-            f"the network's own answers to {pictures} images are NaN or infinite",
+    if ours.isinf().any():
+        raise ExportError(
+            "the exported file is not the network for certain, whose own answers to "
+            f"{pictures} images are infinite",
             hint="its weights are damaged, or its training has diverged",
         )
     try:

@@ -1,8 +1,7 @@
-"""From the tree of a checkpoint to the tensors of one network, and words about the choice."""
+"""From the tree of a checkpoint to the tensors that hold a network, and words about the choice."""
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,8 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError
 from resnets.readers.paths import at
-from resnets.spec import Spec
 from resnets.weights.state_dict import StateDict
-from resnets.weights.structure.aligning import Unaligned
-from resnets.weights.structure.networks import Found, find_networks
-from resnets.weights.structure.tensor_modules import LEAVES, Module, is_counter
+from resnets.weights.structure.tensor_modules import LEAVES, is_counter
 
 _DEEPEST = 4  # "0.0.model.teacher"
 
@@ -34,11 +30,6 @@ _NOT_A_NETWORK = re.compile(
     r"rng|random|loops$|callbacks$|message_hub|meta$|logger|history|best_acc|metric)",
     re.IGNORECASE,
 )
-# Of two networks of one kind in one state dict, these are the other one.
-_SECOND = {
-    *("encoder_k", "momentum_encoder", "target_encoder", "target_network", "student"),
-    *("model_ema", "ema_model", "ema"),
-}
 _MOMENTUM = "_momentum"  # Caffe2 keeps the optimizer's beside the weights
 
 _Set = tuple[tuple[str, ...], dict[str, Tensor]]
@@ -79,115 +70,6 @@ def _unwrap(tree: Any, chosen: str, ema: bool) -> StateDict:
         prefix=prefix,
         ignored=(*_beside(tree, place), *momenta, *counters),
     )
-
-
-def choose_network(state: StateDict, *, ema: bool = False, spec: Spec | None = None) -> StateDict:
-    """Return the state of the one network among a state's tensors, with the place of each.
-
-    Where there are several, the state's ``prefix`` chooses, then ``ema``, then the names of
-    averages and momentum encoders, which stand back. Raises CheckpointError where there is none,
-    or several are left.
-    """
-    tensors = state.tensors
-    try:
-        networks, rest = find_networks(tensors, spec)
-    except Unaligned as reason:
-        some = ", ".join(f'"{key}"' for key in list(tensors)[:3])
-        raise CheckpointError(
-            f"its {len(tensors)} tensors are no residual network that a spec describes: {reason}",
-            hint=f"its names are {some} and so on; `resnets models` lists the nets that are here",
-        ) from None
-    network, chosen = _one(networks, state.prefix, ema)
-    others = [other for other in networks if other is not network]
-    ignored, unexpected = _groups(network, others, rest)
-    names = {
-        f"{name}.{leaf}": key
-        for name, module in network.modules.items()
-        for leaf, key in module.keys.items()
-    }
-    return replace(
-        state,
-        container=", ".join(word for word in (state.container, chosen) if word),
-        prefix=network.prefix,
-        ignored=(*state.ignored, *ignored),
-        sources=names,
-        unexpected={key: tensors[key].ndim for key in unexpected},
-        strange=tuple(key for m in network.alignment.strange for key in m.keys.values()),
-        modules={name: module.name for name, module in network.modules.items()},
-        reasons=network.alignment.reasons,
-        contradiction=network.alignment.contradiction,
-        undecided=network.alignment.undecided,
-    )
-
-
-def _one(networks: list[Found], prefix: str, ema: bool) -> tuple[Found, str]:
-    """Return the network that is meant, and the choice in words."""
-    names = [network.prefix.rstrip("./") for network in networks]
-    if prefix:
-        meant = [
-            [n for n, name in zip(networks, names, strict=True) if fits(name)]
-            for fits in (
-                lambda name: name == prefix,
-                lambda name: f".{name}.".startswith(f".{prefix}."),
-                lambda name: f".{prefix}." in f".{name}.",
-            )
-        ]
-        networks = next((some for some in meant if some), [])
-        if not networks:
-            raise CheckpointError(
-                f"no network in it begins with {prefix}",
-                hint=f"there are networks below {', '.join(name or '(nothing)' for name in names)}",
-            )
-    if len(networks) == 1:
-        return networks[0], prefix
-    second = [n for n in networks if _SECOND & set(n.prefix.strip(".").split("."))]
-    first = [n for n in networks if n not in second]
-    if len(preferred := second if ema else first) == 1:
-        others = [_own_word(n, networks) for n in networks if n is not preferred[0]]
-        return preferred[0], f"{_own_word(preferred[0], networks)} (not {', '.join(others)})"
-    listed = [network.prefix.rstrip("./") for network in networks]
-    raise CheckpointError(
-        "it holds several networks in one state dict: "
-        + ", ".join(name or "the names without a prefix" for name in listed),
-        hint=f'choose one of them: container="{next(name for name in listed if name)}"',
-    )
-
-
-def _own_word(network: Found, networks: list[Found]) -> str:
-    """Return the first word of a network's prefix in which it differs from another's."""
-    split = [n.prefix.rstrip(".").split(".") for n in networks]
-    mine = network.prefix.rstrip(".").split(".")
-    shared = 0
-    while shared < len(mine) - 1 and len({tuple(s[: shared + 1]) for s in split}) == 1:
-        shared += 1
-    return mine[shared]
-
-
-def _groups(network: Found, others: list[Found], rest: list[Module]) -> tuple[list[str], list[str]]:
-    """Return in words what stands beside a network, and the keys of what may have been meant."""
-    ignored = []
-    for other in others:
-        count = sum(len(module.keys) for module in other.modules.values())
-        ignored.append(f"{other.prefix.rstrip('.')} ({count} tensors)")
-    above = network.prefix.rstrip(".").rpartition(".")[0]
-    parts: dict[str, list[Module]] = {}
-    for module in rest:
-        own = module.name.startswith(network.prefix)
-        base = network.prefix if own else f"{above}." if above else ""
-        start = base if module.name.startswith(base) else ""
-        parts.setdefault(start + module.name[len(start) :].partition(".")[0], []).append(module)
-    strange = network.alignment.strange
-    unexpected = [key for module in strange for key in module.keys.values()]
-    for name, modules in parts.items():
-        modules = [module for module in modules if module not in strange]
-        keys = [key for module in modules for key in module.keys.values()]
-        if not keys:
-            continue
-        if any(m.kind == "conv" for m in modules) or not any(m.kind == "linear" for m in modules):
-            ignored.append(f"{name} ({len(keys)} tensors)" if len(keys) > 1 else keys[0])
-        else:
-            unexpected += keys
-    return ignored, unexpected
 
 
 def _networks(tree: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[_Set]:

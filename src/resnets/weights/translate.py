@@ -15,11 +15,11 @@ from resnets.readers.content import Content
 from resnets.spec import Spec
 from resnets.weights import dialects, naming
 from resnets.weights.biases import following_norm
-from resnets.weights.containers import choose_network
 from resnets.weights.dialects import Input
 from resnets.weights.layer_facts import layer_facts
 from resnets.weights.reparametrised import multiplied_out
 from resnets.weights.state_dict import StateDict
+from resnets.weights.structure.choosing import choose_network
 
 STATISTICS = ("running_mean", "running_var")
 UNKNOWN = "nobody's that is known here"
