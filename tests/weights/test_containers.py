@@ -237,6 +237,15 @@ def test_torchvisions_and_detectron2s_detectors_have_two_layers():
     assert "matching_heuristics" in state.ignored
 
 
+def test_a_classifier_that_is_a_convolution_may_stand_first():
+    """As in timm's pre-activation nets, whose safetensors are sorted by name."""
+    spec = replace(SPEC, stem="7x7", activation_order="preactivation", first_shortcut_input="raw")
+    tensors = ResNet(spec).state_dict()
+    theirs = to_dialect(tensors, spec, "timm")
+    state = unwrap({key: theirs[key] for key in sorted(theirs)}, "model.safetensors")
+    assert is_network(state, tensors)
+
+
 def test_a_lateral_convolution_is_no_classifier():
     """A pyramid's reads the last stage too; a classifier may be one, where it is alone."""
     body = {key: tensor for key, tensor in NETWORK.items() if not key.startswith("fc.")}

@@ -57,6 +57,7 @@ def align(modules: Sequence[Module], spec: Spec | None = None) -> Alignment:
     convolutions = in_order([m for m in modules if m.kind == "conv" and len(m.shape) == 4])
     if len(convolutions) < 3:
         raise Unaligned("there are no convolutions" if not convolutions else "too few convolutions")
+    convolutions = _without_classifier(convolutions)
     found = cut(convolutions)
     last = max(module.place for module in convolutions)
     matrices = {m.place for m in modules if m.kind == "linear"}
@@ -73,6 +74,16 @@ def align(modules: Sequence[Module], spec: Spec | None = None) -> Alignment:
     except Undecided as reason:
         explained = sum(len(run.convolutions) for run in found.runs)
         raise Unaligned(str(reason), explained) from None
+
+
+def _without_classifier(convolutions: list[Module]) -> list[Module]:
+    """Leave a 1x1 out that reads the widest stage, first or last: a classifier, as timm has one."""
+    for end in (0, -1):
+        head = convolutions[end]
+        width = max(module.shape[0] for module in convolutions if module is not head)
+        if head.biased and head.shape[1:] == (width, 1, 1):
+            return [module for module in convolutions if module is not head]
+    return convolutions
 
 
 def _as_convolution(module: Module) -> Module:
