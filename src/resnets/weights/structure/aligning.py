@@ -77,11 +77,14 @@ def align(modules: Sequence[Module], spec: Spec | None = None) -> Alignment:
 
 
 def _without_classifier(convolutions: list[Module]) -> list[Module]:
-    """Leave a 1x1 out that reads the widest stage, first or last: a classifier, as timm has one."""
+    """Leave a 1x1 out that reads the widest stage, first or last: a classifier, as timm has one.
+
+    A square one is a gate.
+    """
     for end in (0, -1):
         head = convolutions[end]
         width = max(module.shape[0] for module in convolutions if module is not head)
-        if head.biased and head.shape[1:] == (width, 1, 1):
+        if head.biased and head.shape[1:] == (width, 1, 1) and head.shape[0] != width:
             return [module for module in convolutions if module is not head]
     return convolutions
 
