@@ -30,7 +30,6 @@ class Run:
     """The convolutions of one block, as they follow each other in the file."""
 
     convolutions: tuple[Module, ...]
-    in_channels: int
     out_channels: int
     possible: tuple[Roles, ...]  # by their shapes alone
 
@@ -46,7 +45,6 @@ class Cut:
 
     stem: tuple[Module, ...]
     runs: tuple[Run, ...]
-    block: Block
     extras: Extras
     rest: tuple[Module, ...]
 
@@ -65,7 +63,7 @@ def cut(convolutions: Sequence[Module]) -> Cut | None:
                 explained = sum(len(run.convolutions) for run in runs)
                 rest = tuple(body[explained:])
                 if best is None or len(rest) < len(best.rest):
-                    best = Cut(stem, tuple(runs), block, extras, rest)
+                    best = Cut(stem, tuple(runs), extras, rest)
                 if best and not best.rest:
                     return best
     return best
@@ -134,7 +132,7 @@ def _options(
             around = [*around, *body[start + size : start + size + 1]]
             apart = max((shared(run[0].words, m.words) for m in around), default=0)
             together = min(shared(run[0].words, module.words) for module in run)
-            found.append((together <= apart, apart, Run(run, channels, out, possible)))
+            found.append((together <= apart, apart, Run(run, out, possible)))
     yield from (run for *_, run in sorted(found, key=lambda option: option[:2]))
 
 

@@ -8,6 +8,7 @@ from resnets.weights.structure.roles import Undecided
 from resnets.weights.structure.tensor_modules import Module, Words, in_order
 
 Named = dict[str, Module]  # role in a block -> convolution
+_STEM_NORMS = {1: ("bn1",), 3: ("conv1.1", "conv1.4", "bn1")}
 
 
 @dataclass(frozen=True)
@@ -16,7 +17,6 @@ class Slot:
 
     name: str
     channels: int
-    convolution: Module | None  # the one that it stands beside; None behind the last addition
 
 
 @dataclass(frozen=True)
@@ -241,8 +241,7 @@ def _outside(
             raise Undecided(f"{tail.name} stands beside the stem, not behind the last addition")
         left.remove(tail)
         modules["norm"] = tail
-    names = ("conv1.1", "conv1.4", "bn1") if len(stem) == 3 else ("bn1",)
-    for name, layer in zip(names, stem, strict=True):
+    for name, layer in zip(_STEM_NORMS[len(stem)], stem, strict=True):
         if pre and name == "bn1" and not activated:
             continue
         fitting = [norm for norm in left if norm.shape == (layer.shape[0],)]
@@ -292,16 +291,14 @@ def _row(
     stem_norm: bool,
 ) -> list[Slot]:
     """Return the places of all norms, in the order in which the file has their convolutions."""
-    row = []
-    inner = ("conv1.1", "conv1.4", "bn1") if len(stem) == 3 else ("bn1",)
-    row = [Slot(name, layer.shape[0], layer) for name, layer in zip(inner, stem, strict=True)]
+    row = [Slot(n, layer.shape[0]) for n, layer in zip(_STEM_NORMS[len(stem)], stem, strict=True)]
     if pre and not stem_norm:
         row.pop()
     for k, (block, name) in enumerate(zip(blocks, names, strict=True)):
         main = _main(block)
         if pre:
             row += [
-                Slot(f"{name}.bn{i + 1}", layer.shape[1] * _groups(i, main), layer)
+                Slot(f"{name}.bn{i + 1}", layer.shape[1] * _groups(i, main))
                 for i, layer in enumerate(main)
                 if i or k or not stem_norm
             ]
@@ -310,9 +307,9 @@ def _row(
         if projected and PROJECTION in block:
             beside.append((ITS_NORM, block[PROJECTION]))
         beside.sort(key=lambda each: each[1].place)
-        row += [Slot(f"{name}.{bn}", layer.shape[0], layer) for bn, layer in beside]
+        row += [Slot(f"{name}.{bn}", layer.shape[0]) for bn, layer in beside]
     if pre:
-        row.append(Slot("norm", _main(blocks[-1])[-1].shape[0], None))
+        row.append(Slot("norm", _main(blocks[-1])[-1].shape[0]))
     return row
 
 
