@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from resnets.data import counter
-from resnets.data.windows import Windows, random_areas, random_scales, random_shifts, resample
+from resnets.data.windows import (
+    Sides,
+    Windows,
+    random_areas,
+    random_scales,
+    random_shifts,
+    resample,
+)
 
 # Of the colours of ImageNet's pixels, in 0..1, as everyone has them from fb.resnet.torch: the
 # standard deviation along each principal component, and the components as columns (R, G, B).
@@ -57,10 +64,24 @@ class Augment:
 
         With a ``size`` of its own a batch shows the same crops, scaled to that size.
         """
+        return self.recolour(self.crop(images, ids, epoch, size), ids, epoch)
+
+    def crop(self, images: Tensor, ids: Tensor, epoch: int, size: int | None = None) -> Tensor:
+        """Return random crops of images of one size, some mirrored: the first half of a call."""
         size = size or self.size
-        # Value by value: a tensor's copy to a device would wait for what it computes.
-        fill = torch.stack([images.new_full((), value) for value in self.fill])
-        images = self._crop(images, ids, epoch, size, fill)
+        flipped = self.flipped(ids, epoch)
+        windows = self.windows((images.shape[2], images.shape[3]), ids, epoch)
+        if windows:
+            return resample(images, *windows, size, flipped)
+        padded = pad(images, self.padding, None if self.reflect else self._fill(images))
+        top, left = self.corner((padded.shape[2], padded.shape[3]), ids, epoch)
+        if size == self.size:
+            return crop(padded, top, left, size, flipped)
+        side = torch.full_like(top, self.size)
+        return resample(padded, top, left, side, side, size, flipped)
+
+    def recolour(self, images: Tensor, ids: Tensor, epoch: int) -> Tensor:
+        """Return crops (N, C, size, size) with their lighting and cutout: the second half."""
         if self.lighting:
             normals = [counter.normal(self.seed, f"lighting {i}", epoch, ids) for i in range(3)]
             images = lighting(images, self.lighting * torch.stack(normals, 1))
@@ -70,26 +91,25 @@ class Augment:
             counter.integers(self.size, self.seed, f"cutout {axis}", epoch, ids)
             for axis in ("row", "column")
         )
+        size = images.shape[3]  # smaller than self.size while images grow
         row, column = row * size // self.size, column * size // self.size
-        return cutout(images, row, column, round(self.cutout * size / self.size), fill)
+        side = round(self.cutout * size / self.size)
+        return cutout(images, row, column, side, self._fill(images))
 
-    def _crop(self, images: Tensor, ids: Tensor, epoch: int, size: int, fill: Tensor) -> Tensor:
-        flipped = self._flipped(ids, epoch)
-        windows = self._windows((images.shape[2], images.shape[3]), ids, epoch)
-        if windows:
-            return resample(images, *windows, size, flipped)
-        padded = pad(images, self.padding, None if self.reflect else fill)
+    def corner(self, shape: Sides, ids: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """Return the top and left of crops, int64 (N,) each, in padded images ``shape``."""
         top, left = (
             counter.integers(length - self.size + 1, self.seed, f"crop {axis}", epoch, ids)
-            for axis, length in zip(("row", "column"), padded.shape[2:], strict=True)
+            for axis, length in zip(("row", "column"), shape, strict=True)
         )
-        if size == self.size:
-            return crop(padded, top, left, size, flipped)
-        side = torch.full_like(top, self.size)
-        return resample(padded, top, left, side, side, size, flipped)
+        return top, left
 
-    def _windows(self, shape: tuple[int, int], ids: Tensor, epoch: int) -> Windows | None:
-        """Return where crops lie in images ``shape`` (H, W); None for crops of padded ones."""
+    def _fill(self, images: Tensor) -> Tensor:
+        # Value by value: a tensor's copy to a device would wait for what it computes.
+        return torch.stack([images.new_full((), value) for value in self.fill])
+
+    def windows(self, shape: Sides, ids: Tensor, epoch: int) -> Windows | None:
+        """Return where crops lie in images ``shape``; None for crops of padded ones."""
         if self.area:
             return random_areas(shape, self.area, self.aspect, self.seed, epoch, ids)
         if self.scale:
@@ -98,7 +118,8 @@ class Augment:
             return random_shifts(shape, self.shift, self.size, self.seed, epoch, ids)
         return None
 
-    def _flipped(self, ids: Tensor, epoch: int) -> Tensor:
+    def flipped(self, ids: Tensor, epoch: int) -> Tensor:
+        """Return which images are mirrored, bool (N,)."""
         if not self.mirror:
             return torch.zeros_like(ids, dtype=torch.bool)
         if self.mirror == "alternate":

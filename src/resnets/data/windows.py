@@ -23,8 +23,11 @@ class Windows(NamedTuple):
     width: Tensor
 
 
+Sides = tuple[int | Tensor, int | Tensor]  # (H, W) of all images, or int64 (N,) of each
+
+
 def random_areas(
-    shape: tuple[int, int],
+    shape: Sides,
     area: tuple[float, float],
     aspect: tuple[float, float],
     seed: int,
@@ -35,11 +38,11 @@ def random_areas(
 
     As torchvision's RandomResizedCrop: ``area`` is drawn uniformly as a part of the image's, the
     width / height ``aspect`` uniformly in its logarithm, both in whole pixels. Where ten tries do
-    not fit into ``shape`` (H, W), the largest middle part of an allowed aspect stands in.
+    not fit into ``shape``, the largest middle part of an allowed aspect stands in.
     """
-    height, width = shape
-    rows = torch.full_like(ids, min(height, round(width / aspect[0])))
-    columns = torch.full_like(ids, min(width, round(height * aspect[1])))
+    height, width = _each(shape, ids)
+    rows = torch.minimum(height, (width / aspect[0]).round().long())
+    columns = torch.minimum(width, (height * aspect[1]).round().long())
     found = torch.zeros_like(ids, dtype=torch.bool)
     for number in range(_TRIES):
         part, shade = (
@@ -60,32 +63,41 @@ def random_areas(
 
 
 def random_scales(
-    shape: tuple[int, int], scale: tuple[int, int], size: int, seed: int, epoch: int, ids: Tensor
+    shape: Sides, scale: tuple[int, int], size: int, seed: int, epoch: int, ids: Tensor
 ) -> Windows:
-    """Return what size x size crops show of images ``shape`` (H, W) scaled to a random side.
+    """Return what size x size crops show of images ``shape`` scaled to a random side.
 
     The shorter side becomes a whole number of pixels from ``scale``, both ends included, and the
     crop lies anywhere in the scaled image (Simonyan & Zisserman 2014; He et al. 2015, sec. 3.4).
     """
-    low, high = scale
+    (low, high), sides = scale, _each(shape, ids)
     side = low + counter.integers(high - low + 1, seed, "scale", epoch, ids)
-    pixel = min(shape) / side.double()  # of the scaled image, in pixels of the stored one
+    shorter = torch.minimum(*sides)
+    pixel = side.double().reciprocal() * shorter  # of the scaled image, in the image's own
     top, left = (
         pixel
-        * counter.integers(length * side // min(shape) - size + 1, seed, f"crop {axis}", epoch, ids)
-        for axis, length in zip(("row", "column"), shape, strict=True)
+        * counter.integers(length * side // shorter - size + 1, seed, f"crop {axis}", epoch, ids)
+        for axis, length in zip(("row", "column"), sides, strict=True)
     )
     return Windows(top, left, size * pixel, size * pixel)
 
 
+def _each(shape: Sides, ids: Tensor, dtype: torch.dtype = torch.int64) -> tuple[Tensor, Tensor]:
+    """Return the sides of each image as tensors (N,)."""
+    height, width = (
+        (n if isinstance(n, Tensor) else torch.full_like(ids, n)).to(dtype) for n in shape
+    )
+    return height, width
+
+
 def random_shifts(
-    shape: tuple[int, int], shift: float, size: int, seed: int, epoch: int, ids: Tensor
+    shape: Sides, shift: float, size: int, seed: int, epoch: int, ids: Tensor
 ) -> Windows:
     """Return the middle size x size windows, moved by up to ``shift`` of the sides ``shape``."""
     top, left = (
-        round((length - size) / 2)
+        ((length - size) / 2).round()
         + shift * length * (2 * counter.uniform(seed, f"crop {axis}", epoch, ids) - 1)
-        for axis, length in zip(("row", "column"), shape, strict=True)
+        for axis, length in zip(("row", "column"), _each(shape, ids, torch.float64), strict=True)
     )
     side = torch.full_like(top, size)
     return Windows(top, left, side, side)
