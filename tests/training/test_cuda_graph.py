@@ -25,6 +25,8 @@ OPTIMIZERS = {
     "accumulating": {"kind": "sgd", "accumulate": 2, "lr": 0.1},
     "caffe": {"kind": "sgd", "nesterov": False, "momentum_form": "caffe", "lr": 0.1},
     "adam": {"kind": "adam", "nesterov": False, "lr": 0.01},
+    "adamw": {"kind": "adamw", "nesterov": False, "lr": 0.01},
+    "lamb": {"kind": "lamb", "nesterov": False, "lr": 0.01},
     "muon": {"kind": "muon", "lr": 0.1, "matrix_lr": 0.02},
 }
 

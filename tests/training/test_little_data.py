@@ -97,6 +97,13 @@ def test_what_is_a_divergence(losses, stretch):
         assert found.start == min(losses[0], 1.5 * log(10))
 
 
+def test_binary_cross_entropy_starts_between_yes_and_no():
+    recipe = load_recipe("default", ["loss=binary_cross_entropy"])
+    assert recipe.choices(1000) == 2
+    assert find_divergence([2.0, 1.9, 1.8, 1.5], recipe.choices(1000)).start == 1.5 * log(2)
+    assert load_recipe("default").choices(1000) == 1000
+
+
 def test_a_diverging_run_says_so(tmp_path, capsys):
     settings = ["optimizer.lr=20", "schedule.warmup=0", "schedule.warmup_steps=0", "batch_size=8"]
     settings += ["schedule.epochs=5", "optimizer.clip=null", "schedule.shape=steps"]

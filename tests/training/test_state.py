@@ -28,6 +28,7 @@ ADAM = ("optimizer.kind=adam", "optimizer.nesterov=false", "optimizer.lr=0.001")
 KINDS = {
     "sgd": SGD,
     "adam": (*SGD, *ADAM),
+    "lamb": (*SGD, *ADAM[1:], "optimizer.kind=lamb", "loss=binary_cross_entropy"),
     "patient": (*SGD, "schedule.plateau_patience=2"),
     "even": (*SGD, "optimizer.lr=1e-6"),  # no epoch is better than the first
     "warming": ("schedule.epochs=4", "schedule.warmup_until_error=0.6"),
@@ -146,6 +147,9 @@ OTHERS = [
     ("adam", "optimizer/exp_avg/"),
     ("adam", "optimizer/exp_avg_sq/"),
     ("adam", "optimizer/step/"),
+    ("lamb", "optimizer/exp_avg/"),
+    ("lamb", "optimizer/exp_avg_sq/"),
+    ("lamb", "optimizer/step/"),
     ("float16", "scaler"),
     ("float16", "skipped"),
 ]

@@ -100,6 +100,36 @@ def test_parts_give_the_gradient_of_the_mean_loss(parts, count, mixed, smoothing
     assert outcome.correct == (whole(images).argmax(1) == labels).sum()
 
 
+@pytest.mark.parametrize("threshold", [None, 0.2])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("parts", [1, 5])
+def test_binary_cross_entropy_is_torchs_of_soft_targets(parts, mixed, smoothing, threshold):
+    """Smoothed as timm smooths what is mixed: each label, before they are mixed."""
+    images, labels, others = *batch()[:2], batch(13)[1][:12]
+    share = torch.linspace(0, 1, 12, dtype=torch.float64)[:, None] if mixed else torch.ones(12, 1)
+    first, second = (F.one_hot(kind, 5).double() for kind in (labels, others))
+    on, off = 1 - smoothing + smoothing / 5, smoothing / 5
+    smooth = [kind * on + (1 - kind) * off for kind in (first, second)]
+    wanted = smooth[0] * share + smooth[1] * (1 - share)
+    if threshold is not None:
+        wanted = wanted.gt(threshold).double()
+    targets = share * first + (1 - share) * second if mixed else labels
+    whole, net = model(), model()
+    loss = nn.BCEWithLogitsLoss()(whole(images), wanted)
+    loss.backward()
+    plan = recipe(
+        optimizer=OptimizerRecipe(accumulate=parts),
+        loss="binary_cross_entropy",
+        label_smoothing=smoothing,
+        target_threshold=threshold,
+    )
+    outcome = step(net, plan, images, targets, labels)
+    close(gradients(net), gradients(whole))
+    assert outcome.loss == pytest.approx(loss.item(), rel=1e-12)
+    assert outcome.correct == (whole(images).argmax(1) == labels).sum()
+
+
 def test_parts_are_no_larger_than_they_must_be_and_never_empty():
     net, seen = model(), []
     net.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
@@ -161,6 +191,13 @@ def run(values: dict, rates: list[float]) -> tuple[list[Tensor], list[list[Tenso
     return start, given, [parameter.detach() for parameter in net.parameters()]
 
 
+KINDS = [
+    {},
+    {"momentum_form": "caffe"},
+    {"kind": "adam"},
+    {"kind": "adamw"},
+    {"kind": "lamb", "weight_decay": 0.1},
+]
 RATES = [0.1, 0.1, 0.1, 0.01, 0.01, 0.05, 0.001, 0.001]
 
 
@@ -172,10 +209,17 @@ def recurrence(weight: Tensor, given: list[Tensor], decay: float, rule: str) -> 
         if rule == "caffe":
             v = 0.9 * v + rate * g
             weight = weight - v
-        elif rule == "adam":  # Kingma & Ba 2015, algorithm 1
+        elif rule in ("adam", "adamw", "lamb", "lambc"):  # Kingma & Ba 2015, algorithm 1
+            g = g if rule == "adam" else gradient
             v = 0.9 * v + (1 - 0.9) * g
             s = 0.99 * s + (1 - 0.99) * g**2
-            weight = weight - rate * (v / (1 - 0.9**t)) / ((s / (1 - 0.99**t)) ** 0.5 + 1e-7)
+            move = (v / (1 - 0.9**t)) / ((s / (1 - 0.99**t)) ** 0.5 + 1e-7)
+            if rule != "adam":  # Loshchilov & Hutter 2019, algorithm 2
+                move = move + decay * weight
+            if rule.startswith("lamb") and decay:  # You et al. 2020, algorithm 2
+                trust = (weight**2).sum() ** 0.5 / (move**2).sum() ** 0.5
+                move = move * (min(trust, 1.0) if rule == "lambc" else trust)
+            weight = weight - rate * move
         else:
             v = 0.9 * v + g
             weight = weight - rate * (g + 0.9 * v if rule == "nesterov" else v)
@@ -189,6 +233,9 @@ def recurrence(weight: Tensor, given: list[Tensor], decay: float, rule: str) -> 
         ("nesterov", {"nesterov": True}),
         ("caffe", {"momentum_form": "caffe"}),
         ("adam", {"kind": "adam", "second_momentum": 0.99}),
+        ("adamw", {"kind": "adamw", "second_momentum": 0.99}),
+        ("lamb", {"kind": "lamb", "second_momentum": 0.99}),
+        ("lambc", {"kind": "lamb", "second_momentum": 0.99, "trust_clip": True}),
     ],
 )
 @pytest.mark.parametrize(
@@ -207,6 +254,40 @@ def test_optimizers_are_their_recurrences(rule, values, scope, decayed):
         torch.testing.assert_close(end[number], wanted, rtol=1e-12, atol=1e-12)
 
 
+def test_what_decays_is_told_by_what_it_belongs_to():
+    """As torchvision's split_normalization_params: a norm's bias is none of "biases"."""
+    scopes = {
+        "convolutions": [1, 0, 0, 0, 0, 0],
+        "weights": [1, 0, 0, 0, 1, 0],
+        "biases": [1, 1, 0, 0, 1, 1],
+        "all": [1, 1, 1, 1, 1, 1],
+    }
+    for norm in (False, True):
+        for scope, wanted in scopes.items():
+            net = model(norm)
+            optimizer = build_optimizer(net, OptimizerRecipe(weight_decay=0.5, decay=scope))
+            decays = {p: g["weight_decay"] for g in optimizer.param_groups for p in g["params"]}
+            assert [decays[p] for p in net.parameters()] == [0.5 * decayed for decayed in wanted]
+
+
+@pytest.mark.parametrize("clip", [False, True])
+def test_lamb_trusts_no_norm_that_is_zero(clip):
+    """A tensor of zeros, or one that should not move, moves as by Adam with decay."""
+    net = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False), nn.Conv2d(1, 1, 1, bias=False)).double()
+    zero, still = net.parameters()
+    nn.init.zeros_(zero)
+    nn.init.constant_(still, 0.5)
+    plan = OptimizerRecipe(kind="lamb", weight_decay=0.25, epsilon=1e-7, trust_clip=clip)
+    optimizer = build_optimizer(net, plan)
+    optimizer.param_groups[0]["lr"] = 0.1
+    zero.grad = torch.full_like(zero, 3.0)
+    # The first step is g / (|g| + epsilon): this one and the decay, 0.25 * 0.5, are opposite.
+    still.grad = torch.full_like(still, -1e-7 / 7)
+    optimizer.step()
+    assert zero.item() == pytest.approx(-0.1, rel=1e-7)
+    assert still.item() == pytest.approx(0.5, abs=1e-9)
+
+
 def test_caffes_momentum_differs_only_where_the_rate_changes():
     ends = {}
     for form in ("torch", "caffe"):
@@ -218,19 +299,19 @@ def test_caffes_momentum_differs_only_where_the_rate_changes():
     assert (dropped[0] - dropped[1]).abs().max() > 1e-2
 
 
-@pytest.mark.parametrize("values", [{}, {"momentum_form": "caffe"}, {"kind": "adam"}])
+@pytest.mark.parametrize("values", KINDS)
 def test_the_rate_of_a_step_is_the_one_given(values):
     ends = []
     for lr in (0.1, 0.2):
         net = model()
         start = [parameter.detach().clone() for parameter in net.parameters()]
-        step(net, optimizing(weight_decay=0.0, **values), lr=lr)
+        step(net, optimizing(**{"weight_decay": 0.0, **values}), lr=lr)
         moves = zip(net.parameters(), start, strict=True)
         ends.append([(now - before).detach() for now, before in moves])
     close(ends[1], [2 * move for move in ends[0]])
 
 
-@pytest.mark.parametrize("values", [{}, {"momentum_form": "caffe"}, {"kind": "adam"}])
+@pytest.mark.parametrize("values", KINDS)
 def test_frozen_parameters_stay(values):
     net = model()
     net[0].requires_grad_(False)
@@ -258,7 +339,7 @@ def too_long(net: nn.Module) -> None:
         parameter.register_hook(lambda gradient: gradient * 0 + 1e200)
 
 
-@pytest.mark.parametrize("values", [{}, {"momentum_form": "caffe"}, {"kind": "adam"}])
+@pytest.mark.parametrize("values", KINDS)
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

@@ -48,7 +48,7 @@ def show(
         typer.Option(help="That training computes in; default: float32."),
     ] = None,
     optimizer: Annotated[
-        Literal["sgd", "adam", "muon"] | None, typer.Option(help="Default: sgd.")
+        Literal["sgd", "adam", "adamw", "lamb", "muon"] | None, typer.Option(help="Default: sgd.")
     ] = None,
     accumulate: Annotated[
         int | None, typer.Option(help="Parts that a batch is computed in; default: 1.", min=1)

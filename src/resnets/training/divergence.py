@@ -23,15 +23,15 @@ class Divergence:
         )
 
 
-def find_divergence(losses: Sequence[float], classes: int) -> Divergence | None:
+def find_divergence(losses: Sequence[float], choices: int) -> Divergence | None:
     """Return the first stretch of more than PATIENCE epochs above the start, if there is one.
 
     ``losses`` are those of the epochs. The start is the first of them, or what a network that
-    knows nothing of the ``classes`` has, where the first epoch went wrong already.
+    knows nothing of the ``choices`` has, where the first epoch went wrong already.
     """
     if not losses:
         return None
-    start = min(losses[0], CHANCE * log(classes))
+    start = min(losses[0], CHANCE * log(choices))
     first = 1
     for epoch, loss in enumerate([*losses, start], start=1):
         if loss > start:

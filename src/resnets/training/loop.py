@@ -218,9 +218,9 @@ class Loop:
     def _warn(self) -> None:
         """Say it once when the run goes the wrong way."""
         losses = self.state.losses
-        classes = self.plan.spec.num_classes
-        found = find_divergence(losses, classes)
-        if found and not find_divergence(losses[:-1], classes):
+        choices = self.recipe.choices(self.plan.spec.num_classes)
+        found = find_divergence(losses, choices)
+        if found and not find_divergence(losses[:-1], choices):
             lower = f"{self.recipe.optimizer.peak / 10:.2g}"
             self.progress.say(f"warning: {found}; start again with --set optimizer.lr={lower}")
 

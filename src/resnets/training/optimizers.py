@@ -1,4 +1,4 @@
-"""Optimizers that torch does not have: Caffe's momentum, and Muon."""
+"""Optimizers that torch does not have: Caffe's momentum, LAMB, and Muon."""
 
 from abc import abstractmethod
 from collections import defaultdict
@@ -59,6 +59,62 @@ class CaffeSGD(Momentum):
     ) -> None:
         _add(velocity, gradients, group["lr"])
         torch._foreach_sub_(parameters, velocity)
+
+
+class Lamb(torch.optim.Optimizer):
+    """LAMB (You et al. 2020), as timm has it, over a gradient that is clipped already.
+
+    u = Adam's step + ``weight_decay`` w; w <- w - lr r u, where r = |w| / |u| for each tensor of a
+    group that is decayed, 1 in others or where a norm is 0; with ``trust_clip`` r is 1 at most.
+    """
+
+    def __init__(
+        self, params: Any, lr: float, betas: tuple[float, float], eps: float, *, trust_clip: bool
+    ) -> None:
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "trust_clip": trust_clip}
+        super().__init__(params, {**defaults, "weight_decay": 0.0})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """Update the parameters that have a gradient."""
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            for p in parameters:
+                if not self.state[p]:
+                    zeros = {key: torch.zeros_like(p) for key in ("exp_avg", "exp_avg_sq")}
+                    # In float64, since beta^step is near 1, and on the device, as a graph demands.
+                    count = torch.zeros((), dtype=torch.float64, device=p.device)
+                    self.state[p] = {"step": count, **zeros}
+            steps, means, squares = (
+                [self.state[p][key] for p in parameters]
+                for key in ("step", "exp_avg", "exp_avg_sq")
+            )
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            (first, second), decay = group["betas"], group["weight_decay"]
+            torch._foreach_add_(steps, 1)
+            torch._foreach_lerp_(means, gradients, 1 - first)
+            torch._foreach_mul_(squares, second)
+            torch._foreach_addcmul_(squares, gradients, gradients, 1 - second)
+            roots = torch._foreach_sqrt(squares)
+            torch._foreach_div_(roots, (1 - second ** steps[0]).sqrt())
+            torch._foreach_add_(roots, group["eps"])
+            updates = list(torch._foreach_div(means, 1 - first ** steps[0]))
+            torch._foreach_div_(updates, roots)
+            if decay:
+                torch._foreach_add_(updates, parameters, alpha=decay)
+                torch._foreach_mul_(updates, _trust(parameters, updates, clip=group["trust_clip"]))
+            _add(parameters, updates, -group["lr"])
+
+
+def _trust(weights: list[Tensor], updates: list[Tensor], *, clip: bool) -> list[Tensor]:
+    """Return |w| / |u| of each pair, or 1 where a norm is 0; with ``clip`` at most 1."""
+    ratios = []
+    for w, u in zip(torch._foreach_norm(weights), torch._foreach_norm(updates), strict=True):
+        ratio = torch.where((w > 0) & (u > 0), w / u, torch.ones_like(w))
+        ratios.append(ratio.clamp(max=1) if clip else ratio)
+    return ratios
 
 
 class Muon(Momentum):

@@ -21,12 +21,15 @@ _NAMES = {
     "optimizer.second_momentum": "beta2 beta_2",
     "optimizer.epsilon": "eps opt_eps adam_epsilon",
     "optimizer.weight_decay": "wd decay_weight l2 l2_regularization weightdecay",
+    "optimizer.decay": "norm_weight_decay bn_wd filter_bias_and_bn",
     "optimizer.clip": "clip_grad grad_clip clip_norm max_grad_norm gradient_clip_val",
     "optimizer.accumulate": "grad_accum accum gradient_accumulation_steps grad_accum_steps "
     "accumulate_grad_batches accumulation_steps",
     "batch_size": "batch bs b batchsize train_batch_size per_device_train_batch_size",
     "seed": "random_seed manual_seed random_state",
+    "loss": "criterion loss_function bce bce_loss",
     "label_smoothing": "smoothing label_smoothing_factor",
+    "target_threshold": "bce_target_thresh target_thresh",
     "ema": "model_ema ema_decay model_ema_decay",
     "precision": "amp fp16 bf16 half mixed_precision dtype",
     "data.image_size": "imagesize imgsz img_size img input_size size resolution crop crop_size "

@@ -162,11 +162,13 @@ LONG_RATE = 0.1  # that auto means for runs of any length but short ones
 
 
 class OptimizerRecipe(_Section):
-    """Stochastic gradient descent, v <- momentum v + gradient; w <- w - lr v; Adam; or Muon."""
+    """Stochastic gradient descent, v <- momentum v + gradient; w <- w - lr v; or another."""
 
-    kind: Literal["sgd", "adam", "muon"] = Field(
+    kind: Literal["sgd", "adam", "adamw", "lamb", "muon"] = Field(
         "sgd",
-        description="muon: sgd, but convolutions after the stem keep their norms and move by "
+        description="adamw: adam, with the decay apart from the gradient (Loshchilov & Hutter "
+        "2019); lamb: adam, each decayed tensor's step in proportion to its norm (You et al. "
+        "2020); muon: sgd, but convolutions after the stem keep their norms and move by "
         "orthogonal matrices (Jordan et al. 2024); for nets with norms after convolutions",
     )
     lr: Rate | Literal["auto"] = Field(
@@ -175,7 +177,7 @@ class OptimizerRecipe(_Section):
         "as a short run bears less; the run folder has the number",
     )
     matrix_lr: Rate = Field(0.05, description="that of muon's orthogonal matrices")
-    momentum: Fraction = Field(0.9, description="of sgd; the first beta of adam")
+    momentum: Fraction = Field(0.9, description="of sgd; the first beta of adam, adamw, lamb")
     nesterov: bool = Field(
         False, description="look a step of the momentum ahead (Sutskever et al. 2013); of sgd"
     )
@@ -184,14 +186,20 @@ class OptimizerRecipe(_Section):
         description="caffe: v <- momentum v + lr gradient; w <- w - v, which differs where the "
         "rate changes",
     )
-    second_momentum: Fraction = Field(0.999, description="the second beta of adam")
-    epsilon: float = Field(1e-7, gt=0, le=1, description="of adam; Keras's default")
-    weight_decay: float = Field(
-        1e-4, ge=0, le=100, description="added to the gradient, times the weight"
+    second_momentum: Fraction = Field(0.999, description="the second beta of adam, adamw, lamb")
+    epsilon: float = Field(1e-7, gt=0, le=1, description="of these three; Keras's default")
+    trust_clip: bool = Field(
+        False, description="of lamb: no tensor's step grows by its norm, it may only shrink"
     )
-    decay: Literal["convolutions", "weights", "all"] = Field(
+    weight_decay: float = Field(
+        1e-4,
+        ge=0,
+        le=100,
+        description="times the weight, added to the gradient; by adamw and lamb to the step",
+    )
+    decay: Literal["convolutions", "weights", "biases", "all"] = Field(
         "weights",
-        description="weights: convolutions and classifier; all: biases and batch norms too",
+        description="weights: convolutions and classifier; biases: theirs too; all: norms too",
     )
     clip: float | None = Field(
         None,
@@ -209,6 +217,8 @@ class OptimizerRecipe(_Section):
             raise ValueError(f"nesterov and momentum_form belong to sgd, not {self.kind}")
         if self.kind != "sgd" and self.lr == "auto":
             raise ValueError(f"lr auto belongs to sgd, not {self.kind}: give a number")
+        if self.trust_clip and self.kind != "lamb":
+            raise ValueError(f"trust_clip belongs to lamb, not {self.kind}")
         if self.nesterov and (self.momentum == 0 or self.momentum_form == "caffe"):
             raise ValueError("nesterov needs a momentum, in torch's form")
         return self
@@ -291,8 +301,18 @@ class Recipe(_Section):
     seed: Seed = Field(
         0, description="of the weights, the order of the samples and what augmentation draws"
     )
+    loss: Literal["cross_entropy", "binary_cross_entropy"] = Field(
+        "cross_entropy",
+        description="cross_entropy: of one of all classes; binary_cross_entropy: the mean over "
+        "classes that each stand alone (Wightman et al. 2021); the best is still the answer",
+    )
     label_smoothing: Fraction = Field(
         0.0, description="share of a label that is spread over all classes (Szegedy et al. 2016)"
+    )
+    target_threshold: Fraction | None = Field(
+        None,
+        description="with binary_cross_entropy: a class of more than this share of a mixed image "
+        "counts whole, others not at all; null: by their shares",
     )
     ema: Fraction = Field(
         0.0,
@@ -326,7 +346,13 @@ class Recipe(_Section):
     def _check(self) -> Self:
         if self.optimizer.accumulate > self.batch_size:
             raise ValueError("optimizer.accumulate must not exceed batch_size")
+        if self.target_threshold is not None and self.loss != "binary_cross_entropy":
+            raise ValueError("target_threshold belongs to loss binary_cross_entropy")
         return self
+
+    def choices(self, classes: int) -> int:
+        """Return among how many the loss chooses: all classes, or each between yes and no."""
+        return classes if self.loss == "cross_entropy" else 2
 
     def flat(self) -> dict[str, Any]:
         """Return every setting under its path, such as ``optimizer.lr``, as JSON-able values."""

@@ -149,7 +149,7 @@ def initial_state(plan: Plan) -> RunState:
     if plan.start and plan.start.tensors:
         model.load_state_dict(plan.start.tensors)
     model.preprocess, model.classes = plan.preprocess, plan.dataset.classes
-    model.outputs = "softmax"  # which the loss is of
+    model.outputs = "softmax"  # an image has one class, whichever loss
     if machine.checkpointing:
         model.recompute_stages()
     if machine.processes.count > 1 and recipe.sync_batch_norm:
@@ -316,7 +316,7 @@ def _close(plan: Plan, folder: RunFolder, state: RunState, record: Record) -> No
         epochs=round(plan.steps / plan.batches, 4),
         seconds=round(state.seconds, 3),
     )
-    divergence = find_divergence(state.losses, plan.spec.num_classes)
+    divergence = find_divergence(state.losses, plan.recipe.choices(plan.spec.num_classes))
     warnings = (str(divergence),) if divergence else ()
     folder.write_record(
         replace(record, sessions=(*before, last), progress=progress, warnings=warnings)

@@ -36,6 +36,8 @@ CHANGEABLE = (
     "schedule.",
     "augment.",
     "label_smoothing",
+    "target_threshold",
+    "loss",
 )
 
 

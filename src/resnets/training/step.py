@@ -11,8 +11,10 @@ from torch import Tensor, nn
 
 from resnets.errors import NonFiniteError
 from resnets.machine.processes import ALONE, Processes
-from resnets.training.optimizers import CaffeSGD, Muon
+from resnets.training.optimizers import CaffeSGD, Lamb, Muon
 from resnets.training.recipe import OptimizerRecipe, Recipe
+
+_NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
@@ -21,7 +23,18 @@ def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Op
     Decay is added to the gradient, also Adam's: the L2 penalty of Keras's regularisers.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
-    decays = [_decays(p, recipe) for p in parameters]
+    norms = {
+        id(p) for layer in model.modules() if isinstance(layer, _NORMS) for p in layer.parameters()
+    }
+    decays = [
+        {
+            "convolutions": p.ndim == 4,
+            "weights": p.ndim > 1,
+            "biases": id(p) not in norms,
+            "all": True,
+        }[recipe.decay]
+        for p in parameters
+    ]
     groups = [
         {
             "params": [p for p, decay in zip(parameters, decays, strict=True) if decay == wanted],
@@ -30,9 +43,12 @@ def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Op
         for wanted in (True, False)
     ]
     # The rate below is the peak; each step sets its own, from the schedule, before it is taken.
-    if recipe.kind == "adam":
-        betas = (recipe.momentum, recipe.second_momentum)
-        return torch.optim.Adam(groups, recipe.peak, betas, recipe.epsilon, foreach=True)
+    betas = (recipe.momentum, recipe.second_momentum)
+    if recipe.kind in ("adam", "adamw"):
+        adam = torch.optim.Adam if recipe.kind == "adam" else torch.optim.AdamW
+        return adam(groups, recipe.peak, betas, recipe.epsilon, foreach=True)
+    if recipe.kind == "lamb":
+        return Lamb(groups, recipe.peak, betas, recipe.epsilon, trust_clip=recipe.trust_clip)
     if recipe.kind == "muon":
         return _muon(groups, recipe)
     if recipe.momentum_form == "caffe":
@@ -53,14 +69,6 @@ def _muon(groups: list[dict[str, Any]], recipe: OptimizerRecipe) -> Muon:
         "lr_scale": recipe.matrix_lr / recipe.peak,
     }
     return Muon([orthogonal, decayed | {"params": left}, others], recipe.peak, recipe.momentum)
-
-
-def _decays(parameter: nn.Parameter, recipe: OptimizerRecipe) -> bool:
-    return {
-        "convolutions": parameter.ndim == 4,
-        "weights": parameter.ndim > 1,
-        "all": True,
-    }[recipe.decay]
 
 
 @dataclass(frozen=True)
@@ -182,13 +190,24 @@ def _backward(
             with autocast:
                 logits = model(x)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            loss = F.cross_entropy(
-                logits, target, reduction="sum", label_smoothing=recipe.label_smoothing
-            )
+            loss = _loss(logits, target, recipe)
             scaled = loss * share if scaler is None else scaler.scale(loss * share)
             scaled.backward()  # type: ignore[no-untyped-call]
         sums.append(torch.stack((loss.detach(), (logits.argmax(1) == label).sum())))
     return torch.stack(sums).sum(0)
+
+
+def _loss(logits: Tensor, target: Tensor, recipe: Recipe) -> Tensor:
+    """Return the sum of the samples' losses."""
+    smoothing, classes = recipe.label_smoothing, logits.shape[1]
+    if recipe.loss == "cross_entropy":
+        return F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
+    if target.ndim == 1:
+        target = torch.zeros_like(logits).scatter_(1, target[:, None], 1)
+    shares = target.to(logits.dtype) * (1 - smoothing) + smoothing / classes
+    if recipe.target_threshold is not None:
+        shares = (shares > recipe.target_threshold).to(logits.dtype)
+    return F.binary_cross_entropy_with_logits(logits, shares, reduction="sum") / classes
 
 
 def _culprit(model: nn.Module) -> str:
