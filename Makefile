@@ -9,7 +9,7 @@ REFERENCE := .venv-reference
 
 .PHONY: demo test test-all test-quiet golden torchrun zoo zoo-sample reference check lint types format \
 	table pictures catalog cifar reproduce gpu-table bench-training bench-inference bench-models \
-	bench-gpu clean
+	bench-pipeline bench-gpu clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -113,8 +113,20 @@ bench-inference: $(INSTALLED) $(REFERENCE)/installed  ## answers a second, first
 bench-models: $(REFERENCE)/installed  ## steps and inference beside torchvision and timm, where they have the net
 	$(REFERENCE)/bin/python benchmarks/models.py --rounds 8
 
+PIPELINE := .venv-pipeline
+$(PIPELINE)/installed: benchmarks/peers/pipeline.txt constraints.txt reference/constraints.txt
+	$(PYTHON) -m venv $(PIPELINE)
+	$(PIPELINE)/bin/pip install --quiet -c constraints.txt -c reference/constraints.txt \
+		-r benchmarks/peers/pipeline.txt
+	touch $@
+
+# PHOTOGRAPHS: the 1,000 of github.com/EliSchwartz/imagenet-sample-images; QUICK=--quick: six minutes
+PIPELINE_FILES ?= runs/pipeline
+bench-pipeline: $(INSTALLED) $(PIPELINE)/installed  ## from files to batches, beside the loaders of others
+	$(BIN)/python benchmarks/pipeline.py --photographs $(PHOTOGRAPHS) --files $(PIPELINE_FILES) $(QUICK)
+
 bench-gpu:  ## epochs a second on a CUDA GPU beside an eager loop with a loader, ten minutes
 	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py --device cuda
 
 clean:
-	rm -rf $(VENV) $(REFERENCE) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCE) $(PEERS) $(PIPELINE) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -62,7 +62,7 @@ def torch_row(
 
         network: Any = resnet20()
     elif variant == "torchvision":
-        from harness.peers import import_library
+        from harness.libraries import import_library
 
         network = import_library("torchvision").models.get_model(model)
     else:

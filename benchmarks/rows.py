@@ -20,7 +20,7 @@ from harness.workers import Closed, Window, fresh
 from resnets.errors import ResourceError
 
 ROOT = Path(__file__).resolve().parents[1]
-MISSING = {"reference": "make reference", "peers": "make peers"}
+MISSING = {"reference": "make reference", "peers": "make peers", "pipeline": "make bench-pipeline"}
 
 
 @dataclass(frozen=True)

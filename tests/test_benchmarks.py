@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from resnets.errors import ResourceError
 from resnets.nn import ResNet
@@ -23,7 +24,9 @@ from harness import comparison, peers  # noqa: E402
 from harness.load import Load, Share  # noqa: E402
 from harness.rounds import Rounds, interleave  # noqa: E402
 from harness.statistics import interval, margin, paired_ratios, unrest, verdict  # noqa: E402
+from harness.turns import started  # noqa: E402
 from harness.workers import fresh  # noqa: E402
+from photographs import make  # noqa: E402
 
 QUIET = 0.02
 
@@ -226,6 +229,84 @@ def test_a_process_that_fails_is_told_by_its_last_line(batch):
 def test_a_process_that_does_not_answer_is_ended():
     with pytest.raises(ResourceError, match=r"no answer within 0\.5 s"):
         worker("import time; time.sleep(60)", timeout=0.5)
+
+
+FEED = """
+import threading
+from harness.turns import serve
+
+def batches():
+    made = 0
+    while True:
+        made += 1
+        {line}
+        yield 8
+
+def prepare():
+    print("a library that talks")
+    return batches
+
+serve(prepare)
+"""
+
+
+def feed(line: str):
+    command = [sys.executable, "-c", FEED.format(line=line)]
+    return started(command, {**os.environ, "PYTHONPATH": PATHS}, timeout=60)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs Linux")
+def test_a_feed_of_its_own_stands_still_between_turns(tmp_path):
+    counts = tmp_path / "counts"
+    busy = f"threading.Thread(target=lambda: open({str(counts)!r}, 'a').write('x')).start()"
+    with feed(busy) as worker:
+        assert worker.first["versions"] == {}
+        turns = [worker.turn(20), worker.turn(8)]
+        assert [turn.images for turn in turns] == [24, 8]
+        assert all(turn.seconds > 0 and turn.processor >= 0 for turn in turns)
+        assert worker.memory() > 1 << 20
+        state = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state == "T"  # stopped
+    assert counts.read_text() == "x" * 5
+    assert not Path(f"/proc/{worker.pid}").exists()
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_feed_that_fails_is_told_by_its_last_line(batch):
+    fails = f"if made == {batch}: raise ValueError('no such thing\\n  hint: another')"
+    with (
+        pytest.raises(ResourceError, match=r"^ValueError: no such thing$"),
+        feed(fails) as worker,
+    ):
+        worker.turn(32)
+
+
+def test_photographs_are_made_of_few_and_some_damaged(tmp_path):
+    for name, size in (("cat", (40, 30)), ("dog", (23, 50))):
+        Image.effect_noise(size, 40).convert("RGB").save(tmp_path / f"{name}.jpg")
+    for out in ("a", "b"):
+        make(tmp_path, tmp_path / out, 10, broken=0.4)
+    a, b = (sorted((tmp_path / out).rglob("*.jpg")) for out in ("a", "b"))
+    assert [path.name for path in a[::5]] == ["cat_000.jpg", "dog_000.jpg"]
+    assert [path.read_bytes() for path in a] == [path.read_bytes() for path in b]
+    damaged = set((tmp_path / "a.broken").read_text().split())
+    assert len(damaged) == 4
+    seen = set()
+    for path in a:
+        name = path.relative_to(tmp_path / "a").as_posix()
+        try:
+            with Image.open(path) as image:
+                image.load()
+        except OSError:
+            assert name in damaged
+        else:
+            assert name not in damaged
+            seen.add(path.read_bytes())
+    assert len(seen) == 6  # no two alike
+    make(tmp_path, tmp_path / "tiny", 4, tiny=True)
+    for path in (tmp_path / "tiny").rglob("*.jpg"):
+        with Image.open(path) as image:
+            assert image.size == (8, 8)
 
 
 def test_a_plain_step_is_the_same_computation_as_ours():

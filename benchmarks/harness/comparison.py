@@ -31,7 +31,10 @@ from resnets.training.throughput import Call, Job, Measure, ours, spread, timed
 SCHEMA_VERSION = 1
 GFLOP = 2 * 1.024**3  # of the yardstick
 SECONDS = 0.5  # at least, of one measurement
-OTHERS = ("torchvision", "timm", "onnxruntime", "openvino", "keras", "tensorflow")  # packages
+OTHERS = (  # packages
+    *("torchvision", "timm", "onnxruntime", "openvino", "keras", "tensorflow"),
+    *("webdataset", "nvidia.dali", "simplejpeg"),
+)
 HEADING = ("", "img/s", "quartiles", "ratio", "quartiles", "")
 
 

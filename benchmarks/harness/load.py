@@ -32,7 +32,7 @@ class Load:
         except (OSError, AttributeError, ValueError):  # another system, or an older one
             return None
         busy = user + nice + system + irq + softirq
-        return cls(busy + idle + waiting + stolen, busy, stolen, _own(proc, os.getpid()))
+        return cls(busy + idle + waiting + stolen, busy, stolen, spent(os.getpid(), proc))
 
     def until(self, later: "Load") -> "Share":
         """Return which parts of the time between two readings others took."""
@@ -55,7 +55,7 @@ class Share:
         return self.stolen + self.others
 
 
-def _own(proc: Path, root: int) -> int:
+def spent(root: int, proc: Path = PROC) -> int:
     """Return the ticks of a process and its descendants, those that have ended among them."""
     ticks: dict[int, int] = {}
     children: dict[int, list[int]] = defaultdict(list)

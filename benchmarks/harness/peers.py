@@ -4,19 +4,17 @@ The libraries are needed for nothing else, and are imported by name here and now
 installation of theirs costs a line.
 """
 
-import sys
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from harness.libraries import LIBRARIES, import_library
 from resnets.errors import CheckpointError, ResourceError
 from resnets.exporting.export import export
 from resnets.exporting.plan import Target
@@ -25,17 +23,8 @@ from resnets.training.throughput import LR, Call, Job, inference
 from resnets.weights.translate import to_dialect
 from resnets.zoo import ALIASES
 
-LIBRARIES = ("torchvision", "timm")
 RUNTIMES = {"onnxruntime": "model.onnx", "openvino": "model.xml"}
 TOLERANCE = 1e-3  # of the largest logit: float32 in another order, not another network
-
-# torchvision's compiled operators, which a torch for the CPU alone may lack, and without whose
-# declaration it cannot be imported. Networks call none of them.
-_OPERATORS = (
-    *("roi_align", "_roi_align_backward", "ps_roi_align", "_ps_roi_align_backward", "roi_pool"),
-    *("_roi_pool_backward", "ps_roi_pool", "_ps_roi_pool_backward", "qroi_align", "nms", "qnms"),
-    *("deform_conv2d", "_deform_conv2d_backward"),
-)
 
 
 def installed(job: Job, folder: Path) -> dict[str, Callable[[], Call]]:
@@ -61,20 +50,6 @@ def exported(runtime: str, job: Job, folder: Path) -> Call:
     model = open_runtime(path, runtime, threads=torch.get_num_threads())
     images = job.images().numpy()
     return lambda: model.logits(images)
-
-
-def import_library(name: str) -> ModuleType:
-    """Import torchvision or timm, also where torchvision's compiled operators are missing."""
-    try:
-        return import_module(name)
-    except RuntimeError as error:
-        if "torchvision::" not in str(error):
-            raise
-    for operator in _OPERATORS:
-        torch.library.define(f"torchvision::{operator}", "(Tensor x) -> Tensor")
-    for module in [m for m in sys.modules if m.partition(".")[0] in LIBRARIES]:
-        del sys.modules[module]  # what the first attempt has left
-    return import_module(name)
 
 
 def theirs(library: str, job: Job) -> Call:

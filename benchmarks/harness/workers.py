@@ -13,12 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from tempfile import TemporaryFile
 from threading import Timer
-from typing import Any
+from typing import IO, Any
 
 from resnets.errors import ResourceError
 
 READY, GO = "ready", "go"
-_PACKAGES = ("torch", "torchvision", "timm", "keras", "tensorflow", "onnxruntime", "openvino")
+_PACKAGES = (
+    *("torch", "torchvision", "timm", "keras", "tensorflow", "onnxruntime", "openvino"),
+    *("PIL", "webdataset", "nvidia.dali", "simplejpeg"),
+)
 
 
 def fresh(
@@ -59,9 +62,16 @@ def fresh(
             process.kill()
         if answer:
             return dict(json.loads(answer))
-        complaints.seek(0)
-        lines = complaints.read().strip().splitlines() or [f"exit code {process.returncode}"]
-        raise ResourceError(f"no answer within {timeout:g} s" if late else lines[-1])
+        last = complaint(complaints, process.returncode)
+        raise ResourceError(f"no answer within {timeout:g} s" if late else last)
+
+
+def complaint(written: IO[str], code: int) -> str:
+    """Return the last line that a process has written before it failed, but for a hint."""
+    written.seek(0)
+    lines = [line for line in written.read().splitlines() if line.strip()]
+    said = [line for line in lines if not line.lstrip().startswith("hint:")]
+    return said[-1] if said else f"exit code {code}"
 
 
 class Window:
@@ -90,13 +100,17 @@ class Window:
             self._began = self._clock()
         elif self._done == self.warm_up + self.batches:
             seconds = self._clock() - self._began
-            loaded = {name: sys.modules[name] for name in _PACKAGES if name in sys.modules}
-            versions = {name: module.__version__ for name, module in loaded.items()}
-            self._say(json.dumps({"rate": self._images / seconds, "versions": versions}))
+            self._say(json.dumps({"rate": self._images / seconds, "versions": versions()}))
             raise Closed
 
     def _say(self, line: str) -> None:
         print(line, file=self._channel, flush=True)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what this process has computed with, by package."""
+    loaded = {name: sys.modules[name] for name in _PACKAGES if name in sys.modules}
+    return {name: module.__version__ for name, module in loaded.items()}
 
 
 class Closed(Exception):

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from harness.peers import import_library
+from harness.libraries import import_library
 from harness.workers import Window
 from numpy.typing import NDArray
 from peers.cifar import MEAN, STD

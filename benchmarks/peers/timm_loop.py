@@ -8,7 +8,7 @@ would cost more, is left out.
 from typing import Any
 
 import torch
-from harness.peers import import_library
+from harness.libraries import import_library
 from harness.workers import Window
 from numpy.typing import NDArray
 from peers.akamaster import Pictures, resnet20
