@@ -1,10 +1,11 @@
-"""Averaged weights against the recurrence in float64."""
+"""Averaged weights against the recurrence in float64, and against what publishes recipes."""
 
 import pytest
 import torch
 from torch import nn
 
-from resnets.training.ema import Average
+from resnets.training.ema import Average, decays
+from resnets.training.recipe import load_recipe
 
 
 def model() -> nn.Module:
@@ -20,7 +21,8 @@ def disturb(net: nn.Module) -> None:
 
 def test_the_average_is_the_recurrence():
     net = model()
-    average = Average(net, 0.5)
+    recipe = load_recipe("default", ["ema=0.5"])
+    average = Average(net, decays(recipe, steps=100, batches=10))
     expected = {key: tensor.clone() for key, tensor in net.state_dict().items()}
     for step in range(1, 12):
         disturb(net)
@@ -37,9 +39,63 @@ def test_the_average_is_the_recurrence():
     assert average.tensors["1.num_batches_tracked"] == 11
 
 
+class TheirAverage(torch.optim.swa_utils.AveragedModel):
+    """torchvision's references/classification: buffers too, of the decay that is adjusted."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        def mean(average, value, _):
+            return decay * average + (1 - decay) * value if value.is_floating_point() else value
+
+        super().__init__(net, avg_fn=mean, use_buffers=True)
+
+
+@pytest.mark.parametrize(("batches", "every", "warmup"), [(7, 3, 2), (4, 1, 1), (5, 4, 0)])
+def test_torchvisions_average(batches, every, warmup):
+    """Driven as its script does: copies until the warm-up is over, updates begin with an epoch."""
+    epochs, size, decay = 6, 50, 0.998
+    settings = [f"ema={decay}", f"ema_every={every}", "ema_form=torchvision", "schedule.warmup=0"]
+    settings += [f"batch_size={size}", f"schedule.warmup_epochs={warmup}"]
+    recipe = load_recipe("default", settings)
+    net = model()
+    average = Average(net, decays(recipe, epochs * batches, batches))
+    theirs = TheirAverage(net, 1 - min(1.0, (1 - decay) * size * every / epochs))
+    step = 0
+    for epoch in range(epochs):
+        for number in range(batches):
+            disturb(net)
+            step += 1
+            average.update(step)
+            if number % every == 0:
+                theirs.update_parameters(net)
+                if epoch < warmup:
+                    theirs.n_averaged.fill_(0)
+            for key, tensor in theirs.module.state_dict().items():
+                torch.testing.assert_close(average.tensors[key], tensor, rtol=1e-12, atol=1e-12)
+    assert not average.tensors["0.weight"].equal(net[0].weight)
+
+
+def test_torchvisions_decay_of_its_recipe():
+    """1,281,024 draws in batches of 1024: 0.99998 becomes 1 - 0.00002 * 1024 * 32 / 600."""
+    settings = ["ema=0.99998", "ema_every=32", "ema_form=torchvision", "batch_size=1024"]
+    settings += ["schedule.epochs=600", "schedule.warmup=0", "schedule.warmup_epochs=5"]
+    recipe = load_recipe("default", settings)
+    decay = decays(recipe, 600 * 1251, 1251)
+    first = 5 * 1251 + 1  # of the first epoch after the warm-up
+    assert [decay(step) for step in (1, 2, 32, 33, first, first + 1)] == [0, 1, 1, 0, 0, 1]
+    assert decay(first + 32) == pytest.approx(1 - 0.00002 * 1024 * 32 / 600, rel=1e-14)
+
+
+def test_timms_decay():
+    """ModelEmaV3 with a warm-up: 1 - (1 + n)^(-2/3) after n updates, at most the decay."""
+    decay = decays(load_recipe("default", ["ema=0.999", "ema_form=timm"]), 10**6, 100)
+    assert decay(1) == 0
+    assert [decay(n + 1) for n in (1, 7, 26)] == pytest.approx([1 - 2 ** (-2 / 3), 0.75, 8 / 9])
+    assert decay(31_700) == 0.999
+
+
 def test_an_average_of_equal_weights_is_those_weights():
     net = model()
-    average = Average(net, 0.999)
+    average = Average(net, lambda step: 0.999)
     for step in range(5):
         average.update(step)
     assert all(average.tensors[k].equal(v) for k, v in net.state_dict().items())
@@ -48,7 +104,7 @@ def test_an_average_of_equal_weights_is_those_weights():
 @pytest.mark.parametrize("fails", [False, True])
 def test_averages_are_in_the_model_for_a_while(fails):
     net = model()
-    average = Average(net, 0.9)
+    average = Average(net, lambda step: 0.9)
     disturb(net)
     average.update(1)
     net[0].weight.data[0, 0, 0, 0] = torch.nan
@@ -71,10 +127,10 @@ def test_averages_are_in_the_model_for_a_while(fails):
 
 def test_saved_averages_go_on_alike():
     net = model()
-    first = Average(net, 0.9)
+    first = Average(net, lambda step: 0.9)
     disturb(net)
     first.update(1)
-    second = Average(net, 0.9)
+    second = Average(net, lambda step: 0.9)
     second.load({key: tensor.clone() for key, tensor in first.tensors.items()})
     disturb(net)
     first.update(2)
@@ -84,7 +140,7 @@ def test_saved_averages_go_on_alike():
 
 def test_updates_leave_the_model_alone_and_training_leaves_the_average_alone():
     net = model()
-    average = Average(net, 0.9)
+    average = Average(net, lambda step: 0.9)
     kept = {key: tensor.clone() for key, tensor in average.tensors.items()}
     disturb(net)
     assert all(average.tensors[key].equal(tensor) for key, tensor in kept.items())

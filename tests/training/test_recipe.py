@@ -46,6 +46,8 @@ def test_epochs_and_iterations_replace_each_other():
 
 
 def test_no_warmup_is_none_at_all():
+    set_epochs = ["schedule.warmup_epochs=2", "schedule.warmup=0"]
+    assert load_recipe("default", set_epochs).schedule.warmup_epochs == 0
     assert load_recipe("default").schedule.warmup_steps > 0
     assert load_recipe("default", ["schedule.warmup=0"]).schedule.warmup_steps == 0
 
@@ -71,6 +73,8 @@ def test_no_warmup_is_none_at_all():
         ("seed=!!binary aGVsbG8=", "could not determine a constructor"),
         ("seed=!!timestamp 2001-01-01", "could not determine a constructor"),
         ("seed=&a [*a]", "aliases are not allowed"),
+        ("schedule.end=0.1", "end and shape_from belong to shapes cosine and linear"),
+        ("schedule={epochs: 1, warmup_rate: 0.1, warmup_from: 0.1}", "set one of them to null"),
         ("optimizer.trust_clip=true", "trust_clip belongs to lamb, not sgd"),
         ("target_threshold=0.2", "target_threshold belongs to loss binary_cross_entropy"),
         ("loss=bce", "loss: Input should be 'cross_entropy' or 'binary_cross_entropy'"),

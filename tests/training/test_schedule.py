@@ -5,7 +5,10 @@ from dataclasses import asdict
 from itertools import groupby
 from math import inf, nan
 
+import numpy as np
 import pytest
+import torch
+from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 
 from resnets.training.recipe import AugmentRecipe, ScheduleRecipe, load_recipe
 from resnets.training.schedule import RateMemory, Schedule, image_size
@@ -13,6 +16,71 @@ from resnets.training.schedule import RateMemory, Schedule, image_size
 
 def schedule(peak: float, steps: int, **recipe) -> Schedule:
     return Schedule(ScheduleRecipe(epochs=1, **recipe), peak, steps, RateMemory())
+
+
+def test_torchvisions_warmup_and_cosine_are_of_epochs():
+    """LinearLR and CosineAnnealingLR in sequence, one step an epoch, as it trains."""
+    parameter = torch.nn.Parameter(torch.zeros(()))
+    optimizer = torch.optim.SGD([parameter], lr=0.5)
+    warming = LinearLR(optimizer, start_factor=0.01, total_iters=5)
+    cosine = CosineAnnealingLR(optimizer, T_max=30 - 5)
+    theirs = SequentialLR(optimizer, [warming, cosine], milestones=[5])
+    wanted = []
+    for _ in range(30):
+        wanted.append(theirs.get_last_lr()[0])
+        optimizer.step()
+        theirs.step()
+    recipe = ScheduleRecipe(
+        epochs=30, shape="cosine", warmup_epochs=5, warmup_from=0.01, interval="epoch"
+    )
+    ours = Schedule(recipe, 0.5, 30 * 7, RateMemory(), 7)
+    rates = [ours.rate(step) for step in range(30 * 7)]
+    assert rates == pytest.approx(np.repeat(wanted, 7).tolist(), rel=1e-9, abs=1e-12)
+
+
+def test_timms_cosine_begins_with_the_run():
+    """Its CosineLRScheduler: epochs, no prefix for the warm-up, from 1e-4 and down to 1e-6."""
+    peak, first, last, epochs = 5e-3, 1e-4, 1e-6, 20
+    wanted = [
+        first + epoch * (peak - first) / 5
+        if epoch < 5
+        else last + 0.5 * (peak - last) * (1 + np.cos(np.pi * epoch / epochs))
+        for epoch in range(epochs)
+    ]
+    recipe = ScheduleRecipe(
+        epochs=epochs,
+        shape="cosine",
+        shape_from="start",
+        warmup_epochs=5,
+        warmup_from=first / peak,
+        end=last / peak,
+        interval="epoch",
+    )
+    ours = Schedule(recipe, peak, epochs * 3, RateMemory(), 3)
+    rates = [ours.rate(step) for step in range(epochs * 3)]
+    assert rates == pytest.approx(np.repeat(wanted, 3).tolist(), rel=1e-12)
+
+
+def test_ffcvs_triangle_is_of_iterations():
+    """Between the rates of whole epochs, 1e-4 of the peak, the peak at the second, and nothing."""
+    epochs, batches = 16, 9
+    knots = np.interp(np.arange(epochs + 1), [0, 2, epochs], [1.7e-4, 1.7, 0])
+    wanted = [
+        np.interp(np.arange(batches), [0, batches], knots[epoch : epoch + 2])
+        for epoch in range(epochs)
+    ]
+    recipe = ScheduleRecipe(epochs=16, shape="linear", warmup_epochs=2, warmup_from=1e-4)
+    ours = Schedule(recipe, 1.7, epochs * batches, RateMemory(), batches)
+    rates = [ours.rate(step) for step in range(epochs * batches)]
+    assert rates == pytest.approx(np.concatenate(wanted).tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("epochs", "warm"), [(3, 15), (10, 50), (16, 50)])
+def test_a_warmup_of_epochs_is_no_more_than_half_of_a_run(epochs, warm):
+    recipe = ScheduleRecipe(epochs=epochs, shape="linear", warmup_epochs=5)
+    ours = Schedule(recipe, 1.0, 10 * epochs, RateMemory(), 10)
+    rates = [ours.rate(step) for step in range(10 * epochs)]
+    assert rates.index(1.0) == warm - 1
 
 
 def test_he2015_drops_at_32k_and_48k():
@@ -187,6 +255,15 @@ def test_sizes_rise_to_the_full_one_which_need_not_be_a_multiple(steps, start):
     assert sizes.count(31) == steps - round(start * steps)
     if start and steps >= 7:
         assert sizes[0] == 8
+
+
+@pytest.mark.parametrize(("epochs", "start", "end", "full"), [(16, 11, 13, 12), (88, 65, 76, 71)])
+def test_ffcvs_sizes(epochs, start, end, full):
+    """Between two epochs, the multiple of 32 next to a line from 160 to 192."""
+    lines = np.interp(np.arange(epochs), [start, end], [160, 192])
+    wanted = [int(np.round(side / 32)) * 32 for side in lines]
+    augment = AugmentRecipe(first_size=160, size_step=32, full_size_from=full / epochs)
+    assert [image_size(augment, 192, step, epochs) for step in range(epochs)] == wanted
 
 
 @pytest.mark.parametrize("first", [None, 32, 40])

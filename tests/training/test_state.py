@@ -25,10 +25,11 @@ from resnets.weights.tensors import write_tensors
 STEPS, STOP = 12, 8  # epochs of three steps: within the third
 SGD = ("schedule.epochs=4", "schedule.warmup_until_error=0.99")
 ADAM = ("optimizer.kind=adam", "optimizer.nesterov=false", "optimizer.lr=0.001")
+LAMB = ("optimizer.kind=lamb", "loss=binary_cross_entropy", "ema_every=2", "ema_form=timm")
 KINDS = {
     "sgd": SGD,
     "adam": (*SGD, *ADAM),
-    "lamb": (*SGD, *ADAM[1:], "optimizer.kind=lamb", "loss=binary_cross_entropy"),
+    "lamb": (*SGD, *ADAM[1:], *LAMB),
     "patient": (*SGD, "schedule.plateau_patience=2"),
     "even": (*SGD, "optimizer.lr=1e-6"),  # no epoch is better than the first
     "warming": ("schedule.epochs=4", "schedule.warmup_until_error=0.6"),
@@ -147,6 +148,7 @@ OTHERS = [
     ("adam", "optimizer/exp_avg/"),
     ("adam", "optimizer/exp_avg_sq/"),
     ("adam", "optimizer/step/"),
+    ("lamb", "average/"),
     ("lamb", "optimizer/exp_avg/"),
     ("lamb", "optimizer/exp_avg_sq/"),
     ("lamb", "optimizer/step/"),

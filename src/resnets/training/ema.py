@@ -1,29 +1,54 @@
 """The exponential moving average of a model's weights, and the model with it in place."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+
+from resnets.training.recipe import Recipe
+from resnets.training.schedule import warmup_steps
+
+
+def decays(recipe: Recipe, steps: int, batches: int) -> Callable[[int], float]:
+    """Return the decay after each step, counted from 1, in a run with so many batches an epoch."""
+    warmup, decay = warmup_steps(recipe.schedule, steps, batches), recipe.ema
+    if recipe.ema_form == "torchvision":
+        updates = recipe.batch_size * recipe.ema_every * batches / steps
+        decay = 1 - min(1.0, (1 - decay) * updates)
+    return partial(_decay, decay, recipe.ema_form, recipe.ema_every, warmup, batches)
+
+
+def _decay(most: float, form: str, every: int, warmup: int, batches: int, step: int) -> float:
+    """Return how much of the average is kept after a step: 1 for no update, 0 for a copy.
+
+    It starts low, so that the first weights are forgotten.
+    """
+    if (step - 1) % batches % every:
+        return 1.0
+    if form == "torchvision":  # the first update after the warm-up is a copy as well
+        return most if step - 1 > warmup else 0.0
+    return min(most, (1 + step) / (10 + step) if form == "tensorflow" else 1 - step ** (-2 / 3))
 
 
 class Average:
     """An average over the steps of every floating tensor of a model; others are the last ones.
 
-    ``tensors`` are the averages, under the keys of the model's state dict.
+    ``tensors`` are the averages, under the keys of the model's state dict; ``decay`` is a function
+    of the step, as `decays` makes it.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: nn.Module, decay: Callable[[int], float]) -> None:
         self._model, self._decay = model, decay
         self.tensors = _copy(model)
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights as they are after ``step`` steps.
-
-        The decay starts low, at (1 + step) / (10 + step), so that the first weights are forgotten.
-        """
-        decay = min(self._decay, (1 + step) / (10 + step))
+        """Take in the weights as they are after ``step`` steps."""
+        decay = self._decay(step)
+        if decay == 1:
+            return
         averages, values = [], []
         for key, value in self._model.state_dict().items():
             if value.is_floating_point():

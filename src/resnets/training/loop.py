@@ -57,7 +57,7 @@ class Loop:
         self.steps = plan.steps
         self.epochs = -(-self.steps // len(feed))
         peak = self.recipe.optimizer.peak
-        self.schedule = Schedule(self.recipe.schedule, peak, self.steps, state.rate)
+        self.schedule = Schedule(self.recipe.schedule, peak, self.steps, state.rate, len(feed))
         self.clock = _Clock(state, self.steps)
         self.lr = 0.0
         self.scalars: Scalars | None = None

@@ -8,7 +8,11 @@ from difflib import get_close_matches
 _NAMES = {
     "schedule.epochs": "epoch n_epochs num_epochs max_epochs nb_epochs num_train_epochs",
     "schedule.iterations": "steps max_steps num_steps iters max_iter max_iters n_iter",
-    "schedule.warmup": "warmup_epochs warmup_ratio warmup_fraction lr_warmup_epochs warm_up",
+    "schedule.warmup": "warmup_ratio warmup_fraction warm_up",
+    "schedule.warmup_epochs": "lr_warmup_epochs lr_peak_epoch warmup_t",
+    "schedule.warmup_from": "lr_warmup_decay start_factor warmup_start_factor warmup_lr",
+    "schedule.interval": "sched_on_updates t_in_epochs",
+    "schedule.end": "min_lr eta_min lrf lr_min final_lr",
     "schedule.warmup_steps": "warmup_iters num_warmup_steps",
     "schedule.shape": "scheduler lr_scheduler lr_scheduler_type sched lr_schedule cos_lr schedule",
     "schedule.milestones": "lr_steps decay_epochs lr_milestones",
@@ -31,6 +35,7 @@ _NAMES = {
     "label_smoothing": "smoothing label_smoothing_factor",
     "target_threshold": "bce_target_thresh target_thresh",
     "ema": "model_ema ema_decay model_ema_decay",
+    "ema_every": "ema_steps model_ema_steps",
     "precision": "amp fp16 bf16 half mixed_precision dtype",
     "data.image_size": "imagesize imgsz img_size img input_size size resolution crop crop_size "
     "train_crop_size image_resolution",
@@ -40,6 +45,7 @@ _NAMES = {
     "augment.mixup": "mixup_alpha",
     "augment.cutmix": "cutmix_alpha",
     "augment.cutout": "random_erase random_erasing erasing reprob",
+    "augment.first_size": "min_res",
     "augment.area": "random_resized_crop rrc",
     "augment.padding": "pad",
 }

@@ -135,8 +135,10 @@ class AugmentRecipe(_Section):
         None,
         ge=8,
         le=4096,
-        description="side in pixels of the first epochs' images, which then grow to the full "
-        "size in equal steps of four pixels",
+        description="side in pixels of the first epochs' images, which then grow to the full size",
+    )
+    size_step: Side = Field(
+        4, description="pixels by which they grow at a time; every size lasts as long"
     )
     full_size_from: Fraction = Field(
         0.5, description="share of the run after which images have the full size"
@@ -234,11 +236,20 @@ class ScheduleRecipe(_Section):
 
     epochs: Long | None = Field(None, description="passes over the training split")
     iterations: Long | None = Field(None, description="optimizer steps, instead of epochs")
+    interval: Literal["step", "epoch"] = Field(
+        "step", description="how often the rate changes; epoch: it is that of its first step"
+    )
     shape: Literal["steps", "cosine", "linear"] = Field(
         "steps",
-        description="how the rate falls after the warm-up: by factor at each milestone, or to 0 "
-        "at the end of the run along half a cosine or a line",
+        description="how the rate falls after the warm-up: by factor at each milestone, or along "
+        "half a cosine or a line until the run ends",
     )
+    shape_from: Literal["warmup", "start"] = Field(
+        "warmup",
+        description="where the cosine or the line begins: after the warm-up, or at the start of "
+        "the run, where the warm-up hides it (timm's)",
+    )
+    end: Fraction = Field(0.0, description="share of the peak at which cosine or line end")
     warmup: Fraction = Field(0.0, description="share of the run in which the rate rises from 0")
     warmup_steps: int = Field(
         0,
@@ -246,6 +257,14 @@ class ScheduleRecipe(_Section):
         le=10**9,
         description="steps that the warm-up has at least, but no more than half of the run; "
         "`--set schedule.warmup=0` means none of these either",
+    )
+    warmup_epochs: float = Field(
+        0.0, ge=0, le=10**9, description="the same in epochs, which other lengths do not scale"
+    )
+    warmup_from: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="share of the peak that the first step of the warm-up has; the step after the "
+        "warm-up then has the peak, not its last; null: it rises from 0",
     )
     warmup_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None, description="what the rate is multiplied by throughout the warm-up, instead of rising"
@@ -282,9 +301,13 @@ class ScheduleRecipe(_Section):
         if isinstance(self.factor, tuple) and len(self.factor) != len(self.milestones):
             raise ValueError("factor must be one number, or one for each milestone")
         if self.warmup_until_error is not None and (
-            self.warmup_rate is None or self.warmup or self.warmup_steps
+            self.warmup_rate is None or self.warmup or self.warmup_steps or self.warmup_epochs
         ):
             raise ValueError("warmup_until_error needs warmup_rate, and no warmup")
+        if self.warmup_rate is not None and self.warmup_from is not None:
+            raise ValueError("warmup_rate stays, and warmup_from rises: set one of them to null")
+        if self.shape == "steps" and (self.end or self.shape_from != "warmup"):
+            raise ValueError("end and shape_from belong to shapes cosine and linear")
         return self
 
 
@@ -318,6 +341,18 @@ class Recipe(_Section):
         0.0,
         description="decay per step of an exponential moving average of the weights, which is "
         "then what is evaluated and kept; 0: none",
+    )
+    ema_every: int = Field(
+        1,
+        ge=1,
+        le=10**9,
+        description="steps from one update of the average to the next; an epoch begins with one",
+    )
+    ema_form: Literal["tensorflow", "timm", "torchvision"] = Field(
+        "tensorflow",
+        description="of the decay; tensorflow: (1 + step) / (10 + step) at most; timm: "
+        "1 - step^(-2/3) at most; torchvision: its distance from 1 times batch_size ema_every / "
+        "epochs, and until the warm-up is over nothing is averaged",
     )
     precise_batch_norm: int = Field(
         0,
@@ -485,7 +520,7 @@ def _override(values: dict[str, Any], setting: str, recipe: str | Path | Recipe)
     if sections == ["schedule"] and key in ("epochs", "iterations") and values[key] is not None:
         values[{"epochs": "iterations", "iterations": "epochs"}[key]] = None
     if path == "schedule.warmup" and values[key] == 0:  # whoever says none means none
-        values["warmup_steps"] = 0
+        values |= {"warmup_steps": 0, "warmup_epochs": 0}
 
 
 def _explain(source: str, error: ValidationError) -> UsageError:

@@ -31,7 +31,7 @@ from resnets.run_folder.record import (
     to_plain,
 )
 from resnets.training.divergence import find_divergence
-from resnets.training.ema import Average
+from resnets.training.ema import Average, decays
 from resnets.training.feed import Feed, build_feed
 from resnets.training.loop import Loop
 from resnets.training.opening import new_record, opening_lines, recipe_line, timestamp
@@ -160,7 +160,7 @@ def initial_state(plan: Plan) -> RunState:
         model,
         build_optimizer(model, recipe.optimizer),
         plan.identity,
-        average=Average(model, recipe.ema) if recipe.ema else None,
+        average=Average(model, decays(recipe, plan.steps, plan.batches)) if recipe.ema else None,
         scaler=torch.amp.GradScaler(machine.where.type) if scales else None,
     )
 

@@ -8,7 +8,6 @@ from resnets.training.recipe import LONG_RATE, AugmentRecipe, ScheduleRecipe
 WINDOW = 100  # steps over which the warm-up by error measures the training error
 MIN_DELTA = 1e-4  # by which a held-out loss must fall to count; ReduceLROnPlateau's default
 LONG_STEPS, LONG_BATCH = 600, 64  # from which on a run has the rate of a long one
-GROWTH = 4  # pixels from one size of progressive training to the next
 
 
 @dataclass
@@ -36,19 +35,35 @@ def fitted_rate(batch: int, steps: int) -> float:
     return float(f"{rate:.2g}")
 
 
-class Schedule:
-    """The learning rate of a run of ``steps`` with the peak ``peak``."""
+def warmup_steps(recipe: ScheduleRecipe, steps: int, batches: int) -> int:
+    """Return the length of the warm-up in a run of ``steps``, ``batches`` of them an epoch."""
+    least = max(recipe.warmup_steps, round(recipe.warmup_epochs * batches))
+    return max(round(recipe.warmup * steps), min(least, steps // 2))
 
-    def __init__(self, recipe: ScheduleRecipe, peak: float, steps: int, memory: RateMemory) -> None:
+
+class Schedule:
+    """The learning rate of a run of ``steps``, ``batches`` an epoch, with the peak ``peak``."""
+
+    def __init__(
+        self,
+        recipe: ScheduleRecipe,
+        peak: float,
+        steps: int,
+        memory: RateMemory,
+        batches: int = 1,
+    ) -> None:
         self.recipe, self.peak, self.steps, self.memory = recipe, peak, steps, memory
+        self.batches = batches
 
     def rate(self, step: int) -> float:
         """Return the rate of step ``step``, counted from 0.
 
-        Warm-up rises linearly to the peak, which its last step reaches, or stays at a fixed part of
-        it; then ``steps`` stays and drops at the milestones, ``cosine`` and ``linear`` fall to zero
-        at the end of the run. What the plateau has taken off comes on top.
+        Warm-up rises linearly to the peak, or stays at a fixed part of it; then ``steps`` stays and
+        drops at the milestones, ``cosine`` and ``linear`` fall until the end of the run. What the
+        plateau has taken off comes on top.
         """
+        if self.recipe.interval == "epoch":
+            step = step // self.batches * self.batches
         rate = self._shape(step)
         return max(rate * self.memory.scale, min(self.recipe.plateau_floor, rate))
 
@@ -81,22 +96,25 @@ class Schedule:
     def _shape(self, step: int) -> float:
         recipe, peak = self.recipe, self.peak
         if recipe.warmup_until_error is None:
-            least = min(recipe.warmup_steps, self.steps // 2)
-            warmup = max(round(recipe.warmup * self.steps), least)
+            warmup = warmup_steps(recipe, self.steps, self.batches)
             warming = step < warmup
         else:
             warmup, warming = self.memory.warm_steps, not self.memory.warm
         if warming:
             if recipe.warmup_rate is not None:
                 return peak * recipe.warmup_rate
+            if recipe.warmup_from is not None:
+                return peak * (recipe.warmup_from + (1 - recipe.warmup_from) * step / warmup)
             return peak * (step + 1) / warmup
         if recipe.shape == "steps":
             drops = sum(step >= milestone * self.steps for milestone in recipe.milestones)
             if isinstance(recipe.factor, tuple):
                 return peak * (1.0, *recipe.factor)[drops]
             return peak * recipe.factor**drops
-        done = (step - warmup) / (self.steps - warmup)
-        return peak * (0.5 * (1 + cos(pi * done)) if recipe.shape == "cosine" else 1 - done)
+        start = warmup if recipe.shape_from == "warmup" else 0
+        done = (step - start) / (self.steps - start)
+        left = 0.5 * (1 + cos(pi * done)) if recipe.shape == "cosine" else 1 - done
+        return peak * (recipe.end + (1 - recipe.end) * left)
 
 
 def image_size(augment: AugmentRecipe, full: int, step: int, steps: int) -> int:
@@ -107,5 +125,5 @@ def image_size(augment: AugmentRecipe, full: int, step: int, steps: int) -> int:
     growing = round(augment.full_size_from * steps)
     if augment.first_size is None or augment.first_size >= full or step >= growing:
         return full
-    sizes = range(augment.first_size, full, GROWTH)
+    sizes = range(augment.first_size, full, augment.size_step)
     return sizes[step * len(sizes) // growing]
