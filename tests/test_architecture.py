@@ -52,6 +52,8 @@ WITHOUT_TORCH = (
     "machine/torchrun",
     "data/images",
     "data/labelled",
+    "data/class_folders",
+    "data/listing",
     "data/preprocess",
     "data/scan",
     "weights/beside",

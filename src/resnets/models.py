@@ -11,8 +11,8 @@ from typing import Any, TypedDict, Unpack
 
 import torch
 
+from resnets.data.class_folders import EXTENSIONS
 from resnets.data.preprocess import identity
-from resnets.data.scan import EXTENSIONS
 from resnets.errors import CheckpointError, UsageError, nearest
 from resnets.formatting import printable
 from resnets.nn import Backbone, ResNet

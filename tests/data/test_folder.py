@@ -11,8 +11,10 @@ from PIL import Image
 from conftest import resize_crop
 from resnets.data import open_dataset
 from resnets.data.check import check_folder
+from resnets.data.class_folders import Walk
 from resnets.data.dataset import MemoryImages
 from resnets.data.folder import FolderImages, open_folder
+from resnets.data.scan import Disk
 from resnets.errors import DataError, UsageError
 
 
@@ -296,17 +298,25 @@ def test_what_may_not_be_read_is_broken(photos):
     )
 
 
-def test_a_folder_that_cannot_be_listed_is_broken(photos, monkeypatch):
+class Locked(Disk):
+    """A disk on which one folder cannot be listed, whoever asks."""
+
+    def contents(self, folder):
+        if folder.endswith("locked"):
+            raise PermissionError(13, "Permission denied", folder)
+        return super().contents(folder)
+
+
+def test_a_folder_that_cannot_be_listed_is_a_broken_image(photos):
     (photos / "dog" / "locked").mkdir()
-    listing = Path.iterdir
-
-    def refuse(path):
-        if path.name == "locked":
-            raise PermissionError(13, "Permission denied", str(path))
-        return listing(path)
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    assert [item.path for item in check_folder(photos).broken] == ["dog/locked"]
+    listing = Walk(photos, Locked(photos)).listing()
+    assert "dog/locked" in listing.names
+    place = list(listing.names).index("dog/locked")
+    with pytest.raises(OSError, match="directory"):
+        listing.open(place).read()
+    (photos / "dog" / "locked").rename(photos / "locked")  # of a class it is an error
+    with pytest.raises(PermissionError):
+        Walk(photos, Locked(photos)).listing()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")

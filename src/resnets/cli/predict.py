@@ -130,7 +130,7 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
 
 
 def _is_of_images(path: Path) -> bool:
-    from resnets.data.scan import EXTENSIONS
+    from resnets.data.class_folders import EXTENSIONS
     from resnets.run_folder.directory import RECORD, seeds_in
 
     if os.path.isdir(path):  # which Path asks too, but raises where it is not allowed to look

@@ -16,8 +16,9 @@ from resnets.data.depth import Depth
 from resnets.data.folder import Report, Store, read_all
 from resnets.data.framing import Frame, count_cropped
 from resnets.data.images import frames, printable
+from resnets.data.listing import Sample
 from resnets.data.near import SIDE, Near, find_near, thumbnail
-from resnets.data.scan import Sample, scan
+from resnets.data.scan import scan
 
 UNEVEN = 3  # times as many images as another class, from where that is told
 

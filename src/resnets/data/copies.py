@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.data.scan import Sample
+from resnets.data.listing import Sample
 from resnets.formatting import plural
 
 

@@ -29,7 +29,8 @@ from resnets.data.identity import (
     former_fingerprint,
 )
 from resnets.data.images import Decoded, ImageError, pixels, printable, read_image
-from resnets.data.scan import Sample, Tree, check_not_empty, scan
+from resnets.data.listing import Listing, Sample, check_not_empty
+from resnets.data.scan import scan
 from resnets.errors import DataError, UsageError
 from resnets.formatting import plural
 
@@ -145,7 +146,7 @@ def open_folder(
             if new != old:
                 images[new] = images[old]
     samples, digests = found.samples, found.digests
-    check_not_empty(path, tree, samples)
+    check_not_empty(tree, found.sound)
     splits: dict[str, Split] = {}
     start = 0
     for name in tree.splits:
@@ -191,7 +192,7 @@ class Read:
 
 def read_all(
     path: Path,
-    tree: Tree,
+    tree: Listing,
     store: Store,
     see: Callable[[int, Image.Image], None],
     *,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.images import printable
-from resnets.data.scan import Sample, scan
+from resnets.data.listing import Sample
+from resnets.data.scan import scan
 from resnets.errors import CheckpointError
 from resnets.files import writing
 from resnets.formatting import plural

@@ -180,16 +180,16 @@ def _beginning(file: BinaryIO, name: str) -> Decoded | None:
     return None
 
 
-def is_image(path: Path) -> bool:
+def is_image(source: Path | Callable[[], BinaryIO]) -> bool:
     """Tell by content whether a file is in a known image format; its pixels are not looked at.
 
-    A file that cannot be opened may be one, so it counts as one.
+    What is no path opens it. A file that cannot be opened may be one, so it counts as one.
     """
     try:
-        with open_regular(path) as file, _QUIET:
+        with open_regular(source) if isinstance(source, Path) else source() as file, _QUIET:
             if file.read(len(PNG)) == PNG:
                 return file.read(8)[4:] == b"IHDR"
-            _identified(file, printable(path))
+            _identified(file, "")
     except ImageTooLargeError:
         return True
     except OSError as error:

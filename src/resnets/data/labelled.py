@@ -5,15 +5,15 @@ may be missing or empty, there may be one alone, ``test/`` may stand without ``t
 lies outside of the class folders is counted.
 """
 
-import os
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from resnets.data.images import printable
-from resnets.data.scan import SPLITS, Walk, class_name, is_sample, readable
+from resnets.data.class_folders import SPLITS, Walk, class_name
+from resnets.data.scan import Disk, by_folder, check_folder_at, readable
 from resnets.errors import DataError, check_name
+from resnets.formatting import printable
 
 WHOLE = "all"  # the part of a folder without parts
 
@@ -42,8 +42,8 @@ def open_labelled(
     "test"; left out, the last of these that is there, else all. Raises DataError for a folder that
     cannot be read or without class folders, and UsageError for a part that cannot be meant.
     """
-    walk = Walk(path)
-    walk.check()
+    check_folder_at(path)
+    walk = Walk(path, Disk(path, facts=False))
     with readable(path):
         parts = _parts(walk, classes)
         if part is not None:
@@ -56,35 +56,35 @@ def open_labelled(
         return _labelled(walk, name, parts[name], classes)
 
 
-def _parts(walk: Walk, classes: Collection[str]) -> dict[str, Path]:
+def _parts(walk: Walk, classes: Collection[str]) -> dict[str, str]:
     """Return the folder of each part, in the order train, validation, test; or the whole."""
-    folders = [entry for entry in walk.visible(walk.root) if os.path.isdir(entry)]
-    found: defaultdict[str, list[Path]] = defaultdict(list)
-    for folder in folders:
-        if any(os.path.isdir(entry) for entry in walk.visible(folder)):
-            found[SPLITS.get(folder.name.lower(), "")].append(folder)
-    others = [folder for folder in folders if folder.name.lower() not in SPLITS]
-    found.pop("", None)
-    if not found or any(class_name(folder) in classes for folder in others):
-        return {WHOLE: walk.root}
-    return walk.one_each(found)
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for folder in walk.contents("").folders:
+        split = SPLITS.get(folder.lower())
+        if split is None and class_name(folder) in classes:
+            return {WHOLE: ""}
+        if split is not None and walk.contents(folder).folders:
+            found[split].append(folder)
+    return walk.one_each(found) if found else {WHOLE: ""}
 
 
-def _labelled(walk: Walk, part: str, folder: Path, classes: Collection[str]) -> Labelled:
+def _labelled(walk: Walk, part: str, folder: str, classes: Collection[str]) -> Labelled:
     """Return the images of a part, or of the whole, by class."""
-    found: defaultdict[str, list[Path]] = defaultdict(list)
-    entries = walk.visible(folder)
-    for entry in entries:
-        if os.path.isdir(entry):  # two Unicode forms of one name are one class
-            found[class_name(entry)] += walk.images(entry)
-    loose = sum(is_sample(entry) for entry in entries if not os.path.isdir(entry))
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    contents = walk.contents(folder)
+    for entry in contents.folders:  # two Unicode forms of one name are one class
+        images = walk.images(f"{folder}/{entry}" if folder else entry)
+        found[class_name(entry)] += [image[0] for image in images]
     if not found:
-        own = class_name(folder.resolve())
+        whole = (walk.root / folder).resolve()
         hint = (
-            f"the folder's name is the label: give {printable(folder.resolve().parent)}"
-            if own in classes
+            f"the folder's name is the label: give {printable(whole.parent)}"
+            if class_name(whole.name) in classes
             else "labels are the names of folders: expected photos/<class>/*.jpg"
         )
-        raise walk.fault(f"no class folders in {printable(folder)}", hint=hint)
-    images = {name: tuple(sorted(found[name])) for name in sorted(found)}
-    return Labelled(walk.root, part, images, loose)
+        raise walk.fault(f"no class folders in {printable(walk.root / folder)}", hint=hint)
+    by_class = {
+        name: tuple(walk.root / image for image in sorted(found[name], key=by_folder))
+        for name in sorted(found)
+    }
+    return Labelled(walk.root, part, by_class, len(contents.images))

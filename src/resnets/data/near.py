@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.copies import originals
-from resnets.data.scan import Sample
+from resnets.data.listing import Sample
 
 SIDE = 32  # of a thumbnail
 # Of 300 photographs compressed again (JPEG 50 to 80), scaled (1/2, 3/4), mirrored, brightened, or

@@ -29,13 +29,15 @@ def _escaped(letter: str) -> str:
     return letter.encode("unicode_escape").decode()
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path, *, looked_at: bool = False) -> BinaryIO:
     """Open an ordinary file to be read, without ever waiting for the other end of a pipe.
 
     Raises OSError, as for a file that is not there, for a pipe, a socket or a device, whose end
-    may never come; what it is stands in ``strerror``.
+    may never come; what it is stands in ``strerror``. ``looked_at`` spares a look at a file that
+    has just been seen to be one.
     """
-    _check_regular(path, os.stat(path))  # opening some devices moves them already
+    if not looked_at:  # opening some devices moves them already
+        _check_regular(path, os.stat(path))
 
     def opener(name: str, flags: int) -> int:
         return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))

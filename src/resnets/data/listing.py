@@ -1,0 +1,146 @@
+"""Labelled image files, wherever they lie: names, classes, splits and sizes, in columns."""
+
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnets.errors import DataError
+from resnets.formatting import printable
+
+EXPECTED = "expected photos/<class>/*.jpg, or photos/train/<class>/*.jpg with val/ and test/ beside"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A file that should be an image: where it is, and of which split and class."""
+
+    path: Path
+    relative: str  # to the data folder, POSIX, NFC
+    split: str
+    label: int
+
+    @property
+    def name(self) -> str:
+        """Its path in the data folder, for people."""
+        return printable(self.relative)
+
+
+class Names(Sequence[str]):
+    """Relative names of files, POSIX, made NFC when asked for; in memory are their bytes alone.
+
+    ``spelled`` has them as the file system or archive does, which is what opens a file.
+    """
+
+    def __init__(self, names: Iterable[str] | bytes | bytearray) -> None:
+        self.packed = names if isinstance(names, bytes | bytearray) else pack([*names])
+        self._ends = np.flatnonzero(np.frombuffer(self.packed, np.uint8) == 0)
+
+    def spelled(self, index: int) -> str:
+        """Return a name as it is written where the file lies, in whatever Unicode form."""
+        index = range(len(self))[index]
+        start = int(self._ends[index - 1]) + 1 if index else 0
+        return self.packed[start : self._ends[index]].decode("utf-8", "surrogatepass")
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return composed(self.spelled(index))
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[i] for i in range(len(self)))
+
+
+def pack(names: Sequence[str]) -> bytes:
+    """Return the bytes of names, each ended by a zero byte, which no name of a file can hold."""
+    return "".join(f"{name}\0" for name in names).encode("utf-8", "surrogatepass")
+
+
+def composed(name: str) -> str:
+    """Return a name in the Unicode form NFC."""
+    return unicodedata.normalize("NFC", name)
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """Labelled image files, wherever they lie: none is decoded. Some 70 bytes of memory a file.
+
+    By split, and by name in each; names that are equal in NFC stay in the order of their folders.
+    """
+
+    root: Path  # the folder or file that was opened
+    classes: tuple[str, ...]  # NFC, in code-point order
+    splits: tuple[str, ...]  # train, validation, test: those that are there, in this order
+    names: Names  # relative, POSIX, NFC
+    labels: NDArray[np.int32]  # (N,), number in classes
+    parts: NDArray[np.uint8]  # (N,), number in splits; ascending
+    sizes: NDArray[np.int64]  # (N,), bytes; 0 where the system does not tell
+    stamps: NDArray[np.int64]  # (N,), another number when the content may be another
+    open: Callable[[int], BinaryIO]  # the encoded image number i; raises OSError
+    ignored: tuple[str, ...] = ()  # hidden files and files that are no images
+    irregular: tuple[tuple[str, str], ...] = ()  # pipes and the like named as images; what each is
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def samples(self) -> "Samples":
+        """A record of each image, made when asked for: for reports, and checks of few."""
+        return Samples(self)
+
+
+class Samples(Sequence[Sample]):
+    """The records of a listing's images, made when asked for."""
+
+    def __init__(self, listing: Listing) -> None:
+        self.listing = listing
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        listing = self.listing
+        spelled = listing.names.spelled(index)
+        split = listing.splits[listing.parts[index]]
+        return Sample(listing.root / spelled, composed(spelled), split, int(listing.labels[index]))
+
+    def __iter__(self) -> Iterator[Sample]:
+        return (self[i] for i in range(len(self)))
+
+
+def check_not_empty(listing: Listing, kept: slice | Sequence[int] = slice(None)) -> None:
+    """Raise DataError when a class has nothing to train on, or a split nothing at all.
+
+    ``kept`` are the images that count, those that are not broken.
+    """
+    root, classes, splits = printable(listing.root), listing.classes, listing.splits
+    counts = np.zeros((len(splits), len(classes)), np.int64)
+    np.add.at(counts, (listing.parts[kept], listing.labels[kept]), 1)
+    if not counts.any():
+        raise DataError(f"{root}: no images", hint=EXPECTED)
+    for name, count in zip(classes, counts[splits.index("train")], strict=True):
+        if not count:
+            raise DataError(
+                f"{root}: class {printable(name)} has no images to train on",
+                hint="remove the folder, or put images into it",
+            )
+    for split, count in zip(splits, counts.sum(1), strict=True):
+        if not count:
+            raise DataError(f"{root}: {split} has no images", hint="remove the folder")
