@@ -6,7 +6,11 @@ import pytest
 import torch
 
 from conftest import tiny_dataset
+from resnets.data import counter
+from resnets.data.augment import lighting
 from resnets.data.dataset import MemoryImages
+from resnets.data.erasing import Erasing
+from resnets.data.policies import ColorJitter, Policy, TimmRandAugment
 from resnets.data.preprocess import measure
 from resnets.training.feed import Batch, Feed, build_feed
 from resnets.training.recipe import AugmentRecipe, Recipe, ScheduleRecipe
@@ -42,7 +46,15 @@ def equal(some: list[Batch], others: list[Batch]) -> bool:
     return all(torch.equal(a, b) for a, b in zip(*tensors, strict=True))
 
 
-@pytest.mark.parametrize("augment", [{"padding": 2}, {"padding": 2, "mixup": 0.2, "cutmix": 1.0}])
+@pytest.mark.parametrize(
+    "augment",
+    [
+        {"padding": 2},
+        {"padding": 2, "mixup": 0.2, "cutmix": 1.0},
+        {"padding": 2, "policy": "trivialaugment", "jitter": (0.4, 0.4, 0.4, 0.1)},
+        {"padding": 0, "erasing": 0.5, "erasing_fill": "noise", "mixup": 0.2},
+    ],
+)
 def test_batches_made_together_are_those_made_one_by_one(augment):
     """As a GPU makes them; a batch of another size is made apart."""
     made = feed(**augment)
@@ -55,3 +67,41 @@ def test_batches_made_together_are_those_made_one_by_one(augment):
     assert equal(single, list(together.batches(indices, 3, sizes)))
     assert max(images.counts) == 15
     assert list(made.batches([], 3, [])) == []
+
+
+def test_a_policy_changes_crops_before_lighting():
+    """What a recipe asks for, in torchvision's order."""
+    settings = {"padding": 2, "fill": "black"}
+    plain = feed(**settings)
+    changed = feed(**settings, policy="timm", policy_magnitude=7, jitter=(0.4, 0.0, 0.0, 0.0))
+    lit = feed(**settings, policy="timm", policy_magnitude=7, lighting=0.5)
+    index, ids = torch.arange(20), plain.split.ids[:20]
+    crops = plain.augment(plain.split.batch(index)[0], ids, 1)
+    timm, jitter = TimmRandAugment(2, 7, 0.5, 0.5), ColorJitter(0.4)
+    policy = Policy(0, (0, 0, 0), (timm, jitter))
+    expected = plain.preprocess.normalize(policy(crops, ids, 1))
+    assert torch.equal(changed.batch(index, 1).images, expected)
+    assert not torch.equal(changed.batch(index, 1).images, plain.batch(index, 1).images)
+    normals = [counter.normal(0, f"lighting {i}", 1, ids) for i in range(3)]
+    expected = lighting(
+        replace(policy, parts=(timm,))(crops, ids, 1), 0.5 * torch.stack(normals, 1)
+    )
+    assert torch.equal(lit.batch(index, 1).images, plain.preprocess.normalize(expected))
+
+
+def test_erasing_comes_after_normalisation_and_before_mixing():
+    settings = {"padding": 0, "mixup": 0.3}
+    plain, erased = feed(**settings), feed(**settings, erasing=0.7, erasing_area=(0.3, 0.4))
+    index, ids = torch.arange(20), plain.split.ids[:20]
+    erasing = Erasing(0, 0.7, (0.3, 0.4))
+
+    def prepared(index: torch.Tensor) -> torch.Tensor:
+        ids = plain.split.ids[index]
+        images = plain.augment(plain.split.batch(index)[0], ids, 1)
+        return erasing(plain.preprocess.normalize(images), ids, 1)
+
+    partners = plain.mix.partners(ids, len(plain.split), 1)
+    labels, others = plain.split.labels[index], plain.split.labels[partners]
+    mixed, _ = plain.mix(prepared(index), labels, prepared(partners), others, ids, 1)
+    assert torch.equal(erased.batch(index, 1).images, mixed)
+    assert not torch.equal(mixed, plain.batch(index, 1).images)

@@ -279,6 +279,14 @@ def test_sizes_that_do_not_fit(tmp_path, setting, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("setting", ["augment.policy=timm", "augment.jitter=[0.4,0.4,0.4,0]"])
+def test_policies_are_for_grey_or_colour(tmp_path, setting):
+    images = torch.zeros(20, 4, 16, 16, dtype=torch.uint8)
+    recipe = load_recipe("default", [setting])
+    with pytest.raises(UsageError, match="are for 1 channel or 3, not 4"):
+        train((images, torch.arange(20) % 2), model="resnet8", recipe=recipe, out=tmp_path / "run")
+
+
 @pytest.mark.parametrize("settings", [["batch_size=1"], ["optimizer.accumulate=8"]])
 def test_single_pictures_with_maps_of_1x1_are_refused(tmp_path, settings):
     recipe = load_recipe(RECIPE, settings)

@@ -63,6 +63,13 @@ def test_no_warmup_is_none_at_all():
         ("batch_size=true", "batch_size: Input should be a valid integer"),
         ("data.holdout=1.5", "data.holdout: "),
         ("augment.mirror=yes", "augment.mirror: "),
+        ("augment.policy=autoaugment", "augment.policy: "),
+        ("augment.policy_magnitude=9", "policy_magnitude belongs to policy randaugment or timm"),
+        ("augment.jitter=[0.4, 0.4, 0.4]", "augment.jitter: "),
+        ("augment.jitter=[0.4, 0.4, 0.4, 0.6]", "augment.jitter: "),
+        ("augment.erasing=1.5", "augment.erasing: "),
+        ("augment.erasing_area=[0.3, 0.2]", "erasing_area must be two numbers above 0 that rise"),
+        ("augment.erasing_aspect=[0, 1]", "augment.erasing_aspect: "),
         ("schedule.milestones=[0.75, 0.5]", "milestones must rise"),
         ("optimizer.rate=1", 'unknown key "optimizer.rate"'),
         ("seed=", "seed: Input should be a valid integer"),
@@ -88,6 +95,19 @@ def test_bad_settings_end_in_one_line(setting, message):
         load_recipe("he2015_cifar", [setting])
     assert message in caught.value.message
     assert "\n" not in caught.value.message
+
+
+def test_magnitudes_are_those_of_the_policy():
+    policies = {"randaugment": (9, 30), "timm": (10, 10)}
+    for policy, (usual, most) in policies.items():
+        settings = [f"augment.policy={policy}"]
+        assert load_recipe("default", settings).augment.magnitude == usual
+        strongest = load_recipe("default", [*settings, f"augment.policy_magnitude={most}"])
+        assert strongest.augment.magnitude == most
+        with pytest.raises(UsageError, match=f"has magnitudes up to {most}, not {most + 1}"):
+            load_recipe("default", [*settings, f"augment.policy_magnitude={most + 1}"])
+    with pytest.raises(UsageError, match="has magnitudes up to 8, not 9"):
+        load_recipe("default", ["augment.policy=randaugment", "augment.policy_bins=9"])
 
 
 def test_unknown_names_say_what_is_near():

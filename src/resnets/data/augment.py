@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from resnets.data import counter
+from resnets.data.policies import Policy
 from resnets.data.windows import (
     Sides,
     Windows,
@@ -32,7 +33,7 @@ _COMPONENTS = (
 
 @dataclass(frozen=True)
 class Augment:
-    """The augmentation of a run: random crop and mirroring, then lighting, then cutout.
+    """The augmentation of a run: random crop and mirroring, then policy, lighting and cutout.
 
     ``fill`` is the colour (C,) of the padding and of cutout's square; with ``reflect`` the padding
     mirrors the image instead. ``area``, ``scale`` and ``shift`` choose the crop in other ways,
@@ -51,6 +52,7 @@ class Augment:
     aspect: tuple[float, float] = (3 / 4, 4 / 3)  # width / height of such a part
     scale: tuple[int, int] | None = None  # side to which the image is scaled, from and to
     shift: float = 0.0  # part of its side by which the image moves at most
+    policy: Policy | None = None  # what happens to the crops one by one
     lighting: float = 0.0  # standard deviation of the colour noise, in principal components
 
     def __post_init__(self) -> None:
@@ -64,10 +66,13 @@ class Augment:
 
         With a ``size`` of its own a batch shows the same crops, scaled to that size.
         """
-        return self.recolour(self.crop(images, ids, epoch, size), ids, epoch)
+        images = self.crop(images, ids, epoch, size)
+        if self.policy:
+            images = self.policy(images, ids, epoch)
+        return self.recolour(images, ids, epoch)
 
     def crop(self, images: Tensor, ids: Tensor, epoch: int, size: int | None = None) -> Tensor:
-        """Return random crops of images of one size, some mirrored: the first half of a call."""
+        """Return random crops of images of one size, some mirrored: the start of a call."""
         size = size or self.size
         flipped = self.flipped(ids, epoch)
         windows = self.windows((images.shape[2], images.shape[3]), ids, epoch)
@@ -81,7 +86,7 @@ class Augment:
         return resample(padded, top, left, side, side, size, flipped)
 
     def recolour(self, images: Tensor, ids: Tensor, epoch: int) -> Tensor:
-        """Return crops (N, C, size, size) with their lighting and cutout: the second half."""
+        """Return crops (N, C, size, size) with their lighting and cutout: the end of a call."""
         if self.lighting:
             normals = [counter.normal(self.seed, f"lighting {i}", epoch, ids) for i in range(3)]
             images = lighting(images, self.lighting * torch.stack(normals, 1))

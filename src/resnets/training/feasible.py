@@ -54,6 +54,11 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
             "set it to 0",
         ),
         (
+            (augment.policy or augment.jitter) and channels not in (1, 3),
+            f"augment.policy and augment.jitter are for 1 channel or 3, not {channels}",
+            "set them to null",
+        ),
+        (
             augment.first_size and recipe.data.normalize == "pixel_mean",
             "augment.first_size and the mean image exclude each other: it has one size",
             "set data.normalize to channel",

@@ -1,4 +1,4 @@
-"""The training split as batches: order, augmentation, mixing, normalisation."""
+"""The training split as batches: order, augmentation, normalisation, erasing, mixing."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -6,15 +6,31 @@ from itertools import accumulate
 from math import prod
 
 import torch
+from PIL.Image import Resampling
 from torch import Tensor
 
 from resnets.data.augment import Augment
 from resnets.data.dataset import Dataset, MemoryImages, Split
+from resnets.data.erasing import Erasing
 from resnets.data.mixing import Mix
 from resnets.data.order import batch_bounds, epoch_order
+from resnets.data.policies import (
+    ColorJitter,
+    Part,
+    Policy,
+    RandAugment,
+    TimmRandAugment,
+    TrivialAugment,
+)
 from resnets.data.preprocess import Preprocess
-from resnets.training.recipe import Recipe
+from resnets.training.recipe import AugmentRecipe, Recipe
 
+_RESAMPLING = {
+    "nearest": (Resampling.NEAREST,),
+    "bilinear": (Resampling.BILINEAR,),
+    "bicubic": (Resampling.BICUBIC,),
+    "random": (Resampling.BILINEAR, Resampling.BICUBIC),
+}
 _AHEAD = 2**27  # bytes of images, at most, that are augmented before their steps
 
 
@@ -35,6 +51,7 @@ class Feed:
     augment: Augment
     mix: Mix
     preprocess: Preprocess
+    erasing: Erasing | None
     batch_size: int
     seed: int
     device: torch.device
@@ -84,8 +101,9 @@ class Feed:
 
     def _prepared(self, index: Tensor, epoch: int, size: int | None) -> tuple[Tensor, Tensor]:
         images, labels = (part.to(self.device) for part in self.split.batch(index))
-        images = self.augment(images, self.split.ids[index].to(self.device), epoch, size)
-        return self.preprocess.normalize(images), labels
+        ids = self.split.ids[index].to(self.device)
+        images = self.preprocess.normalize(self.augment(images, ids, epoch, size))
+        return self.erasing(images, ids, epoch) if self.erasing else images, labels
 
 
 def build_feed(
@@ -95,29 +113,65 @@ def build_feed(
     augment, seed = recipe.augment, recipe.seed
     black = (0,) * preprocess.channels
     mean = tuple(round(255 * value) for value in preprocess.channel_mean)
+    fill = black if augment.fill == "black" else mean
     return Feed(
         split=dataset.train.to(device),
         augment=Augment(
             seed=seed,
             size=preprocess.size,
             padding=augment.padding,
-            fill=black if augment.fill == "black" else mean,
+            fill=fill,
             reflect=augment.fill == "reflect",
             area=augment.area,
             aspect=augment.aspect,
             scale=augment.scale,
             shift=augment.shift,
             mirror="alternate" if augment.mirror == "alternate" else augment.mirror is True,
+            policy=build_policy(augment, seed, fill),
             lighting=augment.lighting,
             cutout=augment.cutout,
         ),
         mix=Mix(seed, augment.mixup, augment.cutmix, len(dataset.classes)),
         preprocess=preprocess,
+        erasing=Erasing(
+            seed,
+            augment.erasing,
+            augment.erasing_area,
+            augment.erasing_aspect,
+            augment.erasing_fill == "noise",
+        )
+        if augment.erasing
+        else None,
         batch_size=recipe.batch_size,
         seed=seed,
         device=device,
         ahead=_ahead(dataset.train, recipe.batch_size, device),
     )
+
+
+def build_policy(augment: AugmentRecipe, seed: int, fill: tuple[int, ...]) -> Policy | None:
+    """Return what a recipe does to each crop; ``fill`` (C,) comes in where an image is moved."""
+    parts: list[Part] = []
+    usual = "random" if augment.policy == "timm" else "bilinear"
+    resampling = _RESAMPLING[augment.policy_interpolation or usual]
+    if augment.policy == "randaugment":
+        count, bins = augment.policy_operations, augment.policy_bins
+        parts.append(RandAugment(count, augment.magnitude, bins, resampling))
+    elif augment.policy == "trivialaugment":
+        parts.append(TrivialAugment(augment.policy_bins, resampling))
+    elif augment.policy == "timm":
+        parts.append(
+            TimmRandAugment(
+                augment.policy_operations,
+                augment.magnitude,
+                augment.policy_noise,
+                augment.policy_probability,
+                resampling,
+            )
+        )
+    if augment.jitter:
+        parts.append(ColorJitter(*augment.jitter))
+    return Policy(seed, fill, tuple(parts)) if parts else None
 
 
 def _ahead(split: Split, batch_size: int, device: torch.device) -> int:

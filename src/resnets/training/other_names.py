@@ -44,8 +44,17 @@ _NAMES = {
     "augment.mirror": "flip hflip fliplr horizontal_flip random_flip",
     "augment.mixup": "mixup_alpha",
     "augment.cutmix": "cutmix_alpha",
-    "augment.cutout": "random_erase random_erasing erasing reprob",
     "augment.first_size": "min_res",
+    "augment.policy": "auto_augment autoaugment aa randaugment rand_augment randaug ra "
+    "trivialaugment trivial_augment ta_wide",
+    "augment.policy_magnitude": "magnitude ra_magnitude",
+    "augment.policy_operations": "num_ops num_layers ra_num_ops",
+    "augment.policy_bins": "num_magnitude_bins",
+    "augment.policy_noise": "mstd magnitude_std",
+    "augment.policy_interpolation": "train_interpolation",
+    "augment.jitter": "color_jitter colorjitter colour_jitter brightness contrast saturation hue",
+    "augment.erasing": "random_erase random_erasing random_erasing_prob reprob re_prob",
+    "augment.erasing_fill": "remode re_mode",
     "augment.area": "random_resized_crop rrc",
     "augment.padding": "pad",
 }

@@ -18,6 +18,8 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
 Aspect = Annotated[float, Field(ge=0.01, le=100)]
 Factor = Annotated[float, Field(gt=0, lt=1)]
+Strength = Annotated[float, Field(ge=0, le=10)]
+Turn = Annotated[float, Field(ge=0, le=0.5)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # Bounds far from anything that trains: beyond them numbers overflow, and memory with them.
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -89,7 +91,11 @@ class AugmentRecipe(_Section):
     padding: int = Field(
         4, ge=0, le=4096, description="pixels added on each side before a random crop"
     )
-    fill: Literal["mean", "black", "reflect"] = Field("mean", description="what the padding shows")
+    fill: Literal["mean", "black", "reflect"] = Field(
+        "mean",
+        description="what the padding shows; where a policy moves an image, black comes in with "
+        "black, else the mean colour",
+    )
     area: tuple[Part, Part] | None = Field(
         None,
         description="share of the image's area that a crop takes, from and to, before it is "
@@ -114,6 +120,42 @@ class AugmentRecipe(_Section):
         "it keeps the class; alternate: half in the first epoch, then each image in every "
         "other epoch (Jordan 2024)",
     )
+    policy: Literal["randaugment", "trivialaugment", "timm"] | None = Field(
+        None,
+        description="random operations on each crop: torchvision's RandAugment (Cubuk et al. 2019) "
+        "or TrivialAugmentWide (Müller & Hutter 2021); timm: timm's rand-m..-inc1 with the "
+        "settings below. Pillow computes it, so that images on a GPU go to the CPU and back",
+    )
+    policy_operations: int = Field(
+        2, ge=1, le=16, description="of randaugment and timm: operations in a row"
+    )
+    policy_magnitude: int | None = Field(
+        None,
+        ge=0,
+        le=999,
+        description="how far operations go; of randaugment a bin, null: 9; of timm 0 to 10, "
+        "null: 10 (m7 of `rand-m7-mstd0.5-inc1` is 7)",
+    )
+    policy_bins: int = Field(
+        31, ge=2, le=1000, description="of randaugment and trivialaugment: magnitudes there are"
+    )
+    policy_noise: float = Field(
+        0.5, ge=0, le=10, description="of timm: standard deviation of the magnitude (mstd)"
+    )
+    policy_probability: float = Field(
+        0.5, ge=0, le=1, description="of timm: that each operation happens (p)"
+    )
+    policy_interpolation: Literal["nearest", "bilinear", "bicubic", "random"] | None = Field(
+        None,
+        description="where operations move an image; random: bilinear or bicubic; null: bilinear, "
+        "as in torchvision's training, and random for timm",
+    )
+    jitter: tuple[Strength, Strength, Strength, Turn] | None = Field(
+        None,
+        description="of brightness, contrast, saturation and hue, in a random order: up to so much "
+        "is added to or taken from their factor 1, and from the hue's place on its circle of 1 "
+        "(torchvision's ColorJitter); computed as a policy is, after it",
+    )
     lighting: float = Field(
         0.0,
         ge=0,
@@ -121,6 +163,24 @@ class AugmentRecipe(_Section):
         description="colour noise along ImageNet's principal colours (Krizhevsky 2012)",
     )
     cutout: int = Field(0, ge=0, le=4096, description="side of a square to hide, pixels; 0: none")
+    erasing: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="probability that a box of the normalised image is erased, before images mix "
+        "(Zhong et al. 2017; torchvision's RandomErasing)",
+    )
+    erasing_area: tuple[Part, Part] = Field(
+        (0.02, 0.33), description="share of the image that such a box takes, from and to"
+    )
+    erasing_aspect: tuple[Aspect, Aspect] = Field(
+        (0.3, 3.3), description="height / width of such a box, from and to"
+    )
+    erasing_fill: Literal["zero", "noise"] = Field(
+        "zero",
+        description="what is then there; zero: the mean colour; noise: normal, each pixel its own "
+        "(remode pixel of timm)",
+    )
     mixup: float = Field(
         0.0, ge=0, le=1, description="blend with another image; alpha (Zhang et al. 2018)"
     )
@@ -146,7 +206,7 @@ class AugmentRecipe(_Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("area", "aspect", "scale"):
+        for name in ("area", "aspect", "scale", "erasing_area", "erasing_aspect"):
             limits = getattr(self, name)
             if limits is not None and not 0 < limits[0] <= limits[1]:
                 raise ValueError(f"{name} must be two numbers above 0 that rise")
@@ -157,7 +217,19 @@ class AugmentRecipe(_Section):
         for name in ("mixup", "cutmix"):
             if 0 < getattr(self, name) < 0.05:
                 raise ValueError(f"{name} below 0.05 is hardly any; 0 means none")
+        most = {"randaugment": self.policy_bins - 1, "timm": 10}.get(self.policy or "")
+        if most is None and self.policy_magnitude is not None:
+            raise ValueError("policy_magnitude belongs to policy randaugment or timm")
+        if most is not None and most < self.magnitude:
+            raise ValueError(f"{self.policy} has magnitudes up to {most}, not {self.magnitude}")
         return self
+
+    @property
+    def magnitude(self) -> int:
+        """That of the policy, in its own scale; where it is not said, the source's default."""
+        if self.policy_magnitude is None:
+            return 10 if self.policy == "timm" else 9
+        return self.policy_magnitude
 
 
 LONG_RATE = 0.1  # that auto means for runs of any length but short ones
@@ -442,7 +514,13 @@ def how_to_set(
 
 
 # Values that stand for those that most recipes leave to the data.
-_EXAMPLES = {"data.image_size": "64", "schedule.iterations": "1000", "optimizer.clip": "1"}
+_EXAMPLES = {
+    "data.image_size": "64",
+    "schedule.iterations": "1000",
+    "optimizer.clip": "1",
+    "augment.policy": "randaugment",
+    "augment.jitter": "[0.4,0.4,0.4,0]",
+}
 
 
 def list_recipes() -> list[str]:

@@ -1,0 +1,76 @@
+"""Random erasing: a box of each normalised image becomes zero or noise (Zhong et al. 2017)."""
+
+from dataclasses import dataclass
+from math import log
+
+import torch
+from torch import Tensor
+
+from resnets.data import counter
+
+_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Erasing:
+    """The erasing of a run: torchvision's RandomErasing, or with ``noise`` timm's mode "pixel".
+
+    A box takes a share of the image drawn uniformly from ``area``; its height / width is uniform in
+    its logarithm. It is a function of (seed, epoch, id) and the images' size.
+    """
+
+    seed: int
+    probability: float
+    area: tuple[float, float] = (0.02, 0.33)
+    aspect: tuple[float, float] = (0.3, 3.3)
+    noise: bool = False
+
+    def __call__(self, images: Tensor, ids: Tensor, epoch: int) -> Tensor:
+        """Return normalised images (N, C, H, W) with their boxes erased, on the same device."""
+        height, width = images.shape[2:]
+        top, left, high, wide = self.boxes((height, width), ids, epoch)
+        inside = _span(height, top, high)[:, :, None] & _span(width, left, wide)[:, None, :]
+        if not self.noise:
+            return torch.where(inside[:, None], 0.0, images)
+        sample, row, column = inside.nonzero(as_tuple=True)  # note: this waits for the device
+        channels = torch.arange(images.shape[1], device=images.device)
+        places = (row * width + column)[:, None] * len(channels) + channels
+        # Each sample has a random range of ids for its pixels: that two meet is beyond chance.
+        ranges = counter.bits(self.seed, "erasing range", epoch, ids)[sample, None]
+        noise = counter.normal(self.seed, "erasing noise", epoch, ranges + places)
+        erased = images.clone()
+        erased[sample, :, row, column] = noise.to(images.dtype)
+        return erased
+
+    def boxes(self, shape: tuple[int, int], ids: Tensor, epoch: int) -> tuple[Tensor, ...]:
+        """Return top, left, height and width of each box, int64 (N,), in images ``shape`` (H, W).
+
+        Where nothing is erased, or ten tries do not fit, both sides are 0.
+        """
+        height, width = shape
+        found = counter.uniform(self.seed, "erasing", epoch, ids) >= self.probability
+        rows = columns = torch.zeros_like(ids)
+        for number in range(_TRIES):
+            share, shade = (
+                counter.uniform(self.seed, f"erasing {what} {number}", epoch, ids)
+                for what in ("area", "aspect")
+            )
+            pixels = height * width * (self.area[0] + (self.area[1] - self.area[0]) * share)
+            low, high = map(log, self.aspect)
+            ratio = torch.exp(low + (high - low) * shade)
+            tall = torch.sqrt(pixels * ratio).round().long()
+            wide = torch.sqrt(pixels / ratio).round().long()
+            new = ~found & (tall < height) & (wide < width)
+            rows, columns = torch.where(new, tall, rows), torch.where(new, wide, columns)
+            found |= new
+        top, left = (
+            counter.integers(room + 1, self.seed, f"erasing {axis}", epoch, ids)
+            for axis, room in (("row", height - rows), ("column", width - columns))
+        )
+        return top, left, rows, columns
+
+
+def _span(length: int, start: Tensor, extent: Tensor) -> Tensor:
+    """Return which of ``length`` positions lie in [start, start + extent), bool (N, length)."""
+    positions = torch.arange(length, device=start.device)
+    return (positions >= start[:, None]) & (positions < (start + extent)[:, None])
