@@ -198,7 +198,7 @@ def writing(path: Path, *, size: int | None = None) -> Iterator[BinaryIO]:
             if sys.platform == "win32":  # where open files keep their names
                 file.close()
             temporary.replace(path)  # still locked: nobody takes it for a killed process's
-        _sync(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         remedy = _REMEDIES.get(error.errno or 0, "choose another folder")
         lack = _lack(temporary or path, size, error)
@@ -258,7 +258,7 @@ class _Summed(io.BufferedWriter):
             return same and file.tell() == self._length
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the names in a folder last, on systems where that is needed and possible."""
     with suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""`resnets data`: fetch a data set, check one, take samples out of one."""
+"""`resnets data`: fetch a data set, check one, pack one, take samples out of one."""
 
 import shlex
 from collections.abc import Iterator
@@ -21,11 +21,12 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
 @app.callback()
 def data() -> None:
-    """Fetch, check and sample data sets.
+    """Fetch, check, pack and sample data sets.
 
     \b
     Examples:
       resnets data check photos/
+      resnets data pack photos/ --out photos.pack
       resnets data get cifar10
     """
 
@@ -93,6 +94,101 @@ def check(
         return
     _print_counts(counts)
     tell("", f"fingerprint {dataset.fingerprint}")
+
+
+@app.command()
+def pack(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A folder of images, tars or Parquet files.", metavar="DATA"),
+    ],
+    out: Annotated[Path, typer.Option(help="The pack, such as photos.pack.")],
+    side: Annotated[
+        int,
+        typer.Option(
+            help="Scale the shorter side of larger images to this; 0: keep the files.", min=0
+        ),
+    ] = 0,
+    quality: Annotated[
+        int, typer.Option(help="Of images that are scaled, as JPEG.", min=1, max=100)
+    ] = 95,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Keep pixels, not JPEG: five times as large, and faster.")
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Pack anew, also where nothing has to be.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a folder of images into one file, which is read faster; it trains as the folder does.
+
+    A pack is a tar with an index. It may be stopped at any time: the same command resumes, and
+    appends images that are new in the folder. Images that cannot be read are reported,
+    listed beside the pack and left out; the exit code is then 3.
+
+    \b
+    Examples:
+      resnets data pack photos/ --out photos.pack
+      resnets data pack photos/ --out photos-256.pack --side 256
+      resnets data pack shards/ --out photos.pack --side 256 --raw
+    """
+    from resnets.data.encoding import Encoding
+    from resnets.data.packing import pack as write
+    from resnets.data.sources import open_listing
+
+    encoding = Encoding(side, quality, raw)
+    progress = Progress()
+    with progress.resumable():
+        packed = write(
+            open_listing(source),
+            out,
+            encoding,
+            overwrite=overwrite,
+            report=progress.show,
+            on_broken=lambda name, reason: progress.note(f"left out: {name}: {reason}"),
+        )
+    progress.clear()
+    if packed.broken:
+        say(f"left out and listed in {packed.broken_list}: {plural(len(packed.broken), 'image')}")
+    if as_json:
+        print_json(packed.to_dict())
+    else:
+        were = f", {packed.kept:,} of them before" if packed.kept else ""
+        tell(f"{packed.path}   {plural(packed.images, 'image')}{were}, {packed.size / 1e6:,.1f} MB")
+    if packed.broken:
+        raise typer.Exit(3)
+
+
+@app.command()
+def unpack(
+    source: Annotated[
+        Path,
+        typer.Argument(help="A pack, a tar, Parquet files, or a folder of them.", metavar="DATA"),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder that the images go to.")],
+) -> None:
+    """Write the images of a pack, of tars or of Parquet files to a folder, by split and class.
+
+    Each image of a pack is compared with its digest first. It may be stopped at any time: the same
+    command resumes. Exit code 3 when images cannot be read. `tar xf` unpacks a pack too.
+
+    \b
+    Examples:
+      resnets data unpack photos.pack --out photos
+      resnets data unpack 'shards/train-{000..146}.tar' --out photos
+    """
+    from resnets.data.sources import open_listing
+    from resnets.data.unpacking import unpack as write
+
+    progress = Progress()
+    listing = open_listing(source, verify=True)
+    with progress.resumable():
+        broken = write(listing, out, progress.show)
+    progress.clear()
+    say(*(f"broken: {name}: {reason}" for name, reason in broken))
+    tell(f"{out}   {plural(len(listing) - len(broken), 'image')}")
+    if broken:
+        raise typer.Exit(3)
 
 
 @app.command()

@@ -179,6 +179,11 @@ class Progress:
             say(line)
             self.last = time.monotonic()
 
+    def note(self, line: str) -> None:
+        """Say something between."""
+        self.clear()
+        say(line)
+
     def broken(self, error: DataError) -> None:
         """Say that one could not be read."""
         self.clear()

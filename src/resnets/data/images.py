@@ -145,6 +145,14 @@ def read_image(
     name = printable(source)
     with _told(name), open_regular(source) as file:
         look(file)
+        return read_file(file, name, all_bits=all_bits, truncated=truncated)
+
+
+def read_file(
+    file: BinaryIO, name: str, *, all_bits: bool = True, truncated: bool = False
+) -> Decoded:
+    """Return the image in an open file, as `read_image` does; ``name`` is for messages."""
+    with _told(name):
         file.seek(0)
         start = file.read(len(PNG))
         if start == PNG:

@@ -1,0 +1,234 @@
+"""Parquet files with images and labels in them, as Hugging Face has them, as data sets.
+
+Images are bytes in a column, or in the field "bytes" of one; classes are numbers, whose names the
+file's metadata may have, or names. Rows are compressed in groups, of which a whole one has to be
+read for any image in it: a pack of the same images is read many times faster.
+"""
+
+import posixpath
+from array import array
+from bisect import bisect_right
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from importlib.util import find_spec
+from io import BytesIO
+from itertools import accumulate
+from pathlib import Path
+from threading import Lock
+from typing import Any, BinaryIO
+
+from resnets.data.class_folders import Report, has_extension, listing_of
+from resnets.data.indexed import Index, indexed
+from resnets.data.listing import Listing
+from resnets.data.scan import readable
+from resnets.data.tars import folder_of, in_digits, split_of, titles
+from resnets.errors import CheckpointError, DataError, lacking
+from resnets.formatting import printable
+from resnets.readers.documents import loads
+
+_IMAGES = ("image", "img", "jpg", "png")  # names of columns
+_LABELS = ("label", "labels", "fine_label", "class", "cls", "target")
+_GROUPS = 4  # that stay in memory
+_FILES = 16  # that stay open
+_LARGEST_GROUP = 4 << 30  # bytes
+_LONGEST = 200  # letters of a class's name
+
+
+def open_parquet(
+    paths: Sequence[Path], root: Path, *, report: Report = lambda found: None, **kept: Any
+) -> Listing:
+    """Return the images of Parquet files in ``root``, or of the one that it is.
+
+    Names are as in a folder of the images: split, class, file and row. The split of one of several
+    files is the one that its name, or its folder's, has in it. ``report`` is told how many rows
+    are found; ``kept`` is what `indexed` takes. Raises DataError for files that are damaged or have
+    no such columns, and ResourceError where pyarrow is not installed.
+    """
+    if find_spec("pyarrow") is None:
+        raise lacking(f"{printable(root)}: Parquet needs pyarrow", "parquet")
+    rows = _Rows(paths)
+
+    def make() -> Index:
+        return _index(paths, root, rows, report)
+
+    with readable(root):
+        return indexed(root, paths, make, rows.read, **kept)
+
+
+def _index(paths: Sequence[Path], root: Path, rows: "_Rows", report: Report) -> Index:
+    """Return where all images lie: in which file, and, in place of an offset, in which row."""
+    places, files, labels = array("q"), array("i"), []
+    names: list[str] = []
+    unlabelled: list[tuple[str, str]] = []
+    for number, (path, title) in enumerate(zip(paths, titles(paths, root), strict=True)):
+        file = rows.file(number)
+        split = split_of(path, root) if len(paths) > 1 else None
+        found = file.classes()
+        for row, (label, ending) in enumerate(zip(found, file.endings(), strict=True)):
+            if label is not None:
+                labels.append(label)
+                names.append(f"{split or 'train'}//{title}{row:08d}{ending}")
+                places.append(row)
+                files.append(number)
+        if lacking_one := found.count(None):
+            unlabelled.append((printable(path.name), f"has {lacking_one:,} rows without a class"))
+        report(len(names))
+    known = in_digits(set(labels))
+    names = [
+        name.replace("//", f"/{folder_of(known[label])}/", 1)
+        for name, label in zip(names, labels, strict=True)
+    ]
+
+    def open_(index: int) -> BinaryIO:
+        return BytesIO(rows.read(files[index], places[index]))
+
+    # In place of stamps: which of them an image was.
+    listing = listing_of(names, [0] * len(names), range(len(names)), open_, root)
+    return Index.of(listing, places, files, irregular=unlabelled)
+
+
+class _File:
+    """An open Parquet file, and which of its columns are images and labels."""
+
+    def __init__(self, path: Path) -> None:
+        from pyarrow.parquet import ParquetFile
+
+        self.path = path
+        with _told(path):
+            self.file = ParquetFile(path)
+            schema = self.file.schema_arrow
+            self.features = _features((schema.metadata or {}).get(b"huggingface", b""))
+        self.kinds: dict[str, Any] = {field.name: field.type for field in schema}
+        self.image = self._column("images", _IMAGES, "Image", _holds_images)
+        self.label = self._column("labels", _LABELS, "ClassLabel", _holds_labels)
+        self.fields = {field.name for field in _inner(self.kinds[self.image])}
+        metadata = self.file.metadata
+        counts = (metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
+        self.starts = [*accumulate(counts, initial=0)]
+
+    def _column(
+        self, what: str, names: Sequence[str], feature: str, fits: Callable[[Any], bool]
+    ) -> str:
+        """Return the column of images or labels: the first of usual names, or the only one."""
+        able = [name for name, kind in self.kinds.items() if fits(kind)]
+        said = [name for name in able if self.features.get(name, {}).get("_type") == feature]
+        for name in names:
+            if name in (said or able):
+                return name
+        if len(said) == 1:
+            return said[0]
+        columns = ", ".join(f"{name} ({kind})" for name, kind in self.kinds.items())
+        raise DataError(
+            f"{printable(self.path)}: no column of {what}: it has {printable(columns[:300])}",
+            hint=f"{what} are in a column called {' or '.join(names)}",
+        )
+
+    def classes(self) -> list[str | None]:
+        """Return the class of each row; None where it has none."""
+        with _told(self.path):
+            found = self.file.read(columns=[self.label]).column(0).to_pylist()
+        names = _told_apart(self.features.get(self.label, {}).get("names"))
+        return [
+            None if value in (None, "", -1) else names.get(value, str(value))[:_LONGEST]
+            for value in found
+        ]
+
+    def endings(self) -> list[str]:
+        """Return what the names of the images end in, where they have names: else as JPEG."""
+        if "path" not in self.fields:
+            return [".jpg"] * self.starts[-1]
+        with _told(self.path):
+            found = self.file.read(columns=[f"{self.image}.path"]).column(0).to_pylist()
+        endings = (posixpath.splitext((value or {}).get("path") or "")[1] for value in found)
+        return [ending if has_extension(ending) else ".jpg" for ending in endings]
+
+    def images(self, group: int) -> Any:
+        """Return the column of images of a group of rows. Raises OSError for a huge one."""
+        metadata = self.file.metadata.row_group(group)
+        columns = (metadata.column(i) for i in range(metadata.num_columns))
+        if sum(column.total_uncompressed_size for column in columns) > _LARGEST_GROUP:
+            raise OSError(f"is in a group of rows of more than {_LARGEST_GROUP >> 30} GB")
+        column = f"{self.image}.bytes" if self.fields else self.image
+        with _told(self.path):
+            return self.file.read_row_group(group, columns=[column]).column(0)
+
+
+class _Rows:
+    """The images in rows of files; a few groups of rows stay in memory, for all threads."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.file = lru_cache(_FILES)(lambda number: _File(paths[number]))
+        self._lock = Lock()
+        self._kept: OrderedDict[tuple[int, int], Any] = OrderedDict()
+
+    def read(self, number: int, row: int, _: int = 0) -> bytes:
+        """Return the image in a row of a file. Raises OSError."""
+        with self._lock:  # no file takes two readers at once, and who waits wants the same group
+            try:
+                file = self.file(number)
+                group = bisect_right(file.starts, row) - 1
+                if (number, group) not in self._kept:
+                    if len(self._kept) == _GROUPS:
+                        self._kept.popitem(last=False)
+                    self._kept[number, group] = file.images(group)
+            except DataError as error:
+                raise OSError(error.message) from error
+            self._kept.move_to_end((number, group))
+            column = self._kept[number, group]
+        value = column[row - file.starts[group]].as_py()
+        data = value.get("bytes") if isinstance(value, dict) else value
+        if not isinstance(data, bytes):
+            raise OSError("has no bytes of an image, at most the name of a file")
+        return data
+
+
+def _features(text: bytes) -> dict[str, dict[str, Any]]:
+    """Return what Hugging Face's metadata say of columns."""
+    with suppress(CheckpointError, UnicodeDecodeError, AttributeError):
+        found = loads(text.decode(), "").get("info", {}).get("features", {})
+        return {name: feature for name, feature in found.items() if isinstance(feature, dict)}
+    return {}
+
+
+def _holds_images(kind: Any) -> bool:
+    from pyarrow import types
+
+    inner = [field.type for field in _inner(kind) if field.name == "bytes"]
+    return any(types.is_binary(each) or types.is_large_binary(each) for each in inner or [kind])
+
+
+def _holds_labels(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind))
+
+
+def _inner(kind: Any) -> list[Any]:
+    """Return the fields of a column that has such."""
+    from pyarrow import types
+
+    return [kind.field(i) for i in range(kind.num_fields)] if types.is_struct(kind) else []
+
+
+def _told_apart(words: object) -> dict[Any, str]:
+    """Return the names of classes by number; two of one name, as ImageNet's, have it in theirs."""
+    if not isinstance(words, list) or not all(type(word) is str for word in words):
+        return {}
+    times = Counter(words)
+    return {i: word if times[word] == 1 else f"{word} {i}" for i, word in enumerate(words)}
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn what pyarrow says against a file into a DataError."""
+    from pyarrow.lib import ArrowException
+
+    try:
+        yield
+    except (ArrowException, OSError, ValueError, OverflowError) as error:
+        why = printable(str(error).splitlines()[0][:200] if str(error) else type(error).__name__)
+        raise DataError(
+            f"{printable(path)}: cannot be read as Parquet: {why}", hint="fetch it again"
+        ) from error

@@ -1,0 +1,100 @@
+"""Which kind of source a path means, as its content says: a folder, a pack, tars or Parquet."""
+
+import os
+import re
+from glob import glob, has_magic
+from itertools import chain, islice, product, zip_longest
+from os.path import commonpath
+from pathlib import Path
+
+from resnets.data.class_folders import Report, has_extension, is_hidden
+from resnets.data.listing import Listing
+from resnets.data.parquet import open_parquet
+from resnets.data.scan import readable, scan
+from resnets.data.tar_headers import BLOCK, compressed_by, is_tar
+from resnets.data.tars import open_tars
+from resnets.errors import DataError
+from resnets.formatting import printable
+from resnets.readers.paths import open_regular
+
+ARCHIVES = (".tar", ".pack", ".parquet")
+_PARQUET = b"PAR1"
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as WebDataset's users write shards
+_MOST = 1_000_000  # files
+
+
+def open_listing(
+    path: Path, *, verify: bool = False, report: Report = lambda found: None
+) -> Listing:
+    """Return the labelled images of whatever ``path`` means; none is decoded.
+
+    It is a folder of class folders, a pack, a tar, a Parquet file, a folder with several of one of
+    these, or a pattern of their names such as ``shards/train-{000..146}.tar`` or ``shards/*.tar``.
+    With ``verify``, opening an image of a pack whose bytes have changed is an OSError. ``report``
+    is told now and then how many images are found. Raises DataError.
+    """
+    with readable(path):
+        paths = _paths(path)
+    if not paths:
+        return scan(path, report)
+    root = path
+    if not path.exists():
+        root = Path(commonpath([each.absolute().parent for each in paths]))
+    parquet = [each for each in paths if _start(each).startswith(_PARQUET)]
+    if not parquet:
+        return open_tars(paths, root, verify=verify, report=report)
+    if other := set(paths) - set(parquet):
+        raise DataError(
+            f"{printable(root)}: holds Parquet files and others, such as {printable(min(other))}",
+            hint="give a folder, or a pattern such as data/*.parquet, with one kind",
+        )
+    return open_parquet(parquet, root, report=report)
+
+
+def _paths(path: Path) -> list[Path]:
+    """Return the archives that a path means; none for a folder of images."""
+    if path.is_dir():
+        return _in_folder(path)
+    if path.is_file():
+        start = _start(path)
+        return [path] if is_tar(start) or start[:4] == _PARQUET or compressed_by(start) else []
+    return _named(str(path))
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    """Return the archives in and below a folder; none as soon as there is an image too."""
+    found: list[Path] = []
+    for current, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not is_hidden(name))
+        visible = [name for name in files if not is_hidden(name)]
+        if any(map(has_extension, visible)):
+            return []
+        found += [Path(current, name) for name in visible if name.lower().endswith(ARCHIVES)]
+    return sorted(found)
+
+
+def _named(pattern: str) -> list[Path]:
+    """Return the files that a pattern means: {000..146} counts, * and ? are any letters.
+
+    Raises DataError where one that is counted, or any at all, is not there.
+    """
+    pieces = _RANGE.split(pattern)  # text, first, last, text, first, last, text
+    spans = [
+        [f"{i:0{len(first)}d}" for i in range(int(first), min(int(last), _MOST) + 1)]
+        for first, last in zip(pieces[1::3], pieces[2::3], strict=True)
+    ]
+    found: list[Path] = []
+    for numbers in islice(product(*spans), _MOST):
+        name = "".join(chain(*zip_longest(pieces[::3], numbers, fillvalue="")))
+        here = glob(name) if has_magic(name) else [name] if spans else []
+        if spans and not (here and Path(here[0]).exists()):
+            raise DataError(
+                f"{printable(pattern)}: there is no {printable(name)}", hint="give what is there"
+            )
+        found += map(Path, here)
+    return sorted(found)
+
+
+def _start(path: Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read(BLOCK)

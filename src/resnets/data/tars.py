@@ -1,0 +1,255 @@
+"""Tars as data sets: packs, tars of class folders, and WebDataset's of samples, one or many.
+
+A foreign tar is walked once; where its images lie is kept in the user's cache until it changes.
+"""
+
+import os
+import posixpath
+import re
+from array import array
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, field
+from io import BytesIO
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from resnets.data.class_folders import SPLITS, Report, has_extension, is_hidden, listing_of
+from resnets.data.indexed import Index, Read, Stretches, indexed
+from resnets.data.listing import Listing
+from resnets.data.packs import is_pack, read_pack
+from resnets.data.scan import readable
+from resnets.data.tar_headers import members
+from resnets.data.webdataset import Samples
+from resnets.errors import DataError
+from resnets.formatting import printable
+from resnets.readers.paths import open_regular
+
+_LARGEST = 1 << 20  # bytes of a file that says a class
+_TOLD = 1000  # of what is passed over, and members between two reports
+_CAPTIONS = 1000  # different classes of half of all samples or more are taken for these
+
+
+def open_tars(
+    paths: Sequence[Path],
+    root: Path,
+    *,
+    verify: bool = False,
+    report: Report = lambda found: None,
+    **kept: Any,
+) -> Listing:
+    """Return the images of tars in ``root``, or of the one that it is.
+
+    Names are as in a folder of the images. Splits and classes are those of the folders in a tar.
+    Where there are several, one of samples, or of class folders alone, belongs to the split that
+    its name or its folder's has in it, and images without folders are of a class of the tar's name.
+
+    ``verify`` has images of packs compared with their digests when they are opened, ``report`` is
+    told now and then how many members are found, and ``kept`` is what `indexed` takes. Raises
+    DataError for tars that cannot be read, are damaged or in no known layout.
+    """
+    stretches = Stretches(paths)
+    with readable(root):
+        if len(paths) == 1 and is_pack(paths[0]):
+            return read_pack(paths[0]).index.listing(root, stretches.read, [0], verify=verify)
+        found = _Found(root, paths, stretches.read, report)
+        return indexed(root, paths, found.index, stretches.read, verify=verify, **kept)
+
+
+@dataclass
+class _Found:
+    """What is found in tars: the names that images would have in a folder, and where they lie."""
+
+    root: Path
+    paths: Sequence[Path]
+    read: Read
+    report: Report
+    names: list[str] = field(default_factory=list)
+    offsets: "array[int]" = field(default_factory=lambda: array("q"))
+    sizes: "array[int]" = field(default_factory=lambda: array("q"))
+    files: "array[int]" = field(default_factory=lambda: array("i"))
+    digests: list[bytes] = field(default_factory=list)
+    sampled: list[range] = field(default_factory=list)  # which of them are samples
+    irregular: list[tuple[str, str]] = field(default_factory=list)
+    titles: Sequence[str] = ()
+    walked: int = 0
+
+    def index(self) -> Index:
+        """Walk through all tars and return the index of their images."""
+        self.titles = titles(self.paths, self.root)
+        for number, path in enumerate(self.paths):
+            if is_pack(path):
+                self._take_pack(number, path)
+            else:
+                self._take_tar(number, path)
+        self._align_numbers()
+        listing = listing_of(  # in place of stamps: which row an image was
+            self.names, self.sizes, range(len(self.names)), self._open, self.root
+        )
+        return Index.of(
+            listing,
+            self.offsets,
+            self.files,
+            np.frombuffer(b"".join(self.digests), np.uint8).reshape(-1, 32),
+            ignored=listing.ignored[:_TOLD],
+            irregular=[*self.irregular, *listing.irregular][:_TOLD],
+        )
+
+    def _take_pack(self, number: int, path: Path) -> None:
+        index = read_pack(path).index
+        names = index.names
+        self._add(number, [names.spelled(i) for i in range(len(names))], index.offsets, index.sizes)
+        self.digests.append(index.digests.tobytes())
+
+    def _take_tar(self, number: int, path: Path) -> None:
+        names: list[str] = []
+        offsets, sizes = array("q"), array("q")
+        with open_regular(path) as file:
+            for member in members(file, path):
+                self.walked += 1
+                if self.walked % _TOLD == 0:
+                    self.report(self.walked)
+                name = posixpath.normpath(member.name)
+                if member.kind:
+                    if has_extension(name):
+                        self._pass_over(path, member.name, f"is {member.kind}, not a file")
+                elif name.startswith(("/", "../")) or name in (".", "..") or "\0" in name:
+                    self._pass_over(path, member.name, "has a name that leads out of the tar")
+                else:
+                    names.append(name)
+                    offsets.append(member.offset)
+                    sizes.append(member.size)
+        samples = Samples(names)
+        if samples.are_there:
+            places, names = self._samples(number, path, names, offsets, sizes, samples)
+            self.sampled.append(range(len(self.names), len(self.names) + len(names)))
+        else:
+            places, names = [*range(len(names))], self._placed(path, names)
+        self._add(number, names, [offsets[i] for i in places], [sizes[i] for i in places])
+
+    def _samples(
+        self,
+        number: int,
+        path: Path,
+        names: Sequence[str],
+        offsets: Sequence[int],
+        sizes: Sequence[int],
+        samples: Samples,
+    ) -> tuple[list[int], list[str]]:
+        """Return the places of the images of samples, and their names by split and class."""
+
+        def read(place: int) -> bytes:
+            return self.read(number, offsets[place], min(_LARGEST, sizes[place]))
+
+        split = self._split(path) or "train"
+        before = self.titles[number]
+        places, found = [], []
+        for key, place in samples.images.items():
+            label = samples.label(key, read)
+            if label is None:
+                self._pass_over(path, names[place], "has no class in a .cls, .json or .txt beside")
+                continue
+            ending = posixpath.splitext(names[place])[1]
+            places.append(place)
+            found.append(f"{split}/{folder_of(label)}/{before}{key.replace('/', '-')}{ending}")
+        for place in samples.further:
+            self._pass_over(path, names[place], "is a second image of a sample")
+        return places, found
+
+    def _placed(self, path: Path, names: list[str]) -> list[str]:
+        """Return the names of the files in a tar as they stand in a folder for all tars."""
+        folders = [posixpath.dirname(name) for name in names if has_extension(name)]
+        if not folders:
+            return names
+        split = self._split(path)
+        if len(self.paths) > 1 and not any(folders):
+            before = f"{split}/{path.stem}/" if split else f"{path.stem}/"
+            return [before + name for name in names]
+        outer = _around(folders)
+        inner = [name[len(outer) :] if name.startswith(outer) else name for name in names]
+        if split and not any(name.partition("/")[0].lower() in SPLITS for name in inner):
+            return [f"{split}/{name}" for name in inner]
+        return inner
+
+    def _split(self, path: Path) -> str | None:
+        return split_of(path, self.root) if len(self.paths) > 1 else None
+
+    def _add(
+        self, number: int, names: Sequence[str], offsets: Iterable[int], sizes: Iterable[int]
+    ) -> None:
+        self.names += names
+        self.offsets.extend(offsets)
+        self.sizes.extend(sizes)
+        self.files.extend([number] * len(names))
+
+    def _align_numbers(self) -> None:
+        """Give classes that are numbers as many digits, so that they are in their order.
+
+        Raises DataError for classes that seem to be no classes.
+        """
+        rows = [row for some in self.sampled for row in some]
+        known = in_digits({self.names[row].split("/", 2)[1] for row in rows})
+        if len(known) > max(_CAPTIONS, len(rows) // 2) and not min(known).isdigit():
+            raise DataError(
+                f"{printable(self.root)}: {len(rows):,} samples say {len(known):,} classes, such "
+                f"as {printable(min(known))}: are these captions?",
+                hint="a sample is of the class that its .cls has, or .json under label",
+            )
+        for row in rows:
+            split, label, rest = self.names[row].split("/", 2)
+            self.names[row] = f"{split}/{known[label]}/{rest}"
+        if len(set(self.names)) < len(self.names) and rows:
+            raise DataError(f"{printable(self.root)}: two samples have the same name")
+
+    def _pass_over(self, path: Path, name: str, why: str) -> None:
+        where = f"{path.name}/{name}" if len(self.paths) > 1 else name
+        self.irregular.append((printable(where), why))
+
+    def _open(self, row: int) -> BinaryIO:
+        return BytesIO(self.read(self.files[row], self.offsets[row], self.sizes[row]))
+
+
+def split_of(path: Path, root: Path) -> str | None:
+    """Return the split that the name of a file, or of a folder between it and ``root``, has in it.
+
+    As "validation" of ``val-00000-of-00005.parquet``.
+    """
+    within = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
+    words = re.split(r"[^a-z]+", within.with_suffix("").as_posix().lower())
+    return next((SPLITS[word] for word in reversed(words) if word in SPLITS), None)
+
+
+def titles(paths: Sequence[Path], root: Path) -> list[str]:
+    """Return what the names of images in files begin with, so that no two are equal."""
+    if len(paths) == 1:
+        return [""]
+    if len({path.stem for path in paths}) == len(paths):
+        return [f"{path.stem}-" for path in paths]
+    within = (os.path.relpath(path.with_suffix(""), root) for path in paths)
+    return [f"{Path(path).as_posix().replace('/', '-')}-" for path in within]
+
+
+def in_digits(labels: Set[str]) -> dict[str, str]:
+    """Return labels with as many digits each, where all are numbers, so that they are in order."""
+    numbers = all(label.isascii() and label.isdigit() for label in labels)
+    width = max(map(len, labels), default=0) if numbers else 0
+    return {label: label.zfill(width) for label in labels}
+
+
+def folder_of(label: str) -> str:
+    """Return the name of the folder of a class."""
+    name = label.replace("/", "_")
+    return f"_{name}" if is_hidden(name) else name
+
+
+def _around(folders: Sequence[str]) -> str:
+    """Return the folder that holds the folders of splits or classes of all images, with a slash."""
+    kept: list[str] = []
+    for name in posixpath.commonpath(folders).split("/") if all(folders) else ():
+        if name.lower() in SPLITS:
+            break
+        kept.append(name)
+    if "/".join(kept) in folders:  # a class
+        kept.pop()
+    return "".join(f"{name}/" for name in kept)

@@ -1,0 +1,452 @@
+"""Packs: the same bytes whatever stops or helps on the way, and the images that went in."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import coloured, largest_file
+from resnets.data.encoding import Encoding
+from resnets.data.images import decode
+from resnets.data.packing import pack
+from resnets.data.packs import BLOCK, open_pack
+from resnets.data.scan import scan
+from resnets.errors import DataError, ResourceError, UsageError
+from resnets.files import partial_of
+
+ORIGINAL = Encoding()
+SMALL = Encoding(side=16)
+RAW = Encoding(side=16, raw=True)
+
+
+def noise(path: Path, size=(20, 30), seed=0, **options) -> Path:
+    values = np.random.default_rng(seed).integers(0, 256, (*size, 3), np.uint8)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(values).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two splits, two classes, files of several kinds."""
+    root = tmp_path / "photos"
+    names = ("train/cat/b.jpg", "train/cat/a.JPEG", "train/dog/ö.png", "train/dog/d/e.webp")
+    for seed, name in enumerate([*names, "val/cat/f.jpg", "val/dog/g.png"]):
+        noise(root / name, seed=seed, size=(40 + seed, 60 - seed))
+    return root
+
+
+def read(listing, index: int) -> bytes:
+    with listing.open(index) as file:
+        return file.read()
+
+
+def content(listing) -> dict[str, tuple[str, str, bytes]]:
+    """What a listing tells of each image, by name."""
+    return {
+        sample.relative: (
+            sample.split,
+            listing.classes[sample.label],
+            read(listing, i),
+        )
+        for i, sample in enumerate(listing.samples)
+    }
+
+
+def test_originals_come_back_byte_for_byte(photos, tmp_path):
+    listing = scan(photos)
+    made = pack(listing, tmp_path / "p.pack", ORIGINAL)
+    assert (made.images, made.kept, made.broken) == (6, 0, ())
+    found = open_pack(made.path, verify=True)
+    assert content(found) == content(listing)
+    assert (found.classes, found.splits) == (("cat", "dog"), ("train", "validation"))
+    assert [*found.names] == [*listing.names]
+    assert found.sizes.tolist() == listing.sizes.tolist()
+    assert made.size == made.path.stat().st_size
+
+
+def test_any_tar_unpacks_it(photos, tmp_path):
+    made = pack(scan(photos), tmp_path / "p.pack", ORIGINAL)
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "xf", made.path, "-C", tmp_path / "out"], check=True)
+    assert content(scan(tmp_path / "out")) == content(scan(photos))
+    with tarfile.open(made.path) as tar:
+        assert [m.name for m in tar][1:-1] == [*scan(photos).names]
+
+
+def test_shorter_side_is_scaled_as_evaluation_scales_it(photos, tmp_path):
+    listing = scan(photos)
+    found = open_pack(pack(listing, tmp_path / "p.pack", RAW).path)
+    assert [*found.names] == [f"{name}.ppm" for name in listing.names]
+    for i in range(len(listing)):
+        image = decode(photos / listing.names[i], 3)
+        shorter = min(image.size)
+        size = (16 * image.width // shorter, 16 * image.height // shorter)
+        expected = np.asarray(image.resize(size, Image.Resampling.BILINEAR))
+        assert np.array_equal(np.asarray(Image.open(found.open(i))), expected)
+
+
+def test_jpeg_keeps_names_and_is_close(photos, tmp_path):
+    coloured(0, 0, 64).resize((128, 96)).save(photos / "train/cat/a.JPEG", quality=100)
+    found = open_pack(pack(scan(photos), tmp_path / "p.pack", SMALL).path)
+    assert found.names[:4] == [
+        "train/cat/a.JPEG",
+        "train/cat/b.jpg",
+        "train/dog/d/e.webp.jpg",
+        "train/dog/ö.png.jpg",
+    ]
+    image = Image.open(found.open(0))
+    assert (image.format, image.size, image.layer[0][1:3]) == ("JPEG", (21, 16), (1, 1))
+    whole = decode(photos / "train/cat/a.JPEG", 3).resize((21, 16), Image.Resampling.BILINEAR)
+    assert np.abs(np.asarray(image, int) - np.asarray(whole, int)).mean() < 3
+
+
+def test_grey_stays_grey_and_turned_images_stand(photos, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    noise(photos / "train/cat/turned.jpg", (40, 60), exif=exif)
+    decode(photos / "train/cat/b.jpg", 1).save(photos / "train/cat/grey.png")
+    found = open_pack(pack(scan(photos), tmp_path / "p.pack", RAW).path)
+    images = {name: Image.open(found.open(i)) for i, name in enumerate(found.names)}
+    assert images["train/cat/turned.jpg.ppm"].size == (16, 24)
+    assert images["train/cat/grey.png.ppm"].mode == "L"
+
+
+def test_what_is_small_or_deep_stays_the_file_it_is(photos, tmp_path):
+    noise(photos / "train/cat/small.png", (16, 40))
+    deep = np.full((40, 60), 60_000, np.uint16)
+    Image.fromarray(deep).save(photos / "train/cat/deep.png")
+    for encoding, kept in ((SMALL, ("small", "deep")), (RAW, ("deep",))):
+        found = content(open_pack(pack(scan(photos), tmp_path / f"{kept}", encoding).path))
+        for name in kept:
+            path = photos / f"train/cat/{name}.png"
+            assert found[f"train/cat/{name}.png"][2] == path.read_bytes()
+
+
+def test_long_names_and_those_of_no_text(tmp_path):
+    root = tmp_path / "photos"
+    for name in ("cat", "dög" * 20):
+        noise(root / name / ("x" * 120 + ".png"))
+        noise(root / name / os.fsdecode(b"\xff.png"))
+    listing = scan(root)
+    made = pack(listing, tmp_path / "p.pack", ORIGINAL)
+    assert content(open_pack(made.path)) == content(listing)
+    (tmp_path / "out").mkdir()
+    subprocess.run(["tar", "xf", made.path, "-C", tmp_path / "out"], check=True)
+    assert content(scan(tmp_path / "out")) == content(listing)
+
+
+def test_the_same_images_are_the_same_bytes(photos, tmp_path):
+    first = pack(scan(photos), tmp_path / "a.pack", SMALL)
+    shutil.copytree(photos, tmp_path / "again")
+    code = (
+        "import os; os.cpu_count = lambda: 1\n"  # one thread
+        "from pathlib import Path; from resnets.data.encoding import Encoding\n"
+        "from resnets.data.packing import pack\n"
+        "from resnets.data.scan import scan\n"
+        "pack(scan(Path('again')), Path('b.pack'), Encoding(side=16))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert first.path.read_bytes() == (tmp_path / "b.pack").read_bytes()
+
+
+def stopped(photos, out, encoding, after: int) -> None:
+    """Pack until so many images are done."""
+
+    def report(done, total):
+        if done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(scan(photos), out, encoding, report=report)
+
+
+def journal_of(out: Path) -> Path:
+    return out.with_name(f".{out.name}.journal")
+
+
+def test_resumed_from_whatever_a_kill_leaves(photos, tmp_path):
+    whole = pack(scan(photos), tmp_path / "whole.pack", SMALL).path.read_bytes()
+    out = tmp_path / "p.pack"
+    stopped(photos, out, SMALL, 5)
+    left = partial_of(out).read_bytes(), journal_of(out).read_bytes()
+    random.seed(0)
+    for _ in range(40):
+        # Either may have come to the disk further than the other, or with zeros at its end.
+        for path, data in zip((partial_of(out), journal_of(out)), left, strict=True):
+            end = random.choice((len(data), random.randrange(len(data))))
+            path.write_bytes(data[:end] + bytes(random.choice((0, 0, 700))))
+        pack(scan(photos), out, SMALL)
+        assert out.read_bytes() == whole
+        out.unlink()
+        assert not partial_of(out).exists()
+        assert not journal_of(out).exists()
+
+
+def test_what_is_done_is_not_done_again(photos, tmp_path):
+    out = tmp_path / "p.pack"
+    stopped(photos, out, SMALL, 4)
+    reports = []
+    made = pack(scan(photos), out, SMALL, report=lambda done, total: reports.append((done, total)))
+    assert made.kept == 4
+    assert reports == [(i, 6) for i in range(1, 7)]
+    assert pack(scan(photos), out, SMALL).kept == 6
+
+
+@pytest.mark.parametrize("after", [1, 3, 6])
+def test_killed(photos, tmp_path, after):
+    code = (
+        "import os; from pathlib import Path; from resnets.data.encoding import Encoding\n"
+        "from resnets.data.packing import pack\n"
+        "from resnets.data.scan import scan\n"
+        f"report = lambda done, total: done == {after} and os.kill(os.getpid(), 9)\n"
+        "pack(scan(Path('photos')), Path('p.pack'), Encoding(side=16), report=report)"
+    )
+    killed = subprocess.run([sys.executable, "-c", code], cwd=tmp_path)
+    assert killed.returncode == -signal.SIGKILL
+    out = tmp_path / "p.pack"
+    assert not out.exists()
+    assert pack(scan(photos), out, SMALL).kept == after
+    whole = pack(scan(photos), tmp_path / "whole.pack", SMALL)
+    assert out.read_bytes() == whole.path.read_bytes()
+
+
+def test_another_image_than_before_a_stop(photos, tmp_path):
+    out = tmp_path / "p.pack"
+    stopped(photos, out, SMALL, 5)
+    noise(photos / "train/cat/b.jpg", seed=77)
+    made = pack(scan(photos), out, SMALL)
+    assert made.kept == 1
+    assert out.read_bytes() == pack(scan(photos), tmp_path / "q", SMALL).path.read_bytes()
+
+
+def test_a_stop_of_a_pack_of_other_images(photos, tmp_path):
+    out = tmp_path / "p.pack"
+    stopped(photos, out, SMALL, 3)
+    noise(photos / "train/cat/0.png", seed=70)  # one more, before all others
+    photos.rename(tmp_path / "moved")
+    moved = scan(tmp_path / "moved")
+    noise(photos / "ant/1.png")
+    noise(photos / "bee/1.png")
+    with pytest.raises(UsageError, match="begun with other images, such as train/cat/a"):
+        pack(scan(photos), out, SMALL)
+    assert pack(moved, out, SMALL).kept == 3
+    assert len(open_pack(out)) == 7
+
+
+def test_new_images_are_appended(photos, tmp_path):
+    out = tmp_path / "p.pack"
+    before = pack(scan(photos), out, SMALL)
+    earlier, bytes_before = open_pack(out), out.read_bytes()
+    noise(photos / "train/ant/first.png", seed=50)
+    noise(photos / "val/cat/z.png", seed=51)
+    noise(photos / "test/cat/z.png", seed=52)
+
+    stopped(photos, out, SMALL, 2)
+    assert content(open_pack(out)) == content(earlier)  # until all are there
+    assert out.read_bytes()[: len(bytes_before) - 2 * BLOCK] == bytes_before[: -2 * BLOCK]
+    after = pack(scan(photos), out, SMALL)
+    assert (before.images, after.images, after.kept) == (6, 9, 8)
+
+    found, anew = open_pack(out, verify=True), tmp_path / "anew.pack"
+    pack(scan(photos), anew, SMALL)
+    assert found.classes == ("ant", "cat", "dog")
+    assert content(found) == content(open_pack(anew))
+    assert [*found.names] == [*open_pack(anew).names]
+    assert np.array_equal(found.stamps, open_pack(anew).stamps)
+    assert content(earlier)  # who has it open reads on
+
+    again = tmp_path / "again.pack"
+    again.write_bytes(bytes_before)
+    pack(scan(photos), again, SMALL)
+    assert again.read_bytes() == out.read_bytes()
+
+
+def test_a_stop_after_the_last_word_of_an_appending(photos, tmp_path):
+    out = tmp_path / "p.pack"
+    pack(scan(photos), out, SMALL)
+    noise(photos / "val/cat/z.png", seed=51)
+    stopped(photos, out, SMALL, 1)
+    journal = journal_of(out).read_bytes()
+    whole = pack(scan(photos), out, SMALL).path.read_bytes()
+    journal_of(out).write_bytes(journal)
+    assert pack(scan(photos), out, SMALL).kept == 7
+    assert out.read_bytes() == whole
+    assert not journal_of(out).exists()
+
+
+def test_nothing_new_changes_nothing(photos, tmp_path):
+    out = pack(scan(photos), tmp_path / "p.pack", SMALL).path
+    before = out.read_bytes(), out.stat().st_ino
+    assert pack(scan(photos), out, SMALL).kept == 6
+    assert (out.read_bytes(), out.stat().st_ino) == before
+
+
+def refused(photos, out, encoding, error, match, **options):
+    before = out.read_bytes()
+    with pytest.raises(error, match=match):
+        pack(scan(photos), out, encoding, **options)
+    assert out.read_bytes() == before
+
+
+def test_what_would_be_lost_is_asked_for(photos, tmp_path):
+    out = pack(scan(photos), tmp_path / "p.pack", SMALL).path
+    refused(photos, out, RAW, UsageError, "other options: side=16 quality=95 raw=False")
+    (photos / "val/cat/f.jpg").rename(photos / "val/cat/F.jpg")
+    refused(photos, out, SMALL, DataError, "holds 1 image that .*photos has not: val/cat/f.jpg")
+    (photos / "val/cat/F.jpg").rename(photos / "val/cat/f.jpg")
+    noise(photos / "train/cat/b.jpg", (99, 50))
+    refused(photos, out, SMALL, DataError, "holds train/cat/b.jpg as it was")
+    made = pack(scan(photos), out, RAW, overwrite=True)
+    assert (made.images, made.kept) == (6, 0)
+    (tmp_path / "text").write_text("mine" * 1000)
+    refused(photos, tmp_path / "text", SMALL, UsageError, "text: is there already")
+
+
+def test_overwriting_resumes_too_and_keeps_the_old_one_meanwhile(photos, tmp_path):
+    out = pack(scan(photos), tmp_path / "p.pack", SMALL).path
+    old = out.read_bytes()
+
+    def report(done, total):
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(scan(photos), out, RAW, overwrite=True, report=report)
+    assert out.read_bytes() == old
+    assert pack(scan(photos), out, RAW, overwrite=True).kept == 4
+    assert not partial_of(out).exists()
+
+
+def test_begun_with_other_options(photos, tmp_path):
+    out = tmp_path / "p.pack"
+    stopped(photos, out, SMALL, 3)
+    with pytest.raises(UsageError, match="begun with other options"):
+        pack(scan(photos), out, RAW)
+    assert pack(scan(photos), out, SMALL).kept == 3
+    out.unlink()
+    stopped(photos, out, SMALL, 3)
+    assert pack(scan(photos), out, RAW, overwrite=True).kept == 0
+
+
+def test_full_disk(photos, tmp_path):
+    out = tmp_path / "p.pack"
+    for limit in (4000, 10_000):
+        with largest_file(limit), pytest.raises(ResourceError, match="cannot be written") as caught:
+            pack(scan(photos), out, ORIGINAL)
+        assert caught.value.hint == "free some space; the same command resumes"
+        assert not out.exists()
+    assert pack(scan(photos), out, ORIGINAL).kept > 0
+    assert out.read_bytes() == pack(scan(photos), tmp_path / "q", ORIGINAL).path.read_bytes()
+
+
+def test_one_writer_at_a_time(photos, tmp_path):
+    out = tmp_path / "p.pack"
+
+    def report(done, total):
+        with pytest.raises(ResourceError, match="another process is writing it"):
+            pack(scan(photos), out, SMALL)
+
+    pack(scan(photos), out, SMALL, report=report)
+
+
+def test_broken_images_are_left_out_and_listed(photos, tmp_path):
+    (photos / "train/cat/broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
+    told, out = [], tmp_path / "p.pack"
+    made = pack(scan(photos), out, SMALL, on_broken=lambda *what: told.append(what))
+    assert [name for name, _ in made.broken] == ["train/cat/broken.jpg"]
+    assert tuple(told) == made.broken
+    listed = json.loads(made.broken_list.read_text())
+    assert listed == [{"path": name, "reason": reason} for name, reason in made.broken]
+    assert len(open_pack(out)) == 6
+
+    noise(photos / "train/cat/broken.jpg", seed=3)  # mended
+    made = pack(scan(photos), out, SMALL)
+    assert (made.images, made.broken, made.broken_list) == (7, (), None)
+    assert not (tmp_path / "p.pack.broken.json").exists()
+
+
+def test_two_images_of_one_name(photos, tmp_path):
+    noise(photos / "train/cat/x.png")
+    noise(photos / "train/cat/x.png.jpg")
+    with pytest.raises(DataError, match=r"two images would be called train/cat/x.png.jpg"):
+        pack(scan(photos), tmp_path / "p.pack", SMALL)
+
+
+def test_damage_is_found(photos, tmp_path):
+    out = pack(scan(photos), tmp_path / "p.pack", ORIGINAL).path
+    whole = out.read_bytes()
+    data = bytearray(whole)
+    data[5 * BLOCK] ^= 1
+    out.write_bytes(data)
+    found = open_pack(out, verify=True)
+    with pytest.raises(OSError, match="have changed since it was packed"):
+        content(found)
+    for end, what in ((len(whole) // 2, "it is not whole"), (700, "damaged beginning|not whole")):
+        out.write_bytes(whole[:end])
+        with pytest.raises(DataError, match=what):
+            open_pack(out)
+
+
+def test_no_bit_of_an_index_leads_astray(photos, tmp_path):
+    """Whatever is flipped or cut: the same images, or a DataError, or an OSError at one of them."""
+    out = pack(scan(photos), tmp_path / "p.pack", SMALL).path
+    whole, right = out.read_bytes(), content(open_pack(out))
+    random.seed(1)
+    for _ in range(300):
+        data = bytearray(whole)
+        at = random.choice((random.randrange(len(data)), random.randrange(512, 1024)))
+        if random.random() < 0.2:
+            del data[at:]
+        else:
+            data[at] ^= 1 << random.randrange(8)
+        out.write_bytes(data)
+        try:
+            found = content(open_pack(out, verify=True))
+        except (DataError, OSError):
+            continue
+        assert found == right
+
+
+def test_a_foreign_index_is_not_believed(photos, tmp_path):
+    """One whose digest is right, as anyone can write it."""
+    from resnets.data.packs import header, padding, pointer, read_pack
+
+    out = pack(scan(photos), tmp_path / "p.pack", SMALL).path
+    index, whole = read_pack(out).index, out.read_bytes()
+    encoded = index.encoded()
+    end = encoded.index(b"\n")
+    start = whole.rindex(encoded)
+    for old, new in (
+        (b'"count": 6', b'"count": 9'),
+        (b'"count": 6', b'"count":-6'),
+        (b'"cat"', b"12345"),
+        (b'"train"', b'"weird"'),
+        (b'["offsets", "<i8", 1]', b'["offsets", "|O8", 1]'),
+        (b'"version": 1', b'"version": 2'),
+        (b'"version": 1', b"[[[[[[[[[[[["),
+    ):
+        assert old in encoded[:end]
+        bad = encoded[:end].replace(old, new) + encoded[end:]
+        data = whole[: start - BLOCK] + header(".resnets/index", len(bad)) + bad
+        data += padding(len(bad))
+        out.write_bytes(pointer(start, bad) + data[2 * BLOCK :])
+        with pytest.raises(DataError, match="damaged index"):
+            open_pack(out)
+
+
+def test_files_that_are_cut_while_open(photos, tmp_path):
+    out = pack(scan(photos), tmp_path / "p.pack", ORIGINAL).path
+    found = open_pack(out)
+    os.truncate(out, 3000)
+    with pytest.raises(OSError, match="ends before it"):
+        found.open(5)

@@ -1,0 +1,131 @@
+"""What a path means: folders, packs, tars, Parquet; and all of them unpacked again."""
+
+import subprocess
+
+import pytest
+
+from resnets.data.encoding import Encoding
+from resnets.data.packing import pack
+from resnets.data.scan import scan
+from resnets.data.sources import open_listing
+from resnets.data.unpacking import unpack
+from resnets.errors import DataError, ResourceError
+
+
+def content(listing) -> list[tuple]:
+    found = []
+    for i, sample in enumerate(listing.samples):
+        with listing.open(i) as file:
+            found.append(
+                (sample.relative, sample.split, listing.classes[sample.label], file.read())
+            )
+    return found
+
+
+def tar(folder, path):
+    subprocess.run(["tar", "cf", path, "-C", folder, "."], check=True)
+    return path
+
+
+def test_one_set_in_every_form(photos, tmp_path):
+    """The same names in the same order: what trains on one trains on any."""
+    expected = content(scan(photos))
+    assert content(open_listing(photos)) == expected
+    packed = pack(scan(photos), tmp_path / "photos.pack", Encoding()).path
+    assert content(open_listing(packed)) == expected
+    assert content(open_listing(tar(photos, tmp_path / "photos.tar"))) == expected
+    unnamed = packed.rename(tmp_path / "anything")
+    assert content(open_listing(unnamed)) == expected
+
+
+def test_folders_of_tars(photos, tmp_path):
+    shards = tmp_path / "shards/train"
+    shards.mkdir(parents=True)
+    for name in ("apple", "basil", "ceramic"):
+        (tmp_path / name).mkdir()
+        (photos / name).rename(tmp_path / name / name)
+        tar(tmp_path / name, shards / f"part-{len([*shards.iterdir()]):03d}.tar")
+    (tmp_path / "shards/README.md").write_text("...")
+    found = open_listing(tmp_path / "shards")
+    assert (found.classes, len(found)) == (("apple", "basil", "ceramic"), 30)
+    for pattern in ("part-{000..002}.tar", "part-*.tar", "part-0{0..0}?.tar"):
+        assert len(open_listing(shards / pattern)) == 30
+    with pytest.raises(DataError, match=r"part-{000..003}.tar: there is no .*part-003.tar"):
+        open_listing(shards / "part-{000..003}.tar")
+    assert open_listing(shards / "part-{000..001}.tar").classes == ("apple", "basil")
+
+
+def test_a_folder_of_images_with_a_tar_in_it_is_one_of_images(photos):
+    (photos / "apple/backup.tar").write_bytes(bytes(10_240))
+    (photos / "old.tar").write_bytes(bytes(10_240))
+    assert len(open_listing(photos)) == 30
+
+
+def test_what_is_no_source(tmp_path):
+    (tmp_path / "text").write_text("hello")
+    for path, match in (
+        (tmp_path / "text", "is a file, not a folder"),
+        (tmp_path / "x", "no such"),
+    ):
+        with pytest.raises(DataError, match=match):
+            open_listing(path)
+
+
+def test_unpacked_as_it_was(photos, tmp_path):
+    expected = content(scan(photos))
+    packed = pack(scan(photos), tmp_path / "photos.pack", Encoding()).path
+    out = tmp_path / "out"
+    done = []
+
+    def report(count, total):
+        done.append(count)
+        if done == [*range(1, 8)]:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unpack(open_listing(packed), out, report)
+    assert unpack(open_listing(packed), out) == []
+    assert content(scan(out)) == expected
+    assert sorted(p.name for p in out.iterdir()) == ["apple", "basil", "ceramic"]
+    (out / "apple/3.png").write_bytes(b"mine")
+    with pytest.raises(ResourceError, match="is there already, with another content"):
+        unpack(open_listing(packed), out)
+    assert (out / "apple/3.png").read_bytes() == b"mine"
+
+
+def test_nothing_is_unpacked_elsewhere(photos, tmp_path):
+    """A pack whose index says that an image is called ../x."""
+    from dataclasses import replace
+
+    from resnets.data.listing import Names
+
+    listing = scan(photos)
+    for name in ("../x.png", "/tmp/x.png", "a//x.png", "a/./x.png"):
+        evil = replace(listing, names=Names([name, *listing.names[1:]]))
+        with pytest.raises(DataError, match="leads out of the folder"):
+            unpack(evil, tmp_path / "out")
+    assert not (tmp_path / "x.png").exists()
+
+
+def test_commands(photos, tmp_path, resnets):
+    (photos / "apple/bad.png").write_bytes(b"no image")
+    out = tmp_path / "p.pack"
+    code, told, said = resnets("data", "pack", photos, "--out", out, "--side", 16)
+    assert code == 3
+    assert told.startswith(f"{out}   30 images, ")
+    assert "left out: apple/bad.png: is text, not an image" in said
+    assert f"left out and listed in {out}.broken.json: 1 image" in said
+    (photos / "apple/bad.png").unlink()
+    code, told, _ = resnets("data", "pack", photos, "--out", out, "--side", 16)
+    assert (code, told.startswith(f"{out}   30 images, 30 of them before")) == (0, True)
+    code, _, said = resnets("data", "pack", photos, "--out", out)
+    assert code == 2
+    assert "other options: side=16 quality=95 raw=False" in said
+    code, told, _ = resnets("data", "unpack", out, "--out", tmp_path / "again")
+    assert (code, told) == (0, f"{tmp_path / 'again'}   30 images\n")
+    data = bytearray(out.read_bytes())
+    data[1600] ^= 1
+    out.write_bytes(data)
+    code, _, said = resnets("data", "unpack", out, "--out", tmp_path / "damaged")
+    assert code == 3
+    assert "broken: apple/0.png.jpg: cannot be read: its bytes have changed" in said
