@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from resnets.data.dataset import MemoryImages, Split, whole
 from resnets.data.holdout import hold_out
-from resnets.data.order import batch_bounds, epoch_order
+from resnets.data.order import batch_bounds, epoch_length, epoch_order
 from resnets.errors import DataError
 
 
@@ -21,6 +21,32 @@ def test_each_sample_once_an_epoch(count, seed, epoch):
 def test_epochs_and_seeds_differ():
     orders = [tuple(epoch_order(50, s, e).tolist()) for s in range(3) for e in range(3)]
     assert len(set(orders)) == 9
+
+
+def sampled(order: list[int], repeats: int, ranks: int) -> list[int]:
+    """What the samplers of DeiT, timm and torchvision give ``ranks`` processes, in their order."""
+    repeated = [position for position in order for _ in range(repeats)]
+    each = -(-len(repeated) // ranks)
+    repeated += repeated[: each * ranks - len(repeated)]
+    chosen = len(order) // 256 * 256 // ranks
+    shares = [repeated[rank::ranks][:chosen] for rank in range(ranks)]
+    return [position for step in zip(*shares, strict=True) for position in step]
+
+
+@pytest.mark.parametrize(("count", "repeats"), [(1000, 3), (1000, 4), (512, 2), (771, 5)])
+def test_repeated_augmentation_draws_what_samplers_of_others_draw(count, repeats):
+    """However many processes these are for: batches are divided later."""
+    plain, order = epoch_order(count, 3, 7), epoch_order(count, 3, 7, repeats)
+    for ranks in (1, 2, 8):
+        assert (order % count).tolist() == sampled(plain.tolist(), repeats, ranks)
+    assert len(order.unique()) == len(order) == epoch_length(count, repeats)
+    assert order.max() < count * repeats
+    assert batch_bounds(count, 64, repeats)[-1][1] == len(order)
+
+
+def test_few_samples_repeat_without_being_cut():
+    order = epoch_order(10, 0, 0, 3)
+    assert (order % 10).bincount(minlength=10).sort().values.tolist() == [0] * 6 + [1, 3, 3, 3]
 
 
 @given(st.integers(1, 400), st.integers(1, 64))

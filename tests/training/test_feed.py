@@ -13,16 +13,17 @@ from resnets.data.erasing import Erasing
 from resnets.data.policies import ColorJitter, Policy, TimmRandAugment
 from resnets.data.preprocess import measure
 from resnets.training.feed import Batch, Feed, build_feed
-from resnets.training.recipe import AugmentRecipe, Recipe, ScheduleRecipe
+from resnets.training.recipe import AugmentRecipe, DataRecipe, Recipe, ScheduleRecipe
 
 CPU = torch.device("cpu")
 
 
-def feed(**augment) -> Feed:
+def feed(data: DataRecipe | None = None, **augment) -> Feed:
     recipe = Recipe(
         name="test",
         batch_size=5,
         schedule=ScheduleRecipe(epochs=1),
+        data=data or DataRecipe(),
         augment=AugmentRecipe(**augment),
     )
     dataset = tiny_dataset()
@@ -105,3 +106,28 @@ def test_erasing_comes_after_normalisation_and_before_mixing():
     mixed, _ = plain.mix(prepared(index), labels, prepared(partners), others, ids, 1)
     assert torch.equal(erased.batch(index, 1).images, mixed)
     assert not torch.equal(mixed, plain.batch(index, 1).images)
+
+
+def test_an_image_that_is_drawn_again_is_augmented_anew():
+    """And mixed with another; its first draw is the one of an epoch without repeats."""
+    alone, mixed = (feed(DataRecipe(repeats=3), padding=2, **mix) for mix in ({}, {"mixup": 0.2}))
+    index = torch.cat(alone.indices(2))
+    images = alone.batch(index, 2).images
+    count = len(alone.split) // 3
+    assert len(index) == count
+    assert torch.equal(index[:3] % count, index[[0, 0, 0]])
+    assert alone.split.names(index[:3]) == alone.split.names(index[[0, 0, 0]])
+    assert not any(images[0].equal(image) for image in images[1:3])
+    assert not images[1].equal(images[2])
+    assert alone.batch(index, 2).labels[:3].unique().numel() == 1
+    assert feed(padding=2).batch(index[:1], 2).images.equal(images[:1])
+    partners = mixed.mix.partners(mixed.split.ids[index[:3]], len(mixed.split), 2)
+    assert partners.unique().numel() == 3
+
+
+def test_training_and_evaluation_may_differ_in_size():
+    dataset, data = tiny_dataset(side=12), DataRecipe(image_size=8, eval_size=12)
+    recipe = Recipe(name="test", schedule=ScheduleRecipe(epochs=1), data=data)
+    made = build_feed(dataset, recipe, measure(dataset.train, 12, "channel"), CPU)
+    assert made.batch(torch.arange(3), 0).images.shape[2:] == (8, 8)
+    assert made.preprocess(dataset.test.batch(torch.arange(3))[0]).shape[2:] == (12, 12)

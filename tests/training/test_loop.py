@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors import safe_open
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
@@ -271,11 +273,19 @@ def test_tensorboard_has_every_epoch_once_after_a_resume(tmp_path):
     [
         ("data.image_size=64", "data.image_size is 64, but tiny has images of 8"),
         ("augment.padding=8", "cannot be reflected so far"),
+        ("data={image_size: 8, eval_size: 9}", "data.eval_size is 9, but tiny has images of 8"),
+        ("data.resize=9", "data.resize is 9, but tiny has images of 8"),
+        (
+            "data={image_size: 8, eval_size: 12, normalize: pixel_mean}",
+            "the mean image exclude each other",
+        ),
+        ("data.eval_size=9", "eval_size needs an image_size"),
     ],
 )
 def test_sizes_that_do_not_fit(tmp_path, setting, message):
+    data = tiny_dataset(side=12 if "12" in setting else 8)
     with pytest.raises(UsageError, match=message):
-        run(tmp_path / "run", load_recipe(RECIPE, [setting]))
+        run(tmp_path / "run", load_recipe(RECIPE, [setting]), data=data)
     assert not (tmp_path / "run").exists()
 
 
@@ -302,6 +312,46 @@ def test_the_report_reads_what_training_writes(tmp_path):
     stages = [stage.name for stage in record.model.stages]
     assert stages == ["conv1", "layer1", "layer2", "layer3", "fc"]
     assert "batch_size: 8" in record.recipe_text
+
+
+def test_evaluation_sees_what_the_recipe_says(photos, tmp_path):
+    """Of another size than training, of the middle of images scaled as it says."""
+    settings = [
+        "data={holdout: 6, image_size: 8, eval_size: 12, resize: 14, interpolation: bicubic}"
+    ]
+    settings += ["augment.padding=0", "augment.area=[0.3,1]", "schedule.epochs=1"]
+    run(tmp_path / "run", load_recipe(RECIPE, settings), data=photos)
+    model = open_model(tmp_path / "run")
+    found = model.preprocess
+    assert (found.size, found.resize, found.interpolation) == (12, 14, "bicubic")
+    assert model.spec.image_size == 12
+    with Image.open(photos / "apple/3.png") as image:
+        short = min(image.size)
+        sides = tuple(14 * side // short for side in image.size)
+        scaled = np.asarray(image.convert("RGB").resize(sides, Image.Resampling.BICUBIC))
+    top, left = (round((side - 12) / 2) for side in scaled.shape[:2])
+    square = scaled[top : top + 12, left : left + 12].transpose(2, 0, 1)
+    assert np.array_equal(found.squares(photos / "apple/3.png")[0], square)
+    seen = found.normalize(torch.from_numpy(square.copy())[None])
+    assert found(photos / "apple/3.png").equal(seen)
+
+
+def test_repeated_augmentation_resumes_and_is_audited(tmp_path):
+    """Every image that comes comes three times, in one batch or two."""
+    recipe = load_recipe(RECIPE, ["data.repeats=3", "schedule.iterations=12"])
+    data = tiny_dataset(520)  # 510 to train on: 256 draws
+    with signal_at(7), pytest.raises(Stopped):
+        run(tmp_path / "run", recipe, data=data)
+    with pytest.raises(CheckpointError, match=r"data\.repeats: 3 before, 2 now"):
+        train(data, resume=tmp_path / "run", settings=["data.repeats=2"], quiet=True)
+    run(tmp_path / "run", recipe, data=data, resume="auto")
+    run(tmp_path / "whole", recipe, data=data)
+    a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+    found = audit(tmp_path / "run")
+    assert found.ok, found.differences
+    (samples,) = (check.found for check in found.checks if check.name == "samples")
+    assert samples == "0 epochs, 256 draws each, an image at most 3 times; then 96 of them"
 
 
 def test_the_command_in_the_record_repeats_the_run(photos, tmp_path):

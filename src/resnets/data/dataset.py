@@ -12,6 +12,8 @@ from resnets.data.depth import Depth
 from resnets.data.identity import Manifest
 from resnets.errors import DataError, check_name
 
+REPEAT = 2**40  # between the ids of one image's draws in an epoch, and more than there are images
+
 
 class ImageSource(Protocol):
     """Images of one size, by number; ``names`` are their files' where they have any."""
@@ -56,7 +58,8 @@ class MemoryImages:
 class Split:
     """Some samples of an image source: ``ids[i]`` is the number there, ``labels[i]`` the class.
 
-    A sample keeps its id through every subset, so what depends on (seed, epoch, id) does too.
+    A sample keeps its id through every subset, so what depends on (seed, epoch, id) does too. Drawn
+    again in an epoch it has another, REPEAT higher, of the same image.
     """
 
     images: ImageSource
@@ -68,11 +71,11 @@ class Split:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return images uint8 (N, C, H, W) and labels int64 (N,) at positions ``index``."""
-        return self.images.batch(self.ids[index]), self.labels[index]
+        return self.images.batch(self.ids[index] % REPEAT), self.labels[index]
 
     def names(self, index: Tensor) -> list[int] | list[str]:
         """Return the file of each sample at positions ``index``, or its id where it has none."""
-        ids: list[int] = self.ids[index].tolist()
+        ids: list[int] = (self.ids[index] % REPEAT).tolist()
         return [self.images.names[i] for i in ids] if self.images.names else ids
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -90,6 +93,11 @@ class Split:
     def subset(self, index: Tensor) -> "Split":
         """Return the samples at positions ``index`` as a split of the same source."""
         return Split(self.images, self.ids[index], self.labels[index])
+
+    def repeated(self, times: int) -> "Split":
+        """Return the samples so many times, one round after the other."""
+        ids = torch.cat([self.ids + REPEAT * number for number in range(times)])
+        return Split(self.images, ids, self.labels.repeat(times))
 
 
 def whole(images: ImageSource, labels: Tensor) -> Split:

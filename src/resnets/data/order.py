@@ -1,21 +1,38 @@
 """Which sample at which step: a pure function of (seed, epoch)."""
 
+import torch
 from torch import Tensor
 
 from resnets.data import counter
 
 
-def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """Return the positions 0 .. count-1 in the order of this epoch, int64 (count,)."""
-    return counter.permutation(count, seed, "order", epoch)
+def epoch_order(count: int, seed: int, epoch: int, repeats: int = 1) -> Tensor:
+    """Return the positions 0 .. count-1 in the order of this epoch, int64.
+
+    With ``repeats`` each sample comes so many times in a row, the last ones as position + count,
+    position + 2 count and so on, and the epoch is no longer (Hoffer et al. 2020; Fort et al. 2021):
+    it has a part of the samples, cut to a multiple of 256 as by the samplers of DeiT, timm and
+    torchvision.
+    """
+    order = counter.permutation(count, seed, "order", epoch)
+    if repeats == 1:
+        return order
+    draws = order[:, None] + count * torch.arange(repeats)
+    return draws.flatten()[: epoch_length(count, repeats)]
 
 
-def batch_bounds(count: int, batch_size: int) -> list[tuple[int, int]]:
-    """Return (start, stop) of each batch of an epoch; every sample is in exactly one.
+def epoch_length(count: int, repeats: int = 1) -> int:
+    """Return how many samples an epoch has, the same one drawn again counted again."""
+    return count if repeats == 1 else count // 256 * 256 or count
+
+
+def batch_bounds(count: int, batch_size: int, repeats: int = 1) -> list[tuple[int, int]]:
+    """Return (start, stop) of each batch of an epoch in its order; every draw is in exactly one.
 
     A last batch of a single sample would leave batch norm nothing to normalise over where the maps
     are 1x1, so it joins the batch before it.
     """
+    count = epoch_length(count, repeats)
     starts = list(range(0, count, batch_size))
     if len(starts) > 1 and count - starts[-1] == 1:
         starts.pop()

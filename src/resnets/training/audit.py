@@ -11,7 +11,6 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from safetensors import SafetensorError
 
 from resnets.data import NAMES, open_dataset
@@ -143,13 +142,17 @@ def _older(run: Evidence) -> Iterator[str]:
 
 def _samples(run: Evidence) -> Iterator[str]:
     whole = sum(run.steps_of(epoch) == len(run.batches) for epoch in range(len(run.ledger)))
-    found = f"{plural(whole, 'epoch')}, {plural(run.images, 'image')} each, every one exactly once"
+    repeats, found = run.recipe.data.repeats, plural(whole, "epoch")
+    if repeats == 1:
+        found += f", {plural(run.images, 'image')} each, every one exactly once"
+    else:
+        found += f", {run.batches[-1][1]:,} draws each, an image at most {repeats} times"
     if len(run.ledger) > whole:
         found += f"; then {run.ledger[-1].samples:,} of them"
     yield found if run.ledger else f"no epoch is finished: the run is {run.status}"
     for epoch, line in enumerate(run.ledger[: run.epochs]):
-        order = epoch_order(run.images, run.recipe.seed, epoch)
-        if not torch.equal(order.sort().values, torch.arange(run.images)):
+        order = epoch_order(run.images, run.recipe.seed, epoch, repeats)
+        if len(order) != run.batches[-1][1] or not order.sort().values.diff().all():
             yield f"epoch {epoch + 1}: its order does not have every image once"
         chain = Ledger()
         for start, stop in run.batches[: run.steps_of(epoch)]:

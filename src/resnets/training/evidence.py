@@ -32,7 +32,7 @@ class Evidence:
     @cached_property
     def batches(self) -> list[tuple[int, int]]:
         """The bounds of the batches of a whole epoch."""
-        return batch_bounds(self.images, self.recipe.batch_size)
+        return batch_bounds(self.images, self.recipe.batch_size, self.recipe.data.repeats)
 
     @property
     def steps(self) -> int:

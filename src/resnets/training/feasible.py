@@ -10,12 +10,13 @@ from resnets.training.recipe import Recipe
 def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -> None:
     """Raise UsageError when images, crops, batches and parts do not fit each other.
 
-    A batch is divided among so many ``processes``.
+    ``cost`` is of the size that is trained at; a batch is divided among so many ``processes``.
     """
     augment, size = recipe.augment, cost.image_size
     channels, side, _ = dataset.train.images.shape
     *_, last, _ = cost.stages
-    bounds = batch_bounds(len(dataset.train), recipe.batch_size)
+    bounds = batch_bounds(len(dataset.train), recipe.batch_size, recipe.data.repeats)
+    seen = recipe.data.eval_size or size
     divided = recipe.optimizer.accumulate * (1 if recipe.sync_batch_norm else processes)
     smallest = min(stop - start for start, stop in bounds) // divided  # batch norm's least part
     nothing_held_out = dataset.validation is None
@@ -24,6 +25,16 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
             size > side,
             f"data.image_size is {size}, but {dataset.name} has images of {side}",
             "leave it out or lower it",
+        ),
+        (
+            seen > side,
+            f"data.eval_size is {seen}, but {dataset.name} has images of {side}",
+            "leave it out or lower it",
+        ),
+        (
+            recipe.data.resize not in (None, side) and not augment.scale,
+            f"data.resize is {recipe.data.resize}, but {dataset.name} has images of {side}",
+            "set it to null: it is for folders of images",
         ),
         (
             augment.scale and recipe.data.fit != "crop",
@@ -61,6 +72,11 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
         (
             augment.first_size and recipe.data.normalize == "pixel_mean",
             "augment.first_size and the mean image exclude each other: it has one size",
+            "set data.normalize to channel",
+        ),
+        (
+            seen != size and recipe.data.normalize == "pixel_mean",
+            "data.eval_size and the mean image exclude each other: it has one size",
             "set data.normalize to channel",
         ),
         (

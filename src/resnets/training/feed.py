@@ -56,15 +56,24 @@ class Feed:
     seed: int
     device: torch.device
     ahead: int = 1  # batches that are made at once
+    repeats: int = 1  # draws of an image in a row; ``split`` has it so many times
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
-        return len(batch_bounds(len(self.split), self.batch_size))
+        return len(self._bounds)
 
     def indices(self, epoch: int) -> list[Tensor]:
         """Return, for each batch of an epoch, its samples' positions in the split, int64 (N,)."""
-        order = epoch_order(len(self.split), self.seed, epoch)
-        return [order[start:stop] for start, stop in batch_bounds(len(order), self.batch_size)]
+        order = epoch_order(self._count, self.seed, epoch, self.repeats)
+        return [order[start:stop] for start, stop in self._bounds]
+
+    @property
+    def _count(self) -> int:
+        return len(self.split) // self.repeats
+
+    @property
+    def _bounds(self) -> list[tuple[int, int]]:
+        return batch_bounds(self._count, self.batch_size, self.repeats)
 
     def batch(self, index: Tensor, epoch: int, size: int | None = None) -> Batch:
         """Return the samples at positions ``index``; ``size`` is their side where it grows."""
@@ -115,10 +124,10 @@ def build_feed(
     mean = tuple(round(255 * value) for value in preprocess.channel_mean)
     fill = black if augment.fill == "black" else mean
     return Feed(
-        split=dataset.train.to(device),
+        split=dataset.train.repeated(recipe.data.repeats).to(device),
         augment=Augment(
             seed=seed,
-            size=preprocess.size,
+            size=recipe.data.training_size(preprocess.size),
             padding=augment.padding,
             fill=fill,
             reflect=augment.fill == "reflect",
@@ -146,6 +155,7 @@ def build_feed(
         seed=seed,
         device=device,
         ahead=_ahead(dataset.train, recipe.batch_size, device),
+        repeats=recipe.data.repeats,
     )
 
 

@@ -39,6 +39,9 @@ _NAMES = {
     "precision": "amp fp16 bf16 half mixed_precision dtype",
     "data.image_size": "imagesize imgsz img_size img input_size size resolution crop crop_size "
     "train_crop_size image_resolution",
+    "data.eval_size": "val_crop_size test_input_size eval_image_size",
+    "data.resize": "val_resize_size resize_size",
+    "data.repeats": "ra_reps aug_repeats num_repeats repetitions repeated_augmentation ra_sampler",
     "data.holdout": "val_split validation_split valid_pct val val_size test_size",
     "data.normalize": "normalization normalise mean_std",
     "augment.mirror": "flip hflip fliplr horizontal_flip random_flip",
@@ -51,10 +54,10 @@ _NAMES = {
     "augment.policy_operations": "num_ops num_layers ra_num_ops",
     "augment.policy_bins": "num_magnitude_bins",
     "augment.policy_noise": "mstd magnitude_std",
-    "augment.policy_interpolation": "train_interpolation",
     "augment.jitter": "color_jitter colorjitter colour_jitter brightness contrast saturation hue",
     "augment.erasing": "random_erase random_erasing random_erasing_prob reprob re_prob",
     "augment.erasing_fill": "remode re_mode",
+    "augment.interpolation": "train_interpolation",
     "augment.area": "random_resized_crop rrc",
     "augment.padding": "pad",
 }

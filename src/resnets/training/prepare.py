@@ -68,7 +68,7 @@ class Plan:
     @property
     def batches(self) -> int:
         """The number of batches in an epoch."""
-        return len(batch_bounds(len(self.dataset.train), self.recipe.batch_size))
+        return _batches(self.recipe, self.dataset)
 
     @property
     def steps(self) -> int:
@@ -148,7 +148,7 @@ def prepare(
     dataset = divide(dataset, recipe.data.holdout, recipe.data.split_seed)
     _check_same_everywhere(dataset, machine.processes)
     channels, side, _ = dataset.train.images.shape
-    size = recipe.data.image_size or (spec.image_size if is_folder else side)
+    size = recipe.data.seen_size or (spec.image_size if is_folder else side)
     spec = replace(spec, num_classes=len(dataset.classes), in_channels=channels, image_size=size)
     start = None
     if isinstance(weights, Start):
@@ -158,11 +158,11 @@ def prepare(
         knows = start.preprocess is not None
         if knows and "normalize" not in recipe.data.model_fields_set:
             recipe = _with(recipe, "data", normalize="weights")
-    cost = profile(spec)
-    check(recipe, dataset, cost, machine.processes.count)
+    trained = replace(spec, image_size=recipe.data.training_size(size))
+    check(recipe, dataset, profile(trained), machine.processes.count)
     batch = min(recipe.batch_size, len(dataset.train))
     check_fits(
-        spec,
+        trained,
         recipe,
         batch=-(-batch // machine.processes.count),
         image=dataset.train.images.shape,
@@ -178,8 +178,12 @@ def prepare(
         dataset=dataset,
         spec=spec,
         recipe=recipe,
-        preprocess=replace(_preprocess(dataset, size, recipe, start, before), version=version),
-        cost=cost,
+        preprocess=replace(
+            _preprocess(dataset, size, recipe, start, before),
+            version=version,
+            interpolation=recipe.data.interpolation,
+        ),
+        cost=profile(spec),
         machine=machine,
         start=start,
         fitted=fitted,
@@ -187,8 +191,12 @@ def prepare(
 
 
 def _steps(recipe: Recipe, dataset: Dataset) -> int:
-    batches = len(batch_bounds(len(dataset.train), recipe.batch_size))
-    return recipe.schedule.iterations or (recipe.schedule.epochs or 0) * batches
+    epochs = recipe.schedule.epochs or 0
+    return recipe.schedule.iterations or epochs * _batches(recipe, dataset)
+
+
+def _batches(recipe: Recipe, dataset: Dataset) -> int:
+    return len(batch_bounds(len(dataset.train), recipe.batch_size, recipe.data.repeats))
 
 
 def _with(recipe: Recipe, section: str, **values: Any) -> Recipe:
@@ -206,12 +214,12 @@ def _prepared(folder: RunFolder) -> dict[str, Any] | None:
 
 def _frame(recipe: Recipe, spec: Spec, cuts: int) -> Frame:
     """Return how images of a folder are kept: of a side that is enough for every crop."""
-    size = recipe.data.image_size or spec.image_size
+    size, how = recipe.data.seen_size or spec.image_size, recipe.data.interpolation
     if recipe.data.fit != "crop":
-        return Frame(size, size, recipe.data.fit, cuts=cuts)
-    side = stored_side(size)
+        return Frame(size, size, recipe.data.fit, how, cuts)
+    side = recipe.data.resize or stored_side(size)
     side = max(side, recipe.augment.scale[1]) if recipe.augment.scale else side
-    return Frame(side, size, cuts=cuts)
+    return Frame(side, size, "crop", how, cuts)
 
 
 def _preprocess(

@@ -46,6 +46,27 @@ class DataRecipe(_Section):
         le=4096,
         description="side of the crop in pixels; null: the data set's or the model's",
     )
+    eval_size: Side | None = Field(
+        None,
+        ge=8,
+        description="the same in evaluation and prediction, where it is another than in training "
+        "(Touvron et al. 2019)",
+    )
+    resize: Side | None = Field(
+        None,
+        description="side to which images of files are scaled before that crop of their middle; "
+        "null: 8/7 of the crop's",
+    )
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        "bilinear", description="of that scaling, antialiased"
+    )
+    repeats: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="times that an image comes in a row, each differently augmented; an epoch is "
+        "no longer and so has a part of the images (Hoffer et al. 2020)",
+    )
     fit: Literal["crop", "pad", "squash"] = Field(
         "crop",
         description="what becomes of images that are not square; crop: their ends are cut off; "
@@ -78,7 +99,18 @@ class DataRecipe(_Section):
     def _check(self) -> Self:
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError("range goes from a smaller to a larger value")
+        if self.eval_size is not None and self.image_size is None:
+            raise ValueError("eval_size needs an image_size to differ from")
         return self
+
+    @property
+    def seen_size(self) -> int | None:
+        """The side of what evaluation sees; None: the data set's or the model's."""
+        return self.eval_size or self.image_size
+
+    def training_size(self, seen: int) -> int:
+        """Return the side of training's crops where evaluation sees ``seen``."""
+        return self.image_size or seen
 
 
 class AugmentRecipe(_Section):
@@ -103,6 +135,11 @@ class AugmentRecipe(_Section):
     )
     aspect: tuple[Aspect, Aspect] = Field(
         (3 / 4, 4 / 3), description="width / height of such a crop, from and to"
+    )
+    interpolation: Literal["bilinear", "bicubic", "random"] = Field(
+        "bilinear",
+        description="of the scaling of such crops of photographs in files; random: either, by "
+        "chance (timm's); images in memory are always scaled bilinearly",
     )
     scale: tuple[Side, Side] | None = Field(
         None,
