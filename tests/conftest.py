@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import date
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
@@ -20,6 +21,10 @@ from every_model import of_the_day
 from resnets import cli
 from resnets.data.dataset import Dataset, MemoryImages, whole
 from resnets.data.preprocess import Preprocess
+
+if "RESNETS_CACHE" not in os.environ:  # what is remembered of images stays out of the user's
+    _cache = TemporaryDirectory(prefix="resnets-cache-")
+    os.environ["RESNETS_CACHE"] = _cache.name
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
 settings.register_profile(

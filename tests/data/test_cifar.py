@@ -294,6 +294,7 @@ def test_the_root_holds_the_layout_or_is_it(tmp_path):
 
 def test_where_it_is_looked_for(tmp_path, monkeypatch):
     monkeypatch.delenv("RESNETS_DATA", raising=False)
+    monkeypatch.delenv("RESNETS_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     assert data_root() == tmp_path / "cache" / "resnets" / "data"
     monkeypatch.delenv("XDG_CACHE_HOME")

@@ -9,7 +9,7 @@ from resnets.data.preprocess import measure
 from resnets.machine.device import Machine
 from resnets.models import create_model
 from resnets.training.cuda_graph import GraphStep
-from resnets.training.feed import build_feed
+from resnets.training.feed import Step, build_feed
 from resnets.training.recipe import AugmentRecipe, OptimizerRecipe, Recipe, ScheduleRecipe
 from resnets.training.step import build_optimizer
 from resnets.training.train import train
@@ -70,7 +70,7 @@ def test_an_epoch_does_not_wait_for_the_device():
 
     for epoch in range(2):  # in the first the step is recorded
         indices = feed.indices(epoch)
-        batches = feed.batches(indices, epoch, [8] * len(indices))
+        batches = feed.batches(Step(epoch, index, 8) for index in indices)
         update(next(batches))
         torch.cuda.set_sync_debug_mode("error" if epoch else "default")
         try:

@@ -12,7 +12,7 @@ from resnets.data.dataset import MemoryImages
 from resnets.data.erasing import Erasing
 from resnets.data.policies import ColorJitter, Policy, TimmRandAugment
 from resnets.data.preprocess import measure
-from resnets.training.feed import Batch, Feed, build_feed
+from resnets.training.feed import Batch, Feed, Step, build_feed
 from resnets.training.recipe import AugmentRecipe, DataRecipe, Recipe, ScheduleRecipe
 
 CPU = torch.device("cpu")
@@ -62,12 +62,13 @@ def test_batches_made_together_are_those_made_one_by_one(augment):
     indices = made.indices(3)
     sizes = [8, 8, 8, 8, 6, 6, 8] + (len(indices) - 7) * [8]
     single = [made.batch(index, 3, size) for index, size in zip(indices, sizes, strict=True)]
-    assert equal(single, list(made.batches(indices, 3, sizes)))
+    steps = [Step(3, *each) for each in zip(indices, sizes, strict=True)]
+    assert equal(single, list(made.batches(steps)))
     images = Counted(made.split.images.pixels)
     together = replace(made, ahead=3, split=replace(made.split, images=images))
-    assert equal(single, list(together.batches(indices, 3, sizes)))
-    assert max(images.counts) == 15
-    assert list(made.batches([], 3, [])) == []
+    assert equal(single, list(together.batches(steps)))
+    assert max(images.counts) == (30 if "mixup" in augment else 15)  # partners come along
+    assert list(made.batches([])) == []
 
 
 def test_a_policy_changes_crops_before_lighting():

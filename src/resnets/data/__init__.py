@@ -36,6 +36,9 @@ def open_dataset(
     broken_limit: float = 0.01,
     frame: "Frame | None" = None,
     scale: "Scale | Literal['measured']" = "measured",
+    scaled: bool = True,
+    content: bool | None = None,
+    memory: int | None = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> "Dataset":
     """Open a data set by name (digits, cifar10, cifar100) or a folder of images by path.
@@ -46,9 +49,9 @@ def open_dataset(
     more than 8 bits become black and white, or has it measured over the training split; ``broken``
     ("error", "skip" or "read") says what happens to those that cannot be read, ``broken_limit``
     which share of all may be left out. A model's own are ``preprocess.frame`` and
-    ``preprocess.scale``; ``report`` is told how many images are read, of
-    how many. Named data sets have their own size. Raises DataError when there is no such data or it
-    is unsound.
+    ``preprocess.scale``. ``scaled``, ``content``, ``memory`` and ``report`` are those of
+    `resnets.data.folder.open_folder`. Named data sets have their own size. Raises DataError when
+    there is no such data or it is unsound.
     """
     match data:  # a name of NAMES; a Path is never one
         case "digits":
@@ -69,6 +72,9 @@ def open_dataset(
         broken_limit=broken_limit,
         frame=frame,
         scale=scale,
+        scaled=scaled,
+        content=content,
+        memory=memory,
         report=report,
     )
 
@@ -86,7 +92,10 @@ def open_as_trained(
     Raises what `open_dataset` does, and DataError where images have other channels than the model
     takes.
     """
+    from resnets.data.identity import LISTED
+
     how = made.get("recipe", {}).get("data", {})
+    fingerprint = made.get("data", {}).get("fingerprint", "")
     dataset = open_dataset(
         data,
         root=root,
@@ -95,6 +104,7 @@ def open_as_trained(
         scale=preprocess.scale if preprocess else "container",
         broken=how.get("broken", "error"),
         broken_limit=how.get("broken_limit", 0.01),
+        content=False if fingerprint.startswith(LISTED) else None,
     )
     if (found := dataset.train.images.shape[0]) != channels:
         raise DataError(

@@ -66,9 +66,7 @@ class Augment:
 
         With a ``size`` of its own a batch shows the same crops, scaled to that size.
         """
-        images = self.crop(images, ids, epoch, size)
-        if self.policy:
-            images = self.policy(images, ids, epoch)
+        images = self.change(self.crop(images, ids, epoch, size), ids, epoch)
         return self.recolour(images, ids, epoch)
 
     def crop(self, images: Tensor, ids: Tensor, epoch: int, size: int | None = None) -> Tensor:
@@ -84,6 +82,10 @@ class Augment:
             return crop(padded, top, left, size, flipped)
         side = torch.full_like(top, self.size)
         return resample(padded, top, left, side, side, size, flipped)
+
+    def change(self, images: Tensor, ids: Tensor, epoch: int) -> Tensor:
+        """Return crops (N, C, size, size) as the policy changes them."""
+        return self.policy(images, ids, epoch) if self.policy else images
 
     def recolour(self, images: Tensor, ids: Tensor, epoch: int) -> Tensor:
         """Return crops (N, C, size, size) with their lighting and cutout: the end of a call."""

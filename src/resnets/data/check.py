@@ -13,11 +13,12 @@ from resnets.data.classes import look_alike, sides
 from resnets.data.copies import Copies, find_copies
 from resnets.data.dataset import Skipped
 from resnets.data.depth import Depth
-from resnets.data.folder import Report, Store, read_all
+from resnets.data.examined import Report, examine
 from resnets.data.framing import Frame, count_cropped
 from resnets.data.images import frames, printable
 from resnets.data.listing import Sample
 from resnets.data.near import SIDE, Near, find_near, thumbnail
+from resnets.data.photographs import Store
 from resnets.data.scan import scan
 
 UNEVEN = 3  # times as many images as another class, from where that is told
@@ -83,8 +84,8 @@ def check_folder(
     ``report`` is told how many are read, of how many. Raises DataError for a folder in no known
     layout.
     """
-    tree = scan(path)
-    count = len(tree.samples)
+    listing = scan(path)
+    count = len(listing)
     thumbnails = np.zeros((count if near else 0, SIDE, SIDE), np.uint8)
     animated = np.zeros(count, bool)
 
@@ -96,12 +97,14 @@ def check_folder(
         if near:
             thumbnails[index] = thumbnail(image)
 
-    found = read_all(path, tree, Store(Frame(SIDE, SIDE), 3), see, look=look, report=report)
-    sound, samples, pixels = found.sound, found.samples, found.digests.pixels
-    counts = {split: dict.fromkeys(tree.classes, 0) for split in tree.splits}
+    store = Store(Frame(SIDE, SIDE), 3)
+    found = examine(listing, store, anew=True, see=see, look=look, report=report)
+    sound, pixels = found.sound, found.digests.pixels
+    samples = [listing.samples[i] for i in sound.tolist()]
+    counts = {split: dict.fromkeys(listing.classes, 0) for split in listing.splits}
     groups: defaultdict[bytes, list[Sample]] = defaultdict(list)
     for sample, digest in zip(samples, pixels, strict=True):
-        counts[sample.split][tree.classes[sample.label]] += 1
+        counts[sample.split][listing.classes[sample.label]] += 1
         groups[digest.tobytes()].append(sample)
     same = [group for group in groups.values() if len(group) > 1]
 
@@ -110,19 +113,19 @@ def check_folder(
 
     return FolderCheck(
         name=printable(path.resolve().name),
-        classes=tree.classes,
+        classes=listing.classes,
         counts=counts,
         broken=found.broken,
         duplicates=where(lambda group: any(n > 1 for n in _places(group).values())),
         leaks=where(lambda group: len({sample.split for sample in group}) > 1),
         conflicts=where(lambda group: len({sample.label for sample in group}) > 1),
-        ignored=tree.ignored,
-        left_out=tuple(Skipped(*each) for each in tree.irregular),
-        copies=find_copies(samples, pixels, tree.splits),
-        cropped=count_cropped(found.sizes),
-        animations=tuple(tree.samples[i].name for i in sound if animated[i]),
+        ignored=listing.ignored,
+        left_out=tuple(Skipped(*each) for each in listing.irregular),
+        copies=find_copies(listing, sound, pixels),
+        cropped=count_cropped(found.sides),
+        animations=tuple(printable(listing.names[i]) for i in sound[animated[sound]].tolist()),
         depth=found.depth,
-        near=find_near(samples, thumbnails[sound], found.sizes, pixels) if near else None,
+        near=find_near(samples, thumbnails[sound], found.sides, pixels) if near else None,
     )
 
 

@@ -1,13 +1,12 @@
 """Images that are there more than once, as the digests of their pixels tell."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.data.listing import Sample
-from resnets.formatting import plural
+from resnets.data.listing import Listing
+from resnets.formatting import plural, printable
 
 
 def originals(digests: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -67,15 +66,16 @@ class Copies:
         return notes
 
 
-def find_copies(
-    samples: Sequence[Sample], pixels: NDArray[np.uint8], splits: Sequence[str]
-) -> Copies:
-    """Return which of some samples, with digests (N, B) of their pixels, are copies of others."""
+def find_copies(listing: Listing, numbers: NDArray[np.int64], pixels: NDArray[np.uint8]) -> Copies:
+    """Return which of some of a listing's images, with digests (N, B), are copies of others."""
     groups = originals(pixels)
-    split = np.array([splits.index(sample.split) for sample in samples], np.int64)
-    label = np.array([sample.label for sample in samples], np.int64)
+    split, label = listing.parts[numbers], listing.labels[numbers].astype(np.int64)
+    splits = listing.splits
     if len(np.unique(groups)) == len(groups):
         return Copies()
+
+    def name(place: np.int64) -> str:
+        return printable(listing.names[int(numbers[place])])
 
     training = np.flatnonzero(split == splits.index("train"))
     doubled = len(training) - len(np.unique(groups[training]))
@@ -86,7 +86,7 @@ def find_copies(
             both = here[np.isin(groups[here], groups[there])]
             if len(both):
                 twin = there[groups[there] == groups[both[0]]][0]
-                pair = (samples[both[0]].name, samples[twin].name)
+                pair = (name(both[0]), name(twin))
                 shared.append(Shared(splits[second], splits[first], len(both), len(here), pair))
     pairs = np.unique(np.stack([groups, label], axis=1), axis=0)
     several, count = np.unique(pairs[:, 0], return_counts=True)
@@ -95,5 +95,5 @@ def find_copies(
     if torn.any():
         first = np.flatnonzero(torn)[0]
         other = np.flatnonzero((groups == groups[first]) & (label != label[first]))[0]
-        example = (samples[first].name, samples[other].name)
+        example = (name(first), name(other))
     return Copies(doubled, tuple(shared), int(torn.sum()), example)

@@ -1,6 +1,7 @@
 """What training and evaluation see of any data set: splits of uint8 images and labels."""
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -16,9 +17,15 @@ REPEAT = 2**40  # between the ids of one image's draws in an epoch, and more tha
 
 
 class ImageSource(Protocol):
-    """Images of one size, by number; ``names`` are their files' where they have any."""
+    """Images of one size, by number."""
 
-    names: Sequence[str]
+    @property
+    def names(self) -> Sequence[str]:
+        """Their files' names, where they have any."""
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Why some were left out when they were to be read, by name."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -28,6 +35,12 @@ class ImageSource(Protocol):
 
     def batch(self, ids: Tensor) -> Tensor:
         """Return the images ``ids`` as uint8 (N, C, H, W), channels-last in memory."""
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images of each of some batches of ids, and which of these ids they are.
+
+        What cannot be read, and may be left out, is left out.
+        """
 
 
 class MemoryImages:
@@ -39,6 +52,7 @@ class MemoryImages:
                 f"pixels must be uint8 (N, H, W, C), not {pixels.dtype} {pixels.shape}"
             )
         self.pixels, self.names = pixels.contiguous(), names
+        self.broken: dict[str, str] = {}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -52,6 +66,11 @@ class MemoryImages:
     def batch(self, ids: Tensor) -> Tensor:
         """Return the images ``ids`` as uint8 (N, C, H, W), channels-last in memory."""
         return self.pixels[ids].permute(0, 3, 1, 2)
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images of each of some batches of ids, and which of these they are: all."""
+        for ids in batches:
+            yield self.batch(ids), torch.arange(len(ids), device=ids.device)
 
 
 @dataclass(frozen=True)
@@ -80,8 +99,24 @@ class Split:
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield (images, labels) of every sample once, in the split's own order."""
-        for start in range(0, len(self), size):
-            yield self.batch(torch.arange(start, min(start + size, len(self))))
+        order = torch.arange(len(self)).split(size)  # type: ignore[no-untyped-call]
+        for positions, images in self.stream(order):
+            yield images, self.labels[positions]
+
+    def stream(self, index: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield, for each batch of positions in the split, those that can be read, and the images.
+
+        Images in files are read ahead.
+        """
+        asked: deque[Tensor] = deque()
+
+        def ids() -> Iterator[Tensor]:
+            for positions in index:
+                asked.append(positions)
+                yield self.ids[positions] % REPEAT
+
+        for images, places in self.images.stream(ids()):
+            yield asked.popleft()[places], images
 
     def to(self, device: torch.device) -> "Split":
         """Return the split with its images on a device, if they are in memory."""
@@ -149,6 +184,11 @@ class Dataset:
                 self, fingerprint=fingerprint, mirror=True, originals=None, manifest=None
             )
         return None
+
+    @property
+    def left_out(self) -> tuple[Skipped, ...]:
+        """What was skipped from the start, and what has been found to be broken since."""
+        return (*self.skipped, *(Skipped(*each) for each in self.train.images.broken.items()))
 
     @property
     def parts(self) -> dict[str, Split]:

@@ -17,8 +17,9 @@ from resnets.formatting import plural
 
 Range = tuple[float, float]  # the values that become black and white
 # "container": all that the file's kind of number holds, 0..65535, or 0..1 of floats. "own": as
-# earlier versions did, where the values exceed that, the image's own range.
-Scale = Range | Literal["container", "own"]
+# earlier versions did, where the values exceed that, the image's own range. "unknown": nobody has
+# looked which values there are, and none is shown.
+Scale = Range | Literal["container", "own", "unknown"]
 
 _BITS = (8, 10, 12, 14, 16)
 # Pillow unpacks the upper byte of each 16 bits of a colour. Under the name of the other order of
@@ -130,7 +131,7 @@ class Deep:
         and no range is given.
         """
         extent = self.extent
-        low, high = scale if isinstance(scale, tuple) else _known(extent, own=scale == "own")
+        low, high = scale if isinstance(scale, tuple) else _known(extent, scale)
         scaled = (self.values.astype(np.float64) - low) * 255 / ((high - low) or 1)
         levels = np.rint(scaled).clip(0, 255).astype(np.uint8)
         height, width = levels.shape[:2]
@@ -140,11 +141,11 @@ class Deep:
         return image
 
 
-def _known(extent: Extent, *, own: bool) -> Range:
+def _known(extent: Extent, scale: Scale) -> Range:
     top = 65535.0 if extent.bits else 1.0
-    if extent.low >= 0 and extent.high <= top:
+    if scale != "unknown" and extent.low >= 0 and extent.high <= top:
         return 0.0, top
-    if own:
+    if scale == "own":
         return extent.low, extent.high
     raise RangeError(
         f"its values go from {extent.low:g} to {extent.high:g}, and nothing says which of them is "

@@ -52,6 +52,10 @@ class Frame:
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """Return the square, ``side`` x ``side``, of an image."""
+        return self.cut(self.scaled(image))
+
+    def scaled(self, image: Image.Image) -> Image.Image:
+        """Return an image scaled, of which `cut` returns the square; whole, if it is no strip."""
         if self.fit == "squash":
             return self._in_turn(image, self.side, self.side)
         if self.fit == "pad":
@@ -59,10 +63,20 @@ class Frame:
         # Only the middle stays, so the ends of a strip are cut before they are scaled: 65500 x 1
         # would otherwise pass through an image of 256 rows of 17 million pixels.
         image = _middle(image, self.strip * min(image.size))
-        shorter = min(image.size)
-        image = self._scaled(
-            image, (self.side * image.width // shorter, self.side * image.height // shorter)
-        )
+        return self._scaled(image, self.scaled_size(*image.size))
+
+    def scaled_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the (width, height) of what `scaled` makes of an image."""
+        if self.fit != "crop":
+            return self.side, self.side
+        shorter = min(width, height)
+        width, height = (min(n, self.strip * shorter) for n in (width, height))
+        return self.side * width // shorter, self.side * height // shorter
+
+    def cut(self, image: Image.Image) -> Image.Image:
+        """Return the square of an image that is scaled."""
+        if self.fit != "crop":
+            return image
         left, top = self._start(image.width), self._start(image.height)
         return image.crop((left, top, left + self.side, top + self.side))
 

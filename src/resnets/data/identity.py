@@ -2,18 +2,18 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.images import printable
-from resnets.data.listing import Sample
+from resnets.data.listing import Listing
+from resnets.data.pipeline import read_ahead
 from resnets.data.scan import scan
 from resnets.errors import CheckpointError
 from resnets.files import writing
@@ -21,6 +21,7 @@ from resnets.formatting import plural
 from resnets.readers.paths import open_regular
 
 CONTENT = "content:"  # how fingerprints begin that cover what is in the files
+LISTED = "listed:"  # and those of names, sizes and classes alone
 _PIXELS = 16  # bytes of a digest of pixels
 _LINE = 1 << 16  # bytes of a line of a manifest at most
 
@@ -53,18 +54,22 @@ class Digests:
         self.pixels[index] = np.frombuffer(digest.digest()[:_PIXELS], np.uint8)
 
 
-def digest_files(paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """Return the SHA-256 of files as (N, 32); zeros for one that cannot be read."""
-    digests = Digests(len(paths))
+def digest_all(count: int, open: Callable[[int], BinaryIO]) -> NDArray[np.uint8]:
+    """Return the SHA-256 of files that ``open`` opens, as (N, 32); zeros where it cannot."""
+    digests = Digests(count)
 
     def read(index: int) -> None:
-        with suppress(OSError), open_regular(paths[index]) as file:
+        with suppress(OSError), open(index) as file:
             digests.read(index, file)
 
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(read, range(len(paths))):
-            pass
+    for _ in read_ahead(read, (range(i, min(i + 64, count)) for i in range(0, count, 64))):
+        pass
     return digests.files
+
+
+def digest_files(paths: Sequence[Path]) -> NDArray[np.uint8]:
+    """Return the SHA-256 of files as (N, 32); zeros for one that cannot be read."""
+    return digest_all(len(paths), lambda index: open_regular(paths[index]))
 
 
 def content_digest(paths: Sequence[Path]) -> str:
@@ -73,29 +78,36 @@ def content_digest(paths: Sequence[Path]) -> str:
 
 
 def content_fingerprint(
-    samples: Sequence[Sample], classes: Sequence[str], files: NDArray[np.uint8]
+    listing: Listing, numbers: NDArray[np.int64], files: NDArray[np.uint8]
 ) -> str:
-    """Return what stands for names, splits, classes and content of samples, in whatever order."""
+    """Return what stands for names, splits, classes and content of some of a listing's images.
 
-    def about(index: int) -> tuple[str, ...]:
-        sample = samples[index]
-        return sample.split, classes[sample.label], files[index].tobytes().hex()
+    ``files`` are their SHA-256, (N, 32).
+    """
 
-    return CONTENT + _digest(samples, about)
+    parts = listing.parts[numbers]
+
+    def about(place: int, name: str) -> tuple[str, ...]:
+        return listing.splits[parts[place]], name, files[place].tobytes().hex()
+
+    return CONTENT + _digest(listing, numbers, about)
 
 
-def former_fingerprint(
-    samples: Sequence[Sample], classes: Sequence[str], sizes: Sequence[int] | NDArray[np.int64]
+def former_fingerprint(listing: Listing, numbers: NDArray[np.int64]) -> str:
+    """Return what stands for names, sizes and classes, as runs of earlier versions have it."""
+    sizes = listing.sizes[numbers]
+    return _digest(listing, numbers, lambda place, name: (str(sizes[place]), name))
+
+
+def _digest(
+    listing: Listing, numbers: NDArray[np.int64], about: Callable[[int, str], tuple[str, ...]]
 ) -> str:
-    """Return the fingerprint of runs of earlier versions: of names, sizes and classes."""
-    return _digest(samples, lambda index: (str(sizes[index]), classes[samples[index].label]))
-
-
-def _digest(samples: Sequence[Sample], about: Callable[[int], tuple[str, ...]]) -> str:
-    """Return the SHA-256 of samples' paths, in their order, and what is said ``about`` each."""
+    """Return the SHA-256 of images' paths, in their order, and what is said ``about`` each."""
     digest = hashlib.sha256()
-    for index in sorted(range(len(samples)), key=lambda index: samples[index].relative):
-        fields = (samples[index].relative, *about(index), "")
+    names = [listing.names[i] for i in numbers.tolist()]
+    classes = [listing.classes[i] for i in listing.labels[numbers].tolist()]
+    for place in sorted(range(len(names)), key=names.__getitem__):
+        fields = (names[place], *about(place, classes[place]), "")
         digest.update("\0".join(fields).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
@@ -183,19 +195,20 @@ def look_again(
     ``fingerprint`` is the run's, ``before`` its digests by name where it has any, ``left_out`` the
     names of files that it has skipped. Raises DataError for a folder in no known layout.
     """
-    tree = scan(root)
-    samples = [s for s in tree.samples if s.name not in left_out]
-    count = plural(len(samples), "image")
+    listing = scan(root)
+    # What a large set has left out was found later.
+    left = set() if fingerprint.startswith(LISTED) else set(left_out)
+    kept = [i for i in range(len(listing)) if printable(listing.names[i]) not in left]
+    numbers, count = np.array(kept, np.int64), plural(len(kept), "image")
     if not fingerprint.startswith(CONTENT):
-        known = "this run of an earlier version has no digests of their content"
-        yield f"{count} of the same names and sizes; {known}"
-        sizes = [sample.path.stat().st_size for sample in samples]
-        if former_fingerprint(samples, tree.classes, sizes) != fingerprint:
+        of = "large set" if fingerprint.startswith(LISTED) else "run of an earlier version"
+        yield f"{count} of the same names and sizes; this {of} has no digests of their content"
+        if former_fingerprint(listing, numbers) != fingerprint.removeprefix(LISTED):
             yield "names, sizes or classes of images have changed"
         return
     yield f"{count}, each with the content and class that it had"
-    files = digest_files([sample.path for sample in samples])
-    if content_fingerprint(samples, tree.classes, files) != fingerprint:
-        now = Manifest([sample.name for sample in samples], files)
+    files = digest_all(len(kept), lambda place: listing.open(kept[place]))
+    if content_fingerprint(listing, numbers, files) != fingerprint:
+        now = Manifest([printable(listing.names[i]) for i in kept], files)
         found = "" if before is None else str(changes(before, now))
         yield found or "images or their classes have changed"

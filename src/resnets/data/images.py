@@ -19,6 +19,7 @@ first frame. Metadata other than the orientation change no pixel and are not loo
 
 import ctypes
 import errno
+import io
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -33,7 +34,8 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from resnets.data.depth import Deep, Extent, RangeError, Scale, load_deep
+from resnets.data.decoders import decode_jpeg, decoders
+from resnets.data.depth import Deep, Extent, RangeError, Scale, load_deep, raw_16_bits
 from resnets.data.streams import JPEG, PNG, has_all_scans, jpeg_endings, jpeg_rests, png_pixels
 from resnets.errors import DataError, UsageError
 from resnets.formatting import printable as printable
@@ -43,7 +45,8 @@ from resnets.readers.paths import open_regular
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 64_000_000
 
-_MODES = {1: "L", 3: "RGB"}
+MODES = {1: "L", 3: "RGB"}
+_MOST = 64 << 20  # bytes of a JPEG that are held in memory
 _ORIENTATION = 0x0112  # EXIF 2.3, sec. 4.6.4
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -54,6 +57,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_TURNED = (5, 6, 7, 8)  # of these, by which width and height change places
 _KINDS = (
     (b"\xff\xd8\xff", "is a JPEG with a damaged header"),
     (b"\x89PNG", "is a PNG with a damaged header"),
@@ -89,7 +93,7 @@ class Decoded:
 
         Raises ImageError for NaN and infinity.
         """
-        with _told(self.name):
+        with told(self.name):
             return self.pixels.extent if isinstance(self.pixels, Deep) else None
 
     def image(self, channels: int, scale: Scale = "container") -> Image.Image:
@@ -98,11 +102,11 @@ class Decoded:
         ``scale`` says which values of more than 8 bits become black and white. Raises ImageError
         where nothing does.
         """
-        with _told(self.name):
+        with told(self.name):
             image = self.pixels.to_8_bits(scale) if isinstance(self.pixels, Deep) else self.pixels
             if self.orientation in _UPRIGHT:
                 image = image.transpose(_UPRIGHT[self.orientation])
-            return _convert(image, _MODES[channels])
+            return _convert(image, MODES[channels])
 
 
 def decode(
@@ -120,7 +124,7 @@ def decode(
     a DataError, for anything else that is not a whole image of at most MAX_PIXELS, and UsageError
     for another number of channels.
     """
-    if channels not in _MODES:
+    if channels not in MODES:
         raise UsageError(f"images have 1 or 3 channels, not {channels}")
     whole = read_image(source, all_bits=isinstance(scale, tuple), truncated=truncated)
     return whole.image(channels, scale)
@@ -140,10 +144,10 @@ def read_image(
     """
     if isinstance(source, Image.Image):
         name = printable(getattr(source, "filename", "")) or "the image"
-        with _told(name):
+        with told(name):
             return _loaded(source, name, all_bits)
     name = printable(source)
-    with _told(name), open_regular(source) as file:
+    with told(name), open_regular(source) as file:
         look(file)
         return read_file(file, name, all_bits=all_bits, truncated=truncated)
 
@@ -152,13 +156,13 @@ def read_file(
     file: BinaryIO, name: str, *, all_bits: bool = True, truncated: bool = False
 ) -> Decoded:
     """Return the image in an open file, as `read_image` does; ``name`` is for messages."""
-    with _told(name):
+    with told(name):
         file.seek(0)
         start = file.read(len(PNG))
         if start == PNG:
             return _loaded(_identified(png_pixels(file, truncated=truncated), name), name, all_bits)
         try:
-            return _loaded(_identified(file, name), name, all_bits)
+            return _loaded(_identified(file, name), name, all_bits, _bytes_of(file, start))
         except Exception:
             if not start.startswith(JPEG):
                 raise
@@ -166,6 +170,17 @@ def read_file(
             if found is None:
                 raise
             return found
+
+
+def upright_size(file: BinaryIO, name: str) -> tuple[int, int]:
+    """Return the (width, height) that an image has when it is decoded; only its header is read.
+
+    Raises ImageError.
+    """
+    with told(name):
+        image = _identified(file, name)
+        width, height = image.size
+        return (height, width) if _orientation(image) in _TURNED else (width, height)
 
 
 def _without_end_mark(file: BinaryIO, name: str) -> Decoded | None:
@@ -207,6 +222,28 @@ def is_image(source: Path | Callable[[], BinaryIO]) -> bool:
     return True
 
 
+def open_jpeg(file: io.BytesIO, name: str) -> Image.Image | None:
+    """Return the JPEG in a file as Pillow opens it, not decoded; None of what is none or turned.
+
+    Raises ImageError.
+    """
+    with told(name):
+        image = _identified(file, name)
+        _check_size(image, name)
+        plain = image.format in ("JPEG", "MPO") and image.mode in MODES.values()
+        return image if plain and _orientation(image) not in _UPRIGHT else None
+
+
+def is_deep(file: BinaryIO, name: str) -> bool:
+    """Whether the image in an open file has more than 8 bits, as its header says.
+
+    Raises ImageError.
+    """
+    with told(name):
+        image = _identified(file, name)
+        return image.mode == "F" or image.mode.startswith("I") or bool(raw_16_bits(image))
+
+
 def frames(file: BinaryIO) -> int:
     """Return how many images an open file holds, of which the first is taken."""
     try:
@@ -214,6 +251,11 @@ def frames(file: BinaryIO) -> int:
             return int(getattr(_identified(file, ""), "n_frames", 1))
     except Exception:  # as in decode(), which will say what is wrong
         return 1
+
+
+def from_pixels(values: NDArray[np.uint8]) -> Image.Image:
+    """Return pixels, uint8 (H, W, 1 or 3), as an image in mode "L" or "RGB"."""
+    return Image.fromarray(values.squeeze(2) if values.shape[2] == 1 else values)
 
 
 def pixels(image: Image.Image) -> NDArray[np.uint8]:
@@ -263,19 +305,45 @@ def _too_large(name: str, count: str) -> ImageTooLargeError:
     )
 
 
-def _loaded(image: Image.Image, name: str, all_bits: bool) -> Decoded:
-    """Decode the pixels, after a look at the size that the header states."""
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(name, f"{image.width} x {image.height}, more")
+def _loaded(
+    image: Image.Image, name: str, all_bits: bool, data: bytes | memoryview | None = None
+) -> Decoded:
+    """Decode the pixels, after a look at the size that the header states.
+
+    ``data`` are the bytes of a JPEG, which others may decode to Pillow's pixels.
+    """
+    _check_size(image, name)
+    if data is not None and (decoded := decode_jpeg(image, data)) is not None:
+        return Decoded(name, from_pixels(decoded), _orientation(image))
     if image.format == "TIFF":
         _quieten_libtiff()
     deep = load_deep(image, all_bits=all_bits)
     image.load()
-    try:  # after load(), which turns TIFF files by itself
-        orientation = int(image.getexif().get(_ORIENTATION, 1))
+    # The orientation after load(), which turns TIFF files by itself.
+    return Decoded(name, image if deep is None else deep, _orientation(image))
+
+
+def _check_size(image: Image.Image, name: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(name, f"{image.width} x {image.height}, more")
+
+
+def _bytes_of(file: BinaryIO, start: bytes) -> bytes | memoryview | None:
+    """Return all bytes of a JPEG that is not too large to be held twice; None of other files."""
+    if not start.startswith(JPEG) or not decoders():
+        return None
+    if isinstance(file, io.BytesIO):
+        return file.getbuffer()
+    file.seek(0)
+    data = file.read(_MOST + 1)
+    return data if len(data) <= _MOST else None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # damaged metadata: the pixels are still good
-        orientation = 1
-    return Decoded(name, image if deep is None else deep, orientation)
+        return 1
 
 
 def _convert(image: Image.Image, mode: str) -> Image.Image:
@@ -289,7 +357,7 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
 
 
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def told(name: str) -> Iterator[None]:
     """Turn whatever goes wrong with an image into a ImageError, and keep Pillow from talking."""
     try:
         with _QUIET:

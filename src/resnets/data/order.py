@@ -1,11 +1,14 @@
 """Which sample at which step: a pure function of (seed, epoch)."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from resnets.data import counter
 
 
+@lru_cache(maxsize=2)  # a second for a million, asked for by what reads ahead and what counts
 def epoch_order(count: int, seed: int, epoch: int, repeats: int = 1) -> Tensor:
     """Return the positions 0 .. count-1 in the order of this epoch, int64.
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # so that prediction by another runtime does without torch
 
 ImageLike = Image.Image | Path | str  # or the name of its file
 
+MEASURED = 2048  # photographs: the standard error of a mean is then about a grey level
+
 
 @dataclass(frozen=True)
 class Preprocess:
@@ -236,15 +238,18 @@ def stored_side(size: int) -> int:
 def measure(
     split: "Split", size: int, kind: str, *, fit: str = "crop", range: Range | None = None
 ) -> Preprocess:
-    """Return the preprocessing that normalises a training split, measured over all of it.
+    """Return the preprocessing that normalises a training split, measured over its images.
 
     ``kind`` is "channel" (mean and standard deviation of each channel), "pixel_mean" (subtract
     the mean image, He et al. 2015, sec. 4.2) or "imagenet" (ImageNet's constants, nothing is
     measured). Values are rounded to 6 decimals, so that they are the same in the file as in the
-    run. ``fit`` and ``range`` are how the split's images were stored. Raises UsageError for
+    run. Of more than MEASURED photographs in files, so many are chosen, always the same.
+    ``fit`` and ``range`` are how the split's images were stored. Raises UsageError for
     "imagenet" with images that are not red, green and blue.
     """
     import torch
+
+    from resnets.data import counter
 
     channels, side, _ = split.images.shape
     zeros, ones = (0.0,) * channels, (1.0,) * channels
@@ -253,17 +258,23 @@ def measure(
         usual = imagenet(channels, size)
         return replace(stored, mean=usual.mean, std=usual.std)
     middle = stored.frame.middle
-    total = torch.zeros(channels, size, size, dtype=torch.int64)
-    squares = torch.zeros(channels, dtype=torch.int64)
+    if split.images.names and len(split) > MEASURED:
+        order = torch.argsort(counter.bits(0, "measure", 0, split.ids), stable=True)
+        split = split.subset(order[:MEASURED].sort().values)
+    count, total = 0, torch.zeros(channels, size, size, dtype=torch.int64)
+    levels = torch.zeros(channels, 256, dtype=torch.int64)
     for images, _ in split.batches(256):
-        values = images[:, :, middle, middle].long()
-        total += values.sum(0)
-        squares += values.square().sum((0, 2, 3))
-    mean_image = total.double() / len(split) / 255
-    mean = mean_image.mean((1, 2))
+        values = images[:, :, middle, middle]
+        count += len(values)
+        if kind == "pixel_mean":
+            total += values.sum(0, dtype=torch.int32)
+        for channel, plane in enumerate(values.unbind(1)):
+            levels[channel] += torch.bincount(plane.flatten(), minlength=256)
     if kind == "pixel_mean":
-        return replace(stored, mean=_rounded(mean_image))
-    variance = squares.double() / (len(split) * size * size) / 255**2 - mean.square()
+        return replace(stored, mean=_rounded(total.double() / count / 255))
+    pixels = count * size * size
+    mean, square = ((levels * torch.arange(256) ** n).sum(1).double() / pixels for n in (1, 2))
+    mean, variance = mean / 255, square / 255**2 - (mean / 255).square()
     # A channel without variation (a blank data set) is left as it is.
     std = variance.clamp(min=0).sqrt()
     std = torch.where(std > 0, std, torch.ones_like(std))

@@ -8,7 +8,7 @@ from torch import nn
 
 from resnets.data.dataset import Split
 from resnets.data.preprocess import Preprocess
-from resnets.errors import NonFiniteError
+from resnets.errors import DataError, NonFiniteError
 from resnets.evaluation.scores import Evaluation
 from resnets.formatting import plural
 from resnets.machine.processes import ALONE, Processes
@@ -30,7 +30,8 @@ def evaluate(
     without rounding: on equal machines and threads, the result is equal bit for bit however many
     processes there are.
 
-    The model keeps its device and mode. Raises ValueError for an empty split and NonFiniteError
+    Images that cannot be read, and may be left out, are not counted. The model keeps its device and
+    mode. Raises ValueError for an empty split, DataError when none can be read, and NonFiniteError
     when an answer is NaN or infinite, on every process.
     """
     if len(split) == 0:
@@ -41,11 +42,10 @@ def evaluate(
     classes = 0
     # float64 holds every value below exactly. They stay on the device, which need not wait.
     rows = [torch.empty(0, 5, dtype=torch.float64, device=device)]
-    for start in range(0, len(split), batch_size)[processes.rank :: processes.count]:
-        stop = min(start + batch_size, len(split))
-        positions = torch.arange(start, stop, device=split.ids.device)
-        images, labels = split.batch(positions)
-        labels = labels.to(device)
+    order = torch.arange(len(split), device=split.ids.device)
+    mine = order.split(batch_size)[processes.rank :: processes.count]  # type: ignore[no-untyped-call]
+    for positions, images in split.stream(mine):
+        labels = split.labels[positions].to(device)
         logits = model(preprocess(images.to(device))).float()
         classes = logits.shape[1]
         losses = F.cross_entropy(logits, labels, reduction="none")
@@ -56,15 +56,18 @@ def evaluate(
         rows.append(torch.stack([column.to(device).double() for column in columns], dim=1))
     model.train(training)
     table = processes.gather(torch.cat(rows).cpu())
-    _, losses, predicted, confidence, top5 = table[table[:, 0].argsort()].unbind(1)
+    positions, losses, predicted, confidence, top5 = table[table[:, 0].argsort()].unbind(1)
+    if not len(table):
+        raise DataError("none of the images that were to be evaluated can be read")
     loss = fsum(losses.tolist())
     if not isfinite(loss):
-        raise NonFiniteError(f"the loss on {plural(len(split), 'sample')} is {loss}")
+        raise NonFiniteError(f"the loss on {plural(len(table), 'sample')} is {loss}")
     return Evaluation(
-        labels=split.labels.cpu().numpy(),
+        labels=split.labels.cpu()[positions.long()].numpy(),
         predicted=predicted.long().numpy(),
         confidence=confidence.float().numpy(),
-        loss=loss / len(split),
+        loss=loss / len(table),
         top5=int(top5.sum()),
         classes=int(processes.gather(torch.tensor([classes])).max()),
+        positions=positions.long().numpy(),
     )

@@ -19,6 +19,7 @@ class Evaluation:
     loss: float  # mean cross-entropy
     top5: int  # samples whose class is among the five most probable
     classes: int
+    positions: NDArray[np.int64] | None = None  # (N,), in the split, of those that were counted
 
     @property
     def accuracy(self) -> float:
@@ -33,7 +34,7 @@ class Evaluation:
         return matrix
 
     def mistakes(self, count: int) -> list[int]:
-        """Return the positions of the most confident wrong answers, worst first."""
+        """Return which answers are the most confident wrong ones, worst first."""
         wrong = np.flatnonzero(self.predicted != self.labels)
         order = np.argsort(-self.confidence[wrong], kind="stable")
         positions: list[int] = wrong[order[:count]].tolist()

@@ -27,6 +27,7 @@ from resnets.analysis.responses import temporary_mode
 from resnets.data.dataset import Skipped
 from resnets.data.identity import content_digest, digest_files
 from resnets.data.images import ImageError, printable
+from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
 from resnets.data.scan import images_digest, images_in
 from resnets.errors import CheckpointError, NonFiniteError, UsageError
@@ -41,7 +42,6 @@ from resnets.inference.folder_job import (
     check_out,
     line,
 )
-from resnets.inference.prediction import read_ahead
 from resnets.inference.runtimes.torch_runtime import network_digest
 from resnets.nn import ResNet
 from resnets.readers.documents import read_json

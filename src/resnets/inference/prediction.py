@@ -1,19 +1,17 @@
 """Labelled probabilities of images, decoded in threads while others are computed."""
 
-import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
 from resnets.data.images import printable
+from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
 from resnets.errors import DataError, NonFiniteError
 from resnets.inference.runtimes import Runtime, check_reading, open_runtime
@@ -22,10 +20,6 @@ from resnets.weights.outputs import meaning, probabilities
 if TYPE_CHECKING:  # torch is imported where a model needs it
     from resnets.models import ReadingOptions
     from resnets.nn import ResNet
-
-T = TypeVar("T")
-R = TypeVar("R")
-_WORKERS = min(16, os.cpu_count() or 1)  # Pillow decodes without holding the interpreter's lock
 
 
 @dataclass(frozen=True)
@@ -121,20 +115,6 @@ def read_batches(
 
     coming = iter(images)
     return read_ahead(read, iter(lambda: list(islice(coming, batch_size)), []))
-
-
-def read_ahead(read: Callable[[T], R], batches: Iterable[Sequence[T]]) -> Iterator[list[R]]:
-    """Yield what is read of each batch; the next two are read, in threads, while one is used."""
-    pool = ThreadPoolExecutor(_WORKERS)
-    begun = ([pool.submit(read, item) for item in batch] for batch in batches)
-    try:
-        reading = deque(islice(begun, 2))
-        while reading:
-            batch = [future.result() for future in reading.popleft()]
-            reading.extend(islice(begun, 1))
-            yield batch
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def prepared(runtime: Runtime, path: str | Path | Image) -> NDArray[Any] | DataError:

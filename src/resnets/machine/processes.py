@@ -122,6 +122,17 @@ class Processes:
                 for tensor in tensors:
                     dist.broadcast(tensor, 0)
 
+    @contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Let the first process through what follows, and then the others, whatever it raises."""
+        if not self.is_first:
+            self.wait()
+        try:
+            yield
+        finally:
+            if self.is_first:
+                self.wait()
+
     def wait(self) -> None:
         """Return when every process has come this far."""
         self.sum([0.0])

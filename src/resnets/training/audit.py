@@ -28,7 +28,7 @@ from resnets.run_folder.ledger import Ledger
 from resnets.run_folder.record import IN_FILES, Results, from_plain
 from resnets.spec import Spec
 from resnets.training.evidence import Evidence
-from resnets.training.recipe import Recipe
+from resnets.training.recipe import Recipe, as_kept
 from resnets.weights.native import understand
 from resnets.weights.tensors import read_tensors
 
@@ -244,7 +244,7 @@ def _weights(run: Evidence) -> Iterator[str]:
     count = plural(len(tensors), "tensor")
     yield f"{count}, each with its SHA-256; recipe, data and results are the run's"
     made = metadata.made
-    if Recipe.model_validate_json(json.dumps(made["recipe"])) != run.recipe:
+    if as_kept(Recipe.model_validate_json(json.dumps(made["recipe"]))) != run.recipe:
         yield "its recipe is not recipe.yaml"
     if metadata.spec != Spec.from_dict(run.record.model.spec):  # which may be an older version's
         yield "its network is not that of run.json"

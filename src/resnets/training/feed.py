@@ -1,8 +1,9 @@
 """The training split as batches: order, augmentation, normalisation, erasing, mixing."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import accumulate
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby, islice
 from math import prod
 
 import torch
@@ -14,6 +15,7 @@ from resnets.data.dataset import Dataset, MemoryImages, Split
 from resnets.data.erasing import Erasing
 from resnets.data.mixing import Mix
 from resnets.data.order import batch_bounds, epoch_order
+from resnets.data.photographs import Photographs, Request
 from resnets.data.policies import (
     ColorJitter,
     Part,
@@ -23,6 +25,7 @@ from resnets.data.policies import (
     TrivialAugment,
 )
 from resnets.data.preprocess import Preprocess
+from resnets.data.views import Crops
 from resnets.training.recipe import AugmentRecipe, Recipe
 
 _RESAMPLING = {
@@ -44,6 +47,15 @@ class Batch:
 
 
 @dataclass(frozen=True)
+class Step:
+    """What is asked of a step: samples by their positions in the split, and their size."""
+
+    epoch: int
+    index: Tensor  # int64 (N,)
+    size: int  # pixels
+
+
+@dataclass(frozen=True)
 class Feed:
     """The training split as augmented, mixed and normalised batches on a device."""
 
@@ -57,6 +69,8 @@ class Feed:
     device: torch.device
     ahead: int = 1  # batches that are made at once
     repeats: int = 1  # draws of an image in a row; ``split`` has it so many times
+    whole: bool = False  # crops are cut from whole images, not from their squares
+    interpolation: str = "bilinear"  # of these; or "bicubic", or either at "random"
 
     def __len__(self) -> int:
         """Return the number of batches in an epoch."""
@@ -77,42 +91,98 @@ class Feed:
 
     def batch(self, index: Tensor, epoch: int, size: int | None = None) -> Batch:
         """Return the samples at positions ``index``; ``size`` is their side where it grows."""
-        images, labels = self._prepared(index, epoch, size)
+        return next(self.batches([Step(epoch, index, size or self.augment.size)]))
+
+    def batches(self, steps: Iterable[Step]) -> Generator[Batch, None, None]:
+        """Yield the batch of each step, without images that cannot be read and may be left out.
+
+        Images in files are read ahead, in threads; of those in memory a GPU makes many at once.
+        """
+        if not isinstance(self.split.images, Photographs):
+            for some in self._together(steps):
+                yield from self._divided(some)
+            return
+        begun: deque[tuple[Step, Tensor]] = deque()
+
+        def requests() -> Iterator[Request]:
+            for step in steps:
+                index = self._with_partners(step.index, step.epoch)
+                begun.append((step, index))
+                crops = Crops(self.augment, step.epoch, step.size, self.interpolation)
+                yield Request(self.split.ids[index], crops if self.whole else None)
+
+        for answer in self.split.images.read(requests()):
+            step, index = begun.popleft()
+            yield self._finished(step, index, answer.images, answer.sound)
+
+    def _together(self, steps: Iterable[Step]) -> Iterator[list[Step]]:
+        """Yield as many steps as are made at once, of one epoch and size."""
+        for _, alike in groupby(steps, key=lambda step: (step.epoch, step.size)):
+            while some := list(islice(alike, self.ahead)):
+                yield some
+
+    def _divided(self, steps: Sequence[Step]) -> Iterator[Batch]:
+        """Yield the batches of steps of one epoch and size, which are made at once."""
+        # All positions at once: each copy to a device waits for what it computes.
+        index = torch.cat([step.index for step in steps]).to(self.split.ids.device)
+        step = replace(steps[0], index=index)
+        index = self._with_partners(index, step.epoch)
+        made = self._finished(step, index, self.split.batch(index)[0])
+        lengths = [len(step.index) for step in steps]
+        parts = (
+            t.split(lengths)  # type: ignore[no-untyped-call]
+            for t in (made.images, made.targets, made.labels)
+        )
+        yield from (Batch(*part) for part in zip(*parts, strict=True))
+
+    def _with_partners(self, index: Tensor, epoch: int) -> Tensor:
+        """Return positions, and behind them those of the samples that each is mixed with."""
+        if not self.mix.active:
+            return index
+        partners = self.mix.partners(self.split.ids[index], len(self.split), epoch)
+        return torch.cat([index, partners])
+
+    def _finished(
+        self, step: Step, index: Tensor, images: Tensor, sound: Tensor | None = None
+    ) -> Batch:
+        """Return the batch that becomes of ``images``: crops if they are ``whole``, or squares.
+
+        They are those at positions ``index``, the partners of mixing behind the step's own; only
+        those at places ``sound`` of these, where some were left out.
+        """
+        own = len(step.index)
+        found = index if sound is None else index[sound]
+        ids = self.split.ids[found].to(self.device)
+        labels = self.split.labels[found].to(self.device)
+        images = images.to(self.device)
+        if not self.whole:
+            images = self.augment.crop(images, ids, step.epoch, step.size)
+            images = self.augment.change(images, ids, step.epoch)
+        images = self.preprocess.normalize(self.augment.recolour(images, ids, step.epoch))
+        if self.erasing:
+            images = self.erasing(images, ids, step.epoch)
         if not self.mix.active:
             return Batch(images, labels, labels)
-        ids = self.split.ids[index]
-        others = self._prepared(self.mix.partners(ids, len(self.split), epoch), epoch, size)
-        mixed, targets = self.mix(images, labels, *others, ids.to(self.device), epoch)
-        return Batch(mixed, targets, labels)
+        mine, theirs = slice(own), slice(own, None)
+        if len(found) < len(index):
+            assert sound is not None
+            mine, theirs = _pairs(own, sound)  # type: ignore[assignment]
+        mixed, targets = self.mix(
+            images[mine], labels[mine], images[theirs], labels[theirs], ids[mine], step.epoch
+        )
+        return Batch(mixed, targets, labels[mine])
 
-    def batches(
-        self, indices: Sequence[Tensor], epoch: int, sizes: Sequence[int]
-    ) -> Iterator[Batch]:
-        """Yield `batch` of each of ``indices`` at its size; a GPU makes many of them at once."""
-        if not indices:
-            return
-        lengths = [len(index) for index in indices]
-        ends = [0, *accumulate(lengths)]
-        # All positions at once: each copy to a device waits for what it computes.
-        order = torch.cat([*indices]).to(self.split.ids.device)
-        start = 0
-        while start < len(indices):
-            stop = start + 1
-            while stop < min(len(indices), start + self.ahead) and sizes[stop] == sizes[start]:
-                stop += 1
-            made = self.batch(order[ends[start] : ends[stop]], epoch, sizes[start])
-            parts = (
-                t.split(lengths[start:stop])  # type: ignore[no-untyped-call]
-                for t in (made.images, made.targets, made.labels)
-            )
-            yield from (Batch(*part) for part in zip(*parts, strict=True))
-            start = stop
 
-    def _prepared(self, index: Tensor, epoch: int, size: int | None) -> tuple[Tensor, Tensor]:
-        images, labels = (part.to(self.device) for part in self.split.batch(index))
-        ids = self.split.ids[index].to(self.device)
-        images = self.preprocess.normalize(self.augment(images, ids, epoch, size))
-        return self.erasing(images, ids, epoch) if self.erasing else images, labels
+def _pairs(own: int, sound: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where each of ``own`` images lies, and where its partner; its own place without one.
+
+    ``sound`` are the places that are left of those of the images and then of their partners.
+    """
+    places = torch.full((2 * own,), -1)
+    places[sound] = torch.arange(len(sound))
+    mine, theirs = places[:own], places[own:]
+    there = mine >= 0
+    return mine[there], torch.where(theirs < 0, mine, theirs)[there]
 
 
 def build_feed(
@@ -156,7 +226,14 @@ def build_feed(
         device=device,
         ahead=_ahead(dataset.train, recipe.batch_size, device),
         repeats=recipe.data.repeats,
+        whole=isinstance(dataset.train.images, Photographs) and sees_whole(recipe),
+        interpolation=augment.interpolation,
     )
+
+
+def sees_whole(recipe: Recipe) -> bool:
+    """Whether a recipe cuts its crops from whole photographs, not from their squares."""
+    return recipe.data.view == "whole" and not recipe.augment.shift
 
 
 def build_policy(augment: AugmentRecipe, seed: int, fill: tuple[int, ...]) -> Policy | None:

@@ -1,7 +1,8 @@
 """The training loop: feed -> step -> state -> evaluate."""
 
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -19,7 +20,7 @@ from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Epoch, to_plain
 from resnets.training.cuda_graph import GraphStep, why_no_graph
 from resnets.training.divergence import find_divergence
-from resnets.training.feed import Feed
+from resnets.training.feed import Batch, Feed, Step
 from resnets.training.prepare import Plan
 from resnets.training.progress import RunProgress, metrics_text
 from resnets.training.schedule import Schedule, image_size
@@ -54,7 +55,7 @@ class Loop:
         self.state, self.feed, self.folder = state, feed, folder
         self.progress, self.stop = progress, stop
         self.validation = plan.dataset.validation and plan.dataset.validation.to(feed.device)
-        self.steps = plan.steps
+        self.steps, self.first = plan.steps, state.step
         self.epochs = -(-self.steps // len(feed))
         peak = self.recipe.optimizer.peak
         self.schedule = Schedule(self.recipe.schedule, peak, self.steps, state.rate, len(feed))
@@ -87,22 +88,35 @@ class Loop:
             self.scalars = Scalars(self.folder.tensorboard, purge_step=state.step + 1)
         state.model.train()
         device = self.feed.device
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            closing(self.feed.batches(self._steps())) as batches,
+        ):
             for epoch in range(state.step // len(self.feed), self.epochs):
-                self._epoch(epoch)
+                self._epoch(epoch, batches)
         if self.scalars:
             self.scalars.close()
 
-    def _epoch(self, epoch: int) -> None:
+    def _steps(self) -> Iterator[Step]:
+        """Yield what this process sees in each step to come; batches are made ahead of them."""
+        for epoch in range(self.state.step // len(self.feed), self.epochs):
+            before = epoch * len(self.feed)
+            for number, index in enumerate(self.feed.indices(epoch), start=before):
+                if self.first <= number < self.steps:
+                    size = image_size(
+                        self.recipe.augment, self.feed.augment.size, number, self.steps
+                    )
+                    yield Step(epoch, self._mine(index), size)
+
+    def _mine(self, index: Tensor) -> Tensor:
+        """Return this process's share of a batch's samples."""
+        return index[self.processes.part(len(index))]
+
+    def _epoch(self, epoch: int, batches: Iterator[Batch]) -> None:
         state, indices = self.state, self.feed.indices(epoch)
         before = epoch * len(indices)
         last = min(len(indices), self.steps - before)
-        first = state.step - before
-        mine = [index[self.processes.part(len(index))] for index in indices[first:last]]
-        full, steps = self.feed.augment.size, range(state.step, before + last)
-        sizes = [image_size(self.recipe.augment, full, step, self.steps) for step in steps]
-        batches = self.feed.batches(mine, epoch, sizes)
-        for batch in range(first, last):
+        for batch in range(state.step - before, last):
             started = time.monotonic()
             data = next(batches)
             ready = time.monotonic()
@@ -113,7 +127,7 @@ class Loop:
                 outcome = self.step(data.images, data.targets, data.labels, lr=self.lr)
             except NonFiniteError as error:
                 raise self._explained(error, epoch, batch, indices[batch]) from None
-            self._count(outcome, mine[batch - first])
+            self._count(outcome, self._mine(indices[batch]))
             state.epoch.pass_by(time.monotonic() - started, ready - started)
             self._show(epoch, batch + 1, last, told=outcome is not None)
             if batch + 1 == last:

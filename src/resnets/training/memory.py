@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from resnets.analysis.profiling import profile
-from resnets.data.folder import available_memory
 from resnets.errors import ResourceError, UsageError
 from resnets.formatting import plural
+from resnets.machine.available import available_memory
 from resnets.nn import ResNet
 from resnets.spec import Spec
 from resnets.training.recipe import Recipe, ScheduleRecipe, load_recipe

@@ -15,10 +15,12 @@ from resnets.data.dataset import Dataset
 from resnets.data.framing import Frame
 from resnets.data.given import GIVEN, as_dataset
 from resnets.data.holdout import divide
+from resnets.data.identity import LISTED
 from resnets.data.order import batch_bounds
 from resnets.data.preprocess import Preprocess, measure, stored_side
 from resnets.errors import DataError, UsageError
 from resnets.formatting import plural
+from resnets.machine.available import available_memory
 from resnets.machine.device import Machine
 from resnets.machine.processes import Processes
 from resnets.models import ReadingOptions, find_weights, open_weights
@@ -26,9 +28,10 @@ from resnets.nn import ResNet
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
 from resnets.training.feasible import check
+from resnets.training.feed import sees_whole
 from resnets.training.memory import check_fits
 from resnets.training.progress import RunProgress
-from resnets.training.recipe import Recipe
+from resnets.training.recipe import Recipe, read_recipe
 from resnets.training.schedule import fitted_rate
 from resnets.weights.assumptions import as_the_file_has_it
 from resnets.weights.checkpoint import Checkpoint, Source
@@ -127,22 +130,29 @@ def prepare(
     before = _prepared(folder) if resume and folder else None
     # How earlier versions prepared images, where one has begun the run.
     version = 1 if before is not None and before.get("version") != 2 else 2
+    begun = folder.read_record().data.fingerprint if resume and folder else ""
+    if before is not None and folder and "view" not in recipe.data.model_fields_set:
+        recipe = _with(recipe, "data", view=read_recipe(folder.recipe).data.view)
     if source != GIVEN:
         if is_folder:
             progress.say(f"reading {data}")
-        dataset = open_dataset(
-            data,
-            root=Path(root) if root is not None else None,
-            broken=recipe.data.broken,
-            broken_limit=recipe.data.broken_limit,
-            frame=_frame(recipe, spec, cuts=3 - version),
-            scale=recipe.data.range or ("measured" if version == 2 else "own"),
-            report=progress.reading,
-        )
+        with machine.processes.first_alone():  # which remembers for the others what it reads
+            dataset = open_dataset(
+                data,
+                root=Path(root) if root is not None else None,
+                broken=recipe.data.broken,
+                broken_limit=recipe.data.broken_limit,
+                frame=_frame(recipe, spec, cuts=3 - version),
+                scale=recipe.data.range or ("measured" if version == 2 else "own"),
+                scaled=not (sees_whole(recipe) and (recipe.augment.area or recipe.augment.scale)),
+                content=False if begun.startswith(LISTED) else None,
+                memory=available_memory() // 2 // machine.processes.count,
+                report=progress.reading,
+            )
     else:
         dataset = as_dataset(data)
-    if resume and folder:  # as it was then, when an earlier version has begun the run
-        dataset = dataset.known_as(folder.read_record().data.fingerprint) or dataset
+    if begun:  # as it was then, when an earlier version has begun the run
+        dataset = dataset.known_as(begun) or dataset
     if recipe.augment.mirror == "auto":
         recipe = _with(recipe, "augment", mirror=dataset.mirror)
     dataset = divide(dataset, recipe.data.holdout, recipe.data.split_seed)
@@ -218,7 +228,8 @@ def _frame(recipe: Recipe, spec: Spec, cuts: int) -> Frame:
     if recipe.data.fit != "crop":
         return Frame(size, size, recipe.data.fit, how, cuts)
     side = recipe.data.resize or stored_side(size)
-    side = max(side, recipe.augment.scale[1]) if recipe.augment.scale else side
+    if recipe.augment.scale and not sees_whole(recipe):
+        side = max(side, recipe.augment.scale[1])
     return Frame(side, size, "crop", how, cuts)
 
 

@@ -72,6 +72,11 @@ class DataRecipe(_Section):
         description="what becomes of images that are not square; crop: their ends are cut off; "
         "pad: they are seen whole, with black beside them; squash: their sides are made equal",
     )
+    view: Literal["whole", "square"] = Field(
+        "whole",
+        description="what random crops of photographs are cut from; whole: the image as it is; "
+        "square: its middle at the size of evaluation and a seventh more, as in earlier versions",
+    )
     range: tuple[float, float] | None = Field(
         None,
         description="of images of more than 8 bits, the values that become black and white; "
@@ -672,7 +677,15 @@ def _unknown(source: str, key: str, close: str) -> UsageError:
 def read_recipe(path: Path) -> Recipe:
     """Return the recipe that a run has kept. Raises CheckpointError: it is missing or damaged."""
     try:
-        return load_recipe(path)
+        return as_kept(load_recipe(path))
     except UsageError as error:
         reason = error.message.removeprefix("recipe ").removeprefix(str(path)).lstrip(":, ")
         raise damaged(path, reason) from None
+
+
+def as_kept(recipe: Recipe) -> Recipe:
+    """Return a recipe that a run has kept as the version that wrote it meant it."""
+    if "view" in recipe.data.model_fields_set:
+        return recipe
+    # Earlier ones knew squares alone.
+    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"view": "square"})})

@@ -62,13 +62,16 @@ def write_weights(folder: RunFolder, model: ResNet, made: dict[str, Any]) -> Non
 
 
 def _mistakes(evaluation: Evaluation, split: Split, classes: tuple[str, ...]) -> list[Mistake]:
+    worst = evaluation.mistakes(MISTAKES)
+    counted = evaluation.positions
+    places = worst if counted is None else counted[worst].tolist()
     return [
         Mistake(
-            sample=split.names(torch.tensor([i]))[0],
+            sample=split.names(torch.tensor([place]))[0],
             label=classes[int(evaluation.labels[i])],
             predicted=classes[int(evaluation.predicted[i])],
             confidence=round(float(evaluation.confidence[i]), 6),
-            image=data_url(split, i),
+            image=data_url(split, place),
         )
-        for i in evaluation.mistakes(MISTAKES)
+        for i, place in zip(worst, places, strict=True)
     ]

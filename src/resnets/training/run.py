@@ -32,7 +32,7 @@ from resnets.run_folder.record import (
 )
 from resnets.training.divergence import find_divergence
 from resnets.training.ema import Average, decays
-from resnets.training.feed import Feed, build_feed
+from resnets.training.feed import Feed, Step, build_feed
 from resnets.training.loop import Loop
 from resnets.training.opening import new_record, opening_lines, recipe_line, timestamp
 from resnets.training.precise_bn import measure_statistics
@@ -253,14 +253,18 @@ def _open(
         folder.write_record(replace(record, status="running"))
         write_text(folder.recipe, plan.recipe.to_yaml())
         write_text(folder.drawing, draw(plan.spec))
-        skipped = tuple(LeftOut(**asdict(skipped)) for skipped in plan.dataset.skipped)
-        # The weights say how images are prepared too, when the run has ended.
-        folder.write_preparation(Preparation(skipped, plan.preprocess.to_dict()))
+        _write_preparation(plan, folder)
     for line in opening_lines(plan, record.sessions[-1].environment, folder.data):
         progress.say(line)
     progress.say(recipe_line(plan.recipe, plan.steps, fitted=plan.fitted))
     if state.step:
         progress.say(f"resumed after step {state.step:,} of {plan.steps:,}")
+
+
+def _write_preparation(plan: Plan, folder: RunFolder) -> None:
+    """Write down what was left out, and how images are prepared, as the weights will say too."""
+    skipped = tuple(LeftOut(**asdict(skipped)) for skipped in plan.dataset.left_out)
+    folder.write_preparation(Preparation(skipped, plan.preprocess.to_dict()))
 
 
 @contextmanager
@@ -298,15 +302,22 @@ def _settle(plan: Plan, state: RunState, feed: Feed) -> None:
 def _fresh_images(plan: Plan, feed: Feed, count: int) -> Iterator[Tensor]:
     """Yield ``count`` training samples as the epoch after the last would have them."""
     epoch = -(-plan.steps // plan.batches)
-    for index in feed.indices(epoch):
-        index = index[:count]
-        if len(index):
-            yield feed.batch(index[plan.machine.processes.part(len(index))], epoch).images
-        count -= len(index)
+    part = plan.machine.processes.part
+
+    def steps(left: int) -> Iterator[Step]:
+        for index in feed.indices(epoch):
+            index = index[:left]
+            if len(index):
+                yield Step(epoch, index[part(len(index))], feed.augment.size)
+            left -= len(index)
+
+    return (batch.images for batch in feed.batches(steps(count)))
 
 
 def _close(plan: Plan, folder: RunFolder, state: RunState, record: Record) -> None:
-    """Write down how far the run came."""
+    """Write down how far the run came, and what could not be read."""
+    if plan.dataset.left_out != plan.dataset.skipped:
+        _write_preparation(plan, folder)
     *before, last = record.sessions
     last = replace(last, to_step=state.step, ended=timestamp(), status=record.status)
     progress = Progress(

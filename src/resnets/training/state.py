@@ -225,6 +225,8 @@ class _Values:
 
 
 _VALUES = ("step", "skipped", "seconds", "metrics", "rate", "epoch", "ledger")
-_DEFAULTS = Recipe(name="any", schedule=ScheduleRecipe(epochs=1)).flat() | {
-    f"model.{name}": value for name, value in Spec().to_dict().items()
+_DEFAULTS = {
+    **Recipe(name="any", schedule=ScheduleRecipe(epochs=1)).flat(),
+    **{f"model.{name}": value for name, value in Spec().to_dict().items()},
+    "data.view": "square",  # which is no default any more
 }

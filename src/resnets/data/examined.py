@@ -1,0 +1,210 @@
+"""What reading images whole tells of them; kept in the user's cache for as long as it holds."""
+
+import hashlib
+import io
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import PIL
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnets.data.dataset import Skipped
+from resnets.data.depth import Depth, Extent, Range, RangeError, Scale, together, union
+from resnets.data.identity import Digests
+from resnets.data.images import ImageError, printable, told
+from resnets.data.listing import Listing, Names, pack
+from resnets.data.photographs import Store
+from resnets.data.pipeline import THREADS, read_ahead
+from resnets.errors import DataError, ResourceError
+from resnets.files import writing
+from resnets.machine.downloads import cache_folder
+
+Report = Callable[[int, int], None]  # how many are done, of how many
+
+_VERSION = 1  # of what is kept
+_SETTLED = 2 * 10**9  # nanoseconds: younger files may change without another time of change
+_COLUMNS = ("files", "pixels", "sides", "sizes", "stamps")
+
+
+@dataclass(frozen=True)
+class Examined:
+    """What came of reading the images of a listing: of the sound ones, in their order."""
+
+    sound: NDArray[np.int64]  # their numbers in the listing
+    digests: Digests
+    sides: NDArray[np.int64]  # (N, 2): width and height, upright
+    depth: Depth | None  # of those of more than 8 bits, where there are any
+    broken: tuple[Skipped, ...]  # the others
+    store: Store  # with the range that was measured
+
+
+def examine(
+    listing: Listing,
+    store: Store,
+    *,
+    measured: bool = True,
+    anew: bool = False,
+    see: Callable[[int, Image.Image], None] = lambda index, image: None,
+    look: Callable[[int, BinaryIO], None] = lambda index, file: None,
+    report: Report = lambda done, total: None,
+) -> Examined:
+    """Return what all images of a listing are, decoding those that are not known yet.
+
+    Those are all of them when it is to be done ``anew``. ``look`` sees their files, ``see`` has
+    each in 8 bits. What was found is kept in the user's cache, but of images that are broken, of
+    more than 8 bits or only just written. Images of more than 8 bits are read a second time where
+    it is to be ``measured`` what those of the training split span. ``report`` is told how many are
+    read, of how many. Raises DataError where they have no range in common.
+    """
+    count = len(listing)
+    digests, sides = Digests(count), np.ones((count, 2), np.int64)
+    digests.sizes[:] = listing.sizes
+    columns: dict[str, NDArray[Any]] = {
+        "files": digests.files,
+        "pixels": digests.pixels,
+        "sides": sides,
+    }
+    known = np.zeros(count, bool) if anew else recall(listing, store, columns)
+    unknown = np.flatnonzero(~known).tolist()
+    extents: dict[int, Extent] = {}  # of images of more than 8 bits
+
+    def read(index: int) -> None:
+        name = printable(listing.names[index])
+        with told(name), listing.open(index) as file:
+            digests.read(index, file)
+            look(index, file)
+            found = store.read(file, name, all_bits=measured)
+        if extent := found.extent:
+            extents[index] = extent
+            if measured and store.scale == "container":
+                return  # until the range is known
+        image = found.image(store.channels, store.scale)
+        digests.see(index, image)
+        sides[index] = image.size
+        see(index, image)
+
+    reasons = failures(read, unknown, report)
+    deep = sorted(extents)
+    if measured and deep:
+        training = [i for i in deep if listing.parts[i] == 0]
+        range = _measured_range(listing.root, [extents[i] for i in training or deep])
+        store = replace(store, scale=range)
+        reasons |= failures(read, deep)
+    keep = ~known
+    keep[[*reasons, *deep]] = False
+    if keep.any():
+        _remember(listing, store, columns, known | keep)
+    sound = np.array([i for i in np.arange(count).tolist() if i not in reasons], np.int64)
+    return Examined(
+        sound=sound,
+        digests=digests.of(sound.tolist()),
+        sides=sides[sound],
+        depth=_depth_of([extents[i] for i in deep if i not in reasons], store.scale),
+        broken=tuple(Skipped(printable(listing.names[i]), reasons[i]) for i in sorted(reasons)),
+        store=store,
+    )
+
+
+def failures(
+    read: Callable[[int], None], indices: Sequence[int], report: Report = lambda done, total: None
+) -> dict[int, str]:
+    """Return why images cannot be decoded, by their number, those that can left out.
+
+    ``report`` is told after each how many are done, and how many there are.
+    """
+
+    def attempt(index: int) -> str | None:
+        try:
+            read(index)
+        except ImageError as error:
+            return error.reason
+        return None
+
+    found: dict[int, str] = {}
+    each = ([index] for index in indices)
+    for done, (reason,) in enumerate(read_ahead(attempt, each, ahead=4 * THREADS)):
+        report(done + 1, len(indices))
+        if reason is not None:
+            found[indices[done]] = reason
+    return found
+
+
+def recall(
+    listing: Listing, store: Store, columns: dict[str, NDArray[Any]] | None = None
+) -> NDArray[np.bool_]:
+    """Return which images are known from before, bool (N,), and write what is into ``columns``."""
+    none = np.zeros(len(listing), bool)
+    try:
+        with np.load(_place(listing, store), allow_pickle=False) as kept:
+            if int(kept["version"]) != _VERSION:
+                return none
+            names = Names(kept["names"].tobytes())
+            there = {name: kept[name] for name in _COLUMNS}
+    except (OSError, ValueError, KeyError, EOFError, IndexError):  # none yet, or damaged
+        return none
+    if any(len(column) != len(names) for column in there.values()):
+        return none
+    rows = np.arange(len(names))
+    if names.packed != listing.names.packed:
+        places = {names.spelled(i): i for i in rows.tolist()}
+        rows = np.array([places.get(name, -1) for name in _spelled(listing)], np.int64)
+    known = rows >= 0
+    for name, now in (("sizes", listing.sizes), ("stamps", listing.stamps)):
+        known[known] &= there[name][rows[known]] == now[known]
+    for name, column in (columns or {}).items():
+        column[known] = there[name][rows[known]]
+    return known
+
+
+def _remember(
+    listing: Listing, store: Store, columns: dict[str, NDArray[Any]], known: NDArray[np.bool_]
+) -> None:
+    """Keep what is known of images, but of those that have only just been written."""
+    known = known & (listing.stamps < time.time_ns() - _SETTLED)
+    spelled = _spelled(listing)
+    names = pack([spelled[i] for i in np.flatnonzero(known).tolist()])
+    file = io.BytesIO()
+    now = {"sizes": listing.sizes, "stamps": listing.stamps}
+    kept = {name: column[known] for name, column in (columns | now).items()}
+    kept |= {"version": np.array(_VERSION), "names": np.frombuffer(names, np.uint8)}
+    np.savez(file, **kept)  # type: ignore[arg-type]
+    place = _place(listing, store)
+    with suppress(OSError, ResourceError), writing(place) as out:  # there may be no place for it
+        out.write(file.getbuffer())
+
+
+def _spelled(listing: Listing) -> list[str]:
+    return [listing.names.spelled(i) for i in range(len(listing))]
+
+
+def _place(listing: Listing, store: Store) -> Path:
+    """Return the file for a listing; what decodes, and how, belongs to what is known."""
+    about = (str(listing.root.resolve()), store.channels, store.truncated, PIL.__version__)
+    digest = hashlib.sha256(repr(about).encode("utf-8", "surrogateescape")).hexdigest()
+    return cache_folder("examined") / f"{digest[:32]}.npz"
+
+
+def _measured_range(path: Path, extents: Sequence[Extent]) -> Range:
+    try:
+        common = together(extents)
+    except RangeError as error:
+        raise DataError(
+            f"{printable(path)}: {error}",
+            hint=f"scale them alike, or train with a range for all of them: {error.setting}",
+        ) from None
+    assert common is not None
+    return common.range
+
+
+def _depth_of(extents: Sequence[Extent], scale: Scale) -> Depth | None:
+    whole = union(extents)
+    if whole is None:
+        return None
+    beyond = isinstance(scale, tuple) and sum(extent.exceeds(scale) for extent in extents)
+    return Depth(len(extents), whole, scale, int(beyond))

@@ -1,0 +1,335 @@
+"""Photographs, wherever their files lie, as squares to look at and random crops to learn from."""
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from threading import Lock
+from typing import BinaryIO, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from resnets.data.dataset import REPEAT
+from resnets.data.decoders import decode_jpeg
+from resnets.data.depth import Scale
+from resnets.data.framing import Frame
+from resnets.data.images import (
+    MODES,
+    Decoded,
+    ImageError,
+    from_pixels,
+    open_jpeg,
+    pixels,
+    printable,
+    read_file,
+    told,
+    upright_size,
+)
+from resnets.data.listing import Listing
+from resnets.data.pipeline import THREADS, read_ahead
+from resnets.data.views import Box, Cut, Part
+from resnets.errors import DataError
+
+_HELD = 1 << 20  # bytes: of a larger file no more is held than where it is
+
+
+@dataclass(frozen=True)
+class Store:
+    """How the images of a listing become pixels."""
+
+    frame: Frame
+    channels: int
+    scale: Scale = "container"
+    truncated: bool = False  # images that have lost their end are shown as far as they go
+    # What squares and crops are cut from: the image scaled as the frame has it, or as it is.
+    scaled: bool = True
+
+    def read(self, file: BinaryIO, name: str, *, all_bits: bool = False) -> Decoded:
+        """Return an image before its values become 8 bits. Raises ImageError."""
+        all_bits = all_bits or isinstance(self.scale, tuple)
+        return read_file(file, name, all_bits=all_bits, truncated=self.truncated)
+
+    def whole(self, file: BinaryIO, name: str) -> Image.Image:
+        """Return what is cut of an image of 8 bits. Raises ImageError."""
+        return self.prepared(self.read(file, name).image(self.channels, self.scale))
+
+    def prepared(self, image: Image.Image) -> Image.Image:
+        """Return of an image of 8 bits what squares and crops are cut from."""
+        return self.frame.scaled(image) if self.scaled else image
+
+    def prepared_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return the (width, height) of what `prepared` makes of an image of this size."""
+        return self.frame.scaled_size(width, height) if self.scaled else (width, height)
+
+    def square(self, prepared: Image.Image) -> Image.Image:
+        """Return the square of what is prepared."""
+        return self.frame.cut(prepared) if self.scaled else self.frame(prepared)
+
+
+class View(Protocol):
+    """What is cut of each of some images, all to one size."""
+
+    @property
+    def size(self) -> int:
+        """Pixels of the side of what is cut."""
+
+    def of(self, ids: Tensor, height: Tensor, width: Tensor) -> list[Cut]:
+        """Return what cuts each of the images with these ids and sides, int64 (N,)."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Images that are wanted at once, int64 (N,), and what of them; None: the frame's squares.
+
+    An id may be of a later draw of its image, REPEAT higher.
+    """
+
+    ids: Tensor
+    view: View | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The images of a request, uint8 (N, C, size, size), channels-last, and which they are."""
+
+    images: Tensor
+    sound: Tensor  # int64: their places in the request; the others cannot be read
+
+
+class Kept:
+    """Pixels by the number of their image, kept in memory up to so many bytes."""
+
+    def __init__(self, budget: int) -> None:
+        self._left, self._lock = budget, Lock()
+        self._pixels: dict[int, NDArray[np.uint8]] = {}
+
+    @property
+    def room(self) -> bool:
+        """Whether anything can still be kept."""
+        return self._left > 0
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8] | None:
+        return self._pixels.get(index)
+
+    def __setitem__(self, index: int, image: Image.Image) -> None:
+        size = image.width * image.height * len(image.getbands())
+        with self._lock:
+            if size > self._left or index in self._pixels:
+                return
+            self._left -= size
+        self._pixels[index] = pixels(image).copy()
+
+
+class Tolerance:
+    """How many broken images may be left out, and those that were; None: not a single one."""
+
+    def __init__(self, allowed: int | None) -> None:
+        self._allowed, self._lock = allowed, Lock()
+        self.found: dict[str, str] = {}  # why, by name
+
+    def leave_out(self, name: str, error: ImageError) -> None:
+        """Take an image down as broken. Raises the error, or DataError where they are too many."""
+        if self._allowed is None:
+            raise error
+        with self._lock:
+            self.found[name] = error.reason
+            if len(self.found) > self._allowed:
+                raise DataError(
+                    f"{len(self.found):,} images cannot be read, more than the {self._allowed:,} "
+                    f"that may be left out; the last: {error.message}",
+                    hint="`resnets data check` lists them; mend or remove them, or raise "
+                    "data.broken_limit",
+                )
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """An image that is not decoded yet: its bytes, if they are few, or its pixels from before."""
+
+    data: bytes | None
+    pixels: NDArray[np.uint8] | None
+    size: tuple[int, int]  # (width, height) of what is cut from
+
+
+class Photographs:
+    """Images decoded when they are asked for, several at once, and kept as far as memory goes."""
+
+    def __init__(
+        self,
+        listing: Listing,
+        numbers: NDArray[np.int64],
+        store: Store,
+        *,
+        kept: Kept | None = None,
+        tolerance: Tolerance | None = None,
+        threads: int = THREADS,
+    ) -> None:
+        self.listing, self.numbers, self.store, self.threads = listing, numbers, store, threads
+        self.kept = Kept(0) if kept is None else kept
+        self.tolerance = Tolerance(None) if tolerance is None else tolerance
+        self.names, self.broken = _Names(listing, numbers), self.tolerance.found
+        self.shape = (store.channels, store.frame.side, store.frame.side)
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def batch(self, ids: Tensor) -> Tensor:
+        """Return the squares of images as uint8 (N, C, H, W), channels-last in memory.
+
+        Raises ImageError for one that cannot be read.
+        """
+        (answer,) = self.read([Request(ids)])
+        if len(answer.sound) < len(ids):
+            gone = next(i for i in range(len(ids)) if i not in answer.sound)
+            name = self.names[int(ids[gone])]
+            raise ImageError(name, self.tolerance.found[name], hint="it was left out")
+        return answer.images
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the squares of each of some batches of ids, and which of these they are."""
+        for answer in self.read(map(Request, batches)):
+            yield answer.images, answer.sound
+
+    def read(self, requests: Iterable[Request]) -> Iterator[Answer]:
+        """Yield the images of each request; those of the next ones are read meanwhile.
+
+        In memory are the pixels of three requests, six times as many files as far as these have
+        less than a megabyte, and one decoded image a thread. Raises ImageError for one that cannot
+        be read and may not be left out, and DataError where too many have been.
+        """
+        asked: deque[Request] = deque()
+        begun: deque[tuple[NDArray[np.uint8], list[int]]] = deque()
+
+        def ids() -> Iterator[list[int]]:
+            for request in requests:
+                asked.append(request)
+                yield (request.ids % REPEAT).tolist()
+
+        def items() -> Iterator[Sequence[Callable[[], bool]]]:
+            with closing(read_ahead(self._open, ids(), threads=self.threads)) as opened:
+                for found in opened:
+                    request = asked.popleft()
+                    places = [i for i, one in enumerate(found) if one is not None]
+                    size = request.view.size if request.view else self.store.frame.side
+                    out = np.empty((len(places), size, size, self.store.channels), np.uint8)
+                    begun.append((out, places))
+                    yield self._work(request, places, [one for one in found if one], out)
+
+        with closing(read_ahead(_do, items(), threads=self.threads)) as filled:
+            for done in filled:
+                out, places = begun.popleft()
+                images = torch.from_numpy(out)
+                sound = torch.tensor(places, dtype=torch.int64)
+                if not all(done):
+                    there = torch.tensor(done)
+                    images, sound = images[there], sound[there]
+                yield Answer(images.permute(0, 3, 1, 2), sound)
+
+    def _work(
+        self,
+        request: Request,
+        places: list[int],
+        opened: list[_Opened],
+        out: NDArray[np.uint8],
+    ) -> list[Callable[[], bool]]:
+        """Return what fills each row of ``out``, and says whether it could."""
+        ids = request.ids[places]
+        cuts: Sequence[Cut | None] = [None] * len(ids)
+        if request.view and len(ids):
+            width, height = torch.tensor([one.size for one in opened]).unbind(1)
+            cuts = request.view.of(ids, height, width)
+        rows = zip((ids % REPEAT).tolist(), opened, cuts, out, strict=True)
+        return [partial(self._fill, *row) for row in rows]
+
+    def _open(self, index: int) -> _Opened | None:
+        """Return an image of which the size is known; None for one that is left out."""
+        name, number = self.names[index], int(self.numbers[index])
+        if (known := self.kept[number]) is not None:
+            height, width, _ = known.shape
+            return _Opened(None, known, (width, height))
+        try:
+            with told(name), self.listing.open(number) as file:
+                size = self.store.prepared_size(*upright_size(file, name))
+                file.seek(0)
+                small = self.listing.sizes[number] <= _HELD
+                return _Opened(file.read() if small else None, None, size)
+        except ImageError as error:
+            self.tolerance.leave_out(name, error)
+            return None
+
+    def _fill(self, index: int, opened: _Opened, cut: Cut | None, row: NDArray[np.uint8]) -> bool:
+        """Put what is cut of an image into a row; False for one that is left out."""
+        if opened.pixels is not None:
+            row[:] = self._cut(partial(_part, opened.pixels), opened, cut)
+            return True
+        name, number = self.names[index], int(self.numbers[index])
+        try:
+            with told(name):
+                data = opened.data
+                if data is None:
+                    with self.listing.open(number) as file:
+                        data = file.read()
+                if cut is not None and not self.store.scaled and not self.kept.room:
+                    row[:] = cut(_Parts(data, name, self.store, opened.size))
+                    return True
+                image = self.store.whole(io.BytesIO(data), name)
+                if image.size != opened.size:
+                    raise ImageError(name, "its header states another size", hint="mend it")
+        except ImageError as error:
+            self.tolerance.leave_out(name, error)
+            return False
+        self.kept[number] = image
+        row[:] = pixels(self.store.square(image)) if cut is None else cut(image.crop)
+        return True
+
+    def _cut(self, part: Part, opened: _Opened, cut: Cut | None) -> NDArray[np.uint8]:
+        if cut is not None:
+            return cut(part)
+        return pixels(self.store.square(part((0, 0, *opened.size))))
+
+
+class _Parts:
+    """Parts of an image of which no more is decoded than has to be."""
+
+    def __init__(self, data: bytes, name: str, store: Store, size: tuple[int, int]) -> None:
+        self._data, self._name, self._store, self._size = data, name, store, size
+
+    def __call__(self, box: Box) -> Image.Image:
+        """Return the pixels in a box. Raises ImageError."""
+        file = io.BytesIO(self._data)
+        if image := open_jpeg(file, self._name):
+            found = decode_jpeg(image, self._data, box)
+            if found is not None:
+                return from_pixels(found).convert(MODES[self._store.channels])
+        whole = self._store.whole(file, self._name)
+        if whole.size != self._size:
+            raise ImageError(self._name, "its header states another size", hint="mend it")
+        return whole.crop(box)
+
+
+class _Names(Sequence[str]):
+    """The names of some images of a listing, for people."""
+
+    def __init__(self, listing: Listing, numbers: NDArray[np.int64]) -> None:
+        self._listing, self._numbers = listing, numbers
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int) -> str:  # type: ignore[override]
+        return printable(self._listing.names[int(self._numbers[index])])
+
+
+def _do(work: Callable[[], bool]) -> bool:
+    return work()
+
+
+def _part(array: NDArray[np.uint8], box: Box) -> Image.Image:
+    left, top, right, bottom = box
+    return from_pixels(array[top:bottom, left:right])
