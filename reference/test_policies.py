@@ -213,7 +213,7 @@ def test_magnitudes_of_timm(magnitude):
             amount = operation.amount / side
             amounts = [int(amount) if name == "Posterize" else amount] if op.level_fn else []
             expected = function(image, *amounts, fillcolor=FILL, resample=operation.resampling)
-            assert apply(image, (operation,), FILL).tobytes() == expected.tobytes(), operation
+            assert apply(image, operation, FILL).tobytes() == expected.tobytes(), operation
 
 
 JITTERS = [ColorJitter(0.4, 0.4, 0.4), ColorJitter(0.4, 1.5, 0.2, 0.1), ColorJitter(hue=0.5)]

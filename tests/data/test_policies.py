@@ -282,27 +282,27 @@ MATRICES = {
 
 @pytest.mark.parametrize("operation", LOOKUPS, ids=str)
 def test_lookups(operation):
-    assert (np.asarray(apply(image(), (operation,), FILL)) == LOOKUPS[operation]).all()
+    assert (np.asarray(apply(image(), operation, FILL)) == LOOKUPS[operation]).all()
 
 
 @pytest.mark.parametrize("factor", [0.01, 0.1, 0.73, 1.0, 1.27, 1.9])
 @pytest.mark.parametrize("name", ENHANCED)
 def test_enhancements(name, factor):
-    found = np.asarray(apply(image(), (Operation(name, factor),), FILL))
+    found = np.asarray(apply(image(), Operation(name, factor), FILL))
     assert (found == blended(ENHANCED[name], LEVELS, factor)).all()
 
 
 @pytest.mark.parametrize("resampling", [Resampling.NEAREST, Resampling.BILINEAR])
 @pytest.mark.parametrize("operation", MATRICES, ids=str)
 def test_moves(operation, resampling):
-    found = np.asarray(apply(image(), (operation._replace(resampling=resampling),), FILL))
+    found = np.asarray(apply(image(), operation._replace(resampling=resampling), FILL))
     expected = moved(LEVELS, MATRICES[operation], FILL, resampling)
     assert (found == expected).all()
 
 
 def test_bicubic_moves_by_whole_pixels_exactly():
     operation = Operation("TranslateY", 5, Resampling.BICUBIC)
-    found = np.asarray(apply(image(), (operation,), FILL))
+    found = np.asarray(apply(image(), operation, FILL))
     assert (found[:15] == LEVELS[5:]).all()
     assert (found[15:] == FILL).all()
 
@@ -310,10 +310,10 @@ def test_bicubic_moves_by_whole_pixels_exactly():
 def test_hue_turns_pure_colours():
     """A third of the circle takes red to green, to the 256 steps that Pillow has."""
     red = Image.new("RGB", (4, 4), (255, 0, 0))
-    found = np.asarray(apply(red, (Operation("Hue", 1 / 3),), FILL))
+    found = np.asarray(apply(red, Operation("Hue", 1 / 3), FILL))
     assert (found == (0, 255, 0)).all()
-    assert np.abs(np.asarray(apply(red, (Operation("Hue", 0.5),), FILL)) - (0, 255, 255)).max() <= 6
-    assert apply(image(1), (Operation("Hue", 0.3),), (0,)) == image(1)
+    assert np.abs(np.asarray(apply(red, Operation("Hue", 0.5), FILL)) - (0, 255, 255)).max() <= 6
+    assert apply(image(1), Operation("Hue", 0.3), (0,)) == image(1)
 
 
 @pytest.mark.parametrize("name", PARTS)
@@ -322,30 +322,32 @@ def test_grey_images_are_the_grey_part_of_colour(name):
     grey, colour = image(1), image(1).convert("RGB")
     drawn = policy(name).draw(torch.arange(150), 0, 20)
     for operations in drawn:
-        found = np.asarray(apply(colour, operations, (70, 70, 70)))
-        assert (found == np.asarray(apply(grey, operations, (70,)))[:, :, None]).all()
+        found = np.asarray(policy(fill=(70, 70, 70)).apply(colour, operations))
+        expected = np.asarray(policy(fill=(70,)).apply(grey, operations))
+        assert (found == expected[:, :, None]).all()
 
 
 def test_no_strength_changes_nothing():
     """But for the operations without strength, and white, which a solarized image inverts."""
     grey = image(1).point(lambda level: min(level, 254))
-    drawn = Policy(0, (1,), (RandAugment(2, 0),)).draw(torch.arange(500), 0, 20)
+    weakest = Policy(0, (1,), (RandAugment(2, 0),))
+    drawn = weakest.draw(torch.arange(500), 0, 20)
     still = [o for o in drawn if not {x.name for x in o} & {"AutoContrast", "Equalize"}]
     assert len(still) > 300
-    assert all(apply(grey, operations, (1,)) == grey for operations in still)
+    assert all(weakest.apply(grey, operations) == grey for operations in still)
 
 
 def test_mirrored_moves():
     flipped = image().transpose(Image.Transpose.FLIP_LEFT_RIGHT)
     for amount in (-7, 3):
-        there = apply(image(), (Operation("TranslateX", amount),), FILL)
-        back = apply(flipped, (Operation("TranslateX", -amount),), FILL)
+        there = apply(image(), Operation("TranslateX", amount), FILL)
+        back = apply(flipped, Operation("TranslateX", -amount), FILL)
         assert there.transpose(Image.Transpose.FLIP_LEFT_RIGHT) == back
 
 
 def test_an_operation_that_there_is_none_of():
     with pytest.raises(ValueError, match="no operation Blur"):
-        apply(image(), (Operation("Blur"),), FILL)
+        apply(image(), Operation("Blur"), FILL)
 
 
 # Batches

@@ -19,6 +19,7 @@ from resnets.data.windows import (
     random_scales,
     random_shifts,
     resample,
+    within,
 )
 
 # Of the colours of ImageNet's pixels, in 0..1, as everyone has them from fb.resnet.torch: the
@@ -161,9 +162,9 @@ def crop(images: Tensor, top: Tensor, left: Tensor, size: int, flipped: Tensor) 
 def cutout(images: Tensor, row: Tensor, column: Tensor, side: int, fill: Tensor) -> Tensor:
     """Fill a square centred at (row, column), clipped at the borders (DeVries & Taylor 2017)."""
     height, width = images.shape[2:]
-    in_rows = _within(torch.arange(height, device=images.device), row, side)
-    in_columns = _within(torch.arange(width, device=images.device), column, side)
-    inside = in_rows[:, None, :, None] & in_columns[:, None, None, :]
+    rows = within(height, row - side // 2, side)
+    columns = within(width, column - side // 2, side)
+    inside = rows[:, None, :, None] & columns[:, None, None, :]
     return torch.where(inside, fill[:, None, None], images)
 
 
@@ -179,11 +180,6 @@ def lighting(images: Tensor, amounts: Tensor) -> Tensor:
     change = 255 * (amounts[:, None, :] * deviations * components).sum(2)
     levels = images + change.float()[:, :, None, None]
     return levels.round_().clamp_(0, 255).byte()
-
-
-def _within(positions: Tensor, centre: Tensor, side: int) -> Tensor:
-    start = centre[:, None] - side // 2
-    return (positions >= start) & (positions < start + side)
 
 
 def _reflected(length: int, padding: int, device: torch.device) -> Tensor:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from resnets.data import counter
+from resnets.data.windows import within
 
 _TRIES = 10
 
@@ -29,7 +30,7 @@ class Erasing:
         """Return normalised images (N, C, H, W) with their boxes erased, on the same device."""
         height, width = images.shape[2:]
         top, left, high, wide = self.boxes((height, width), ids, epoch)
-        inside = _span(height, top, high)[:, :, None] & _span(width, left, wide)[:, None, :]
+        inside = within(height, top, high)[:, :, None] & within(width, left, wide)[:, None, :]
         if not self.noise:
             return torch.where(inside[:, None], 0.0, images)
         sample, row, column = inside.nonzero(as_tuple=True)  # note: this waits for the device
@@ -68,9 +69,3 @@ class Erasing:
             for axis, room in (("row", height - rows), ("column", width - columns))
         )
         return top, left, rows, columns
-
-
-def _span(length: int, start: Tensor, extent: Tensor) -> Tensor:
-    """Return which of ``length`` positions lie in [start, start + extent), bool (N, length)."""
-    positions = torch.arange(length, device=start.device)
-    return (positions >= start[:, None]) & (positions < (start + extent)[:, None])

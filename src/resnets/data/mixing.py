@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from resnets.data import counter
+from resnets.data.windows import within
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,5 @@ class Mix:
     def _span(self, length: int, part: Tensor, stream: str, epoch: int, ids: Tensor) -> Tensor:
         """Return ``part`` of a side around a random place, bool (N, length)."""
         extent = (length * part).round().long()
-        start = counter.integers(length, self.seed, stream, epoch, ids) - extent // 2
-        positions = torch.arange(length, device=ids.device)
-        return (positions >= start[:, None]) & (positions < (start + extent)[:, None])
+        centre = counter.integers(length, self.seed, stream, epoch, ids)
+        return within(length, centre - extent // 2, extent)

@@ -23,17 +23,11 @@ class Operation(NamedTuple):
     resampling: Resampling = Resampling.NEAREST
 
 
-def apply(image: Image.Image, drawn: Drawn, fill: tuple[int, ...]) -> Image.Image:
-    """Return an image of mode RGB or L after all operations; ``fill`` comes in from outside.
+def apply(image: Image.Image, operation: Operation, fill: tuple[int, ...]) -> Image.Image:
+    """Return an image of mode RGB or L after an operation; ``fill`` (C,) comes in from outside.
 
     Raises ValueError for an operation that there is none of.
     """
-    for operation in drawn:
-        image = _apply(image, operation, fill[0] if len(fill) == 1 else fill)
-    return image
-
-
-def _apply(image: Image.Image, operation: Operation, fill: int | tuple[int, ...]) -> Image.Image:
     name, amount, resampling = operation
     match name:
         case "Identity":

@@ -4,13 +4,12 @@ They are equal in distribution to torchvision's and timm's; what a sample gets i
 (seed, epoch, id) alone.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from math import atan, ceil, cos, degrees, radians, sin, tan
-from typing import Protocol
+from math import atan, cos, degrees, radians, sin, tan
 
 import numpy as np
 import torch
@@ -21,11 +20,6 @@ from torch import Tensor
 from resnets.data import counter
 from resnets.data.operations import Drawn, Operation, apply
 
-_WIDE = (  # torchvision's order; with a number of either sign those from ShearX to Sharpness
-    *("Identity", "ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"),
-    *("Brightness", "Color", "Contrast", "Sharpness"),
-    *("Posterize", "Solarize", "AutoContrast", "Equalize"),
-)
 _TIMM = (  # timm's "increasing" operations, in its order
     *("AutoContrast", "Equalize", "Invert", "Rotate", "Posterize", "Solarize", "SolarizeAdd"),
     *("Color", "Contrast", "Brightness", "Sharpness"),
@@ -34,13 +28,6 @@ _TIMM = (  # timm's "increasing" operations, in its order
 _MOST = 10  # timm's largest magnitude
 _LARGE = 64  # pixels, from which on several threads are faster than one
 _JITTERED = ("Brightness", "Contrast", "Color", "Hue")
-
-
-class Part(Protocol):
-    """A way of drawing operations."""
-
-    def draw(self, seed: int, epoch: int, ids: Tensor, size: int) -> list[Drawn]:
-        """Return what each sample id gets; its image has ``size`` x ``size`` pixels."""
 
 
 @dataclass(frozen=True)
@@ -57,18 +44,13 @@ class RandAugment:
 
     def draw(self, seed: int, epoch: int, ids: Tensor, size: int) -> list[Drawn]:
         """Return what each sample id gets; its image has ``size`` x ``size`` pixels."""
-        levels = _levels(self.bins, 0.3, 150 / 331 * size, 30, 0.9, 4)
-
-        def operations(number: int) -> Iterator[Operation]:
-            for kind, sign, resampling in zip(
-                _choices(len(_WIDE), seed, f"policy operation {number}", epoch, ids),
-                _choices(2, seed, f"policy sign {number}", epoch, ids),
-                _resampling(self.resampling, seed, number, epoch, ids),
-                strict=True,
-            ):
-                yield _wide(_WIDE[kind], levels[kind][self.magnitude], sign, resampling)
-
-        return list(zip(*map(operations, range(self.count)), strict=True))
+        space = _space(self.bins, 0.3, 150 / 331 * size, 30, 0.9, 4)
+        places = len(ids) * [self.magnitude]
+        operations = (
+            _torchvisions(space, places, number, self.resampling, seed, epoch, ids)
+            for number in range(self.count)
+        )
+        return list(zip(*operations, strict=True))
 
 
 @dataclass(frozen=True)
@@ -80,17 +62,9 @@ class TrivialAugment:
 
     def draw(self, seed: int, epoch: int, ids: Tensor, size: int) -> list[Drawn]:
         """Return what each sample id gets; its image has ``size`` x ``size`` pixels."""
-        levels = _levels(self.bins, 0.99, 32, 135, 0.99, 6)
-        return [
-            (_wide(_WIDE[kind], levels[kind][level], sign, resampling),)
-            for kind, level, sign, resampling in zip(
-                _choices(len(_WIDE), seed, "policy operation 0", epoch, ids),
-                _choices(self.bins, seed, "policy level 0", epoch, ids),
-                _choices(2, seed, "policy sign 0", epoch, ids),
-                _resampling(self.resampling, seed, 0, epoch, ids),
-                strict=True,
-            )
-        ]
+        space = _space(self.bins, 0.99, 32, 135, 0.99, 6)
+        places = _choices(self.bins, seed, "policy place", epoch, ids)
+        return list(zip(_torchvisions(space, places, 0, self.resampling, seed, epoch, ids)))
 
 
 @dataclass(frozen=True)
@@ -114,18 +88,18 @@ class TimmRandAugment:
             chance = counter.uniform(seed, f"policy chance {number}", epoch, ids)
             noise = counter.normal(seed, f"policy noise {number}", epoch, ids)
             levels = (self.magnitude + self.noise * noise).clamp(0, _MOST)
-            for operations, happens, kind, level, sign, resampling in zip(
+            for operations, happens, kind, level, sign, chosen in zip(
                 drawn,
                 (chance < self.probability).tolist(),
                 _choices(len(_TIMM), seed, f"policy operation {number}", epoch, ids),
                 levels.tolist(),
                 _choices(2, seed, f"policy sign {number}", epoch, ids),
-                _resampling(self.resampling, seed, number, epoch, ids),
+                _choices(len(self.resampling), seed, f"policy resampling {number}", epoch, ids),
                 strict=True,
             ):
                 if happens:
                     amount = _timm_amount(_TIMM[kind], level / _MOST, 1 - 2 * sign, size)
-                    operations.append(Operation(_TIMM[kind], amount, resampling))
+                    operations.append(Operation(_TIMM[kind], amount, self.resampling[chosen]))
         return [tuple(operations) for operations in drawn]
 
 
@@ -144,19 +118,23 @@ class ColorJitter:
 
     def draw(self, seed: int, epoch: int, ids: Tensor, size: int) -> list[Drawn]:
         """Return what each sample id gets, whatever the ``size``."""
-        amounts = torch.zeros(len(ids), 4, dtype=torch.float64)
-        strengths = (self.brightness, self.contrast, self.saturation, self.hue)
-        for number, (name, strength) in enumerate(zip(_JITTERED, strengths, strict=True)):
-            middle = 0 if name == "Hue" else 1
-            low = -strength if name == "Hue" else max(0.0, 1 - strength)
-            share = counter.uniform(seed, f"jitter {name}", epoch, ids)
-            amounts[:, number] = low + (middle + strength - low) * share
-        keys = [counter.bits(seed, f"jitter order {name}", epoch, ids) for name in _JITTERED]
-        orders = torch.stack(keys, 1).argsort(1)
+        strengths = torch.tensor(
+            [self.brightness, self.contrast, self.saturation, self.hue], dtype=torch.float64
+        )
+        high = strengths + torch.tensor([1, 1, 1, 0])
+        low = torch.cat([(1 - strengths[:3]).clamp(min=0), -strengths[3:]])
+        shares, keys = (
+            torch.stack([draw(seed, f"jitter {what} {name}", epoch, ids) for name in _JITTERED], 1)
+            for what, draw in (("share", counter.uniform), ("order", counter.bits))
+        )
+        amounts = (low + (high - low) * shares).tolist()
         return [
             tuple(Operation(_JITTERED[i], amount[i]) for i in order if strengths[i])
-            for order, amount in zip(orders.tolist(), amounts.tolist(), strict=True)
+            for order, amount in zip(keys.argsort(1).tolist(), amounts, strict=True)
         ]
+
+
+Part = RandAugment | TrivialAugment | TimmRandAugment | ColorJitter
 
 
 @dataclass(frozen=True)
@@ -182,7 +160,9 @@ class Policy:
 
     def apply(self, image: Image.Image, drawn: Drawn) -> Image.Image:
         """Return an image, of mode RGB or L, after the operations drawn for it."""
-        return apply(image, drawn, self.fill)
+        for operation in drawn:
+            image = apply(image, operation, self.fill)
+        return image
 
     def __call__(self, images: Tensor, ids: Tensor, epoch: int) -> Tensor:
         """Return uint8 (N, C, size, size), channels-last, as the policy changes it.
@@ -211,62 +191,60 @@ def _choices(high: int, seed: int, stream: str, epoch: int, ids: Tensor) -> list
     return numbers
 
 
-def _resampling(
-    among: tuple[Resampling, ...], seed: int, number: int, epoch: int, ids: Tensor
-) -> Iterator[Resampling]:
-    for choice in _choices(len(among), seed, f"policy resampling {number}", epoch, ids):
-        yield among[choice]
+Space = dict[str, list[list[float]]]  # torchvision's operations: an amount by sign and magnitude
 
 
 @lru_cache(maxsize=64)
-def _levels(
+def _space(
     bins: int, shear: float, pixels: float, angle: float, strength: float, bits: int
-) -> list[list[float]]:
-    """Return torchvision's magnitudes for each of `_WIDE`, in its own arithmetic of 32 bits."""
+) -> Space:
+    """Return torchvision's operations in its order, up to so much, in its arithmetic of 32 bits."""
 
-    def rising(most: float) -> list[float]:
-        levels: list[float] = torch.linspace(0, most, bins).tolist()
-        return levels
+    def signed(most: float, amount: Callable[[float], float]) -> list[list[float]]:
+        levels = torch.linspace(0, most, bins).tolist()
+        return [[amount(sign * level) for level in levels] for sign in (1, -1)]
 
-    none = bins * [0.0]
-    posterize = 8 - (torch.arange(bins) / ((bins - 1) / bits)).round()
-    return [
-        none,
-        *2 * [rising(shear)],
-        *2 * [rising(pixels)],
-        rising(angle),
-        *4 * [rising(strength)],
-        posterize.tolist(),
-        torch.linspace(255, 0, bins).tolist(),
-        none,
-        none,
-    ]
+    def angled(slope: Callable[[float], float]) -> list[list[float]]:
+        """By way of degrees, after which a slope is not always the magnitude itself."""
+        return signed(shear, lambda level: slope(radians(degrees(atan(level)))))
+
+    nothing = 2 * [bins * [0.0]]
+    enhanced = ("Brightness", "Color", "Contrast", "Sharpness")
+    return {
+        "Identity": nothing,
+        "ShearX": angled(tan),
+        "ShearY": angled(lambda angle: sin(angle) / cos(angle)),
+        **{
+            name: signed(pixels, lambda level: -int(level)) for name in ("TranslateX", "TranslateY")
+        },
+        "Rotate": signed(angle, float),
+        **{name: signed(strength, lambda level: 1 + level) for name in enhanced},
+        "Posterize": 2 * [(8 - (torch.arange(bins) / ((bins - 1) / bits)).round()).tolist()],
+        "Solarize": 2 * [torch.linspace(255, 0, bins).ceil().tolist()],
+        "AutoContrast": nothing,
+        "Equalize": nothing,
+    }
 
 
-def _wide(name: str, level: float, sign: int, resampling: Resampling) -> Operation:
-    """Return an operation of torchvision's with its magnitude, negative where ``sign`` is 1.
-
-    Shears take torchvision's way to the slope, by degrees: it is not always the magnitude itself.
-    """
-    signed = -level if sign else level
-    angle = radians(degrees(atan(signed)))
-    amount: float
-    match name:
-        case "ShearX":
-            amount = tan(angle)
-        case "ShearY":
-            amount = sin(angle) / cos(angle)
-        case "TranslateX" | "TranslateY":
-            amount = -int(signed)
-        case "Brightness" | "Color" | "Contrast" | "Sharpness":
-            amount = 1 + signed
-        case "Solarize":
-            amount = ceil(level)
-        case "Rotate":
-            amount = signed
-        case _:
-            amount = level
-    return Operation(name, amount, resampling)
+def _torchvisions(
+    space: Space,
+    places: list[int],
+    number: int,
+    resampling: tuple[Resampling, ...],
+    seed: int,
+    epoch: int,
+    ids: Tensor,
+) -> Iterator[Operation]:
+    """Yield operation ``number`` of each sample, of the magnitude at its place of the space."""
+    names = list(space)
+    for kind, sign, place, chosen in zip(
+        _choices(len(names), seed, f"policy operation {number}", epoch, ids),
+        _choices(2, seed, f"policy sign {number}", epoch, ids),
+        places,
+        _choices(len(resampling), seed, f"policy resampling {number}", epoch, ids),
+        strict=True,
+    ):
+        yield Operation(names[kind], space[names[kind]][sign][place], resampling[chosen])
 
 
 def _timm_amount(name: str, level: float, sign: int, size: int) -> float:

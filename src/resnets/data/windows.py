@@ -103,6 +103,12 @@ def random_shifts(
     return Windows(top, left, side, side)
 
 
+def within(length: int, start: Tensor, extent: Tensor | int) -> Tensor:
+    """Return which of ``length`` positions lie in [start, start + extent), bool (N, length)."""
+    positions = torch.arange(length, device=start.device)
+    return (positions >= start[:, None]) & (positions < (start + extent)[:, None])
+
+
 def resample(
     images: Tensor,
     top: Tensor,
