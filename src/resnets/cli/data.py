@@ -74,10 +74,10 @@ def check(
       resnets data check photos/ --near
       resnets data check cifar10 --json
     """
-    from resnets.data import NAMES, open_dataset
+    from resnets.data import NAMES, folder_of, open_dataset
 
-    if source not in NAMES and Path(source).is_dir():
-        _check_folder(Path(source), near, as_json)
+    if source not in NAMES:
+        _check_folder(folder_of(source), near, as_json)
         return
     if near:
         raise UsageError(

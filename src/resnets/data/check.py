@@ -19,7 +19,7 @@ from resnets.data.images import frames, printable
 from resnets.data.listing import Sample
 from resnets.data.near import SIDE, Near, find_near, thumbnail
 from resnets.data.photographs import Store
-from resnets.data.scan import scan
+from resnets.data.sources import open_listing
 
 UNEVEN = 3  # times as many images as another class, from where that is told
 
@@ -84,7 +84,7 @@ def check_folder(
     ``report`` is told how many are read, of how many. Raises DataError for a folder in no known
     layout.
     """
-    listing = scan(path)
+    listing = open_listing(path)
     count = len(listing)
     thumbnails = np.zeros((count if near else 0, SIDE, SIDE), np.uint8)
     animated = np.zeros(count, bool)

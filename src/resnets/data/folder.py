@@ -21,7 +21,7 @@ from resnets.data.identity import LISTED, Manifest, content_fingerprint, former_
 from resnets.data.images import ImageError, is_deep, printable, told
 from resnets.data.listing import Listing, check_not_empty
 from resnets.data.photographs import Kept, Photographs, Store, Tolerance
-from resnets.data.scan import scan
+from resnets.data.sources import open_listing
 from resnets.errors import DataError, UsageError
 from resnets.formatting import plural
 from resnets.machine.available import available_memory
@@ -69,7 +69,7 @@ def open_folder(
     """
     if broken not in ("error", "skip", "read"):
         raise UsageError(f'broken is "{broken}"', hint="choose from error, skip, read")
-    listing = scan(path)
+    listing = open_listing(path)
     measured, frame = scale == "measured", frame or Frame(side, side)
     store = Store(
         frame,

@@ -14,7 +14,7 @@ from PIL import Image
 from resnets.data.images import printable
 from resnets.data.listing import Listing
 from resnets.data.pipeline import read_ahead
-from resnets.data.scan import scan
+from resnets.data.sources import open_listing
 from resnets.errors import CheckpointError
 from resnets.files import writing
 from resnets.formatting import plural
@@ -195,7 +195,7 @@ def look_again(
     ``fingerprint`` is the run's, ``before`` its digests by name where it has any, ``left_out`` the
     names of files that it has skipped. Raises DataError for a folder in no known layout.
     """
-    listing = scan(root)
+    listing = open_listing(root)
     # What a large set has left out was found later.
     left = set() if fingerprint.startswith(LISTED) else set(left_out)
     kept = [i for i in range(len(listing)) if printable(listing.names[i]) not in left]

@@ -11,7 +11,7 @@ from resnets.data.identity import changes, read_manifest
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE, Labelled, open_labelled
 from resnets.data.preprocess import preprocess_of
-from resnets.data.scan import scan
+from resnets.data.sources import open_listing
 from resnets.errors import DataError
 from resnets.evaluation.assessment import Assessment
 from resnets.evaluation.collected import Broken, answer
@@ -142,13 +142,13 @@ def _as_data_set(
 
     For an exported file None, unless there are as many images as it was trained on.
     """
-    tree = scan(folder)
-    if tree.classes != runtime.classes:
+    listing = open_listing(folder)
+    if listing.classes != runtime.classes:
         return None
     if isinstance(runtime, Exported):
         own = runtime.made.get("data", {})
         counts = [own.get(name) or 0 for name in ("train", "validation", "test", "skipped")]
-        if sum(counts) != len(tree.samples):
+        if sum(counts) != len(listing):
             return None
         if find_spec("torch") is None:
             notes.append("these may be the images of its training: without torch nothing can tell")
