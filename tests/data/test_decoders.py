@@ -120,7 +120,8 @@ def test_damaged_files_are_refused_or_as_pillow_has_them(decoder, options):
     places = np.random.default_rng(0).integers(2, len(data), 300)
     flipped = [data[:p] + bytes([data[p] ^ (1 << p % 8)]) + data[p + 1 :] for p in places]
     given_up = 0
-    for damaged in (*cut, *flipped, data + b"behind it", data[:-2]):
+    marked = [data[:-40] + b"\xff" + bytes([code]) + data[-38:] for code in (0x03, 0xC0, 0xD3)]
+    for damaged in (*cut, *flipped, *marked, data + b"behind it", data[:-2]):
         expected = by_pillow(damaged)
         try:
             pixels = by_decoder(damaged, decoder)
