@@ -2,6 +2,7 @@
 
 import pickle
 from collections import Counter
+from dataclasses import replace
 from math import atan, cos, degrees, radians, sin, sqrt, tan
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 from PIL.Image import Resampling
 
+from resnets.data.augment import Augment
 from resnets.data.operations import Operation, apply
 from resnets.data.policies import (
     ColorJitter,
@@ -18,6 +20,7 @@ from resnets.data.policies import (
     TimmRandAugment,
     TrivialAugment,
 )
+from resnets.data.views import Crops
 
 FILL = (10, 200, 90)
 PARTS = {
@@ -374,6 +377,19 @@ def test_a_batch_is_its_images_one_by_one(name, channels, side):
         expected = np.asarray(changes.apply(single[i], drawn[i])).reshape(row.shape)
         assert (row == expected).all()
         assert torch.equal(changes(batch[i : i + 1], ids[i : i + 1], 2)[0], found[i])
+
+
+def test_crops_of_photographs_are_changed_once_they_are_mirrored():
+    photograph, ids, sides = image(side=60), torch.arange(30), torch.full((30,), 60)
+    plain = Augment(seed=1, size=24, padding=0, fill=FILL, area=(0.2, 1.0))
+    changes = policy("trivialaugment", "jitter")
+    crops, changed = (
+        [cut(photograph.crop) for cut in Crops(augment, 2, 24).of(ids, sides, sides)]
+        for augment in (plain, replace(plain, policy=changes))
+    )
+    for crop, drawn, found in zip(crops, changes.draw(ids, 2, 24), changed, strict=True):
+        expected = changes.apply(Image.fromarray(np.ascontiguousarray(crop)), drawn)
+        assert (found == np.asarray(expected)).all()
 
 
 def test_other_channels_are_refused():

@@ -239,8 +239,7 @@ def sees_whole(recipe: Recipe) -> bool:
 def build_policy(augment: AugmentRecipe, seed: int, fill: tuple[int, ...]) -> Policy | None:
     """Return what a recipe does to each crop; ``fill`` (C,) comes in where an image is moved."""
     parts: list[Part] = []
-    usual = "random" if augment.policy == "timm" else "bilinear"
-    resampling = _RESAMPLING[augment.policy_interpolation or usual]
+    resampling = _RESAMPLING[augment.policy_interpolation or augment.interpolation]
     if augment.policy == "randaugment":
         count, bins = augment.policy_operations, augment.policy_bins
         parts.append(RandAugment(count, augment.magnitude, bins, resampling))

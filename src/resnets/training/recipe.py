@@ -189,8 +189,8 @@ class AugmentRecipe(_Section):
     )
     policy_interpolation: Literal["nearest", "bilinear", "bicubic", "random"] | None = Field(
         None,
-        description="where operations move an image; random: bilinear or bicubic; null: bilinear, "
-        "as in torchvision's training, and random for timm",
+        description="where operations move an image; random: bilinear or bicubic, by chance; null: "
+        "that of crops, as in torchvision's and timm's training",
     )
     jitter: tuple[Strength, Strength, Strength, Turn] | None = Field(
         None,
