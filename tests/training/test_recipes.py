@@ -1,11 +1,16 @@
 """The published recipes against what was published, written down here a second time."""
 
+from dataclasses import replace
 from itertools import groupby
+from math import cos, pi
 
 import pytest
 
-from resnets.training.recipe import ScheduleRecipe, load_recipe
+from conftest import tiny_dataset
+from resnets import get_spec, open_model
+from resnets.training.recipe import ScheduleRecipe, list_recipes, load_recipe
 from resnets.training.schedule import RateMemory, Schedule
+from resnets.training.train import train
 
 HE2015 = {
     "batch_size": 128,
@@ -112,8 +117,149 @@ PUBLISHED = {
         "schedule.plateau_factor": None,
     },
 }
-# What came later than these papers, or was not theirs.
+NEW = {
+    "sync_batch_norm": False,
+    "data.normalize": "imagenet",
+    "augment.padding": 0,
+    "augment.area": (0.08, 1.0),
+    "augment.aspect": (3 / 4, 4 / 3),
+    "augment.mirror": True,
+    "optimizer.kind": "sgd",
+    "optimizer.momentum": 0.9,
+    "optimizer.nesterov": False,
+    "schedule.iterations": None,
+    "schedule.warmup": 0,
+    "schedule.warmup_steps": 0,
+    "schedule.warmup_rate": None,
+}
+STRIKES_BACK = NEW | {
+    "batch_size": 2048,
+    "loss": "binary_cross_entropy",
+    "precision": "float16",
+    "zero_init_residual": True,
+    "data.resize": int(224 / 0.95),
+    "data.interpolation": "bicubic",
+    "augment.interpolation": "random",
+    "augment.policy": "timm",
+    "augment.policy_noise": 0.5,
+    "augment.policy_operations": 2,
+    "augment.policy_probability": 0.5,
+    "augment.fill": "mean",
+    "augment.cutmix": 1,
+    "optimizer.kind": "lamb",
+    "optimizer.second_momentum": 0.999,
+    "optimizer.epsilon": 1e-6,
+    "optimizer.trust_clip": False,
+    "optimizer.decay": "weights",
+    "optimizer.clip": 1,
+    "schedule.shape": "cosine",
+    "schedule.shape_from": "start",
+    "schedule.interval": "epoch",
+    "schedule.warmup_epochs": 5,
+}
+PUBLISHED |= {
+    "torchvision_v2_imagenet": NEW
+    | {
+        "batch_size": 8 * 128,
+        "label_smoothing": 0.1,
+        "ema": 0.99998,
+        "ema_every": 32,
+        "ema_form": "torchvision",
+        "data.image_size": 176,
+        "data.eval_size": 224,
+        "data.resize": 232,
+        "data.interpolation": "bilinear",
+        "data.repeats": 4,
+        "augment.policy": "trivialaugment",
+        "augment.policy_bins": 31,
+        "augment.fill": "black",
+        "augment.erasing": 0.1,
+        "augment.erasing_area": (0.02, 0.33),
+        "augment.erasing_aspect": (0.3, 3.3),
+        "augment.mixup": 0.2,
+        "augment.cutmix": 1,
+        "optimizer.lr": 0.5,
+        "optimizer.weight_decay": 0.00002,
+        "optimizer.decay": "biases",
+        "schedule.epochs": 600,
+        "schedule.shape": "cosine",
+        "schedule.interval": "epoch",
+        "schedule.warmup_epochs": 5,
+        "schedule.warmup_from": 0.01,
+        "schedule.end": 0,
+    },
+    "timm_a1_imagenet": STRIKES_BACK
+    | {
+        "label_smoothing": 0.1,
+        "drop_path": 0.05,
+        "data.image_size": 224,
+        "data.repeats": 3,
+        "augment.policy_magnitude": 7,
+        "augment.mixup": 0.2,
+        "optimizer.lr": 0.005,
+        "optimizer.weight_decay": 0.01,
+        "schedule.epochs": 600,
+    },
+    "timm_a2_imagenet": STRIKES_BACK
+    | {
+        "target_threshold": 0.2,
+        "drop_path": 0.05,
+        "data.image_size": 224,
+        "data.repeats": 3,
+        "augment.policy_magnitude": 7,
+        "augment.mixup": 0.1,
+        "optimizer.lr": 0.005,
+        "optimizer.weight_decay": 0.02,
+        "schedule.epochs": 300,
+    },
+    "timm_a3_imagenet": STRIKES_BACK
+    | {
+        "target_threshold": 0.2,
+        "data.image_size": 160,
+        "data.eval_size": 224,
+        "augment.policy_magnitude": 6,
+        "augment.mixup": 0.1,
+        "optimizer.lr": 0.008,
+        "optimizer.weight_decay": 0.02,
+        "schedule.epochs": 100,
+    },
+    "ffcv_imagenet": NEW
+    | {
+        "batch_size": 8 * 512,
+        "label_smoothing": 0.1,
+        "precision": "float16",
+        "data.image_size": 192,
+        "data.eval_size": 256,
+        "augment.first_size": 160,
+        "augment.size_step": 32,
+        "augment.full_size_from": 12 / 16,
+        "optimizer.lr": 1.7,
+        "optimizer.weight_decay": 0.0001,
+        "optimizer.decay": "biases",
+        "schedule.epochs": 16,
+        "schedule.shape": "linear",
+        "schedule.warmup_epochs": 2,
+        "schedule.warmup_from": 0.0001,
+    },
+}
+# What came later than a paper, or was not its.
 NONE_OF_IT = {
+    "loss": "cross_entropy",
+    "target_threshold": None,
+    "drop_path": None,
+    "zero_init_residual": None,
+    "data.eval_size": None,
+    "data.resize": None,
+    "data.repeats": 1,
+    "data.interpolation": "bilinear",
+    "augment.interpolation": "bilinear",
+    "augment.policy": None,
+    "augment.jitter": None,
+    "augment.lighting": 0,
+    "augment.erasing": 0,
+    "schedule.interval": "step",
+    "schedule.shape_from": "warmup",
+    "schedule.warmup_epochs": 0,
     "label_smoothing": 0,
     "ema": 0,
     "precise_batch_norm": 0,
@@ -140,6 +286,28 @@ RATES = {
 }
 
 
+def cosine(peak: float, epochs: float, done: float, end: float = 0.0) -> float:
+    """Of an epoch, from the peak to the end."""
+    return end + (peak - end) * (1 + cos(pi * done / epochs)) / 2
+
+
+# The rates of whole epochs, as published: torchvision's cosine begins after the warm-up, timm's
+# with the run, ffcv's line is of iterations.
+OF_EPOCHS = {
+    "torchvision_v2_imagenet": (
+        1251,
+        {0: 0.005, 1: 0.104, 4: 0.401, 5: 0.5, 300: cosine(0.5, 595, 295)},
+    ),
+    "timm_a1_imagenet": (
+        626,
+        {0: 1e-4, 1: 1.08e-3, 5: cosine(5e-3, 600, 5, 1e-6), 599: cosine(5e-3, 600, 599, 1e-6)},
+    ),
+    "timm_a2_imagenet": (626, {0: 1e-4, 1: 1.08e-3, 150: (5e-3 + 1e-6) / 2}),
+    "timm_a3_imagenet": (626, {0: 1e-4, 1: 1.68e-3, 50: (8e-3 + 1e-6) / 2}),
+    "ffcv_imagenet": (313, {0: 1.7e-4, 1: (1.7 + 1.7e-4) / 2, 2: 1.7, 9: 0.85}),
+}
+
+
 def length(recipe: ScheduleRecipe, per_epoch: int) -> int:
     return recipe.iterations or recipe.epochs * per_epoch
 
@@ -163,6 +331,33 @@ def test_rates_last_as_long_as_published(name):
     runs = groupby(map(schedule.rate, range(steps)))
     found = [(sum(1 for _ in run) / per_epoch, rate) for rate, run in runs]
     assert found == [(count, pytest.approx(rate, rel=1e-12)) for count, rate in wanted]
+
+
+@pytest.mark.parametrize("name", OF_EPOCHS)
+def test_rates_of_epochs_are_the_published_ones(name):
+    recipe, (batches, wanted) = load_recipe(name), OF_EPOCHS[name]
+    steps = recipe.schedule.epochs * batches
+    schedule = Schedule(recipe.schedule, recipe.optimizer.lr, steps, RateMemory(), batches)
+    found = {epoch: schedule.rate(epoch * batches) for epoch in wanted}
+    assert found == pytest.approx(wanted, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in list_recipes() if name.endswith("_imagenet")])
+def test_recipes_for_imagenet_train(name, tmp_path):
+    """Something small; that they resume to the bit is recorded in tests/golden."""
+    recipe, small = load_recipe(name), get_spec("resnet8")
+    settings = ["schedule.iterations=2", "batch_size=8", "data.image_size=12", "data.resize=null"]
+    settings += ["data.holdout=8", "precision=float32"]
+    settings += ["data.eval_size=16"] if recipe.data.eval_size else []
+    settings += ["augment.scale=[12,16]"] if recipe.augment.scale else []
+    settings += ["augment.first_size=8"] if recipe.augment.first_size else []
+    recipe = load_recipe(recipe, settings)
+    small, data = replace(small, widths=(4, 8, 8), stem_width=4), tiny_dataset(32, 8, side=16)
+    train(data, model=small, recipe=recipe, out=tmp_path / "run", quiet=True)
+    model = open_model(tmp_path / "run")
+    assert model.preprocess.size == (16 if recipe.data.eval_size else 12)
+    assert model.spec.drop_path == (recipe.drop_path or 0)
+    assert model.spec.zero_init_residual == bool(recipe.zero_init_residual)
 
 
 def test_the_110_layers_warm_up_until_they_err_less_than_80_percent():

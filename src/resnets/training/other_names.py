@@ -34,6 +34,8 @@ _NAMES = {
     "loss": "criterion loss_function bce bce_loss",
     "label_smoothing": "smoothing label_smoothing_factor",
     "target_threshold": "bce_target_thresh target_thresh",
+    "drop_path": "drop_path_rate stochastic_depth stochastic_depth_prob droppath",
+    "zero_init_residual": "zero_init_last zero_gamma",
     "ema": "model_ema ema_decay model_ema_decay",
     "ema_every": "ema_steps model_ema_steps",
     "precision": "amp fp16 bf16 half mixed_precision dtype",

@@ -168,6 +168,9 @@ def prepare(
         knows = start.preprocess is not None
         if knows and "normalize" not in recipe.data.model_fields_set:
             recipe = _with(recipe, "data", normalize="weights")
+    for key in ("drop_path", "zero_init_residual"):
+        if (value := getattr(recipe, key)) is not None:
+            spec = replace(spec, **{key: value})
     trained = replace(spec, image_size=recipe.data.training_size(size))
     check(recipe, dataset, profile(trained), machine.processes.count)
     batch = min(recipe.batch_size, len(dataset.train))

@@ -451,6 +451,16 @@ class Recipe(_Section):
         description="with binary_cross_entropy: a class of more than this share of a mixed image "
         "counts whole, others not at all; null: by their shares",
     )
+    drop_path: Fraction | None = Field(
+        None,
+        description="share of the steps in which the last block's residual branch is left out, of "
+        "earlier ones less, image by image (Huang et al. 2016); null: the model's",
+    )
+    zero_init_residual: bool | None = Field(
+        None,
+        description="whether the last norm of each block starts at zero (Goyal et al. 2017, sec. "
+        "5.1); null: as the model has it",
+    )
     ema: Fraction = Field(
         0.0,
         description="decay per step of an exponential moving average of the weights, which is "
