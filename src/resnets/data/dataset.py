@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -24,10 +24,6 @@ class ImageSource(Protocol):
         """Their files' names, where they have any."""
 
     @property
-    def broken(self) -> Mapping[str, str]:
-        """Why some were left out when they were to be read, by name."""
-
-    @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of every image."""
 
@@ -36,11 +32,17 @@ class ImageSource(Protocol):
     def batch(self, ids: Tensor) -> Tensor:
         """Return the images ``ids`` as uint8 (N, C, H, W), channels-last in memory."""
 
-    def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images of each of some batches of ids, and which of these ids they are.
 
-        What cannot be read, and may be left out, is left out.
-        """
+@runtime_checkable
+class ImageStream(ImageSource, Protocol):
+    """Images that are read ahead, and of which some may turn out to be broken."""
+
+    @property
+    def broken(self) -> Mapping[str, str]:
+        """Why some were left out when they were to be read, by name."""
+
+    def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the images of each of some batches of ids, and which of these ids they are."""
 
 
 class MemoryImages:
@@ -52,7 +54,6 @@ class MemoryImages:
                 f"pixels must be uint8 (N, H, W, C), not {pixels.dtype} {pixels.shape}"
             )
         self.pixels, self.names = pixels.contiguous(), names
-        self.broken: dict[str, str] = {}
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -66,11 +67,6 @@ class MemoryImages:
     def batch(self, ids: Tensor) -> Tensor:
         """Return the images ``ids`` as uint8 (N, C, H, W), channels-last in memory."""
         return self.pixels[ids].permute(0, 3, 1, 2)
-
-    def stream(self, batches: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the images of each of some batches of ids, and which of these they are: all."""
-        for ids in batches:
-            yield self.batch(ids), torch.arange(len(ids), device=ids.device)
 
 
 @dataclass(frozen=True)
@@ -108,6 +104,10 @@ class Split:
 
         Images in files are read ahead.
         """
+        if not isinstance(self.images, ImageStream):
+            for positions in index:
+                yield positions, self.batch(positions)[0]
+            return
         asked: deque[Tensor] = deque()
 
         def ids() -> Iterator[Tensor]:
@@ -188,7 +188,9 @@ class Dataset:
     @property
     def left_out(self) -> tuple[Skipped, ...]:
         """What was skipped from the start, and what has been found to be broken since."""
-        return (*self.skipped, *(Skipped(*each) for each in self.train.images.broken.items()))
+        images = self.train.images
+        found = images.broken if isinstance(images, ImageStream) else {}
+        return (*self.skipped, *(Skipped(*each) for each in found.items()))
 
     @property
     def parts(self) -> dict[str, Split]:

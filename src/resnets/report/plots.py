@@ -18,6 +18,7 @@ from resnets.report.score import class_names
 from resnets.run_folder.record import Epoch
 
 POINTS = 2000  # of a line, which is some 370 pixels wide
+TOLD = 3  # per cent of the time that some epoch waited, from where that is drawn
 DASHES = ("solid", "dashed", "dotted")
 
 
@@ -72,6 +73,10 @@ def curves(epochs: Sequence[Epoch]) -> list[Plot]:
         _plot("accuracy", "Accuracy, %", lines("accuracy", 100), top=100),
         _plot("lr", "Learning rate", [Line("", _points(epochs, "lr"), 2, 0)]),
     ]
+    waiting = _points(epochs, "waiting", 100)
+    if any(share >= TOLD for _, share in waiting):
+        title = "Waiting for images, % of training"
+        plots.append(_plot("waiting", title, [Line("", waiting, 3, 0)], top=100))
     return [plot for plot in plots if plot]
 
 

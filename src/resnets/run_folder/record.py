@@ -203,6 +203,13 @@ class Epoch:
     images_per_second: Real | None = None
     seconds: Real | None = None
 
+    @property
+    def waiting(self) -> float | None:
+        """The share of its training time in which it waited for images."""
+        if not self.data_seconds or not self.train_seconds:
+            return None
+        return self.data_seconds / self.train_seconds
+
 
 @dataclass(frozen=True)
 class LedgerLine:

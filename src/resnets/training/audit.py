@@ -196,7 +196,7 @@ def _metrics(run: Evidence) -> Iterator[str]:
     for line, entered, end in zip(metrics, run.ledger, ends, strict=False):
         where = f"epoch {entered.epoch}"
         yield from _unequal(f"{where}: step", line.step, end)
-        yield from _unequal(f"{where}: samples", line.samples, entered.samples)
+        yield from _unequal(f"{where}: samples", line.samples, entered.samples, run.found_broken)
         yield from _unequal(f"{where}: epoch", line.epoch, round(end / len(run.batches), 4))
 
 
@@ -273,11 +273,11 @@ def _test(run: Evidence) -> Iterator[str]:
         if not score:
             yield from _unequal(f"{part}: images without a result", images, 0)
             continue
-        yield from _unequal(f"{part}: images", score.samples, images)
+        yield from _unequal(f"{part}: images", score.samples, images, run.found_broken)
         if score.confusion or len(data.classes) <= MOST_CONFUSED:
             counted = sum(map(sum, score.confusion))
             correct = sum(row[i] for i, row in enumerate(score.confusion))
-            yield from _unequal(f"{part}: images in the confusion matrix", counted, images)
+            yield from _unequal(f"{part}: images in the confusion matrix", counted, score.samples)
             yield from _unequal(f"{part}: accuracy", score.accuracy, correct / max(1, counted))
 
 
@@ -336,8 +336,9 @@ def _look(name: str, look: Callable[[Any], Iterator[str]], evidence: Any) -> Che
     return Check(name, said[0], tuple(said[1:]))
 
 
-def _unequal(what: str, found: Any, right: Any) -> Iterator[str]:
-    if found != right:
+def _unequal(what: str, found: Any, right: Any, fewer: int = 0) -> Iterator[str]:
+    """Yield that something is wrong; it may be up to so many ``fewer`` than is right."""
+    if found not in (range(right - fewer, right + 1) if fewer else (right,)):
         yield f"{what} is {_text(found)}, not {_text(right)}"
 
 

@@ -19,6 +19,11 @@ class Evidence:
         self.name, self.status, self.data = path.name, self.record.status, self.record.data
         self.images = self.data.train or 0
 
+    @cached_property
+    def found_broken(self) -> int:
+        """How many images were left out when they were to be read, not from the start."""
+        return len(self.folder.read_preparation().skipped) - (self.data.skipped or 0)
+
     @property
     def is_older(self) -> bool:
         """Whether it is of the first versions, which kept neither ledger nor sessions."""

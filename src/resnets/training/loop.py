@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from resnets.analysis.profiling import profile
 from resnets.data import counter
+from resnets.data.photographs import Photographs
 from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation.network import evaluate
 from resnets.evaluation.scores import Evaluation
@@ -28,6 +29,7 @@ from resnets.training.signals import StopRequest
 from resnets.training.state import Best, RunState, Totals
 from resnets.training.step import Outcome, training_step
 from resnets.training.tensorboard import Scalars
+from resnets.training.waiting import Waiting
 
 ADVICE_SECONDS = 10.0  # of steps, before it is said how long a run takes
 LONG_SECONDS = 900.0  # what is long enough to say what would be shorter
@@ -63,6 +65,12 @@ class Loop:
         self.lr = 0.0
         self.scalars: Scalars | None = None
         self._advised = False
+        images = feed.split.images
+        self.waiting = (
+            Waiting(plan.source, images, plan.preprocess.size)
+            if isinstance(images, Photographs)
+            else None
+        )
         self.graph = self._graph(network) if self.machine.cuda_graph else None
         self.step = self.graph or partial(
             training_step,
@@ -128,7 +136,11 @@ class Loop:
             except NonFiniteError as error:
                 raise self._explained(error, epoch, batch, indices[batch]) from None
             self._count(outcome, self._mine(indices[batch]))
-            state.epoch.pass_by(time.monotonic() - started, ready - started)
+            done = time.monotonic()
+            state.epoch.pass_by(done - started, ready - started)
+            samples = len(data.labels)
+            if self.waiting and (told := self.waiting.add(samples, ready - started, done - ready)):
+                self.progress.say(told)
             self._show(epoch, batch + 1, last, told=outcome is not None)
             if batch + 1 == last:
                 self._end_epoch(epoch, last)

@@ -1,0 +1,148 @@
+"""Large sets: known by names and sizes, read in training, remembered once they were read whole."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import coloured
+from resnets import train
+from resnets.data import open_dataset
+from resnets.data.check import check_folder
+from resnets.data.photographs import Request
+from resnets.errors import DataError
+from resnets.training.audit import audit
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes of twelve images, of which two cannot be decoded."""
+    root = tmp_path / "photos"
+    for label, name in enumerate(("cat", "dog")):
+        (root / name).mkdir(parents=True)
+        for number in range(12):
+            coloured(label, number).save(root / name / f"{number:02}.png")
+    for name in ("cat/03.png", "dog/07.png"):
+        content = (root / name).read_bytes()
+        (root / name).write_bytes(content[: len(content) // 2])
+    return root
+
+
+def listed(photos: Path, **options):
+    return open_dataset(photos, side=16, content=False, **options)
+
+
+def test_nothing_is_decoded_and_names_and_sizes_are_the_fingerprint(photos):
+    data = listed(photos)
+    assert (len(data.train), data.skipped, data.originals, data.copies) == (24, (), None, None)
+    assert data.fingerprint.startswith("listed:")
+    sound = open_dataset(photos, side=16, broken="skip", broken_limit=0.1)
+    assert sound.fingerprint.startswith("content:")
+    (photos / "cat" / "03.png").unlink()
+    assert listed(photos).fingerprint != data.fingerprint
+
+
+def test_what_is_broken_is_an_error_when_it_is_met(photos):
+    with pytest.raises(DataError, match=r"cat/03\.png: cannot be decoded"):
+        list(listed(photos).train.batches(8))
+
+
+def test_or_is_left_out_and_listed(photos):
+    data = listed(photos, broken="skip", broken_limit=0.1)
+    found = list(data.train.stream(torch.arange(24).split(7)))
+    positions = torch.cat([some for some, _ in found])
+    assert positions.tolist() == [i for i in range(24) if i not in (3, 19)]
+    whole = open_dataset(photos, side=16, broken="skip", broken_limit=0.1)
+    assert torch.equal(
+        torch.cat([images for _, images in found]), whole.train.batch(torch.arange(22))[0]
+    )
+    assert [item.path for item in data.left_out] == ["cat/03.png", "dog/07.png"]
+    assert all("cannot be decoded" in item.reason for item in data.left_out)
+
+
+def test_up_to_a_limit(photos):
+    with pytest.raises(DataError, match=r"2 images cannot be read, more than the 1 that may"):
+        list(listed(photos, broken="skip").train.batches(8))
+
+
+def test_a_run_leaves_them_out(photos, tmp_path):
+    """It mixes nothing with them, evaluates without them, lists them and is audited."""
+    settings = ["augment.mixup=0.5", "schedule.epochs=2", "batch_size=5", "data.holdout=6"]
+    data = listed(photos, broken="skip", broken_limit=0.1)
+    run = train(data, model="resnet20", settings=settings, out=tmp_path / "run")
+    assert [s.path for s in data.left_out] == ["cat/03.png", "dog/07.png"]
+    text = (tmp_path / "run" / "data.json").read_text()
+    assert "cat/03.png" in text
+    assert "dog/07.png" in text
+    held = sum(name not in ("cat/03.png", "dog/07.png") for name in _held_out(data))
+    assert run.results["validation"]["samples"] == held
+    found = audit(tmp_path / "run")
+    assert found.ok, found.differences
+
+
+def _held_out(data):
+    from resnets.data.holdout import divide
+
+    split = divide(data, 6, 0).validation
+    return split.names(torch.arange(len(split)))
+
+
+def test_what_was_read_whole_is_not_read_again(photos):
+    """Unless it may be another; what is only just written may change unnoticed."""
+    for name in ("cat/03.png", "dog/07.png"):
+        (photos / name).unlink()
+    told: list[tuple[int, int]] = []
+
+    def opened(**options):
+        told.clear()
+        return open_dataset(photos, side=16, report=lambda *done: told.append(done), **options)
+
+    first = opened()
+    assert told[-1] == (22, 22)
+    while time.time_ns() - max(path.stat().st_ctime_ns for path in photos.rglob("*.png")) < 3e9:
+        time.sleep(0.1)
+    opened()
+    again = opened()
+    assert told == []
+    assert again.fingerprint == first.fingerprint
+    assert torch.equal(again.originals, first.originals)
+    assert list(again.manifest) == list(first.manifest)
+    with (photos / "cat" / "05.png").open("r+b") as file:  # of the same size
+        file.seek(-20, os.SEEK_END)
+        file.write(b"?")
+    os.utime(file.name, ns=(0, 0))
+    assert [item.path for item in opened(broken="skip").skipped] == ["cat/05.png"]
+    assert told == [(1, 1)]
+
+
+def test_more_than_eight_bits_are_never_guessed(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(3):
+            values = np.full((20, 20), 1000 * number + 5, np.uint16)
+            Image.fromarray(values).save(tmp_path / name / f"{number}.png")
+    with pytest.raises(DataError, match="nothing says which of them is black"):
+        list(listed(tmp_path).train.batches(8))
+    images, _ = listed(tmp_path, scale=(0, 4095)).train.batch(torch.arange(3))
+    assert images[2].unique().tolist() == [round(2005 * 255 / 4095)]
+
+
+@pytest.mark.parametrize("memory", [0, None])
+def test_kept_or_not_the_pixels_are_the_same(photos, memory):
+    for name in ("cat/03.png", "dog/07.png"):
+        (photos / name).unlink()
+    data = listed(photos, memory=memory)
+    ids = torch.arange(22)
+    twice = [data.train.images.batch(ids) for _ in range(2)]
+    (answer,) = data.train.images.read([Request(ids)])
+    assert torch.equal(twice[0], twice[1])
+    assert torch.equal(answer.images, twice[0])
+
+
+def test_the_check_remembers_for_training(photos):
+    found = check_folder(photos)
+    assert [item.path for item in found.broken] == ["cat/03.png", "dog/07.png"]
