@@ -103,6 +103,13 @@ def test_rows_are_bit_for_bit_those_of_the_same_batch(model, pictures, tmp_path)
         assert (content["embeddings"][start : start + 4] == expected).all()
 
 
+def test_one_image_by_a_name_from_here(model, tmp_path, monkeypatch):
+    coloured(0, 1, side=4).save(tmp_path / "one.png")
+    monkeypatch.chdir(tmp_path)
+    assert embed_folder(model, "one.png", "t.npz").images == 1
+    assert np.load("t.npz")["paths"].tolist() == ["one.png"]
+
+
 def test_batches_end_where_a_chunk_does(model, tmp_path):
     """As earlier versions cut them: the last bits of a row may depend on its batch."""
     coloured(0, 1, side=4).save(tmp_path / "tiny.png")

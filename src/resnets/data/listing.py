@@ -3,6 +3,7 @@
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, overload
 
@@ -64,12 +65,10 @@ class Names(Sequence[str]):
 
 def pack(names: Sequence[str]) -> bytes:
     """Return the bytes of names, each ended by a zero byte, which no name of a file can hold."""
-    return "".join(f"{name}\0" for name in names).encode("utf-8", "surrogatepass")
+    return "\0".join((*names, "")).encode("utf-8", "surrogatepass")
 
 
-def composed(name: str) -> str:
-    """Return a name in the Unicode form NFC."""
-    return unicodedata.normalize("NFC", name)
+composed = partial(unicodedata.normalize, "NFC")  # a name in the Unicode form that is compared
 
 
 @dataclass(frozen=True, eq=False)

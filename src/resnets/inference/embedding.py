@@ -29,7 +29,7 @@ from resnets.data.identity import content_digest, digest_files
 from resnets.data.images import ImageError, printable
 from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
-from resnets.data.scan import images_digest, images_in
+from resnets.data.scan import images_digest, names_in
 from resnets.errors import CheckpointError, NonFiniteError, UsageError
 from resnets.files import followed, write_json, writing
 from resnets.inference.folder_job import (
@@ -132,8 +132,8 @@ class _Embeddings(FolderJob):
         self.device, self.channels = next(model.parameters()).device, model.spec.channels[-1]
         self.broken_list = out.with_name(f"{out.name}.broken.json")
         whole = folder.resolve()
-        root = whole.parent if whole.is_file() else whole  # one image stands in its own folder
-        names = [file.relative_to(root).as_posix() for file in images_in(folder)]
+        alone = whole.is_file()  # one image stands in its own folder
+        root, names = (whole.parent, [whole.name]) if alone else (whole, names_in(folder))
         made_of = {
             "weights or preprocessing": network_digest(model, self.preprocess),
             "pictures": images_digest(root, names),

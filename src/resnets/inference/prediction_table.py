@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnets.data.images import printable
-from resnets.data.scan import images_digest, images_in
+from resnets.data.scan import images_digest, names_in
 from resnets.errors import DataError
 from resnets.files import followed, writing
 from resnets.inference.folder_job import CONTENT, FolderJob, Record, Records, check_out, line
@@ -101,8 +101,7 @@ def image_names(images: Iterable[str | Path]) -> ImageNames:
     for image in images:
         folder = Path(image)
         if os.path.isdir(folder):  # Path.is_dir() raises for names that no file system takes
-            root = folder.resolve()
-            names += [str(folder / file.relative_to(root)) for file in images_in(folder)]
+            names += [str(folder / name) for name in names_in(folder)]
         else:
             names.append(str(image))
     return names
