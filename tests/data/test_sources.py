@@ -3,8 +3,12 @@
 import subprocess
 
 import pytest
+import torch
 
+from resnets.data.check import check_folder
+from resnets.data.dataset import Skipped
 from resnets.data.encoding import Encoding
+from resnets.data.folder import open_folder
 from resnets.data.packing import pack
 from resnets.data.scan import scan
 from resnets.data.sources import open_listing
@@ -36,6 +40,32 @@ def test_one_set_in_every_form(photos, tmp_path):
     assert content(open_listing(tar(photos, tmp_path / "photos.tar"))) == expected
     unnamed = packed.rename(tmp_path / "anything")
     assert content(open_listing(unnamed)) == expected
+
+
+def test_one_set_trains_the_same_in_every_form(photos, tmp_path):
+    (photos / "apple/bad.png").write_bytes(b"no image")
+    packed = pack(scan(photos), tmp_path / "photos.pack", Encoding()).path
+    sources = photos, packed, tar(photos, tmp_path / "photos.tar")
+    first, *others = [
+        open_folder(source, side=16, broken="skip", broken_limit=0.1) for source in sources
+    ]
+    ids = torch.arange(len(first.train))
+    for other in others:
+        assert other.fingerprint == first.fingerprint
+        assert other.skipped == first.skipped
+        assert torch.equal(other.train.batch(ids)[0], first.train.batch(ids)[0])
+
+
+def test_check_compares_a_pack_with_its_digests(photos, tmp_path):
+    packed = pack(scan(photos), tmp_path / "photos.pack", Encoding()).path
+    assert check_folder(packed).sound
+    data = bytearray(packed.read_bytes())
+    data[data.index(b"IEND") + 5] ^= 1  # behind the pixels, where nothing else would see it
+    packed.write_bytes(data)
+    found = check_folder(packed)
+    assert found.broken == (
+        Skipped("apple/0.png", "cannot be read: its bytes have changed since it was packed"),
+    )
 
 
 def test_folders_of_tars(photos, tmp_path):

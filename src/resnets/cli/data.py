@@ -51,7 +51,11 @@ def get(
 @app.command()
 def check(
     source: Annotated[
-        str, typer.Argument(help="A data set's name or a folder of images.", metavar="DATA")
+        str,
+        typer.Argument(
+            help="A data set's name or a folder of images; also a pack, tars or Parquet.",
+            metavar="DATA",
+        ),
     ],
     near: Annotated[
         bool,
@@ -194,7 +198,11 @@ def unpack(
 @app.command()
 def sample(
     source: Annotated[
-        str, typer.Argument(help="A data set's name or a folder of images.", metavar="DATA")
+        str,
+        typer.Argument(
+            help="A data set's name or a folder of images; also a pack, tars or Parquet.",
+            metavar="DATA",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="The folder that the images go to.")],
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",

@@ -23,7 +23,10 @@ NO_ACCURACY = "no accuracy: the data have neither a held-out nor a test split"
 def train(
     data: Annotated[
         str | None,
-        typer.Argument(help="digits, cifar10, cifar100, or a folder of images in class folders."),
+        typer.Argument(
+            help="digits, cifar10, cifar100, or a folder of images in class folders; also a pack, "
+            "tars or Parquet."
+        ),
     ] = None,
     model: Annotated[
         str | None, typer.Option(help="A model's name.", show_default="resnet18")

@@ -1,10 +1,11 @@
 """From files to batches: a name or a folder of images becomes a ``Dataset``.
 
-Modules: ``dataset`` (what every data set looks like), ``digits``, ``cifar``, ``folder`` with
-``scan`` and ``check`` (the data sets), ``identity``, ``copies`` and ``near`` (which images are the
-same), ``cifar_download`` (fetching them), ``images`` with ``streams`` and ``depth`` (how an image
-becomes pixels), ``framing`` (which square of it is seen), ``order``, ``augment`` with ``windows``,
-``mixing`` and ``preprocess`` (from data set to batch).
+Modules: ``dataset`` (what every data set looks like), ``digits``, ``cifar``, ``folder`` and
+``check`` (the data sets), ``sources`` (which images a path means) with ``scan``, ``packs``,
+``tars`` and ``parquet``, each of which makes a ``listing``, ``packing``, ``identity``, ``copies``
+and ``near`` (which images are the same), ``cifar_download`` (fetching them), ``images`` with
+``streams`` and ``depth`` (how an image becomes pixels), ``framing`` (which square of it is seen),
+``order``, ``augment`` with ``windows``, ``mixing`` and ``preprocess`` (from data set to batch).
 """
 
 import os
@@ -115,12 +116,12 @@ def open_as_trained(
 
 
 def folder_of(data: str | Path) -> Path:
-    """Return the folder that is meant by what is no name of a data set.
+    """Return the folder, archive or pattern that is meant by what is no name of a data set.
 
     Raises DataError for a word that is neither.
     """
-    separators = {os.sep, os.altsep or os.sep}
-    if isinstance(data, Path) or separators & set(data) or Path(data).exists():
+    of_paths = {os.sep, os.altsep or os.sep, *"*?{"}
+    if isinstance(data, Path) or of_paths & set(data) or Path(data).exists():
         return Path(data)
     close = nearest(data, list(NAMES))
     raise DataError(

@@ -84,7 +84,7 @@ def check_folder(
     ``report`` is told how many are read, of how many. Raises DataError for a folder in no known
     layout.
     """
-    listing = open_listing(path)
+    listing = open_listing(path, verify=True)
     count = len(listing)
     thumbnails = np.zeros((count if near else 0, SIDE, SIDE), np.uint8)
     animated = np.zeros(count, bool)

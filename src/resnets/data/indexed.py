@@ -191,12 +191,19 @@ class Index:
             labels=self.labels,
             parts=self.parts,
             sizes=self.sizes,
-            # What stands for the content itself stays when images are appended.
-            stamps=self.digests.view("<i8")[:, 0] if known else np.array(stamps, np.int64)[files],
+            stamps=self._stamps() if known else np.array(stamps, np.int64)[files],
             open=open_,
             ignored=tuple(self.more.get("ignored", ())),
             irregular=tuple((name, what) for name, what in self.more.get("irregular", ())),
         )
+
+    def _stamps(self) -> NDArray[np.int64]:
+        """Return what stands for the content itself, and stays when images are appended.
+
+        As numbers they are less than any time of today.
+        """
+        first = np.ascontiguousarray(self.digests[:, :8]).view("<u8")[:, 0]
+        return (first >> np.uint64(4)).astype(np.int64)
 
 
 def indexed(

@@ -7,15 +7,14 @@ behind it: it stays as it was until they all are.
 
 import os
 from array import array
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from io import FileIO
+from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +33,7 @@ from resnets.data.packs import (
     pointer,
     read_pack,
 )
+from resnets.data.pipeline import read_ahead
 from resnets.errors import DataError, UsageError, unwritable
 from resnets.files import (
     FULL,
@@ -47,12 +47,9 @@ from resnets.files import (
 )
 from resnets.formatting import plural, printable
 
-T = TypeVar("T")
-R = TypeVar("R")
 Report = Callable[[int, int], None]  # how many are done, of how many
 
-_WORKERS = min(16, os.cpu_count() or 1)
-_AHEAD = 4 * _WORKERS  # images that are encoded before their turn at most
+_AT_ONCE = 16  # images; as many more are encoded before their turn
 _END = bytes(2 * BLOCK)  # of a tar
 
 
@@ -69,14 +66,8 @@ class Packed:
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record."""
-        return {
-            "path": str(self.path),
-            "images": self.images,
-            "bytes": self.size,
-            "kept": self.kept,
-            "broken": len(self.broken),
-            "broken_list": str(self.broken_list) if self.broken_list else None,
-        }
+        listed = str(self.broken_list) if self.broken_list else None
+        return {**vars(self), "path": str(self.path), "broken_list": listed}
 
 
 def pack(
@@ -258,7 +249,10 @@ class _Work:
         """Write the members that are left, encoded by several threads, in order."""
         self.file.seek(self.at)
         known, total = set(self.names), self.done + len(self.todo)
-        for (source, image), made in _ahead(self._made, self.todo.items()):
+        left = [*self.todo.items()]
+        some = (left[start : start + _AT_ONCE] for start in range(0, len(left), _AT_ONCE))
+        found = chain.from_iterable(read_ahead(self._made, some))
+        for (source, image), made in zip(left, found, strict=True):
             record = self._source(source, image)
             if isinstance(made, str):
                 self.broken.append((printable(source), made))
@@ -353,19 +347,3 @@ def _check_made(out: Path, made: Any, encoding: Encoding) -> None:
             f"{printable(out)}: was begun with other options: {printable(words)}",
             hint="give the same, or another --out; --overwrite packs anew",
         )
-
-
-def _ahead(make: Callable[[T], R], items: Iterable[T]) -> Iterator[tuple[T, R]]:
-    """Yield items and what is made of them, in order, by threads that are some items ahead."""
-    waiting: deque[tuple[T, Future[R]]] = deque()
-    with ThreadPoolExecutor(_WORKERS) as pool:
-        try:
-            for item in items:
-                waiting.append((item, pool.submit(make, item)))
-                if len(waiting) >= _AHEAD:
-                    first, made = waiting.popleft()
-                    yield first, made.result()
-            for first, made in waiting:
-                yield first, made.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
