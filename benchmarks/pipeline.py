@@ -16,9 +16,9 @@ needs: at a first start, without our caches, and at a second. Memory is the larg
 turn, over the processes of a row: what they share is counted once, mapped files are not.
 
 `ours-SOURCE` is the feed of `resnets train` (recipe torchvision_v1_imagenet), normalised float32;
-`-uint8` is what it normalises; `-pillow` decodes without what the extra `photographs` installs. The
-number of the others is that of their workers. `--quick` takes one row of each kind, fewer and
-shorter turns and one start.
+`-uint8` is what it normalises. They decode with the fastest of what is installed, but for those
+that name another. The number of the others is that of their workers. `--quick` takes one row of
+each kind, fewer and shorter turns and one start.
 """
 
 import argparse
@@ -47,35 +47,52 @@ WARM_UP = 2 * BATCH
 ENOUGH = 10**6  # epochs
 Begin = Callable[[], Iterator[int]]
 
-FOLDER, TAR, SHARDS = "photographs", "photographs.tar", "shards"
+FOLDER, SHARDS = "photographs", "shards"
 PACKS = {"pack-jpeg.pack": ["--side", "256"], "pack-raw.pack": ["--side", "256", "--raw"]}
-SOURCES = {"folder": FOLDER, "tar": TAR, **{name.removesuffix(".pack"): name for name in PACKS}}
+SOURCES = {"folder": FOLDER, "tar": SHARDS, **{name.removesuffix(".pack"): name for name in PACKS}}
 SHARD = 1000  # images
 WORKERS = (0, 1, 2, 4)
+PILLOW = "pillow"
 
 
-def ours(source: Path, floats: bool) -> Begin:
+def ours(source: Path, floats: bool, decoder: str | None = None) -> Begin:
     """Return the feed of a training that reads ``source``; ``floats`` as a step gets them."""
     from resnets.machine import cpu
+    from resnets.machine.sharing import sharing_cores
 
     cpu.settle()  # as the command line does, before torch loads
-    import torch
-
+    cpu.keep_large_blocks()
+    from resnets.data import decoders, open_dataset
+    from resnets.data.photographs import Request
+    from resnets.data.views import Crops
     from resnets.machine.device import Machine
-    from resnets.training.feed import build_feed
+    from resnets.training.feed import Step, build_feed
     from resnets.training.prepare import prepare
     from resnets.training.progress import RunProgress
     from resnets.training.recipe import load_recipe
 
+    if decoder is not None:
+        found = tuple(each for each in decoders.decoders() if each.name.startswith(decoder))
+        if not found and decoder != PILLOW:
+            raise ResourceError(f"{decoder} is not installed")
+        decoders.decoders = lambda: found  # type: ignore[assignment]
     recipe = load_recipe("torchvision_v1_imagenet", [f"batch_size={BATCH}", "data.holdout=0"])
+    machine, progress = Machine(device="cpu"), RunProgress(quiet=True)
 
     def begin() -> Iterator[int]:
-        progress = RunProgress(quiet=True)
-        plan = prepare(source, "resnet18", recipe, machine=Machine(device="cpu"), progress=progress)
-        feed = build_feed(plan.dataset, plan.recipe, plan.preprocess, torch.device("cpu"))
-        for epoch in range(ENOUGH):
-            indices = feed.indices(epoch)
-            for batch in feed.batches(indices, epoch, [recipe.data.image_size] * len(indices)):
+        # As `train` opens it, but that no pixels are kept: on some machines all would be.
+        data = open_dataset(source, scaled=False, memory=0)
+        plan = prepare(data, "resnet18", recipe, machine=machine, progress=progress)
+        feed = build_feed(plan.dataset, plan.recipe, plan.preprocess, machine.where)
+        size = plan.preprocess.size
+        steps = (Step(i, index, size) for i in range(ENOUGH) for index in feed.indices(i))
+        requests = (
+            Request(feed.split.ids[step.index], Crops(feed.augment, step.epoch, size))
+            for step in steps
+        )
+        batches = feed.batches(steps) if floats else feed.split.images.read(requests)
+        with sharing_cores():
+            for batch in batches:
                 yield len(batch.images)
 
     return begin
@@ -105,6 +122,8 @@ def _rows() -> Iterator[tuple[str, Row]]:
     for name, source in SOURCES.items():
         yield f"ours-{name}", Row("ours", source, floats, quick=True)
         yield f"ours-{name}-uint8", Row("ours", source, levels, quick=name == "folder")
+    for decoder in (PILLOW, "simplejpeg"):
+        yield f"ours-folder-{decoder}", Row("ours", FOLDER, floats | {"decoder": decoder})
     for n in WORKERS:
         yield f"torchvision-{n}", Row("torchvision", FOLDER, floats | {"workers": n}, n == 2)
     for n in WORKERS:
@@ -179,8 +198,6 @@ def make_files(options: argparse.Namespace, names: list[str]) -> None:
         sys.exit(f"{folder} is not there: give --photographs, a folder of real ones")
     wanted = {ROWS[name].source for name in names}
     images = sorted(folder.rglob("*.jpg"))
-    if TAR in wanted:
-        write_tar(options.files / TAR, {p.relative_to(folder).as_posix(): p for p in images})
     if SHARDS in wanted:
         write_shards(options.files / SHARDS, images)
     for name in wanted & PACKS.keys():
@@ -240,6 +257,7 @@ def report(
     from harness.rounds import Rounds
 
     from resnets.cli.output import print_table
+    from resnets.data.decoders import decoders
 
     reference = [name for name in REFERENCES if name in found.rates]
     reference.sort(key=lambda name: -statistics.median(found.rates[name]))
@@ -261,7 +279,8 @@ def report(
         ("", *(f"start {i + 1}" for i in range(options.starts)), "MB"),
         [(name, *starts[name], f"{seen[name].memory / 1e6:.0f}") for name in names],
     )
-    print(f"{comparison.machine_line(results['wall'])}\n", flush=True)
+    print(comparison.machine_line(results["wall"]))
+    print(f"ours decodes with {', '.join(each.name for each in decoders()) or PILLOW}, the first\n")
     return results | {"rows": {name: asdict(seen[name]) for name in names}}
 
 

@@ -46,7 +46,7 @@ def prepare(row: str, options: argparse.Namespace) -> Callable[[], Iterator[int]
     cpu.settle()  # as the command does, before torch loads
     cpu.keep_large_blocks()
     from resnets.machine.device import Machine
-    from resnets.training.feed import build_feed
+    from resnets.training.feed import Step, build_feed
     from resnets.training.prepare import prepare
     from resnets.training.progress import RunProgress
     from resnets.training.recipe import load_recipe
@@ -64,9 +64,9 @@ def prepare(row: str, options: argparse.Namespace) -> Callable[[], Iterator[int]
         feed = build_feed(plan.dataset, plan.recipe, plan.preprocess, machine.where)
 
         def batches() -> Iterator[Any]:
-            for epoch in range(1000):
-                indices = feed.indices(epoch)
-                yield from feed.batches(indices, epoch, [plan.preprocess.size] * len(indices))
+            size = plan.preprocess.size
+            steps = (Step(i, index, size) for i in range(1000) for index in feed.indices(i))
+            return feed.batches(steps)
 
         made = cycle([*islice(batches(), KEPT)]) if row == "memory" else batches()
         with sharing_cores():
