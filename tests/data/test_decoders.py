@@ -149,6 +149,8 @@ def test_what_is_no_plain_jpeg_is_pillows(decoder):
     smaller = Image.open(io.BytesIO(jpeg(colours(64, 64))))
     smaller.draft("RGB", (16, 16))
     assert decode_jpeg(smaller, jpeg(colours(64, 64)), by=decoder) is None
+    for box in ((-1, 0, 5, 5), (0, 0, 21, 5), (5, 0, 5, 5), (0, 30, 5, 40)):
+        assert by_decoder(jpeg(image), decoder, box) is None
 
 
 def test_several_images_in_a_file_are_the_first(decoder):

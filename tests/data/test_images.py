@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import resize_crop
 from resnets.data.framing import Frame
-from resnets.data.images import ImageTooLargeError, decode, is_image, pixels
+from resnets.data.images import ImageTooLargeError, decode, is_image, jpeg_part, pixels
 from resnets.errors import DataError, UsageError
 from resnets.training.recipe import load_recipe
 
@@ -66,6 +66,21 @@ def test_every_orientation_shows_the_same_pixels(tmp_path, orientation, kind):
     options = {"lossless": True} if kind == "webp" else {}
     path = saved(stored, tmp_path / f"x.{kind}", exif=exif, **options)
     assert np.array_equal(pixels(decode(path, 1))[..., 0], UPRIGHT)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_part_of_a_jpeg_is_what_the_whole_has_there(tmp_path, orientation, channels):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(noise(40, 70), tmp_path / "x.jpg", exif=exif)
+    upright = decode(path, channels)
+    for box in ((0, 0, *upright.size), (3, 7, 24, 31), (upright.width - 9, 0, upright.width, 40)):
+        part = jpeg_part(path.read_bytes(), "x.jpg", box, channels)
+        assert part is not None
+        assert part.mode == upright.mode
+        assert np.array_equal(pixels(part), pixels(upright.crop(box)))
+    assert jpeg_part(path.read_bytes(), "x.jpg", (0, 0, 71, 71), channels) is None
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -37,13 +37,15 @@ def decode_jpeg(
 ) -> NDArray[np.uint8] | None:
     """Return the pixels of a JPEG, or of a box of it, as uint8 (H, W, C); None: Pillow decides.
 
-    ``image`` is what Pillow opened ``data`` as, not upright; ``box`` lies within it. It is
-    decoded into memory of its size, so the caller has refused it if that is too large. Pixels are
-    grey where they are stored so. Threads decode at once.
+    ``image`` is what Pillow opened ``data`` as, not upright. It is decoded into memory of its size,
+    so the caller has refused it if that is too large. Pixels are grey where they are stored so.
+    Threads decode at once.
     """
-    box = box or (0, 0, *image.size)
+    left, top, right, bottom = box = box or (0, 0, *image.size)
     by = by or next(iter(decoders()), None)
     if by is None or image.format not in ("JPEG", "MPO") or image.mode not in _CHANNELS:
+        return None
+    if not (0 <= left < right <= image.width and 0 <= top < bottom <= image.height):
         return None
     return by.window(image, data, box)
 

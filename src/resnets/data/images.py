@@ -34,7 +34,7 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from resnets.data.decoders import decode_jpeg, decoders
+from resnets.data.decoders import Box, decode_jpeg, decoders
 from resnets.data.depth import Deep, Extent, RangeError, Scale, load_deep, raw_16_bits
 from resnets.data.streams import JPEG, PNG, has_all_scans, jpeg_endings, jpeg_rests, png_pixels
 from resnets.errors import DataError, UsageError
@@ -222,16 +222,29 @@ def is_image(source: Path | Callable[[], BinaryIO]) -> bool:
     return True
 
 
-def open_jpeg(file: io.BytesIO, name: str) -> Image.Image | None:
-    """Return the JPEG in a file as Pillow opens it, not decoded; None of what is none or turned.
+def jpeg_part(data: bytes, name: str, box: Box, channels: int) -> Image.Image | None:
+    """Return what `decode` gives in a box of a JPEG, of which no more is decoded than has to be.
 
-    Raises ImageError.
+    None where the whole has to be, by Pillow. Raises ImageError.
     """
     with told(name):
-        image = _identified(file, name)
+        image = _identified(io.BytesIO(data), name)
         _check_size(image, name)
-        plain = image.format in ("JPEG", "MPO") and image.mode in MODES.values()
-        return image if plain and _orientation(image) not in _UPRIGHT else None
+        orientation = _orientation(image)
+        found = decode_jpeg(image, data, _as_stored(box, orientation, *image.size))
+    return None if found is None else Decoded(name, from_pixels(found), orientation).image(channels)
+
+
+def _as_stored(box: Box, orientation: int, width: int, height: int) -> Box:
+    """Return where a box of the upright image lies in what is stored, width x height."""
+    left, top, right, bottom = box
+    if orientation in _TURNED:
+        left, top, right, bottom = top, left, bottom, right
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return left, top, right, bottom
 
 
 def is_deep(file: BinaryIO, name: str) -> bool:

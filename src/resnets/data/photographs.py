@@ -16,15 +16,14 @@ from PIL import Image
 from torch import Tensor
 
 from resnets.data.dataset import REPEAT
-from resnets.data.decoders import decode_jpeg
+from resnets.data.decoders import Box
 from resnets.data.depth import Scale
 from resnets.data.framing import Frame
 from resnets.data.images import (
-    MODES,
     Decoded,
     ImageError,
     from_pixels,
-    open_jpeg,
+    jpeg_part,
     pixels,
     printable,
     read_file,
@@ -33,7 +32,7 @@ from resnets.data.images import (
 )
 from resnets.data.listing import Listing
 from resnets.data.pipeline import THREADS, read_ahead
-from resnets.data.views import Box, Cut, Part
+from resnets.data.views import Cut, Part
 from resnets.errors import DataError
 
 _HELD = 1 << 20  # bytes: of a larger file no more is held than where it is
@@ -302,12 +301,10 @@ class _Parts:
 
     def __call__(self, box: Box) -> Image.Image:
         """Return the pixels in a box. Raises ImageError."""
-        file = io.BytesIO(self._data)
-        if image := open_jpeg(file, self._name):
-            found = decode_jpeg(image, self._data, box)
-            if found is not None:
-                return from_pixels(found).convert(MODES[self._store.channels])
-        whole = self._store.whole(file, self._name)
+        part = jpeg_part(self._data, self._name, box, self._store.channels)
+        if part is not None:
+            return part
+        whole = self._store.whole(io.BytesIO(self._data), self._name)
         if whole.size != self._size:
             raise ImageError(self._name, "its header states another size", hint="mend it")
         return whole.crop(box)

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from resnets.data import counter
 from resnets.data.augment import Augment
+from resnets.data.decoders import Box
 from resnets.data.framing import INTERPOLATION
 from resnets.data.images import from_pixels, pixels
 from resnets.data.operations import Drawn
 
-Box = tuple[int, int, int, int]  # left, top, right, bottom
 # What a crop is cut from: `part` returns the pixels in a box. An image may be decoded for that.
 Part = Callable[[Box], Image.Image]
 Cut = Callable[[Part], NDArray[np.uint8]]  # (size, size, C)
