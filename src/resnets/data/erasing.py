@@ -27,21 +27,22 @@ class Erasing:
     noise: bool = False
 
     def __call__(self, images: Tensor, ids: Tensor, epoch: int) -> Tensor:
-        """Return normalised images (N, C, H, W) with their boxes erased, on the same device."""
-        height, width = images.shape[2:]
+        """Erase the boxes of normalised images (N, C, H, W) in place, and return the images."""
+        channels, height, width = images.shape[1:]
         top, left, high, wide = self.boxes((height, width), ids, epoch)
         inside = within(height, top, high)[:, :, None] & within(width, left, wide)[:, None, :]
-        if not self.noise:
-            return torch.where(inside[:, None], 0.0, images)
+        # Only what is erased is touched, which on a CPU takes a quarter of looking at every pixel.
         sample, row, column = inside.nonzero(as_tuple=True)  # note: this waits for the device
-        channels = torch.arange(images.shape[1], device=images.device)
-        places = (row * width + column)[:, None] * len(channels) + channels
+        if not self.noise:
+            images[sample, :, row, column] = 0.0
+            return images
+        places = (row * width + column)[:, None] * channels
+        places = places + torch.arange(channels, device=images.device)
         # Each sample has a random range of ids for its pixels: that two meet is beyond chance.
         ranges = counter.bits(self.seed, "erasing range", epoch, ids)[sample, None]
         noise = counter.normal(self.seed, "erasing noise", epoch, ranges + places)
-        erased = images.clone()
-        erased[sample, :, row, column] = noise.to(images.dtype)
-        return erased
+        images[sample, :, row, column] = noise.to(images.dtype)
+        return images
 
     def boxes(self, shape: tuple[int, int], ids: Tensor, epoch: int) -> tuple[Tensor, ...]:
         """Return top, left, height and width of each box, int64 (N,), in images ``shape`` (H, W).

@@ -166,7 +166,7 @@ class AugmentRecipe(_Section):
         None,
         description="random operations on each crop: torchvision's RandAugment (Cubuk et al. 2019) "
         "or TrivialAugmentWide (Müller & Hutter 2021); timm: timm's rand-m..-inc1 with the "
-        "settings below. Pillow computes it, so that images on a GPU go to the CPU and back",
+        "settings below. Pillow computes it: images in memory on a GPU go to the CPU and back",
     )
     policy_operations: int = Field(
         2, ge=1, le=16, description="of randaugment and timm: operations in a row"
