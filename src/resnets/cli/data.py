@@ -294,7 +294,7 @@ def _lines(found: "FolderCheck") -> Iterator[str]:
         verb = "loses" if found.cropped == 1 else "lose"
         yield (
             f"{found.cropped:,} of {plural(found.images, 'image')} {verb} more than a third of "
-            "the area to the square that training takes from the middle"
+            "the area to the square that evaluation takes from the middle"
         )
     if found.depth:
         yield str(found.depth)

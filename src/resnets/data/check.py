@@ -1,6 +1,6 @@
 """What is wrong with a folder of images: broken files, copies, leaks, labels that disagree."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +10,12 @@ import numpy as np
 from PIL import Image
 
 from resnets.data.classes import look_alike, sides
-from resnets.data.copies import Copies, find_copies
+from resnets.data.copies import Copies, find_copies, originals
 from resnets.data.dataset import Skipped
 from resnets.data.depth import Depth
 from resnets.data.examined import Report, examine
 from resnets.data.framing import Frame, count_cropped
 from resnets.data.images import frames, printable
-from resnets.data.listing import Sample
 from resnets.data.near import SIDE, Near, find_near, thumbnail
 from resnets.data.photographs import Store
 from resnets.data.sources import open_listing
@@ -100,34 +99,49 @@ def check_folder(
     store = Store(Frame(SIDE, SIDE), 3)
     found = examine(listing, store, anew=True, see=see, look=look, report=report)
     sound, pixels = found.sound, found.digests.pixels
-    samples = [listing.samples[i] for i in sound.tolist()]
-    counts = {split: dict.fromkeys(listing.classes, 0) for split in listing.splits}
-    groups: defaultdict[bytes, list[Sample]] = defaultdict(list)
-    for sample, digest in zip(samples, pixels, strict=True):
-        counts[sample.split][listing.classes[sample.label]] += 1
-        groups[digest.tobytes()].append(sample)
-    same = [group for group in groups.values() if len(group) > 1]
+    parts, labels = listing.parts[sound], listing.labels[sound]
+    counts = {
+        split: {
+            name: int(np.sum(labels[parts == i] == k)) for k, name in enumerate(listing.classes)
+        }
+        for i, split in enumerate(listing.splits)
+    }
+    first = originals(pixels)
+    same: defaultdict[int, list[int]] = defaultdict(list)  # places of images that are not alone
+    for place in np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1).tolist():
+        same[int(first[place])].append(place)
 
-    def where(condition: Callable[[list[Sample]], bool]) -> tuple[tuple[str, ...], ...]:
-        return tuple(tuple(sample.name for sample in group) for group in same if condition(group))
+    def where(condition: Callable[[list[int]], bool]) -> tuple[tuple[str, ...], ...]:
+        return tuple(
+            tuple(printable(listing.names[int(sound[place])]) for place in group)
+            for group in same.values()
+            if condition(group)
+        )
 
+    def twice(group: list[int]) -> bool:
+        return len({(parts[place], labels[place]) for place in group}) < len(group)
+
+    near_copies = None
+    if near:
+        samples = [listing.samples[i] for i in sound.tolist()]
+        near_copies = find_near(samples, thumbnails[sound], found.sides, pixels)
     return FolderCheck(
         name=printable(path.resolve().name),
         classes=listing.classes,
         counts=counts,
         broken=found.broken,
-        duplicates=where(lambda group: any(n > 1 for n in _places(group).values())),
-        leaks=where(lambda group: len({sample.split for sample in group}) > 1),
-        conflicts=where(lambda group: len({sample.label for sample in group}) > 1),
+        duplicates=where(twice),
+        leaks=where(lambda group: len(set(parts[group])) > 1),
+        conflicts=where(lambda group: len(set(labels[group])) > 1),
         ignored=listing.ignored,
         left_out=tuple(Skipped(*each) for each in listing.irregular),
         copies=find_copies(listing, sound, pixels),
         cropped=count_cropped(found.sides),
         animations=tuple(printable(listing.names[i]) for i in sound[animated[sound]].tolist()),
         depth=found.depth,
-        near=find_near(samples, thumbnails[sound], found.sides, pixels) if near else None,
+        near=find_near(
+            [listing.samples[i] for i in sound.tolist()], thumbnails[sound], found.sides, pixels
+        )
+        if near
+        else None,
     )
-
-
-def _places(group: list[Sample]) -> Counter[tuple[str, int]]:
-    return Counter((sample.split, sample.label) for sample in group)

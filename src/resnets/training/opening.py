@@ -10,6 +10,7 @@ from typing import Any
 from resnets.data.classes import class_notes, sides
 from resnets.data.dataset import Dataset
 from resnets.data.given import GIVEN
+from resnets.data.identity import LISTED
 from resnets.data.images import printable
 from resnets.formatting import plural
 from resnets.machine.environment import environment
@@ -84,6 +85,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         f"{name}: {len(dataset.classes)} classes, {', '.join(parts)}",
         *([str(dataset.depth)] if dataset.depth else []),
         mirror_note(dataset.classes, recipe.augment.mirror),
+        *_listed(dataset),
         *_cropped(dataset),
         *data_warnings(dataset),
         f"{plan.spec.name}: {plan.spec.variant}",
@@ -104,6 +106,16 @@ def data_warnings(dataset: Dataset) -> list[str]:
     return notes + class_notes(dataset.classes)
 
 
+def _listed(dataset: Dataset) -> list[str]:
+    """Return what is not known of a set whose images have not been read."""
+    if not dataset.fingerprint.startswith(LISTED):
+        return []
+    return [
+        "its images are known by names and sizes, and are read in training; `resnets data check` "
+        "reads them once: then copies stay on one side of a split and no exchange goes unnoticed"
+    ]
+
+
 def _cropped(dataset: Dataset) -> list[str]:
     """Return what a crop to a square leaves out, where that is much."""
     if not dataset.cropped:
@@ -111,7 +123,7 @@ def _cropped(dataset: Dataset) -> list[str]:
     of = sum(len(split) for split in dataset.parts.values())
     return [
         f"{dataset.cropped:,} of {plural(of, 'image')} lose more than a third of the area to the "
-        "square that is seen; data.fit=pad or data.fit=squash shows them whole"
+        "square that evaluation sees; data.fit=pad or data.fit=squash shows them whole"
     ]
 
 

@@ -36,6 +36,7 @@ CHANGEABLE = (
     "schedule.",
     "augment.",
     "label_smoothing",
+    "data.broken",  # and data.broken_limit
     "target_threshold",
     "loss",
 )
