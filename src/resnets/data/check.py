@@ -100,12 +100,10 @@ def check_folder(
     found = examine(listing, store, anew=True, see=see, look=look, report=report)
     sound, pixels = found.sound, found.digests.pixels
     parts, labels = listing.parts[sound], listing.labels[sound]
-    counts = {
-        split: {
-            name: int(np.sum(labels[parts == i] == k)) for k, name in enumerate(listing.classes)
-        }
-        for i, split in enumerate(listing.splits)
-    }
+    counts = {}
+    for part, split in enumerate(listing.splits):
+        sizes = np.bincount(labels[parts == part], minlength=len(listing.classes))
+        counts[split] = dict(zip(listing.classes, sizes.tolist(), strict=True))
     first = originals(pixels)
     same: defaultdict[int, list[int]] = defaultdict(list)  # places of images that are not alone
     for place in np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1).tolist():
@@ -139,9 +137,5 @@ def check_folder(
         cropped=count_cropped(found.sides),
         animations=tuple(printable(listing.names[i]) for i in sound[animated[sound]].tolist()),
         depth=found.depth,
-        near=find_near(
-            [listing.samples[i] for i in sound.tolist()], thumbnails[sound], found.sides, pixels
-        )
-        if near
-        else None,
+        near=near_copies,
     )
