@@ -17,25 +17,21 @@ first frame. Metadata other than the orientation change no pixel and are not loo
 (`resnets.data.streams`).
 """
 
-import ctypes
 import errno
 import io
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from threading import Lock
 from typing import BinaryIO
 
 import numpy as np
-import PIL
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from resnets.data.decoders import Box, decode_jpeg, decoders
 from resnets.data.depth import Deep, Extent, RangeError, Scale, load_deep, raw_16_bits
+from resnets.data.quiet import QUIET, quieten_libtiff
 from resnets.data.streams import JPEG, PNG, has_all_scans, jpeg_endings, jpeg_rests, png_pixels
 from resnets.errors import DataError, UsageError
 from resnets.formatting import printable as printable
@@ -209,7 +205,7 @@ def is_image(source: Path | Callable[[], BinaryIO]) -> bool:
     What is no path opens it. A file that cannot be opened may be one, so it counts as one.
     """
     try:
-        with open_regular(source) if isinstance(source, Path) else source() as file, _QUIET:
+        with open_regular(source) if isinstance(source, Path) else source() as file, QUIET:
             if file.read(len(PNG)) == PNG:
                 return file.read(8)[4:] == b"IHDR"
             _identified(file, "")
@@ -260,7 +256,7 @@ def is_deep(file: BinaryIO, name: str) -> bool:
 def frames(file: BinaryIO) -> int:
     """Return how many images an open file holds, of which the first is taken."""
     try:
-        with _QUIET:
+        with QUIET:
             return int(getattr(_identified(file, ""), "n_frames", 1))
     except Exception:  # as in decode(), which will say what is wrong
         return 1
@@ -329,7 +325,7 @@ def _loaded(
     if data is not None and (decoded := decode_jpeg(image, data)) is not None:
         return Decoded(name, from_pixels(decoded), _orientation(image))
     if image.format == "TIFF":
-        _quieten_libtiff()
+        quieten_libtiff()
     deep = load_deep(image, all_bits=all_bits)
     image.load()
     # The orientation after load(), which turns TIFF files by itself.
@@ -373,7 +369,7 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
 def told(name: str) -> Iterator[None]:
     """Turn whatever goes wrong with an image into a ImageError, and keep Pillow from talking."""
     try:
-        with _QUIET:
+        with QUIET:
             yield
     except (ImageError, MemoryError):
         raise
@@ -389,51 +385,3 @@ def told(name: str) -> Iterator[None]:
             reason = f"cannot be decoded: {printable(str(error) or type(error).__name__)}"
             hint = "fetch it again from where it came, or remove it"
         raise ImageError(name, reason, hint=hint) from error
-
-
-class _Quiet:
-    """Keeps Pillow's warnings, which are about metadata and name no file, from the terminal.
-
-    The filters of warnings belong to the process, so the first of the threads that decode at a time
-    sets them, and the last puts them back.
-    """
-
-    def __init__(self) -> None:
-        self._lock, self._inside = Lock(), 0
-        self._saved = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._inside += 1
-            if self._inside == 1:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.filterwarnings("ignore", module=r"PIL\b")
-
-    def __exit__(self, *problem: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._saved.__exit__(None, None, None)
-
-
-_QUIET = _Quiet()
-
-
-@cache
-def _quieten_libtiff() -> None:
-    """Keep libtiff, which Pillow brings along, from writing to the terminal by itself.
-
-    Its lines name no file; what is damage comes from Pillow as an exception. It has one handler for
-    a process, without which it says nothing. Where the library is not a file of its own, as on
-    Windows, it goes on talking.
-    """
-    package = Path(PIL.__file__).parent
-    for pattern in ("../pillow.libs/libtiff*", ".dylibs/libtiff*"):
-        for path in package.glob(pattern):
-            try:
-                library = ctypes.CDLL(str(path))
-                for kind in ("Warning", "Error"):
-                    getattr(library, f"TIFFSet{kind}Handler")(None)
-            except (OSError, AttributeError):
-                continue
