@@ -63,6 +63,7 @@ _NAMES = {
     "augment.area": "random_resized_crop rrc",
     "augment.padding": "pad",
 }
+_VALUES = {"ra": "randaugment", "ta_wide": "trivialaugment"}
 _OTHERS = {name: key for key, names in _NAMES.items() for name in names.split()}
 
 
@@ -84,6 +85,11 @@ def find_setting(name: str, keys: Sequence[str], *, mistyped: bool = True) -> st
         return close[0]
     close = get_close_matches(last, [*lasts, *(n for n in _OTHERS if len(n) > 3)], 1, 0.75)
     return (lasts.get(close[0]) or _OTHERS[close[0]]) if close else ""
+
+
+def find_value(value: str) -> str:
+    """Return what is meant by another tool's value, such as "ta_wide"; empty when nothing is."""
+    return "timm" if value.startswith("rand-") else _VALUES.get(value, "")
 
 
 def assignment(key: str, value: str) -> str:

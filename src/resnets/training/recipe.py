@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 from resnets.errors import CheckpointError, UsageError, nearest
 from resnets.readers import strict_yaml
 from resnets.readers.documents import damaged, read_text
-from resnets.training.other_names import assignment, find_setting
+from resnets.training.other_names import assignment, find_setting, find_value
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Part = Annotated[float, Field(gt=0, le=1)]
@@ -555,7 +555,7 @@ def how_to_set(
         return ""
     current = load_recipe(recipe).flat()[key]
     now = current if isinstance(current, str) else json.dumps(current)
-    for text in (value, now, _EXAMPLES.get(key, "")):
+    for text in (value, find_value(value), now, _EXAMPLES.get(key, "")):
         try:
             if text not in ("", "null"):
                 load_recipe(recipe, [f"{key}={text}"])
