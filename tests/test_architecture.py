@@ -54,6 +54,7 @@ WITHOUT_TORCH = (
     "data/labelled",
     "data/class_folders",
     "data/listing",
+    "data/members",
     "data/preprocess",
     "data/scan",
     "weights/beside",

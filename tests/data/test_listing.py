@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from resnets.data.class_folders import listing_of
 from resnets.data.listing import Listing, Names
+from resnets.data.members import listing_of
 from resnets.data.scan import scan
 from resnets.errors import DataError
 

@@ -6,23 +6,19 @@
 
 ``val`` may be called ``valid`` or ``validation``. What counts as a sample: files with an image's
 extension, and any other file whose content is an image. The tree lies on a disk
-(`resnets.data.scan`) or is told by a list of names (`listing_of`), such as an archive's.
+(`resnets.data.scan`) or is told by a list of names (`resnets.data.members`).
 """
 
 import posixpath
 from array import array
-from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from resnets.data.images import is_image
 from resnets.data.listing import EXPECTED, Listing, Names, check_not_empty, composed, pack
 from resnets.errors import DataError
 from resnets.formatting import plural, printable
@@ -98,78 +94,6 @@ def class_name(folder: str) -> str:
     return composed(folder).encode("utf-8", "backslashreplace").decode()
 
 
-def listing_of(
-    names: Sequence[str],
-    sizes: Sequence[int],
-    stamps: Sequence[int],
-    open: Callable[[int], BinaryIO],
-    root: Path,
-    report: Report = lambda found: None,
-) -> Listing:
-    """Return the classes and images of a tree of which the names of files are known.
-
-    ``names`` are relative and POSIX, in any order, without "." and ".."; of equal ones the last
-    holds. One with a slash at its end is a folder's, which only matters where it is empty.
-    ``open(i)`` returns the content of number i, and is called for names that do not tell whether it
-    is an image. ``root`` is what messages name. Raises what `Walk.listing` raises, and DataError
-    for a name that no file can have.
-    """
-    if strange := [name for name in names if not name or "\0" in name]:
-        raise DataError(f"{printable(root)}: holds a file called {strange[0]!r}")
-    return Walk(root, _Members(names, sizes, stamps, open)).listing(report)
-
-
-class _Members:
-    """A tree of files by their names: what is below a folder is a range of the sorted ones."""
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        sizes: Sequence[int],
-        stamps: Sequence[int],
-        open: Callable[[int], BinaryIO],
-    ) -> None:
-        self.sizes, self.stamps, self.open = sizes, stamps, open
-        self.places = {name: place for place, name in enumerate(names)}
-        self.names = sorted(self.places)
-
-    def contents(self, folder: str) -> Contents:
-        found = Contents()
-        prefix = f"{folder}/" if folder else ""
-        at = bisect_left(self.names, prefix)
-        while at < len(self.names) and self.names[at].startswith(prefix):
-            name, slash, _ = self.names[at][len(prefix) :].partition("/")
-            if not name:  # the folder itself
-                at += 1
-            elif slash:
-                (found.hidden if is_hidden(name) else found.folders).append(name)
-                at = bisect_left(self.names, f"{prefix}{name}0")  # "0" comes after "/"
-            else:
-                self._take(found, name, self.places[self.names[at]])
-                at += 1
-        found.folders.sort()  # "cat-2/" comes before "cat/"
-        return found
-
-    def _take(self, found: Contents, name: str, place: int) -> None:
-        if is_hidden(name):
-            found.hidden.append(name)
-        elif has_extension(name) or is_image(partial(self.open, place)):
-            found.images.append((name, self.sizes[place], self.stamps[place]))
-        else:
-            found.others.append((name, None))
-
-    def identity(self, folder: str) -> Hashable:
-        return folder
-
-    def opener(self, names: Names) -> Callable[[int], BinaryIO]:
-        order = [self.places[names.spelled(i)] for i in range(len(names))]
-        return partial(_open_member, self.open, np.array(order, np.int64))
-
-
-def _open_member(open: Callable[[int], BinaryIO], order: NDArray[np.int64], index: int) -> BinaryIO:
-    return open(int(order[index]))
-
-
 @dataclass
 class Walk:
     """One walk through a tree of files."""
@@ -195,6 +119,7 @@ class Walk:
                     hint="class numbers come from train, by name; rename or move the folder",
                 )
         self._check_nesting(found["train"])
+        labels = {name: label for label, name in enumerate(classes)}
         if len(classes) == 1:
             raise self.fault(f"only one class: {printable(classes[0])}", hint=EXPECTED)
         names, sizes, stamps = bytearray(), array("q"), array("q")
@@ -209,16 +134,16 @@ class Walk:
                 names += pack([image[0] for image in images])
                 sizes.extend([image[1] for image in images])
                 stamps.extend([image[2] for image in images])
-                counts.append((part, classes.index(name), len(images)))
-        parts, labels, times = np.array(counts).T
+                counts.append((part, labels[name], len(images)))
+        columns = np.array(counts).T
         packed = Names(names)
         listing = Listing(
             root=self.root,
             classes=tuple(classes),
             splits=tuple(found),
             names=packed,
-            labels=np.repeat(labels.astype(np.int32), times),
-            parts=np.repeat(parts.astype(np.uint8), times),
+            labels=np.repeat(columns[1].astype(np.int32), columns[2]),
+            parts=np.repeat(columns[0].astype(np.uint8), columns[2]),
             sizes=np.frombuffer(sizes, np.int64),
             stamps=np.frombuffer(stamps, np.int64),
             open=self.files.opener(packed),

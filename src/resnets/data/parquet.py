@@ -19,9 +19,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
-from resnets.data.class_folders import Report, has_extension, listing_of
+from resnets.data.class_folders import Report, has_extension
 from resnets.data.indexed import Index, indexed
 from resnets.data.listing import Listing
+from resnets.data.members import listing_of
 from resnets.data.scan import readable
 from resnets.data.tars import folder_of, in_digits, split_of, titles
 from resnets.errors import CheckpointError, DataError, lacking

@@ -104,7 +104,7 @@ class Disk:
     def contents(self, folder: str) -> Contents:
         """Return what lies in a folder. Raises OSError."""
         found = Contents()
-        path = os.path.join(self.root, folder)
+        path = self._path(folder)
         with _entries(path) as entries:
             for entry in sorted(entries, key=attrgetter("name")):
                 name = entry.name
@@ -137,8 +137,11 @@ class Disk:
 
     def identity(self, folder: str) -> Hashable:
         """Return what the names of one real folder have in common. Raises OSError."""
-        status = os.stat(os.path.join(self.root, folder))
+        status = os.stat(self._path(folder))
         return status.st_dev, status.st_ino
+
+    def _path(self, folder: str) -> str:
+        return os.path.join(self.root, folder) if folder else self.root
 
     def opener(self, names: Names) -> Callable[[int], BinaryIO]:
         """Return what opens the file of that number in ``names``."""

@@ -15,9 +15,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from resnets.data.class_folders import SPLITS, Report, has_extension, is_hidden, listing_of
+from resnets.data.class_folders import SPLITS, Report, has_extension, is_hidden
 from resnets.data.indexed import Index, Read, Stretches, indexed
 from resnets.data.listing import Listing
+from resnets.data.members import listing_of
 from resnets.data.packs import is_pack, read_pack
 from resnets.data.scan import readable
 from resnets.data.tar_headers import members
