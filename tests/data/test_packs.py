@@ -18,8 +18,9 @@ from conftest import coloured, largest_file
 from resnets.data.encoding import Encoding
 from resnets.data.images import decode
 from resnets.data.packing import pack
-from resnets.data.packs import BLOCK, open_pack
+from resnets.data.packs import BLOCK
 from resnets.data.scan import scan
+from resnets.data.sources import open_listing
 from resnets.errors import DataError, ResourceError, UsageError
 from resnets.files import partial_of
 
@@ -66,7 +67,7 @@ def test_originals_come_back_byte_for_byte(photos, tmp_path):
     listing = scan(photos)
     made = pack(listing, tmp_path / "p.pack", ORIGINAL)
     assert (made.images, made.kept, made.broken) == (6, 0, ())
-    found = open_pack(made.path, verify=True)
+    found = open_listing(made.path, verify=True)
     assert content(found) == content(listing)
     assert (found.classes, found.splits) == (("cat", "dog"), ("train", "validation"))
     assert [*found.names] == [*listing.names]
@@ -85,7 +86,7 @@ def test_any_tar_unpacks_it(photos, tmp_path):
 
 def test_shorter_side_is_scaled_as_evaluation_scales_it(photos, tmp_path):
     listing = scan(photos)
-    found = open_pack(pack(listing, tmp_path / "p.pack", RAW).path)
+    found = open_listing(pack(listing, tmp_path / "p.pack", RAW).path)
     assert [*found.names] == [f"{name}.ppm" for name in listing.names]
     for i in range(len(listing)):
         image = decode(photos / listing.names[i], 3)
@@ -97,7 +98,7 @@ def test_shorter_side_is_scaled_as_evaluation_scales_it(photos, tmp_path):
 
 def test_jpeg_keeps_names_and_is_close(photos, tmp_path):
     coloured(0, 0, 64).resize((128, 96)).save(photos / "train/cat/a.JPEG", quality=100)
-    found = open_pack(pack(scan(photos), tmp_path / "p.pack", SMALL).path)
+    found = open_listing(pack(scan(photos), tmp_path / "p.pack", SMALL).path)
     assert found.names[:4] == [
         "train/cat/a.JPEG",
         "train/cat/b.jpg",
@@ -115,7 +116,7 @@ def test_grey_stays_grey_and_turned_images_stand(photos, tmp_path):
     exif[0x0112] = 6
     noise(photos / "train/cat/turned.jpg", (40, 60), exif=exif)
     decode(photos / "train/cat/b.jpg", 1).save(photos / "train/cat/grey.png")
-    found = open_pack(pack(scan(photos), tmp_path / "p.pack", RAW).path)
+    found = open_listing(pack(scan(photos), tmp_path / "p.pack", RAW).path)
     images = {name: Image.open(found.open(i)) for i, name in enumerate(found.names)}
     assert images["train/cat/turned.jpg.ppm"].size == (16, 24)
     assert images["train/cat/grey.png.ppm"].mode == "L"
@@ -126,7 +127,7 @@ def test_what_is_small_or_deep_stays_the_file_it_is(photos, tmp_path):
     deep = np.full((40, 60), 60_000, np.uint16)
     Image.fromarray(deep).save(photos / "train/cat/deep.png")
     for encoding, kept in ((SMALL, ("small", "deep")), (RAW, ("deep",))):
-        found = content(open_pack(pack(scan(photos), tmp_path / f"{kept}", encoding).path))
+        found = content(open_listing(pack(scan(photos), tmp_path / f"{kept}", encoding).path))
         for name in kept:
             path = photos / f"train/cat/{name}.png"
             assert found[f"train/cat/{name}.png"][2] == path.read_bytes()
@@ -139,7 +140,7 @@ def test_long_names_and_those_of_no_text(tmp_path):
         noise(root / name / os.fsdecode(b"\xff.png"))
     listing = scan(root)
     made = pack(listing, tmp_path / "p.pack", ORIGINAL)
-    assert content(open_pack(made.path)) == content(listing)
+    assert content(open_listing(made.path)) == content(listing)
     (tmp_path / "out").mkdir()
     subprocess.run(["tar", "xf", made.path, "-C", tmp_path / "out"], check=True)
     assert content(scan(tmp_path / "out")) == content(listing)
@@ -240,29 +241,29 @@ def test_a_stop_of_a_pack_of_other_images(photos, tmp_path):
     with pytest.raises(UsageError, match="begun with other images, such as train/cat/a"):
         pack(scan(photos), out, SMALL)
     assert pack(moved, out, SMALL).kept == 3
-    assert len(open_pack(out)) == 7
+    assert len(open_listing(out)) == 7
 
 
 def test_new_images_are_appended(photos, tmp_path):
     out = tmp_path / "p.pack"
     before = pack(scan(photos), out, SMALL)
-    earlier, bytes_before = open_pack(out), out.read_bytes()
+    earlier, bytes_before = open_listing(out), out.read_bytes()
     noise(photos / "train/ant/first.png", seed=50)
     noise(photos / "val/cat/z.png", seed=51)
     noise(photos / "test/cat/z.png", seed=52)
 
     stopped(photos, out, SMALL, 2)
-    assert content(open_pack(out)) == content(earlier)  # until all are there
+    assert content(open_listing(out)) == content(earlier)  # until all are there
     assert out.read_bytes()[: len(bytes_before) - 2 * BLOCK] == bytes_before[: -2 * BLOCK]
     after = pack(scan(photos), out, SMALL)
     assert (before.images, after.images, after.kept) == (6, 9, 8)
 
-    found, anew = open_pack(out, verify=True), tmp_path / "anew.pack"
+    found, anew = open_listing(out, verify=True), tmp_path / "anew.pack"
     pack(scan(photos), anew, SMALL)
     assert found.classes == ("ant", "cat", "dog")
-    assert content(found) == content(open_pack(anew))
-    assert [*found.names] == [*open_pack(anew).names]
-    assert np.array_equal(found.stamps, open_pack(anew).stamps)
+    assert content(found) == content(open_listing(anew))
+    assert [*found.names] == [*open_listing(anew).names]
+    assert np.array_equal(found.stamps, open_listing(anew).stamps)
     assert content(earlier)  # who has it open reads on
 
     again = tmp_path / "again.pack"
@@ -367,7 +368,7 @@ def test_broken_images_are_left_out_and_listed(photos, tmp_path):
     assert tuple(told) == made.broken
     listed = json.loads(made.broken_list.read_text())
     assert listed == [{"path": name, "reason": reason} for name, reason in made.broken]
-    assert len(open_pack(out)) == 6
+    assert len(open_listing(out)) == 6
 
     noise(photos / "train/cat/broken.jpg", seed=3)  # mended
     made = pack(scan(photos), out, SMALL)
@@ -388,19 +389,19 @@ def test_damage_is_found(photos, tmp_path):
     data = bytearray(whole)
     data[5 * BLOCK] ^= 1
     out.write_bytes(data)
-    found = open_pack(out, verify=True)
+    found = open_listing(out, verify=True)
     with pytest.raises(OSError, match="have changed since it was packed"):
         content(found)
     for end, what in ((len(whole) // 2, "it is not whole"), (700, "damaged beginning|not whole")):
         out.write_bytes(whole[:end])
         with pytest.raises(DataError, match=what):
-            open_pack(out)
+            open_listing(out)
 
 
 def test_no_bit_of_an_index_leads_astray(photos, tmp_path):
     """Whatever is flipped or cut: the same images, or a DataError, or an OSError at one of them."""
     out = pack(scan(photos), tmp_path / "p.pack", SMALL).path
-    whole, right = out.read_bytes(), content(open_pack(out))
+    whole, right = out.read_bytes(), content(open_listing(out))
     random.seed(1)
     for _ in range(300):
         data = bytearray(whole)
@@ -411,7 +412,7 @@ def test_no_bit_of_an_index_leads_astray(photos, tmp_path):
             data[at] ^= 1 << random.randrange(8)
         out.write_bytes(data)
         try:
-            found = content(open_pack(out, verify=True))
+            found = content(open_listing(out, verify=True))
         except (DataError, OSError):
             continue
         assert found == right
@@ -441,12 +442,12 @@ def test_a_foreign_index_is_not_believed(photos, tmp_path):
         data += padding(len(bad))
         out.write_bytes(pointer(start, bad) + data[2 * BLOCK :])
         with pytest.raises(DataError, match="damaged index"):
-            open_pack(out)
+            open_listing(out)
 
 
 def test_files_that_are_cut_while_open(photos, tmp_path):
     out = pack(scan(photos), tmp_path / "p.pack", ORIGINAL).path
-    found = open_pack(out)
+    found = open_listing(out)
     os.truncate(out, 3000)
     with pytest.raises(OSError, match="ends before it"):
         found.open(5)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from resnets.data.encoding import Encoding
 from resnets.data.packing import pack
-from resnets.data.packs import open_pack
 from resnets.data.parquet import open_parquet
+from resnets.data.sources import open_listing
 from resnets.errors import DataError
 
 pa = pytest.importorskip("pyarrow")
@@ -148,7 +148,7 @@ def test_packed(tmp_path):
     path = parquet(tmp_path / "p.parquet", [1, 0, 1, 1, 0, 0, 1, 1])
     listing = open_parquet([path], path)
     out = pack(listing, tmp_path / "p.pack", Encoding()).path
-    assert content(open_pack(out, verify=True)) == content(listing)
+    assert content(open_listing(out, verify=True)) == content(listing)
     assert pack(listing, out, Encoding()).kept == 8
 
 

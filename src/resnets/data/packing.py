@@ -249,10 +249,11 @@ class _Work:
         """Write the members that are left, encoded by several threads, in order."""
         self.file.seek(self.at)
         known, total = set(self.names), self.done + len(self.todo)
-        left = [*self.todo.items()]
+        left = [*self.todo]
         some = (left[start : start + _AT_ONCE] for start in range(0, len(left), _AT_ONCE))
         found = chain.from_iterable(read_ahead(self._made, some))
-        for (source, image), made in zip(left, found, strict=True):
+        for source, made in zip(left, found, strict=True):
+            image = self.todo[source]
             record = self._source(source, image)
             if isinstance(made, str):
                 self.broken.append((printable(source), made))
@@ -273,11 +274,10 @@ class _Work:
             self.done += 1
             report(self.done, total)
 
-    def _made(self, item: tuple[str, int]) -> tuple[str, bytes] | str:
+    def _made(self, name: str) -> tuple[str, bytes] | str:
         """Return what stands for an image in the pack, or why it cannot be read."""
-        name, image = item
         try:
-            with self.listing.open(image) as file:
+            with self.listing.open(self.todo[name]) as file:
                 data = file.read(LARGEST + 1)
             if len(data) > LARGEST:
                 return f"is larger than {LARGEST >> 30} GB"

@@ -12,8 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from resnets.data.indexed import Index, Stretches
-from resnets.data.listing import Listing
+from resnets.data.indexed import Index
 from resnets.errors import DataError
 from resnets.formatting import printable
 from resnets.readers.paths import open_regular
@@ -106,8 +105,3 @@ def read_pack(path: Path) -> Pack:
 
 def _fault(path: Path, what: str, hint: str = _HINT) -> DataError:
     return DataError(f"{printable(path)}: {what}", hint=hint)
-
-
-def open_pack(path: Path, *, verify: bool = False) -> Listing:
-    """Return the images of a pack, by its index. Raises as `read_pack` does."""
-    return read_pack(path).index.listing(path, Stretches([path]).read, [0], verify=verify)

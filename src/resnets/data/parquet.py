@@ -66,8 +66,10 @@ def _index(paths: Sequence[Path], root: Path, rows: "_Rows", report: Report) -> 
     for number, (path, title) in enumerate(zip(paths, titles(paths, root), strict=True)):
         file = rows.file(number)
         split = split_of(path, root) if len(paths) > 1 else None
-        found = file.classes()
-        for row, (label, ending) in enumerate(zip(found, file.endings(), strict=True)):
+        found, endings = file.classes(), file.endings()
+        if not len(found) == len(endings) == file.starts[-1]:
+            raise DataError(f"{printable(path)}: its columns have unequal numbers of rows")
+        for row, (label, ending) in enumerate(zip(found, endings, strict=True)):
             if label is not None:
                 labels.append(label)
                 names.append(f"{split or 'train'}//{title}{row:08d}{ending}")
@@ -147,9 +149,8 @@ class _File:
 
     def images(self, group: int) -> Any:
         """Return the column of images of a group of rows. Raises OSError for a huge one."""
-        metadata = self.file.metadata.row_group(group)
-        columns = (metadata.column(i) for i in range(metadata.num_columns))
-        if sum(column.total_uncompressed_size for column in columns) > _LARGEST_GROUP:
+        # Not by column: pyarrow ends the process over damaged statistics of one.
+        if self.file.metadata.row_group(group).total_byte_size > _LARGEST_GROUP:
             raise OSError(f"is in a group of rows of more than {_LARGEST_GROUP >> 30} GB")
         column = f"{self.image}.bytes" if self.fields else self.image
         with _told(self.path):
@@ -166,19 +167,21 @@ class _Rows:
 
     def read(self, number: int, row: int, _: int = 0) -> bytes:
         """Return the image in a row of a file. Raises OSError."""
-        with self._lock:  # no file takes two readers at once, and who waits wants the same group
-            try:
+        try:
+            with self._lock:  # no file takes two readers, and who waits wants the same group
                 file = self.file(number)
                 group = bisect_right(file.starts, row) - 1
                 if (number, group) not in self._kept:
+                    found = file.images(group)
                     if len(self._kept) == _GROUPS:
                         self._kept.popitem(last=False)
-                    self._kept[number, group] = file.images(group)
-            except DataError as error:
-                raise OSError(error.message) from error
-            self._kept.move_to_end((number, group))
-            column = self._kept[number, group]
-        value = column[row - file.starts[group]].as_py()
+                    self._kept[number, group] = found
+                self._kept.move_to_end((number, group))
+                column = self._kept[number, group]
+            with _told(file.path):
+                value = column[row - file.starts[group]].as_py()
+        except DataError as error:
+            raise OSError(error.message) from error
         data = value.get("bytes") if isinstance(value, dict) else value
         if not isinstance(data, bytes):
             raise OSError("has no bytes of an image, at most the name of a file")
@@ -223,13 +226,13 @@ def _told_apart(words: object) -> dict[Any, str]:
 
 @contextmanager
 def _told(path: Path) -> Iterator[None]:
-    """Turn what pyarrow says against a file into a DataError."""
-    from pyarrow.lib import ArrowException
-
+    """Turn whatever goes wrong with a file into a DataError: damage leads pyarrow anywhere."""
     try:
         yield
-    except (ArrowException, OSError, ValueError, OverflowError) as error:
-        why = printable(str(error).splitlines()[0][:200] if str(error) else type(error).__name__)
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:
+        why = printable((str(error).splitlines() or [""])[0][:200] or type(error).__name__)
         raise DataError(
             f"{printable(path)}: cannot be read as Parquet: {why}", hint="fetch it again"
         ) from error
