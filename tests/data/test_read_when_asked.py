@@ -2,6 +2,7 @@
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,11 @@ from resnets import train
 from resnets.data import open_dataset
 from resnets.data.check import check_folder
 from resnets.data.photographs import Request
+from resnets.data.preprocess import imagenet
 from resnets.errors import DataError
 from resnets.training.audit import audit
+from resnets.training.feed import build_feed
+from resnets.training.recipe import AugmentRecipe, Recipe, ScheduleRecipe
 
 
 @pytest.fixture
@@ -69,9 +73,11 @@ def test_up_to_a_limit(photos):
         list(listed(photos, broken="skip").train.batches(8))
 
 
-def test_a_run_leaves_them_out(photos, tmp_path):
+@pytest.mark.parametrize("partner", ["any", "next"])
+def test_a_run_leaves_them_out(photos, tmp_path, partner):
     """It mixes nothing with them, evaluates without them, lists them and is audited."""
-    settings = ["augment.mixup=0.5", "schedule.epochs=2", "batch_size=5", "data.holdout=6"]
+    mixing = [f"augment.partner={partner}", "augment.cutmix=1.0"]
+    settings = [*mixing, "augment.mixup=0.5", "schedule.epochs=2", "batch_size=5", "data.holdout=6"]
     data = listed(photos, broken="skip", broken_limit=0.1)
     run = train(data, model="resnet20", settings=settings, out=tmp_path / "run")
     assert [s.path for s in data.left_out] == ["cat/03.png", "dog/07.png"]
@@ -82,6 +88,26 @@ def test_a_run_leaves_them_out(photos, tmp_path):
     assert run.results["validation"]["samples"] == held
     found = audit(tmp_path / "run")
     assert found.ok, found.differences
+
+
+def test_who_mixes_with_a_broken_image_stays_as_it_is(photos):
+    augment = AugmentRecipe(padding=1, mixup=0.5, partner="next")
+    recipe = Recipe(name="test", schedule=ScheduleRecipe(epochs=1), augment=augment)
+    data = listed(photos, broken="skip", broken_limit=0.1)
+    feed = build_feed(data, recipe, imagenet(3, 16), torch.device("cpu"))
+    batch = torch.tensor([5, 3, 4, 8])  # 3 is broken, so 5 has no partner
+    (found,) = feed.batches([feed.step(0, batch, slice(None), 16)])
+    assert found.labels.tolist() == data.train.labels[[5, 4, 8]].tolist()
+    (plain,) = replace(feed, mix=replace(feed.mix, mixup=0.0)).batches(
+        [feed.step(0, torch.tensor([5, 4, 8]), slice(None), 16)]
+    )
+    assert found.images[0].equal(plain.images[0])
+    assert not found.images[1].equal(plain.images[1])
+    ids = data.train.ids[[4, 8]]
+    mixed, _ = feed.mix(
+        plain.images[1:], plain.labels[1:], plain.images[[2, 0]], plain.labels[[2, 0]], ids, 0
+    )
+    assert found.images[1:].equal(mixed)
 
 
 def _held_out(data):

@@ -127,6 +127,30 @@ def test_an_image_that_is_drawn_again_is_augmented_anew():
     assert partners.unique().numel() == 3
 
 
+@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize("ahead", [1, 4])
+def test_an_image_may_mix_with_the_next_of_its_batch(repeats, ahead):
+    """Which is then read once; whoever has which share of a batch, and however many at once."""
+    data, mix = DataRecipe(repeats=repeats), {"mixup": 0.2, "cutmix": 1.0}
+    plain = feed(data, padding=2)
+    images = Counted(plain.split.images.pixels)
+    made = feed(data, padding=2, partner="next", **mix)
+    made = replace(made, ahead=ahead, split=replace(made.split, images=images))
+    batches = made.indices(1)
+    found = list(made.batches(made.step(1, batch, slice(None), 8) for batch in batches))
+    assert sum(images.counts) == sum(map(len, batches))
+    for batch, index in zip(found, batches, strict=True):
+        own, partners = plain.batch(index, 1), plain.batch(index.roll(-repeats), 1)
+        wanted, targets = made.mix(
+            own.images, own.labels, partners.images, partners.labels, made.split.ids[index], 1
+        )
+        assert batch.images.equal(wanted)
+        assert batch.targets.equal(targets)
+    share = slice(2, 4)
+    (part,) = made.batches([made.step(1, batches[0], share, 8)])
+    assert part.images.equal(found[0].images[share])
+
+
 def test_training_and_evaluation_may_differ_in_size():
     dataset, data = tiny_dataset(side=12), DataRecipe(image_size=8, eval_size=12)
     recipe = Recipe(name="test", schedule=ScheduleRecipe(epochs=1), data=data)

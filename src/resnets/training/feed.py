@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby, islice
 from math import prod
 
@@ -53,6 +53,16 @@ class Step:
     epoch: int
     index: Tensor  # int64 (N,)
     size: int  # pixels
+    partners: Tensor | None = None  # what the samples mix with, int64 (N,); None: what is drawn
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Positions in the split that are read for some steps, each once, and which they become."""
+
+    index: Tensor  # int64 (M,)
+    mine: slice  # the places in these of the steps' own samples, N
+    theirs: slice | Tensor  # and those of what they mix with, int64 (N,)
 
 
 @dataclass(frozen=True)
@@ -69,6 +79,7 @@ class Feed:
     device: torch.device
     ahead: int = 1  # batches that are made at once
     repeats: int = 1  # draws of an image in a row; ``split`` has it so many times
+    next_partner: bool = False  # samples mix with the next image of the batch
     whole: bool = False  # crops are cut from whole images, not from their squares
     interpolation: str = "bilinear"  # of these; or "bicubic", or either at "random"
 
@@ -91,7 +102,14 @@ class Feed:
 
     def batch(self, index: Tensor, epoch: int, size: int | None = None) -> Batch:
         """Return the samples at positions ``index``; ``size`` is their side where it grows."""
-        return next(self.batches([Step(epoch, index, size or self.augment.size)]))
+        return next(self.batches([self.step(epoch, index, slice(None), size or self.augment.size)]))
+
+    def step(self, epoch: int, batch: Tensor, share: slice, size: int) -> Step:
+        """Return the step of a process that has a share of a batch, given by its positions."""
+        partners = None
+        if self.mix.active and self.next_partner:
+            partners = batch.roll(-self.repeats)[share]  # of another image
+        return Step(epoch, batch[share], size, partners)
 
     def batches(self, steps: Iterable[Step]) -> Generator[Batch, None, None]:
         """Yield the batch of each step, without images that cannot be read and may be left out.
@@ -102,18 +120,18 @@ class Feed:
             for some in self._together(steps):
                 yield from self._divided(some)
             return
-        begun: deque[tuple[Step, Tensor]] = deque()
+        begun: deque[tuple[Step, Asked]] = deque()
 
         def requests() -> Iterator[Request]:
             for step in steps:
-                index = self._with_partners(step.index, step.epoch)
-                begun.append((step, index))
+                asked = self._asked([step])
+                begun.append((step, asked))
                 crops = Crops(self.augment, step.epoch, step.size, self.interpolation)
-                yield Request(self.split.ids[index], crops if self.whole else None)
+                yield Request(self.split.ids[asked.index], crops if self.whole else None)
 
         for answer in self.split.images.read(requests()):
-            step, index = begun.popleft()
-            yield self._finished(step, index, answer.images, answer.sound)
+            step, asked = begun.popleft()
+            yield self._finished(step, asked, answer.images, answer.sound)
 
     def _together(self, steps: Iterable[Step]) -> Iterator[list[Step]]:
         """Yield as many steps as are made at once, of one epoch and size."""
@@ -123,11 +141,8 @@ class Feed:
 
     def _divided(self, steps: Sequence[Step]) -> Iterator[Batch]:
         """Yield the batches of steps of one epoch and size, which are made at once."""
-        # All positions at once: each copy to a device waits for what it computes.
-        index = torch.cat([step.index for step in steps]).to(self.split.ids.device)
-        step = replace(steps[0], index=index)
-        index = self._with_partners(index, step.epoch)
-        made = self._finished(step, index, self.split.batch(index)[0])
+        asked = self._asked(steps)
+        made = self._finished(steps[0], asked, self.split.batch(asked.index)[0])
         lengths = [len(step.index) for step in steps]
         parts = (
             t.split(lengths)  # type: ignore[no-untyped-call]
@@ -135,23 +150,32 @@ class Feed:
         )
         yield from (Batch(*part) for part in zip(*parts, strict=True))
 
-    def _with_partners(self, index: Tensor, epoch: int) -> Tensor:
-        """Return positions, and behind them those of the samples that each is mixed with."""
+    def _asked(self, steps: Sequence[Step]) -> Asked:
+        """Return what is read for steps of one epoch."""
+        # All positions at once: each copy to a device waits for what it computes.
+        index = torch.cat([step.index for step in steps]).to(self.split.ids.device)
+        mine = slice(len(index))
         if not self.mix.active:
-            return index
-        partners = self.mix.partners(self.split.ids[index], len(self.split), epoch)
-        return torch.cat([index, partners])
+            return Asked(index, mine, mine)
+        if not self.next_partner:
+            ids = self.split.ids[index]
+            drawn = self.mix.partners(ids, len(self.split), steps[0].epoch)
+            return Asked(torch.cat([index, drawn]), mine, slice(len(index), None))
+        given = [step.partners for step in steps if step.partners is not None]
+        partners = torch.cat(given).to(index.device)
+        read = torch.cat([index, partners[~torch.isin(partners, index)]])
+        order = read.argsort()
+        return Asked(read, mine, order[torch.searchsorted(read[order], partners)])
 
     def _finished(
-        self, step: Step, index: Tensor, images: Tensor, sound: Tensor | None = None
+        self, step: Step, asked: Asked, images: Tensor, sound: Tensor | None = None
     ) -> Batch:
         """Return the batch that becomes of ``images``: crops if they are ``whole``, or squares.
 
-        They are those at positions ``index``, the partners of mixing behind the step's own; only
-        those at places ``sound`` of these, where some were left out.
+        They are those that were asked for; only those at places ``sound`` of these, where some
+        were left out.
         """
-        own = len(step.index)
-        found = index if sound is None else index[sound]
+        found = asked.index if sound is None else asked.index[sound]
         ids = self.split.ids[found].to(self.device)
         labels = self.split.labels[found].to(self.device)
         images = images.to(self.device)
@@ -163,24 +187,24 @@ class Feed:
             images = self.erasing(images, ids, step.epoch)
         if not self.mix.active:
             return Batch(images, labels, labels)
-        mine, theirs = slice(own), slice(own, None)
-        if len(found) < len(index):
-            assert sound is not None
-            mine, theirs = _pairs(own, sound)  # type: ignore[assignment]
+        mine: slice | Tensor = asked.mine
+        theirs: slice | Tensor = asked.theirs
+        if sound is not None and len(found) < len(asked.index):
+            mine, theirs = _pairs(asked, sound)
         mixed, targets = self.mix(
             images[mine], labels[mine], images[theirs], labels[theirs], ids[mine], step.epoch
         )
         return Batch(mixed, targets, labels[mine])
 
 
-def _pairs(own: int, sound: Tensor) -> tuple[Tensor, Tensor]:
-    """Return where each of ``own`` images lies, and where its partner; its own place without one.
+def _pairs(asked: Asked, sound: Tensor) -> tuple[Tensor, Tensor]:
+    """Return where each image lies, and where its partner; its own place without one.
 
-    ``sound`` are the places that are left of those of the images and then of their partners.
+    ``sound`` are the places that are left of those that were asked for.
     """
-    places = torch.full((2 * own,), -1)
+    places = torch.full((len(asked.index),), -1)
     places[sound] = torch.arange(len(sound))
-    mine, theirs = places[:own], places[own:]
+    mine, theirs = places[asked.mine], places[asked.theirs]
     there = mine >= 0
     return mine[there], torch.where(theirs < 0, mine, theirs)[there]
 
@@ -226,6 +250,7 @@ def build_feed(
         device=device,
         ahead=_ahead(dataset.train, recipe.batch_size, device),
         repeats=recipe.data.repeats,
+        next_partner=augment.partner == "next",
         whole=isinstance(dataset.train.images, Photographs) and sees_whole(recipe),
         interpolation=augment.interpolation,
     )

@@ -114,11 +114,7 @@ class Loop:
                     size = image_size(
                         self.recipe.augment, self.feed.augment.size, number, self.steps
                     )
-                    yield Step(epoch, self._mine(index), size)
-
-    def _mine(self, index: Tensor) -> Tensor:
-        """Return this process's share of a batch's samples."""
-        return index[self.processes.part(len(index))]
+                    yield self.feed.step(epoch, index, self.processes.part(len(index)), size)
 
     def _epoch(self, epoch: int, batches: Iterator[Batch]) -> None:
         state, indices = self.state, self.feed.indices(epoch)
@@ -135,7 +131,7 @@ class Loop:
                 outcome = self.step(data.images, data.targets, data.labels, lr=self.lr)
             except NonFiniteError as error:
                 raise self._explained(error, epoch, batch, indices[batch]) from None
-            self._count(outcome, self._mine(indices[batch]))
+            self._count(outcome, indices[batch][self.processes.part(len(indices[batch]))])
             done = time.monotonic()
             state.epoch.pass_by(done - started, ready - started)
             samples = len(data.labels)

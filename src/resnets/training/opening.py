@@ -81,6 +81,8 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
             "--set precision=float32 or bfloat16)"
         )
     name = dataset.name if plan.source == GIVEN else plan.source
+    size = recipe.data.training_size(cost.image_size)
+    trained = "" if size == cost.image_size else f", trained at {size}x{size}"
     return [
         f"{name}: {len(dataset.classes)} classes, {', '.join(parts)}",
         *([str(dataset.depth)] if dataset.depth else []),
@@ -90,7 +92,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         *data_warnings(dataset),
         f"{plan.spec.name}: {plan.spec.variant}",
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
-        f"{cost.image_size}x{cost.image_size}; {where}, {how}",
+        f"{cost.image_size}x{cost.image_size}{trained}; {where}, {how}",
         *(plan.start.lines if plan.start else ()),
     ]
 

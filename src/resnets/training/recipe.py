@@ -233,6 +233,11 @@ class AugmentRecipe(_Section):
         description="paste a box of another image; alpha (Yun et al. 2019). With mixup, half of "
         "the images get one, half the other",
     )
+    partner: Literal["any", "next"] = Field(
+        "any",
+        description="the other image of mixup and cutmix; any: drawn from the training split; "
+        "next: the next one in the batch, which is read anyway, so that half as many are",
+    )
     first_size: int | None = Field(
         None,
         ge=8,

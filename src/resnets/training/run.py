@@ -308,7 +308,7 @@ def _fresh_images(plan: Plan, feed: Feed, count: int) -> Iterator[Tensor]:
         for index in feed.indices(epoch):
             index = index[:left]
             if len(index):
-                yield Step(epoch, index[part(len(index))], feed.augment.size)
+                yield feed.step(epoch, index, part(len(index)), feed.augment.size)
             left -= len(index)
 
     return (batch.images for batch in feed.batches(steps(count)))
