@@ -33,7 +33,7 @@ from resnets.errors import (
 from resnets.nn import ResNet
 from resnets.report import read_run
 from resnets.run_folder.directory import RunFolder
-from resnets.training.recipe import load_recipe
+from resnets.training.recipe import load_recipe, read_recipe
 from resnets.training.train import train
 
 RECIPE = load_recipe(
@@ -279,7 +279,6 @@ def test_tensorboard_has_every_epoch_once_after_a_resume(tmp_path):
             "data={image_size: 8, eval_size: 12, normalize: pixel_mean}",
             "the mean image exclude each other",
         ),
-        ("data.eval_size=9", "eval_size needs an image_size"),
     ],
 )
 def test_sizes_that_do_not_fit(tmp_path, setting, message):
@@ -334,6 +333,16 @@ def test_evaluation_sees_what_the_recipe_says(photos, tmp_path):
     assert np.array_equal(found.squares(photos / "apple/3.png")[0], square)
     seen = found.normalize(torch.from_numpy(square.copy())[None])
     assert found(photos / "apple/3.png").equal(seen)
+
+
+def test_training_is_at_the_images_size_where_only_evaluation_has_another(tmp_path):
+    settings = ["data.eval_size=9", "data.holdout=4", "schedule.iterations=2"]
+    recipe, data = load_recipe(RECIPE, settings), tiny_dataset(side=12)
+    with signal_at(0), pytest.raises(Stopped):
+        run(tmp_path / "run", recipe, data=data)
+    run(tmp_path / "run", recipe, data=data, resume="auto")
+    assert open_model(tmp_path / "run").preprocess.size == 9
+    assert read_recipe(tmp_path / "run/recipe.yaml").data.image_size == 12
 
 
 def test_repeated_augmentation_resumes_and_is_audited(tmp_path):

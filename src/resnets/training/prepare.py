@@ -158,6 +158,8 @@ def prepare(
     dataset = divide(dataset, recipe.data.holdout, recipe.data.split_seed)
     _check_same_everywhere(dataset, machine.processes)
     channels, side, _ = dataset.train.images.shape
+    if recipe.data.eval_size and recipe.data.image_size is None:
+        recipe = _with(recipe, "data", image_size=spec.image_size if is_folder else side)
     size = recipe.data.seen_size or (spec.image_size if is_folder else side)
     spec = replace(spec, num_classes=len(dataset.classes), in_channels=channels, image_size=size)
     start = None

@@ -104,8 +104,6 @@ class DataRecipe(_Section):
     def _check(self) -> Self:
         if self.range is not None and not self.range[0] < self.range[1]:
             raise ValueError("range goes from a smaller to a larger value")
-        if self.eval_size is not None and self.image_size is None:
-            raise ValueError("eval_size needs an image_size to differ from")
         return self
 
     @property
@@ -558,9 +556,9 @@ def how_to_set(
     key = find_setting(name, list(setting_fields()), mistyped=mistyped)
     if not key:
         return ""
-    current = load_recipe(recipe).flat()[key]
+    current, example = load_recipe(recipe).flat()[key], _EXAMPLES.get(key, "")
     now = current if isinstance(current, str) else json.dumps(current)
-    for text in (value, find_value(value), now, _EXAMPLES.get(key, "")):
+    for text in (value, find_value(value), now, example) if value else (example, now):
         try:
             if text not in ("", "null"):
                 load_recipe(recipe, [f"{key}={text}"])
@@ -572,6 +570,13 @@ def how_to_set(
 
 # Values that stand for those that most recipes leave to the data.
 _EXAMPLES = {
+    "loss": "binary_cross_entropy",
+    "drop_path": "0.05",
+    "zero_init_residual": "true",
+    "data.eval_size": "256",
+    "data.resize": "256",
+    "data.repeats": "3",
+    "schedule.warmup_from": "0.01",
     "data.image_size": "64",
     "schedule.iterations": "1000",
     "optimizer.clip": "1",
