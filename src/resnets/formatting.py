@@ -74,7 +74,12 @@ def plural(number: float, noun: str) -> str:
 
 
 def pace(done: int, total: int, seconds: float) -> str:
-    """Say how far work on images is, how fast it goes, and how long the rest takes at that."""
+    """Say how far work on images is, how fast it goes, and how long the rest takes at that.
+
+    A total of 0 says that they are still being found.
+    """
+    if not total:
+        return f"{plural(done, 'image')} found"
     line = f"{done:,} of {plural(total, 'image')}"
     if not done or seconds <= 0:
         return line

@@ -144,7 +144,7 @@ def pack(
     progress = Progress()
     with progress.resumable():
         packed = write(
-            open_listing(source),
+            open_listing(source, report=lambda found: progress.show(found, 0)),
             out,
             encoding,
             overwrite=overwrite,

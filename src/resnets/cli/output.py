@@ -169,8 +169,11 @@ class Progress:
             ) from None
 
     def show(self, done: int, total: int) -> None:
-        """Say how many images are done."""
-        self.done, self.total = done, total
+        """Say how many images are done, or found, of a total of 0."""
+        if total:
+            self.done, self.total = done, total
+        else:
+            self.began = time.monotonic()  # of what is done with them
         line = pace(done, total, time.monotonic() - self.began)
         if self.terminal:
             _write(sys.stderr, f"\r\033[K{line}")

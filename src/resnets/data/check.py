@@ -80,10 +80,10 @@ def check_folder(
 
     Images are the same when they have the same size and the same RGB pixels, whatever the files'
     formats. ``near`` also looks for copies that were scaled, compressed again or mirrored.
-    ``report`` is told how many are read, of how many. Raises DataError for a folder in no known
-    layout.
+    ``report`` is told how many are read, of how many; before, how many are found, of 0. Raises
+    DataError for a folder in no known layout.
     """
-    listing = open_listing(path, verify=True)
+    listing = open_listing(path, verify=True, report=lambda found: report(found, 0))
     count = len(listing)
     thumbnails = np.zeros((count if near else 0, SIDE, SIDE), np.uint8)
     animated = np.zeros(count, bool)

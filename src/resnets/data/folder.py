@@ -65,11 +65,11 @@ def open_folder(
     Raises DataError for a folder in no known layout and for broken images; with ``broken`` "skip"
     these are left out and listed, as long as they are at most ``broken_limit`` of all (or a single
     one), and with "read" so are those of which not even a beginning can be read. ``report`` is told
-    how many images are read, and of how many.
+    how many images are read, and of how many; before, how many are found, of 0.
     """
     if broken not in ("error", "skip", "read"):
         raise UsageError(f'broken is "{broken}"', hint="choose from error, skip, read")
-    listing = open_listing(path)
+    listing = open_listing(path, report=lambda found: report(found, 0))
     measured, frame = scale == "measured", frame or Frame(side, side)
     store = Store(
         frame,

@@ -39,6 +39,8 @@ class RunProgress:
         self._task: TaskID | None = None
         self._last_line = clock()
         self._reading: float | None = None  # when it began
+        self._total = 0  # images to read, once they are found
+        self._changing = False  # whether a line stands there that changes
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -54,29 +56,36 @@ class RunProgress:
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
+        self._change("")
         self.console.print(printable(line), markup=False)
 
     def reading(self, done: int, total: int) -> None:
-        """Show how many images are read, from the time on when that takes long."""
+        """Show how many images are read, or found, of a total of 0, where that takes long."""
         now = self._clock()
-        if self._reading is None:
+        if self._reading is None or (total and not self._total):
             self._reading = now
             self._last_line = now - PLAIN_SECONDS  # the first line comes at once
-        seconds = now - self._reading
+        self._total, seconds = total, now - self._reading
         due = 0.2 if self.console.is_terminal else PLAIN_SECONDS
         line = ""
         if done == total:
             self._reading = None
         elif seconds > LONG_SECONDS and now - self._last_line >= due:
-            line = f"read {pace(done, total, seconds)}"
+            line = f"{'read ' if total else ''}{pace(done, total, seconds)}"
         else:
             return
-        if self.console.is_terminal and not self.console.quiet:
-            self.console.file.write(f"\r\033[K{line}")  # a line that changes, and then is gone
-            self.console.file.flush()
+        if self.console.is_terminal:
+            self._change(line)
         elif line:
             self.say(line)
         self._last_line = now
+
+    def _change(self, line: str) -> None:
+        """Put another line in place of the one that changes, and is gone in the end."""
+        if (line or self._changing) and not self.console.quiet:
+            self.console.file.write(f"\r\033[K{line}")
+            self.console.file.flush()
+        self._changing = bool(line)
 
     def step(self, epoch: str, batch: int, batches: int, text: str) -> None:
         """Show how far an epoch is."""
