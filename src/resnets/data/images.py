@@ -223,6 +223,8 @@ def jpeg_part(data: bytes, name: str, box: Box, channels: int) -> Image.Image | 
 
     None where the whole has to be, by Pillow. Raises ImageError.
     """
+    if not decoders():
+        return None
     with told(name):
         image = _identified(io.BytesIO(data), name)
         _check_size(image, name)
@@ -362,7 +364,7 @@ def _convert(image: Image.Image, mode: str) -> Image.Image:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode not in ("L", "RGB"):
         image = image.convert("RGB")
-    return image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)  # which would copy
 
 
 @contextmanager

@@ -275,7 +275,7 @@ class Photographs:
                     with self.listing.open(number) as file:
                         data = file.read()
                 if cut is not None and not self.store.scaled and not self.kept.room:
-                    row[:] = cut(_Parts(data, name, self.store, opened.size))
+                    row[:] = pixels(cut(_Parts(data, name, self.store, opened.size)))
                     return True
                 image = self.store.whole(io.BytesIO(data), name)
                 if image.size != opened.size:
@@ -284,12 +284,12 @@ class Photographs:
             self.tolerance.leave_out(name, error)
             return False
         self.kept[number] = image
-        row[:] = pixels(self.store.square(image)) if cut is None else cut(image.crop)
+        row[:] = pixels(self.store.square(image) if cut is None else cut(image.crop))
         return True
 
     def _cut(self, part: Part, opened: _Opened, cut: Cut | None) -> NDArray[np.uint8]:
         if cut is not None:
-            return cut(part)
+            return pixels(cut(part))
         return pixels(self.store.square(part((0, 0, *opened.size))))
 
 

@@ -24,7 +24,7 @@ from resnets.data.operations import Drawn
 
 # What a crop is cut from: `part` returns the pixels in a box. An image may be decoded for that.
 Part = Callable[[Box], Image.Image]
-Cut = Callable[[Part], NDArray[np.uint8]]  # (size, size, C)
+Cut = Callable[[Part], Image.Image]
 
 _REACH = {"bilinear": 1, "bicubic": 2}  # pixels, of the larger scale, on each side of a sample
 
@@ -64,13 +64,14 @@ class Crops:
             drawn = augment.policy.draw(ids, self.epoch, self.size)
         return [partial(self._changed, *each) for each in zip(cuts, flipped, drawn, strict=True)]
 
-    def _changed(self, cut: Cut, mirrored: bool, drawn: Drawn, part: Part) -> NDArray[np.uint8]:
+    def _changed(self, cut: Cut, mirrored: bool, drawn: Drawn, part: Part) -> Image.Image:
         """Return what is cut, mirrored and after the operations drawn for it."""
         found = cut(part)
-        found = found[:, ::-1] if mirrored else found
-        if not drawn or not self.augment.policy:
-            return found
-        return pixels(self.augment.policy.apply(from_pixels(found), drawn))
+        if mirrored:
+            found = found.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        if drawn and self.augment.policy:
+            found = self.augment.policy.apply(found, drawn)
+        return found
 
     def _window(
         self,
@@ -87,9 +88,9 @@ class Crops:
         if self.augment.area:  # whole pixels, and nothing beyond them is looked at
             box = (int(left), int(top), int(right), int(bottom))
 
-            def cut(part: Part) -> NDArray[np.uint8]:
+            def cut(part: Part) -> Image.Image:
                 window = part(box)
-                return pixels(window if window.size == size else window.resize(size, resample))
+                return window if window.size == size else window.resize(size, resample)
 
             return cut
         reach = _REACH[interpolation] * max(1.0, high / self.size, wide / self.size) + 1
@@ -100,7 +101,7 @@ class Crops:
             min(height, ceil(bottom + reach)),
         )
         inside = (left - around[0], top - around[1], right - around[0], bottom - around[1])
-        return lambda part: pixels(part(around).resize(size, resample, box=inside))
+        return lambda part: part(around).resize(size, resample, box=inside)
 
     def _padded(self, interpolation: str, top: int, left: int, height: int, width: int) -> Cut:
         augment = self.augment
@@ -110,17 +111,14 @@ class Crops:
             seen = [np.arange(1), np.arange(1)]
         (y, bottom), (x, right) = ((n.min(), n.max() + 1) for n in seen)
 
-        def cut(part: Part) -> NDArray[np.uint8]:
+        def cut(part: Part) -> Image.Image:
             found = pixels(part((int(x), int(y), int(right), int(bottom))))
             if found.shape[:2] != (augment.size, augment.size):
                 there = (rows >= 0)[:, None, None] & (columns >= 0)[:, None]
                 mirrored = found[np.clip(rows - y, 0, None)[:, None], np.clip(columns - x, 0, None)]
                 found = np.where(there, mirrored, np.array(augment.fill, np.uint8))
-            if self.size == augment.size:
-                return found
-            return pixels(
-                from_pixels(found).resize((self.size, self.size), INTERPOLATION[interpolation])
-            )
+            image, size = from_pixels(found), (self.size, self.size)
+            return image if image.size == size else image.resize(size, INTERPOLATION[interpolation])
 
         return cut
 
