@@ -9,6 +9,7 @@ from resnets.data.check import check_folder
 from resnets.data.dataset import Skipped
 from resnets.data.encoding import Encoding
 from resnets.data.folder import open_folder
+from resnets.data.images import ImageError, decode
 from resnets.data.packing import pack
 from resnets.data.scan import scan
 from resnets.data.sources import open_listing
@@ -121,6 +122,12 @@ def test_unpacked_as_it_was(photos, tmp_path):
     with pytest.raises(ResourceError, match="is there already, with another content"):
         unpack(open_listing(packed), out)
     assert (out / "apple/3.png").read_bytes() == b"mine"
+
+
+def test_images_are_not_decoded_as_one(photos, tmp_path):
+    packed = pack(scan(photos), tmp_path / "photos.pack", Encoding()).path
+    with pytest.raises(ImageError, match="is a tar, which `resnets data unpack` makes a folder"):
+        decode(packed, 3)
 
 
 def test_nothing_is_unpacked_elsewhere(photos, tmp_path):

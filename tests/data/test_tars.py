@@ -203,6 +203,18 @@ def test_many_tars_are_one_set(tmp_path):
     }
 
 
+def test_a_split_alone_is_all_there_is(tmp_path):
+    """As to evaluate on, and to unpack."""
+    names = {f"val/{'ab'[i % 2]}/{i}.png": image(i) for i in range(4)}
+    found = opened(tar(tmp_path / "val.tar", names))
+    assert content(found)["b/1.png"] == ("train", "b", image(1))
+    root = tmp_path / "tars"
+    paths = [
+        tar(root / f"val-{n}.tar", {f"{n}.png": image(n), f"{n}.cls": b"%d" % n}) for n in (0, 1)
+    ]
+    assert [*opened(*paths, root=root).names] == ["train/0/val-0-0.png", "train/1/val-1-1.png"]
+
+
 def test_a_tar_for_each_class(tmp_path):
     root = tmp_path / "tars"
     paths = [

@@ -60,6 +60,7 @@ _KINDS = (
     (b"%PDF", "is a PDF document, not an image"),
     (b"<svg", "is an SVG drawing, not an image of pixels"),
     (b"%!PS", "is a PostScript program, not an image"),
+    (b"PAR1", "is a Parquet file, which `resnets data unpack` makes a folder of images"),
 )
 
 
@@ -297,6 +298,8 @@ def _kind(head: bytes) -> str:
     for start, kind in _KINDS:
         if head.startswith(start):
             return kind
+    if head[257:262] == b"ustar":
+        return "is a tar, which `resnets data unpack` makes a folder of images"
     if head[4:12] == b"ftypavif":
         return "is an AVIF that is damaged, or that this Pillow cannot read"
     if head[4:8] == b"ftyp":

@@ -24,7 +24,7 @@ from resnets.data.indexed import Index, indexed
 from resnets.data.listing import Listing
 from resnets.data.members import listing_of
 from resnets.data.scan import readable
-from resnets.data.tars import folder_of, in_digits, split_of, titles
+from resnets.data.tars import folder_of, in_digits, splits_of, titles
 from resnets.errors import CheckpointError, DataError, lacking
 from resnets.formatting import printable
 from resnets.readers.documents import loads
@@ -63,9 +63,9 @@ def _index(paths: Sequence[Path], root: Path, rows: "_Rows", report: Report) -> 
     places, files, labels = array("q"), array("i"), []
     names: list[str] = []
     unlabelled: list[tuple[str, str]] = []
-    for number, (path, title) in enumerate(zip(paths, titles(paths, root), strict=True)):
+    about = zip(paths, titles(paths, root), splits_of(paths, root), strict=True)
+    for number, (path, title, split) in enumerate(about):
         file = rows.file(number)
-        split = split_of(path, root) if len(paths) > 1 else None
         found, endings = file.classes(), file.endings()
         if not len(found) == len(endings) == file.starts[-1]:
             raise DataError(f"{printable(path)}: its columns have unequal numbers of rows")

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shlex
 import stat
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,8 @@ from resnets.formatting import printable
 from resnets.readers.paths import irregular, open_regular
 
 _STAMP = (1 << 63) - 1  # a time of change as a number that an int64 holds, in the year 2400 too
+
+ARCHIVES = (".tar", ".pack", ".parquet")  # names of files with images in them
 
 
 def scan(path: Path, report: Report = lambda found: None) -> Listing:
@@ -36,7 +39,13 @@ def check_folder_at(path: Path) -> None:
     if not path.exists():
         raise DataError(f"{printable(path)}: there is no such folder", hint=EXPECTED)
     if not path.is_dir():
-        raise DataError(f"{printable(path)}: is a file, not a folder of images", hint=EXPECTED)
+        name, ending = shlex.quote(printable(path)), path.suffix.lower()
+        unpack = f"resnets data unpack {name} --out FOLDER"
+        hints = dict.fromkeys(ARCHIVES, f"unpack it: tar xf {name}") | {".parquet": unpack}
+        raise DataError(
+            f"{printable(path)}: is a file, not a folder of images",
+            hint=hints.get(ending, EXPECTED),
+        )
 
 
 @contextmanager

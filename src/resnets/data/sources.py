@@ -10,14 +10,13 @@ from pathlib import Path
 from resnets.data.class_folders import Report, has_extension, is_hidden
 from resnets.data.listing import Listing
 from resnets.data.parquet import open_parquet
-from resnets.data.scan import readable, scan
+from resnets.data.scan import ARCHIVES, readable, scan
 from resnets.data.tar_headers import BLOCK, compressed_by, is_tar
 from resnets.data.tars import open_tars
 from resnets.errors import DataError
 from resnets.formatting import printable
 from resnets.readers.paths import open_regular
 
-ARCHIVES = (".tar", ".pack", ".parquet")
 _PARQUET = b"PAR1"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as WebDataset's users write shards
 _MOST = 1_000_000  # files

@@ -44,7 +44,7 @@ def open_tars(
 
     Names are as in a folder of the images. Splits and classes are those of the folders in a tar.
     Where there are several, one of samples, or of class folders alone, belongs to the split that
-    its name or its folder's has in it, and images without folders are of a class of the tar's name.
+    `splits_of` finds, and images without folders are of a class of the tar's name.
 
     ``verify`` has images of packs compared with their digests when they are opened, ``report`` is
     told now and then how many members are found, and ``kept`` is what `indexed` takes. Raises
@@ -74,11 +74,12 @@ class _Found:
     sampled: list[range] = field(default_factory=list)  # which of them are samples
     irregular: list[tuple[str, str]] = field(default_factory=list)
     titles: Sequence[str] = ()
+    splits: Sequence[str | None] = ()
     walked: int = 0
 
     def index(self) -> Index:
         """Walk through all tars and return the index of their images."""
-        self.titles = titles(self.paths, self.root)
+        self.titles, self.splits = titles(self.paths, self.root), splits_of(self.paths, self.root)
         for number, path in enumerate(self.paths):
             if is_pack(path):
                 self._take_pack(number, path)
@@ -126,7 +127,7 @@ class _Found:
             places, names = self._samples(number, path, names, offsets, sizes, samples)
             self.sampled.append(range(len(self.names), len(self.names) + len(names)))
         else:
-            places, names = [*range(len(names))], self._placed(path, names)
+            places, names = [*range(len(names))], self._placed(number, path, names)
         self._add(number, names, [offsets[i] for i in places], [sizes[i] for i in places])
 
     def _samples(
@@ -143,7 +144,7 @@ class _Found:
         def read(place: int) -> bytes:
             return self.read(number, offsets[place], min(_LARGEST, sizes[place]))
 
-        split = self._split(path) or "train"
+        split = self.splits[number] or "train"
         before = self.titles[number]
         places, found = [], []
         for key, place in samples.images.items():
@@ -158,23 +159,20 @@ class _Found:
             self._pass_over(path, names[place], "is a second image of a sample")
         return places, found
 
-    def _placed(self, path: Path, names: list[str]) -> list[str]:
+    def _placed(self, number: int, path: Path, names: list[str]) -> list[str]:
         """Return the names of the files in a tar as they stand in a folder for all tars."""
         folders = [posixpath.dirname(name) for name in names if has_extension(name)]
         if not folders:
             return names
-        split = self._split(path)
+        split = self.splits[number]
         if len(self.paths) > 1 and not any(folders):
             before = f"{split}/{path.stem}/" if split else f"{path.stem}/"
             return [before + name for name in names]
-        outer = _around(folders)
+        outer = _around(folders, alone=len(self.paths) == 1)
         inner = [name[len(outer) :] if name.startswith(outer) else name for name in names]
         if split and not any(name.partition("/")[0].lower() in SPLITS for name in inner):
             return [f"{split}/{name}" for name in inner]
         return inner
-
-    def _split(self, path: Path) -> str | None:
-        return split_of(path, self.root) if len(self.paths) > 1 else None
 
     def _add(
         self, number: int, names: Sequence[str], offsets: Iterable[int], sizes: Iterable[int]
@@ -211,14 +209,19 @@ class _Found:
         return BytesIO(self.read(self.files[row], self.offsets[row], self.sizes[row]))
 
 
-def split_of(path: Path, root: Path) -> str | None:
-    """Return the split that the name of a file, or of a folder between it and ``root``, has in it.
+def splits_of(paths: Sequence[Path], root: Path) -> list[str | None]:
+    """Return the split that the name of each file, or of a folder it is in, has in it.
 
-    As "validation" of ``val-00000-of-00005.parquet``.
+    As "validation" of ``val-00000-of-00005.parquet``. Where all are of one, they are all there is,
+    and the split is none.
     """
-    within = path.relative_to(root) if path.is_relative_to(root) else Path(path.name)
-    words = re.split(r"[^a-z]+", within.with_suffix("").as_posix().lower())
-    return next((SPLITS[word] for word in reversed(words) if word in SPLITS), None)
+    found: list[str | None] = []
+    for path in paths:
+        inside = path != root and path.is_relative_to(root)
+        within = path.relative_to(root) if inside else Path(path.name)
+        words = re.split(r"[^a-z]+", within.with_suffix("").as_posix().lower())
+        found.append(next((SPLITS[word] for word in reversed(words) if word in SPLITS), None))
+    return found if len({*found}) > 1 else [None for _ in found]
 
 
 def titles(paths: Sequence[Path], root: Path) -> list[str]:
@@ -244,11 +247,15 @@ def folder_of(label: str) -> str:
     return f"_{name}" if is_hidden(name) else name
 
 
-def _around(folders: Sequence[str]) -> str:
-    """Return the folder that holds the folders of splits or classes of all images, with a slash."""
+def _around(folders: Sequence[str], *, alone: bool) -> str:
+    """Return the folder that holds the folders of splits or classes of all images, with a slash.
+
+    Where a tar is ``alone``, and has nothing but a split to look at, that is such a folder too.
+    """
     kept: list[str] = []
     for name in posixpath.commonpath(folders).split("/") if all(folders) else ():
-        if name.lower() in SPLITS:
+        split = SPLITS.get(name.lower())
+        if split == "train" or (split and not alone):
             break
         kept.append(name)
     if "/".join(kept) in folders:  # a class
