@@ -1,7 +1,7 @@
 """What photographs cost a training: time that its steps wait, and cores that decoding takes away.
 
 usage: python benchmarks/training_waits.py FOLDER [--model resnet18] [--rounds 6] [--steps 2]
-       [--run 12]
+       [--run 12] [--quick]
 
 Batches of 64 at 224, recipe torchvision_v1_imagenet, FOLDER one of photographs in class folders. By
 turns, each in a process of its own that is stopped in between, STEPS steps a turn:
@@ -118,11 +118,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--run", type=int, default=12)
+    parser.add_argument("--quick", action="store_true", help="a minute on two cores")
     parser.add_argument("--serve", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.serve:
         serve(partial(prepare, options.serve, options))
         return
+    if options.quick:
+        options.rounds, options.steps, options.run = 2, 1, 6
     import torch
 
     from resnets.machine.environment import environment
