@@ -29,6 +29,7 @@ from resnets.machine.available import available_memory
 # Bytes of files that are read whole before anything else, some 20 seconds of two cores. Where more
 # of them are new, training reads them first.
 READ_FIRST = 1 << 30
+_OPENING = 1 << 14  # bytes that are decoded in the time that it takes to open another file
 
 _LOOKED_AT = 256  # images of others, whether they have more than 8 bits
 _RATIO = 12  # bytes of pixels to a byte of a photograph's file, about
@@ -81,8 +82,8 @@ def open_folder(
     kept = Kept(_budget(listing, store, memory))
     allowed = None if broken == "error" else max(1, int(len(listing) * broken_limit + 1e-9))
     if content is None:
-        new = int(listing.sizes[~recall(listing, store)].sum())
-        content = new < READ_FIRST or (measured and _seems_deep(listing))
+        new = listing.sizes[~recall(listing, store)]
+        content = int(new.sum()) + _OPENING * len(new) < READ_FIRST or (measured and _seems_deep(listing))
     left_out = tuple(Skipped(*each) for each in listing.irregular)
     if not content:
         store = replace(store, scale="unknown") if measured else store
