@@ -83,7 +83,9 @@ def open_folder(
     allowed = None if broken == "error" else max(1, int(len(listing) * broken_limit + 1e-9))
     if content is None:
         new = listing.sizes[~recall(listing, store)]
-        content = int(new.sum()) + _OPENING * len(new) < READ_FIRST or (measured and _seems_deep(listing))
+        content = int(new.sum()) + _OPENING * len(new) < READ_FIRST or (
+            measured and _seems_deep(listing)
+        )
     left_out = tuple(Skipped(*each) for each in listing.irregular)
     if not content:
         store = replace(store, scale="unknown") if measured else store

@@ -185,7 +185,7 @@ def _on_data_set(
     order = "the set's own" if source in NAMES else "alphabetical"
     labelling = label(source, counts, *_alternatives(runtime), order)
     scores, _ = _of_split(runtime, _relabelled(chosen, dataset.classes, labelling), on_progress)
-    broken = tuple((skipped.path, skipped.reason) for skipped in dataset.skipped)
+    broken = tuple((skipped.path, skipped.reason) for skipped in dataset.left_out)
     return _assessment(scores, labelling, counts, notes, part=part, broken=broken)
 
 

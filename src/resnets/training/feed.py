@@ -261,6 +261,12 @@ def sees_whole(recipe: Recipe) -> bool:
     return recipe.data.view == "whole" and not recipe.augment.shift
 
 
+def sees_originals(recipe: Recipe) -> bool:
+    """Whether these are windows of the images as they are, not of images that were scaled."""
+    windows = recipe.augment.area or recipe.augment.scale
+    return sees_whole(recipe) and recipe.data.fit == "crop" and windows is not None
+
+
 def build_policy(augment: AugmentRecipe, seed: int, fill: tuple[int, ...]) -> Policy | None:
     """Return what a recipe does to each crop; ``fill`` (C,) comes in where an image is moved."""
     parts: list[Part] = []

@@ -28,7 +28,7 @@ from resnets.nn import ResNet
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
 from resnets.training.feasible import check
-from resnets.training.feed import sees_whole
+from resnets.training.feed import sees_originals, sees_whole
 from resnets.training.memory import check_fits
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, read_recipe
@@ -144,7 +144,7 @@ def prepare(
                 broken_limit=recipe.data.broken_limit,
                 frame=_frame(recipe, spec, cuts=3 - version),
                 scale=recipe.data.range or ("measured" if version == 2 else "own"),
-                scaled=not (sees_whole(recipe) and (recipe.augment.area or recipe.augment.scale)),
+                scaled=not sees_originals(recipe),
                 content=False if begun.startswith(LISTED) else None,
                 memory=available_memory() // 2 // machine.processes.count,
                 report=progress.reading,
