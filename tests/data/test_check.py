@@ -11,7 +11,8 @@ from PIL import Image, ImageOps
 
 from resnets.data.check import check_folder
 from resnets.data.folder import open_folder
-from resnets.data.images import ImageError, decode
+from resnets.data.headers import ImageError
+from resnets.data.images import decode
 from resnets.data.scan import images_in
 
 

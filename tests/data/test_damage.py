@@ -11,7 +11,8 @@ from PIL import Image
 
 from deep import chunk
 from resnets.data import open_dataset
-from resnets.data.images import decode, is_image
+from resnets.data.headers import is_image
+from resnets.data.images import decode
 from resnets.errors import DataError
 
 SIDE = 48

@@ -12,7 +12,8 @@ from PIL import Image
 
 from conftest import resize_crop
 from resnets.data.framing import Frame
-from resnets.data.images import ImageTooLargeError, decode, is_image, jpeg_part, pixels
+from resnets.data.headers import ImageTooLargeError, is_image
+from resnets.data.images import decode, jpeg_part, pixels
 from resnets.errors import DataError, UsageError
 from resnets.training.recipe import load_recipe
 

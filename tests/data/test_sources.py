@@ -9,7 +9,8 @@ from resnets.data.check import check_folder
 from resnets.data.dataset import Skipped
 from resnets.data.encoding import Encoding
 from resnets.data.folder import open_folder
-from resnets.data.images import ImageError, decode
+from resnets.data.headers import ImageError
+from resnets.data.images import decode
 from resnets.data.packing import pack
 from resnets.data.scan import scan
 from resnets.data.sources import open_listing

@@ -15,7 +15,8 @@ from resnets.data.dataset import Skipped
 from resnets.data.depth import Depth
 from resnets.data.examined import Report, examine
 from resnets.data.framing import Frame, count_cropped
-from resnets.data.images import frames, printable
+from resnets.data.headers import frames
+from resnets.data.images import printable
 from resnets.data.near import SIDE, Near, find_near, thumbnail
 from resnets.data.photographs import Store
 from resnets.data.sources import open_listing

@@ -16,8 +16,9 @@ from PIL import Image
 
 from resnets.data.dataset import Skipped
 from resnets.data.depth import Depth, Extent, Range, RangeError, Scale, together, union
+from resnets.data.headers import ImageError, told
 from resnets.data.identity import Digests
-from resnets.data.images import ImageError, printable, told
+from resnets.data.images import printable
 from resnets.data.listing import Listing, Names, pack
 from resnets.data.photographs import Store
 from resnets.data.pipeline import THREADS, read_ahead

@@ -17,8 +17,9 @@ from resnets.data.dataset import Dataset, Skipped, Split
 from resnets.data.depth import Scale
 from resnets.data.examined import Report, examine, recall
 from resnets.data.framing import Frame, count_cropped
+from resnets.data.headers import ImageError, is_deep, told
 from resnets.data.identity import LISTED, Manifest, content_fingerprint, former_fingerprint
-from resnets.data.images import ImageError, is_deep, printable, told
+from resnets.data.images import printable
 from resnets.data.listing import Listing, check_not_empty
 from resnets.data.photographs import Kept, Photographs, Store, Tolerance
 from resnets.data.sources import open_listing

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.data.class_folders import Contents, Report, Walk, has_extension, is_hidden
-from resnets.data.images import is_image
+from resnets.data.headers import is_image
 from resnets.data.listing import Listing, Names
 from resnets.errors import DataError
 from resnets.formatting import printable

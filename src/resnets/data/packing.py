@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from resnets.data.encoding import Encoding
-from resnets.data.images import ImageError
+from resnets.data.headers import ImageError
 from resnets.data.indexed import LARGEST, Index
 from resnets.data.listing import Listing, Names
 from resnets.data.pack_journal import Journal, write

@@ -19,17 +19,8 @@ from resnets.data.dataset import REPEAT
 from resnets.data.decoders import Box
 from resnets.data.depth import Scale
 from resnets.data.framing import Frame
-from resnets.data.images import (
-    Decoded,
-    ImageError,
-    from_pixels,
-    jpeg_part,
-    pixels,
-    printable,
-    read_file,
-    told,
-    upright_size,
-)
+from resnets.data.headers import ImageError, told, upright_size
+from resnets.data.images import Decoded, from_pixels, jpeg_part, pixels, printable, read_file
 from resnets.data.listing import Listing
 from resnets.data.pipeline import THREADS, read_ahead
 from resnets.data.views import Cut, Part

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from resnets.data.class_folders import Contents, Report, Walk, has_extension, is_hidden
-from resnets.data.images import is_image
+from resnets.data.headers import is_image
 from resnets.data.listing import EXPECTED, Listing, Names
 from resnets.errors import DataError
 from resnets.formatting import printable

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnets.data.images import ImageError
+from resnets.data.headers import ImageError
 from resnets.errors import DataError, NonFiniteError
 from resnets.evaluation.scores import Evaluation
 from resnets.formatting import plural

@@ -25,8 +25,9 @@ from torch import Tensor
 
 from resnets.analysis.responses import temporary_mode
 from resnets.data.dataset import Skipped
+from resnets.data.headers import ImageError
 from resnets.data.identity import content_digest, digest_files
-from resnets.data.images import ImageError, printable
+from resnets.data.images import printable
 from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
 from resnets.data.scan import images_digest, names_in

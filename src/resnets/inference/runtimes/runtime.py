@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnets.data.images import ImageError, decode, pixels, printable
+from resnets.data.headers import ImageError
+from resnets.data.images import decode, pixels, printable
 from resnets.data.preprocess import ImageLike, Preprocess, preprocess_of
 from resnets.errors import CheckpointError, ResnetsError, ResourceError
 from resnets.spec import Spec
