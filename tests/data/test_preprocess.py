@@ -120,3 +120,18 @@ def test_imagenets_constants_whatever_the_data():
     grey = whole(MemoryImages(torch.zeros(2, 12, 12, 1, dtype=torch.uint8)), torch.zeros(2))
     with pytest.raises(UsageError, match="ImageNet's constants are for 3 channels, not 1"):
         measure(grey, 9, "imagenet")
+
+
+def test_a_large_batch_is_normalised_as_its_images_are():
+    """It lies in memory of its own kind."""
+    preprocess = imagenet(3, 224)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (60, 224, 224, 3), dtype=torch.uint8, generator=generator)
+    images = images.permute(0, 3, 1, 2)
+    together = preprocess.normalize(images)
+    assert together.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(
+        together, torch.cat([preprocess.normalize(some) for some in images.split(7)])
+    )
+    mean, std = (torch.tensor(v)[:, None, None] for v in (preprocess.mean, preprocess.std))
+    assert torch.allclose(together, (images.double() / 255 - mean).div(std).float(), atol=1e-5)

@@ -3,8 +3,10 @@
 Images become NumPy's arrays without torch, which is imported only where tensors are.
 """
 
+import mmap
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,6 +20,7 @@ from resnets.data.depth import Range, Scale
 from resnets.data.framing import Frame
 from resnets.data.images import decode, pixels
 from resnets.errors import CheckpointError, UsageError
+from resnets.machine import cpu
 
 if TYPE_CHECKING:  # so that prediction by another runtime does without torch
     import torch
@@ -127,7 +130,7 @@ class Preprocess:
     def normalize(self, images: "Tensor") -> "Tensor":
         """Return float32 of uint8 (N, C, size, size), already cropped."""
         mean, scale = _constants_on(self, images.device, images.shape[3])
-        return images.float().sub_(mean).mul_(scale)
+        return _as_floats(images).sub_(mean).mul_(scale)
 
     def _pixels(self, image: Image.Image) -> NDArray[np.uint8]:
         return pixels(self.frame(image))
@@ -300,6 +303,25 @@ def _constants_on(
         for value in preprocess.constants
     )
     return mean, scale
+
+
+def _as_floats(images: "Tensor") -> "Tensor":
+    """Return images (N, C, H, W) as float32.
+
+    A batch of photographs is more than the allocator keeps, and to take it from the system page by
+    page costs a CPU more than all else here: large pages are asked for.
+    """
+    import torch
+
+    size = images.numel() * torch.float32.itemsize
+    if images.device.type != "cpu" or size <= cpu.LARGEST or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return images.float()
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # the system has none
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    rows = images.permute(0, 2, 3, 1)  # channels-last, as images are in memory
+    floats = torch.frombuffer(memory, dtype=torch.float32).view(rows.shape)
+    return floats.copy_(rows).permute(0, 3, 1, 2)
 
 
 def _rounded(values: "Tensor") -> tuple[float, ...]:

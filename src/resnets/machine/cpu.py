@@ -18,7 +18,7 @@ large_blocks_kept = False  # whether `keep_large_blocks` has had its way
 _GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # cgroups(7)
 _ALLOCATOR = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
-_LARGEST = 32 << 20  # bytes; glibc takes larger blocks from the system directly in any case
+LARGEST = 32 << 20  # bytes; glibc takes larger blocks from the system directly in any case
 
 
 def settle(
@@ -51,7 +51,7 @@ def keep_large_blocks(environment: MutableMapping[str, str] = os.environ) -> boo
     if not hasattr(library, "gnu_get_libc_version"):
         return False
     global large_blocks_kept
-    kept = library.mallopt(_M_MMAP_THRESHOLD, _LARGEST)
+    kept = library.mallopt(_M_MMAP_THRESHOLD, LARGEST)
     large_blocks_kept = bool(kept and library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
     return large_blocks_kept
 
