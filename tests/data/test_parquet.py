@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +151,9 @@ def test_packed(tmp_path):
     out = pack(listing, tmp_path / "p.pack", Encoding()).path
     assert content(open_listing(out, verify=True)) == content(listing)
     assert pack(listing, out, Encoding()).kept == 8
+    with tarfile.open(out) as tar:  # read as they lie, or each group would be read for each class
+        rows = [Path(member.name).name for member in tar][1:-1]
+    assert rows == sorted(rows)
 
 
 def test_whatever_is_flipped_or_cut(tmp_path):

@@ -72,7 +72,7 @@ def examine(
         "sides": sides,
     }
     known = np.zeros(count, bool) if anew else recall(listing, store, columns)
-    unknown = np.flatnonzero(~known).tolist()
+    unknown = listing.fastest[~known[listing.fastest]].tolist()
     extents: dict[int, Extent] = {}  # of images of more than 8 bits
 
     def read(index: int) -> None:

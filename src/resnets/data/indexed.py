@@ -195,6 +195,7 @@ class Index:
             open=open_,
             ignored=tuple(self.more.get("ignored", ())),
             irregular=tuple((name, what) for name, what in self.more.get("irregular", ())),
+            stored=np.lexsort((self.offsets, files)),
         )
 
     def _stamps(self) -> NDArray[np.int64]:

@@ -89,6 +89,12 @@ class Listing:
     open: Callable[[int], BinaryIO]  # the encoded image number i; raises OSError
     ignored: tuple[str, ...] = ()  # hidden files and files that are no images
     irregular: tuple[tuple[str, str], ...] = ()  # pipes and the like named as images; what each is
+    stored: NDArray[np.int64] | None = None  # (N,), numbers as they lie in files, if another order
+
+    @property
+    def fastest(self) -> NDArray[np.int64]:
+        """The numbers of all images in the order in which they are read fastest."""
+        return np.arange(len(self)) if self.stored is None else self.stored
 
     def __len__(self) -> int:
         return len(self.labels)

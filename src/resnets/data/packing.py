@@ -151,7 +151,7 @@ class _Work:
         open_own(path).close()
         file = stack.enter_context(FileIO(path, "r+"))
         work = cls(listing, out, encoding, overwrite, path, base, old, file, journal)
-        work.todo = {name: image for image, name in enumerate(listing.names)}
+        work.todo = {listing.names[image]: image for image in listing.fastest.tolist()}
         work.at = base
         if old is not None:
             work.match(old)

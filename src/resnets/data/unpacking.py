@@ -23,7 +23,8 @@ def unpack(
     """
     broken = []
     with alone(out):
-        for index, name in enumerate(listing.names):
+        for done, index in enumerate(listing.fastest.tolist()):
+            name = listing.names[index]
             parts = name.split("/")
             if not all(parts) or {".", ".."} & {*parts} or "\0" in name or os.path.isabs(name):
                 raise DataError(f"{printable(name)}: is a name that leads out of the folder")
@@ -34,7 +35,7 @@ def unpack(
                 broken.append((printable(name), f"cannot be read: {error.strerror or error}"))
             else:
                 _write(out, out.joinpath(*parts), data)
-            report(index + 1, len(listing))
+            report(done + 1, len(listing))
         (out / _PART).unlink(missing_ok=True)
     return broken
 
