@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from resnets.training.ema import Average, decays
+from conftest import tiny_dataset
+from resnets.training.ema import Average, decays, share_of_the_first
 from resnets.training.recipe import load_recipe
+from resnets.training.train import train
 
 
 def model() -> nn.Module:
@@ -83,6 +85,24 @@ def test_torchvisions_decay_of_its_recipe():
     first = 5 * 1251 + 1  # of the first epoch after the warm-up
     assert [decay(step) for step in (1, 2, 32, 33, first, first + 1)] == [0, 1, 1, 0, 0, 1]
     assert decay(first + 32) == pytest.approx(1 - 0.00002 * 1024 * 32 / 600, rel=1e-14)
+
+
+def test_a_run_may_be_too_short_for_its_average():
+    recipe = load_recipe("torchvision_v2_imagenet")
+    assert share_of_the_first(recipe, 600 * 1251, 1251) == 0.1
+    few = load_recipe(recipe, ["batch_size=64"])
+    decay = 1 - 0.00002 * 64 * 32 / 600  # one update an epoch, of which the first six copy
+    assert share_of_the_first(few, 600 * 28, 28) == pytest.approx(decay**594, rel=1e-9)
+    other = load_recipe(few, ["ema=0.999", "ema_form=tensorflow", "ema_every=1"])
+    assert share_of_the_first(other, 600 * 28, 28) == 0.1
+
+
+def test_such_a_run_says_so(tmp_path, capsys):
+    settings = ["ema=0.9999", "ema_form=torchvision", "schedule.iterations=2", "data.holdout=0"]
+    train(tiny_dataset(), model="resnet8", settings=settings, out=tmp_path / "run")
+    assert (
+        "% of the averaged weights will be those that the average began" in capsys.readouterr().err
+    )
 
 
 def test_timms_decay():

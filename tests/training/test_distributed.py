@@ -93,7 +93,13 @@ FIVE = ("schedule.iterations=5", "optimizer.accumulate=1")  # parts are of each 
 
 # What recipes of the last years have; LAMB's steps are of one size, however small the gradient.
 NEW = ("loss=binary_cross_entropy", "target_threshold=0.2", "data.repeats=3", "ema_every=2")
-NEW += ("ema_form=timm", "optimizer.kind=lamb", "optimizer.nesterov=false", "optimizer.lr=0.005")
+NEW += (
+    "ema_form=timm",
+    "augment.partner=next",
+    "optimizer.kind=lamb",
+    "optimizer.nesterov=false",
+    "optimizer.lr=0.005",
+)
 
 
 @several

@@ -32,6 +32,19 @@ def _decay(most: float, form: str, every: int, warmup: int, batches: int, step: 
     return min(most, (1 + step) / (10 + step) if form == "tensorflow" else 1 - step ** (-2 / 3))
 
 
+def share_of_the_first(recipe: Recipe, steps: int, batches: int) -> float:
+    """Return what the weights that an average began with are of it at the end of a run.
+
+    A tenth stands for anything less.
+    """
+    share, decay = 1.0, decays(recipe, steps, batches)
+    for step in range(1, steps + 1):
+        share *= decay(step) or 1.0  # a copy is a beginning
+        if share < 0.1:
+            return 0.1
+    return share
+
+
 class Average:
     """An average over the steps of every floating tensor of a model; others are the last ones.
 

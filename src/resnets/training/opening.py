@@ -16,6 +16,7 @@ from resnets.formatting import plural
 from resnets.machine.environment import environment
 from resnets.machine.torchrun import launch, launched
 from resnets.run_folder.record import Data, Model, Record, Stage, Weights
+from resnets.training.ema import share_of_the_first
 from resnets.training.prepare import IN_MEMORY, Plan
 from resnets.training.recipe import Recipe
 
@@ -94,6 +95,20 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
         f"{cost.image_size}x{cost.image_size}{trained}; {where}, {how}",
         *(plan.start.lines if plan.start else ()),
+        *_average_note(plan),
+    ]
+
+
+def _average_note(plan: Plan) -> list[str]:
+    """Return a warning where a run is too short for its average of weights to forget the first."""
+    recipe = plan.recipe
+    share = share_of_the_first(recipe, plan.steps, plan.batches) if recipe.ema else 0.0
+    if share <= 0.1:
+        return []
+    return [
+        f"warning: {100 * share:.0f} % of the averaged weights will be those that the average "
+        f"began with: the run is short for ema {recipe.ema:g} in the form of {recipe.ema_form}; "
+        "--set ema=0 averages none"
     ]
 
 
