@@ -1,11 +1,13 @@
 """From files to batches: a name or a folder of images becomes a ``Dataset``.
 
-Modules: ``dataset`` (what every data set looks like), ``digits``, ``cifar``, ``folder`` and
-``check`` (the data sets), ``sources`` (which images a path means) with ``scan``, ``packs``,
-``tars`` and ``parquet``, each of which makes a ``listing``, ``packing``, ``identity``, ``copies``
-and ``near`` (which images are the same), ``cifar_download`` (fetching them), ``images`` with
-``streams`` and ``depth`` (how an image becomes pixels), ``framing`` (which square of it is seen),
-``order``, ``augment`` with ``windows``, ``mixing`` and ``preprocess`` (from data set to batch).
+Modules: ``dataset`` (what every data set looks like), ``digits``, ``cifar`` with
+``cifar_download``, ``given`` and ``folder`` (the data sets); ``sources`` (which images a path
+means) with ``scan``, ``packs``, ``tars`` and ``parquet``, each of which makes a ``listing``, and
+``packing`` (which writes one); ``examined``, ``identity``, ``copies``, ``near`` and ``check`` (what
+reading images tells); ``headers``, ``images``, ``decoders``, ``streams`` and ``depth`` (how a file
+becomes pixels); ``framing`` (which square is seen), ``windows`` and ``views`` (which crop),
+``photographs`` over ``pipeline`` (reading ahead); ``order``, ``augment``, ``policies``, ``erasing``,
+``mixing`` and ``preprocess`` (from data set to batch).
 """
 
 import os
