@@ -6,8 +6,8 @@ means) with ``scan``, ``packs``, ``tars`` and ``parquet``, each of which makes a
 ``packing`` (which writes one); ``examined``, ``identity``, ``copies``, ``near`` and ``check`` (what
 reading images tells); ``headers``, ``images``, ``decoders``, ``streams`` and ``depth`` (how a file
 becomes pixels); ``framing`` (which square is seen), ``windows`` and ``views`` (which crop),
-``photographs`` over ``pipeline`` (reading ahead); ``order``, ``augment``, ``policies``, ``erasing``,
-``mixing`` and ``preprocess`` (from data set to batch).
+``photographs`` over ``pipeline`` (reading ahead); ``order``, ``augment``, ``policies``,
+``erasing``, ``mixing`` and ``preprocess`` (from data set to batch).
 """
 
 import os
