@@ -126,7 +126,8 @@ def test_what_is_small_or_deep_stays_the_file_it_is(photos, tmp_path):
     noise(photos / "train/cat/small.png", (16, 40))
     deep = np.full((40, 60), 60_000, np.uint16)
     Image.fromarray(deep).save(photos / "train/cat/deep.png")
-    for encoding, kept in ((SMALL, ("small", "deep")), (RAW, ("deep",))):
+    Image.new("L", (70_000, 17)).save(photos / "train/cat/strip.png")  # no JPEG can be as long
+    for encoding, kept in ((SMALL, ("small", "deep", "strip")), (RAW, ("deep",))):
         found = content(open_listing(pack(scan(photos), tmp_path / f"{kept}", encoding).path))
         for name in kept:
             path = photos / f"train/cat/{name}.png"

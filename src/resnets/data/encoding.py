@@ -11,6 +11,7 @@ from resnets.errors import UsageError
 from resnets.formatting import printable
 
 _JPEG = (".jpg", ".jpeg")
+_LONGEST = 65_500  # side that libjpeg writes
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,8 @@ class Encoding:
         if self.raw:
             start = f"P{5 if image.mode == 'L' else 6}\n{image.width} {image.height}\n255\n"
             return self.named(name), start.encode() + image.tobytes()
+        if max(image.size) > _LONGEST:
+            return name, data
         file = BytesIO()
         image.save(file, "JPEG", quality=self.quality, subsampling=0, optimize=True)
         return self.named(name), file.getvalue()

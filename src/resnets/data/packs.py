@@ -80,7 +80,7 @@ def read_pack(path: Path) -> Pack:
             file.seek(BLOCK)
             start = file.read(BLOCK)
             if not start.startswith(TITLE):
-                raise _fault(path, "is of another version of packs", "resnets of another version")
+                raise _fault(path, "is of another version of packs", "a newer resnets reads it")
             try:
                 _, offset, size, digest = start[len(TITLE) :].split(b"\n")[0].decode().split()
                 first, count = int(offset), int(size)
