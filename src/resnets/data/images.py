@@ -164,7 +164,7 @@ def jpeg_part(data: bytes, name: str, box: Box, channels: int) -> Image.Image | 
 
     None where the whole has to be, by Pillow. Raises ImageError.
     """
-    if not decoders():
+    if not data.startswith(JPEG) or not decoders():
         return None
     with told(name):
         image = identified(io.BytesIO(data), name)
