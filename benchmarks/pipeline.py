@@ -1,7 +1,7 @@
 """From files to batches: photographs through our feed and through other people's loaders.
 
 usage: python benchmarks/pipeline.py [ROW...] [--photographs DIR] [--files DIR] [--quick]
-       [--rounds 9] [--images 640] [--count 20000]
+       [--rounds 9] [--images 1280] [--count 20000]
 
 Batches of 64 random crops by area at 224, flipped, in random order, from COUNT files that
 `photographs.py` makes of the real PHOTOGRAPHS; they are kept in FILES, with the packs and tars that
@@ -289,7 +289,7 @@ def main() -> None:
     parser.add_argument("--files", type=Path, default=rows.ROOT / "runs" / "pipeline")
     parser.add_argument("--photographs", type=Path, help="real ones, where FILES has none yet")
     parser.add_argument("--count", type=int, default=20_000, help="files made of them")
-    parser.add_argument("--images", type=int, default=640, help="in a turn")
+    parser.add_argument("--images", type=int, default=1280, help="in a turn")
     parser.add_argument("--starts", type=int, default=2)
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args()
@@ -302,7 +302,7 @@ def main() -> None:
     names = rows.chosen(ROWS, options.rows)
     if options.quick:
         names = [name for name in names if ROWS[name].quick]
-        options.rounds, options.images, options.starts = 6, 320, 1
+        options.rounds, options.images, options.starts = 8, 640, 1
     make_files(options, names)
     shutil.rmtree(options.files / "caches", ignore_errors=True)
     read_once(options.files)
