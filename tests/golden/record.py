@@ -42,6 +42,8 @@ SHORT = {**NARROW, "depths": (1, 1, 1, 1)}
 SMALL = {"depths": (1, 1, 1), "widths": (8, 16, 32), "stem_width": 16}
 RAW = {"projection_input": "raw", "first_shortcut_input": "raw"}
 HELD = ("data.holdout=8",)
+# Crops of the middle square are those of versions that knew no others.
+SQUARE, WHOLE = "data.view=square", "data.view=whole"
 EVERYTHING = (
     *("label_smoothing=0.1", "ema=0.9", "precise_batch_norm=20", "selection=best", *HELD),
     *("augment.padding=2", "augment.mirror=alternate", "augment.cutout=3", "augment.mixup=0.4"),
@@ -51,8 +53,15 @@ EVERYTHING = (
     "schedule.plateau_patience=1",
 )
 FULL = "precision=float32"  # float16 leaves steps out, and takes long on a CPU
-SAME_SIZE, OTHER_SIZE = ("data.resize=36", FULL), ("data.eval_size=36", "data.resize=38", FULL)
-GROWING = ("data.eval_size=36", "augment.first_size=16", "augment.size_step=8", "optimizer.lr=0.1")
+SAME_SIZE = (WHOLE, "data.resize=36", FULL)
+OTHER_SIZE = (WHOLE, "data.eval_size=36", "data.resize=38", FULL)
+GROWING = (
+    WHOLE,
+    "data.eval_size=36",
+    "augment.first_size=16",
+    "augment.size_step=8",
+    "optimizer.lr=0.1",
+)
 # The recipe of each run, the model, what makes it small, and what fits the recipe to little data.
 RUNS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
     "akamaster_cifar": ("akamaster_cifar", "resnet8", {}, ()),
@@ -66,6 +75,12 @@ RUNS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
     "he2016_cifar": ("he2016_cifar", "resnet20_b_v2", {}, HELD),
     "keras_cifar": ("keras_cifar", "keras_resnet20_v1", {}, HELD),
     "resnext_cifar": ("resnext_cifar", "resnext29_8x64d", SMALL, ()),
+    "default_whole": ("default", "resnet8", {}, (WHOLE, *HELD)),
+    "he2015_imagenet_whole": (
+        *("he2015_imagenet", "resnet18", NARROW),
+        ("augment.scale=[36, 48]", WHOLE),
+    ),
+    "torchvision_v1_imagenet_whole": ("torchvision_v1_imagenet", "resnet50", SHORT, (WHOLE,)),
     "timm_a1_imagenet": ("timm_a1_imagenet", "resnet50", SHORT, SAME_SIZE),
     "timm_a2_imagenet": ("timm_a2_imagenet", "resnet50", SHORT, SAME_SIZE),
     "timm_a3_imagenet": ("timm_a3_imagenet", "resnet50", SHORT, OTHER_SIZE),
@@ -167,8 +182,9 @@ def runs() -> dict[str, Any]:
         taken, stop_at = 0, stop
         recipe, model, small, fitting = RUNS[name]
         small = {"name": model, "image_size": 32, **small}
-        settings = (f"schedule.iterations={STEPS}", "batch_size=16", "data.image_size=32", *fitting)
+        settings = (f"schedule.iterations={STEPS}", "batch_size=16", "data.image_size=32", SQUARE)
         spec = replace(resnets.get_spec(model), **small)
+        settings = (*settings, *fitting)
         resnets.train(PHOTOS, model=spec, recipe=recipe, settings=settings, out=out, resume="auto")
         return taken
 
