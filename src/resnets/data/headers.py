@@ -50,6 +50,7 @@ def upright_size(file: BinaryIO, name: str) -> tuple[int, int]:
     """
     with told(name):
         image = identified(file, name)
+        check_size(image, name)
         width, height = image.size
         return (height, width) if orientation_of(image) in TURNED else (width, height)
 
