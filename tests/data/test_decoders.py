@@ -112,7 +112,9 @@ def test_a_window_is_cut_from_the_whole(sides, mode, subsampling, options, seed)
 
 @pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # of damaged metadata
 @pytest.mark.parametrize(
-    "options", [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"exif": EXIF}], ids=str
+    "options",
+    [{}, {"progressive": True}, {"restart_marker_rows": 1}, {"exif": EXIF}],
+    ids=["plain", "progressive", "restarts", "turned"],
 )
 def test_damaged_files_are_refused_or_as_pillow_has_them(decoder, options):
     data = jpeg(colours(90, 70), quality=80, **options)

@@ -13,9 +13,12 @@ from PIL import Image
 from conftest import coloured
 from resnets import train
 from resnets.data import open_dataset
+from resnets.data.augment import Augment
 from resnets.data.check import check_folder
+from resnets.data.framing import Frame
 from resnets.data.photographs import Request
 from resnets.data.preprocess import imagenet
+from resnets.data.views import Crops
 from resnets.errors import DataError
 from resnets.training.audit import audit
 from resnets.training.feed import build_feed
@@ -169,6 +172,35 @@ def test_kept_or_not_the_pixels_are_the_same(photos, memory):
     (answer,) = data.train.images.read([Request(ids)])
     assert torch.equal(twice[0], twice[1])
     assert torch.equal(answer.images, twice[0])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_pixels_that_lie_bare_are_those_that_are_decoded(tmp_path, mode, channels):
+    """With comments in the header, and damaged, they are Pillow's to read."""
+    for kind in ("png", "ppm"):
+        for label, name in enumerate(("cat", "dog")):
+            (tmp_path / kind / name).mkdir(parents=True)
+            for number in range(3):
+                image = coloured(label, number).crop((0, 0, 40, 20 + number)).convert(mode)
+                image.save(tmp_path / kind / name / f"{number}.{kind}")
+    commented = tmp_path / "ppm" / "dog" / "1.ppm"
+    content = commented.read_bytes()
+    commented.write_bytes(content[:3] + b"# a comment\n" + content[3:])
+    augment = Augment(seed=1, size=16, padding=0, fill=(0,) * channels, area=(0.1, 1))
+    ids = torch.arange(6)
+    found = []
+    for kind in ("png", "ppm"):
+        data = open_dataset(
+            tmp_path / kind, frame=Frame(16, 16), scaled=False, memory=0, channels=channels
+        )
+        (crops,) = data.train.images.read([Request(ids, Crops(augment, 0, 16))])
+        found.append((crops.images, data.train.images.batch(ids)))
+    assert all(map(torch.equal, *found))
+    commented.write_bytes(content[:-1])
+    data = open_dataset(tmp_path / "ppm", scaled=False, content=False, channels=channels)
+    with pytest.raises(DataError, match=r"dog/1\.ppm: cannot be decoded"):
+        data.train.batch(ids)
 
 
 def test_the_check_remembers_for_training(photos):

@@ -1,11 +1,14 @@
 """What the header of an image's file tells, and what is said of a file that holds none."""
 
 import errno
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from resnets.data.depth import RangeError, raw_16_bits
@@ -20,6 +23,7 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 64_000_000
 
 _ORIENTATION = 0x0112  # EXIF 2.3, sec. 4.6.4
+_BARE = {n: re.compile(rb"P%d\n(\d{1,5}) (\d{1,5})\n255\n" % kind) for n, kind in ((1, 5), (3, 6))}
 TURNED = (5, 6, 7, 8)  # orientations by which width and height change places
 _KINDS = (
     (b"\xff\xd8\xff", "is a JPEG with a damaged header"),
@@ -53,6 +57,21 @@ def upright_size(file: BinaryIO, name: str) -> tuple[int, int]:
         check_size(image, name)
         width, height = image.size
         return (height, width) if orientation_of(image) in TURNED else (width, height)
+
+
+def bare_pixels(data: bytes, channels: int) -> NDArray[np.uint8] | None:
+    """Return the pixels, uint8 (H, W, C), that lie bare in a file, as those of raw packs do.
+
+    None of other files than PPM or PGM of 8 bits, so many channels and the shortest header.
+    """
+    header = _BARE[channels].match(data)
+    if header is None:
+        return None
+    width, height = int(header[1]), int(header[2])
+    if not 0 < width * height * channels <= len(data) - header.end():
+        return None
+    values = np.frombuffer(data, np.uint8, width * height * channels, header.end())
+    return values.reshape(height, width, channels)
 
 
 def is_image(source: Path | Callable[[], BinaryIO]) -> bool:

@@ -19,7 +19,7 @@ from resnets.data.dataset import REPEAT
 from resnets.data.decoders import Box
 from resnets.data.depth import Scale
 from resnets.data.framing import Frame
-from resnets.data.headers import ImageError, told, upright_size
+from resnets.data.headers import ImageError, bare_pixels, told, upright_size
 from resnets.data.images import Decoded, from_pixels, jpeg_part, pixels, printable, read_file
 from resnets.data.listing import Listing
 from resnets.data.pipeline import THREADS, read_ahead
@@ -245,10 +245,12 @@ class Photographs:
             return _Opened(None, known, (width, height))
         try:
             with told(name), self.listing.open(number) as file:
-                size = self.store.prepared_size(*upright_size(file, name))
-                file.seek(0)
-                small = self.listing.sizes[number] <= _HELD
-                return _Opened(file.read() if small else None, None, size)
+                data = file.read() if self.listing.sizes[number] <= _HELD else None
+                if data is not None and not self.store.scaled:
+                    bare = bare_pixels(data, self.store.channels)
+                    if bare is not None:
+                        return _Opened(None, bare, (bare.shape[1], bare.shape[0]))
+                return _Opened(data, None, self.store.prepared_size(*upright_size(file, name)))
         except ImageError as error:
             self.tolerance.leave_out(name, error)
             return None
