@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from threading import Lock
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -26,6 +27,9 @@ from resnets.data.pipeline import THREADS, read_ahead
 from resnets.data.views import Cut, Part
 from resnets.errors import DataError
 
+T = TypeVar("T")
+R = TypeVar("R")
+_AT_ONCE = 8  # images that a thread takes at a time
 _HELD = 1 << 20  # bytes: of a larger file no more is held than where it is
 
 
@@ -196,23 +200,28 @@ class Photographs:
         asked: deque[Request] = deque()
         begun: deque[tuple[NDArray[np.uint8], list[int]]] = deque()
 
-        def ids() -> Iterator[list[int]]:
+        def ids() -> Iterator[list[list[int]]]:
             for request in requests:
                 asked.append(request)
-                yield (request.ids % REPEAT).tolist()
+                yield self._chunks((request.ids % REPEAT).tolist())
 
-        def items() -> Iterator[Sequence[Callable[[], bool]]]:
-            with closing(read_ahead(self._open, ids(), threads=self.threads)) as opened:
-                for found in opened:
+        def items() -> Iterator[list[list[Callable[[], bool]]]]:
+            open_all = partial(_each, self._open)
+            with closing(read_ahead(open_all, ids(), threads=self.threads)) as opened:
+                for chunks in opened:
+                    found = [*chain.from_iterable(chunks)]
                     request = asked.popleft()
                     places = [i for i, one in enumerate(found) if one is not None]
                     size = request.view.size if request.view else self.store.frame.side
                     out = np.empty((len(places), size, size, self.store.channels), np.uint8)
                     begun.append((out, places))
-                    yield self._work(request, places, [one for one in found if one], out)
+                    there = [one for one in found if one]
+                    yield self._chunks(self._work(request, places, there, out))
 
-        with closing(read_ahead(_do, items(), threads=self.threads)) as filled:
-            for done in filled:
+        do_all = partial(_each, _do)
+        with closing(read_ahead(do_all, items(), threads=self.threads)) as filled:
+            for chunks in filled:
+                done = [*chain.from_iterable(chunks)]
                 out, places = begun.popleft()
                 images = torch.from_numpy(out)
                 sound = torch.tensor(places, dtype=torch.int64)
@@ -220,6 +229,14 @@ class Photographs:
                     there = torch.tensor(done)
                     images, sound = images[there], sound[there]
                 yield Answer(images.permute(0, 3, 1, 2), sound)
+
+    def _chunks(self, items: list[T]) -> list[list[T]]:
+        """Return a batch's items by what a thread does in one go.
+
+        Handing over one at a time takes a third of the time that reading one from a pack takes.
+        """
+        size = max(1, min(_AT_ONCE, len(items) // (2 * self.threads)))
+        return [items[i : i + size] for i in range(0, len(items), size)]
 
     def _work(
         self,
@@ -318,6 +335,10 @@ class _Names(Sequence[str]):
 
 def _do(work: Callable[[], bool]) -> bool:
     return work()
+
+
+def _each(do: Callable[[T], R], items: list[T]) -> list[R]:
+    return [do(item) for item in items]
 
 
 def _part(array: NDArray[np.uint8], box: Box) -> Image.Image:
