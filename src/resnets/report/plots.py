@@ -76,7 +76,7 @@ def curves(epochs: Sequence[Epoch]) -> list[Plot]:
     waiting = _points(epochs, "waiting", 100)
     if any(share >= TOLD for _, share in waiting):
         title = "Waiting for images, % of training"
-        plots.append(_plot("waiting", title, [Line("", waiting, 3, 0)], top=100))
+        plots.append(_plot("waiting", title, [Line("", waiting, 3, 0)]))
     return [plot for plot in plots if plot]
 
 
