@@ -90,6 +90,9 @@ class Listing:
     ignored: tuple[str, ...] = ()  # hidden files and files that are no images
     irregular: tuple[tuple[str, str], ...] = ()  # pipes and the like named as images; what each is
     stored: NDArray[np.int64] | None = None  # (N,), numbers as they lie in files, if another order
+    groups: NDArray[np.int64] | None = None  # (N,), who stays together in a split; -1: of no group
+    weights: NDArray[np.float32] | None = None  # (N,), the share in the loss; 1 is usual
+    targets: NDArray[np.bool_] | None = None  # (N, classes), where an image may have several
 
     @property
     def fastest(self) -> NDArray[np.int64]:
