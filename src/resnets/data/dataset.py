@@ -1,9 +1,9 @@
 """What training and evaluation see of any data set: splits of uint8 images and labels."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -74,15 +74,22 @@ class Split:
     """Some samples of an image source: ``ids[i]`` is the number there, ``labels[i]`` the class.
 
     A sample keeps its id through every subset, so what depends on (seed, epoch, id) does too. Drawn
-    again in an epoch it has another, REPEAT higher, of the same image.
+    again in an epoch it has another, REPEAT higher, of the same image. Where an image may have
+    several classes, ``targets`` are all of them, and its label is the first; 0 without any.
     """
 
     images: ImageSource
     ids: Tensor  # int64 (N,)
     labels: Tensor  # int64 (N,)
+    targets: Tensor | None = None  # bool (N, classes)
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def truth(self) -> Tensor:
+        """What is true of each sample: its class (N,), or all of its classes (N, classes)."""
+        return self.labels if self.targets is None else self.targets
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return images uint8 (N, C, H, W) and labels int64 (N,) at positions ``index``."""
@@ -123,21 +130,33 @@ class Split:
         if not isinstance(self.images, MemoryImages):
             return self
         images = MemoryImages(self.images.pixels.to(device), self.images.names)
-        return Split(images, self.ids.to(device), self.labels.to(device))
+        return replace(self._columns(lambda column: column.to(device)), images=images)
 
     def subset(self, index: Tensor) -> "Split":
         """Return the samples at positions ``index`` as a split of the same source."""
-        return Split(self.images, self.ids[index], self.labels[index])
+        return self._columns(lambda column: column[index])
 
     def repeated(self, times: int) -> "Split":
         """Return the samples so many times, one round after the other."""
         ids = torch.cat([self.ids + REPEAT * number for number in range(times)])
-        return Split(self.images, ids, self.labels.repeat(times))
+        return replace(self._columns(lambda column: torch.cat([column] * times)), ids=ids)
+
+    def _columns(self, change: Callable[[Tensor], Tensor]) -> "Split":
+        """Return the split with each column, a row for each sample, as ``change`` makes it."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        changed: dict[str, Any] = {k: change(v) for k, v in values.items() if isinstance(v, Tensor)}
+        return replace(self, **changed)
 
 
 def whole(images: ImageSource, labels: Tensor) -> Split:
-    """Return a split that holds every image of a source."""
-    return Split(images, torch.arange(len(images)), labels.long())
+    """Return a split that holds every image of a source.
+
+    ``labels`` are classes (N,), or bool (N, classes) where an image may have several.
+    """
+    ids = torch.arange(len(images))
+    if labels.ndim == 1:
+        return Split(images, ids, labels.long())
+    return Split(images, ids, labels.byte().argmax(1), labels)  # the first of equal ones
 
 
 @dataclass(frozen=True)
@@ -184,6 +203,11 @@ class Dataset:
                 self, fingerprint=fingerprint, mirror=True, originals=None, manifest=None
             )
         return None
+
+    @property
+    def several(self) -> bool:
+        """Whether an image may have several classes, or none."""
+        return self.train.targets is not None
 
     @property
     def left_out(self) -> tuple[Skipped, ...]:

@@ -15,6 +15,7 @@ from resnets.data.copies import originals
 from resnets.data.dataset import Dataset, MemoryImages, whole
 from resnets.errors import DataError, UsageError
 
+Label = int | tuple[bool, ...]  # a class, or whether each class is true of an image
 GIVEN = "given in Python"  # the source of such data, in records; a folder's is a whole path
 
 
@@ -24,8 +25,9 @@ def as_dataset(data: Any) -> Dataset:
     It is a `Dataset` already, a pair (images, labels) of arrays or tensors, or sized and indexable
     by (image, label), as torch's data sets are. Images are uint8 squares of one size: tensors
     (C, H, W), arrays (H, W, C) or (H, W), PIL images; labels are whole numbers from 0 on, of which
-    ``data.classes`` are the names, where it has them. Each is read once, and all are kept in
-    memory; the fingerprint covers pixels, labels and names.
+    ``data.classes`` are the names, where it has them; or, where an image may have several classes,
+    a 0 or 1 for each of them. Each is read once, and all are kept in memory; the fingerprint covers
+    pixels, labels and names.
 
     Raises UsageError for what is no data set, and DataError for images or labels that are not such.
     """
@@ -41,12 +43,17 @@ def as_dataset(data: Any) -> Dataset:
             hint="give a folder, (images, labels), or what has a length and (image, label) at [i]",
         )
     images: list[NDArray[np.uint8]] = []
-    labels: list[int] = []
+    labels: list[Label] = []
     for i, pair in enumerate(pairs):
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise DataError(f"sample {i} is a {type(pair).__name__}, not (image, label)")
         images.append(_pixels(pair[0], i))
         labels.append(_label(pair[1], i))
+        if _form(labels[i]) != _form(labels[0]):
+            raise DataError(
+                f"label {i} is {_form(labels[i])}, and label 0 is {_form(labels[0])}",
+                hint="give one class to each image, or a 0 or 1 for each class to each",
+            )
         height, width, _ = shape = images[i].shape
         if shape != images[0].shape or height != width:
             size, first = (" x ".join(map(str, image.shape)) for image in (images[i], images[0]))
@@ -58,9 +65,13 @@ def as_dataset(data: Any) -> Dataset:
             )
     if not images:
         raise DataError("the data set is empty")
-    classes = _classes(getattr(data, "classes", None), max(labels) + 1)
+    table = torch.tensor(labels)
+    count = table.shape[1] if table.ndim == 2 else int(table.max()) + 1
+    classes = _classes(getattr(data, "classes", None), count, exact=table.ndim == 2)
     if len(set(labels)) < 2:
-        raise DataError(f"all labels are {labels[0]}", hint="there is nothing to tell apart")
+        raise DataError(
+            f"all labels are {str(labels[0])[:40]}", hint="there is nothing to tell apart"
+        )
     digests = [hashlib.sha256(image).digest() for image in images]  # type: ignore[arg-type]
     fingerprint = hashlib.sha256(repr((images[0].shape, labels, classes)).encode())
     fingerprint.update(b"".join(digests))
@@ -68,7 +79,7 @@ def as_dataset(data: Any) -> Dataset:
     return Dataset(
         name="tensors" if isinstance(data, tuple) else type(data).__name__,
         classes=classes,
-        train=whole(MemoryImages(torch.from_numpy(np.stack(images))), torch.tensor(labels)),
+        train=whole(MemoryImages(torch.from_numpy(np.stack(images))), table),
         validation=None,
         test=None,
         fingerprint=fingerprint.hexdigest(),
@@ -108,20 +119,29 @@ def _pixels(image: Any, number: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(array)
 
 
-def _label(label: Any, number: int) -> int:
-    value = label.item() if hasattr(label, "item") and getattr(label, "ndim", 0) == 0 else label
+def _label(label: Any, number: int) -> Label:
+    value = label.tolist() if hasattr(label, "tolist") else label
+    if isinstance(value, list | tuple) and len(value) > 1 and all(each in (0, 1) for each in value):
+        return tuple(map(bool, value))
     if not isinstance(value, int) or value < 0:
         raise DataError(
-            f"label {number} is {str(label)[:40]}", hint="labels are whole numbers from 0 on"
+            f"label {number} is {str(label)[:40]}",
+            hint="labels are whole numbers from 0 on; or a 0 or 1 for each of two classes or more",
         )
     return int(value)
 
 
-def _classes(names: Any, count: int) -> tuple[str, ...]:
+def _form(label: Label) -> str:
+    return f"a vector of {len(label)}" if isinstance(label, tuple) else "one class"
+
+
+def _classes(names: Any, count: int, *, exact: bool) -> tuple[str, ...]:
     """Return the names of the classes: those that the data set has, or numbers."""
     if names is None:
         return tuple(map(str, range(count)))
     classes = tuple(map(str, names))
+    if exact and len(classes) != count:
+        raise DataError(f"it names {len(classes)} classes, and a label is a vector of {count}")
     if len(classes) < count:
         raise DataError(f"it names {len(classes)} classes, and a label is {count - 1}")
     return classes
