@@ -53,7 +53,8 @@ def check(
     source: Annotated[
         str,
         typer.Argument(
-            help="A data set's name or a folder of images; also a pack, tars or Parquet.",
+            help="A data set's name, a folder of images or a table of labels; also a pack, tars or "
+            "Parquet.",
             metavar="DATA",
         ),
     ],
@@ -69,12 +70,14 @@ def check(
     """Read a whole data set and say what is in it, and what is wrong with it.
 
     Exit code 3 when a result could not be trusted: broken images, the same image in training
-    and test, or in two classes; with --near, near copies too. What else is said, such as classes of
-    uneven size or copies within one class, leaves it at 0.
+    and test, or in two classes; with --near, near copies too. So it is for rows of a table of
+    labels that name no image or contradict others, and for groups in two splits. What else is said,
+    such as classes of uneven size or copies within one class, leaves it at 0.
 
     \b
     Examples:
       resnets data check photos/
+      resnets data check photos/labels.csv
       resnets data check photos/ --near
       resnets data check cifar10 --json
     """
@@ -247,8 +250,9 @@ def _values(found: "FolderCheck") -> dict[str, Any]:
         "sides": list(found.sides or ()),
     }
     del values["classes"]  # which are the keys of the counts
-    if found.near is None:
-        del values["near"]
+    for optional in ("near", "table"):
+        if values[optional] is None:
+            del values[optional]
     return values | {"sound": found.sound}
 
 
@@ -256,8 +260,14 @@ def _lines(found: "FolderCheck") -> Iterator[str]:
     """Yield what was found, for people."""
     from resnets.data.check import UNEVEN
     from resnets.data.classes import class_notes
+    from resnets.data.copies import groups_sentences
     from resnets.data.images import printable
 
+    if found.table:
+        yield from found.table.said
+    for fault in found.faults:
+        yield f"cannot be meant: {fault}"
+    yield from groups_sentences(found.divided_groups)
     for broken in found.broken:
         yield f"broken: {broken.path}: {broken.reason}"
     for title, some in (
@@ -302,6 +312,11 @@ def _lines(found: "FolderCheck") -> Iterator[str]:
         yield f"only the first frame is taken: {', '.join(found.animations)}"
     for each in found.left_out:
         yield f"left out: {each.path}: {each.reason}"
+    if found.table:
+        for row in found.table.doubled:
+            yield f"doubled: {row}"
+        for name in found.table.unlisted:
+            yield f"no row names {name}"
     if found.ignored:
         yield f"ignored: {', '.join(found.ignored)}"
 

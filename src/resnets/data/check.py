@@ -10,13 +10,15 @@ import numpy as np
 from PIL import Image
 
 from resnets.data.classes import look_alike, sides
-from resnets.data.copies import Copies, find_copies, originals
+from resnets.data.copies import Copies, Shared, find_copies, find_shared, originals
 from resnets.data.dataset import Skipped
 from resnets.data.depth import Depth
 from resnets.data.examined import Report, examine
 from resnets.data.framing import Frame, count_cropped
 from resnets.data.headers import frames
 from resnets.data.images import printable
+from resnets.data.label_table import title
+from resnets.data.listing import FromTable
 from resnets.data.near import SIDE, Near, find_near, thumbnail
 from resnets.data.photographs import Store
 from resnets.data.sources import open_listing
@@ -42,6 +44,9 @@ class FolderCheck:
     animations: tuple[str, ...]  # of which only the first frame is taken
     depth: Depth | None = None  # of the images of more than 8 bits, where there are any
     near: tuple[Near, ...] | None = None  # None: not looked for
+    divided_groups: tuple[Shared, ...] = ()  # groups in more than one split
+    faults: tuple[str, ...] = ()  # rows of a table that cannot be meant
+    table: FromTable | None = None
 
     @property
     def sound(self) -> bool:
@@ -50,7 +55,8 @@ class FolderCheck:
         Near copies do when they are in two splits or in two classes.
         """
         near = any(group.harmful for group in self.near or ())
-        return not (self.broken or self.leaks or self.conflicts or near)
+        wrong = (self.broken, self.leaks, self.conflicts, self.divided_groups, self.faults)
+        return not (any(wrong) or near)
 
     @property
     def images(self) -> int:
@@ -79,12 +85,18 @@ def check_folder(
 ) -> FolderCheck:
     """Decode every image and report what is broken, doubled or labelled in two ways.
 
+    Of a table of labels also rows that cannot be meant and those that are doubled, images that no
+    row names, and groups in more than one split.
+
     Images are the same when they have the same size and the same RGB pixels, whatever the files'
     formats. ``near`` also looks for copies that were scaled, compressed again or mirrored.
     ``report`` is told how many are read, of how many; before, how many are found, of 0. Raises
     DataError for a folder in no known layout.
     """
-    listing = open_listing(path, verify=True, report=lambda found: report(found, 0))
+    faults: list[str] = []
+    listing = open_listing(
+        path, verify=True, report=lambda found: report(found, 0), on_fault=faults.append
+    )
     count = len(listing)
     thumbnails = np.zeros((count if near else 0, SIDE, SIDE), np.uint8)
     animated = np.zeros(count, bool)
@@ -100,11 +112,13 @@ def check_folder(
     store = Store(Frame(SIDE, SIDE), 3)
     found = examine(listing, store, anew=True, see=see, look=look, report=report)
     sound, pixels = found.sound, found.digests.pixels
-    parts, labels = listing.parts[sound], listing.labels[sound]
-    counts = {}
-    for part, split in enumerate(listing.splits):
-        sizes = np.bincount(labels[parts == part], minlength=len(listing.classes))
-        counts[split] = dict(zip(listing.classes, sizes.tolist(), strict=True))
+    parts, labels = listing.parts[sound], listing.answers[sound]
+    counts = {
+        split: dict(zip(listing.classes, sizes, strict=True))
+        for split, sizes in zip(
+            listing.splits, listing.counts(sound.tolist()).tolist(), strict=True
+        )
+    }
     first = originals(pixels)
     same: defaultdict[int, list[int]] = defaultdict(list)  # places of images that are not alone
     for place in np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1).tolist():
@@ -124,8 +138,11 @@ def check_folder(
     if near:
         samples = [listing.samples[i] for i in sound.tolist()]
         near_copies = find_near(samples, thumbnails[sound], found.sides, pixels)
+    divided: tuple[Shared, ...] = ()
+    if listing.groups is not None:
+        divided = tuple(find_shared(listing, sound, listing.groups[sound]))
     return FolderCheck(
-        name=printable(path.resolve().name),
+        name=printable(title(path)),
         classes=listing.classes,
         counts=counts,
         broken=found.broken,
@@ -139,4 +156,7 @@ def check_folder(
         animations=tuple(printable(listing.names[i]) for i in sound[animated[sound]].tolist()),
         depth=found.depth,
         near=near_copies,
+        divided_groups=divided,
+        faults=tuple(faults),
+        table=listing.table,
     )

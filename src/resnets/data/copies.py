@@ -1,5 +1,6 @@
 """Images that are there more than once, as the digests of their pixels tell."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,27 @@ def originals(digests: NDArray[np.uint8]) -> NDArray[np.int64]:
     rows = np.ascontiguousarray(digests).view(f"V{digests.shape[1]}").ravel()
     _, first, inverse = np.unique(rows, return_index=True, return_inverse=True)
     return first[inverse].astype(np.int64)
+
+
+def together(*columns: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    """Return for each of N samples the first of those that it stays together with, int64 (N,).
+
+    Those are all that have an equal number in a column of (N,), and those that are together with
+    them by another; a number below 0 is alone.
+    """
+    known = [column for column in columns if column is not None]
+    first = np.arange(len(known[0]))
+    members = [np.where(column < 0, len(column) + first, column) for column in known]
+    kinds = [np.unique(column, return_inverse=True)[1] for column in members]
+    while True:
+        before = first
+        for kind in kinds:
+            lowest = np.full(len(first), len(first))
+            np.minimum.at(lowest, kind, first)
+            first = lowest[kind]
+        first = first[first]
+        if (first == before).all():
+            return first
 
 
 @dataclass(frozen=True)
@@ -66,10 +88,43 @@ class Copies:
         return notes
 
 
+def find_shared(
+    listing: Listing, numbers: NDArray[np.int64], groups: NDArray[np.int64]
+) -> list[Shared]:
+    """Return between which splits of a listing's images ``numbers`` some of a group are divided.
+
+    ``groups``, (N,), has the group of each; below 0 it is of none.
+    """
+    split, splits, found = listing.parts[numbers], listing.splits, []
+
+    def name(place: np.int64) -> str:
+        return printable(listing.names[int(numbers[place])])
+
+    for second in range(1, len(splits)):
+        for first in range(second):
+            there, here = np.flatnonzero(split == first), np.flatnonzero(split == second)
+            both = here[np.isin(groups[here], groups[there]) & (groups[here] >= 0)]
+            if len(both):
+                twin = there[groups[there] == groups[both[0]]][0]
+                pair = (name(both[0]), name(twin))
+                found.append(Shared(splits[second], splits[first], len(both), len(here), pair))
+    return found
+
+
+def groups_sentences(torn: Sequence[Shared]) -> list[str]:
+    """Say which groups are divided between splits."""
+    return [
+        f"{each.count:,} of {plural(each.of, f'{each.part} image')} "
+        f"{'is' if each.count == 1 else 'are'} of groups that are also in {each.other}, such as "
+        f"{each.example[0]} with {each.example[1]}: a result on them is no result on new groups"
+        for each in torn
+    ]
+
+
 def find_copies(listing: Listing, numbers: NDArray[np.int64], pixels: NDArray[np.uint8]) -> Copies:
     """Return which of some of a listing's images, with digests (N, B), are copies of others."""
     groups = originals(pixels)
-    split, label = listing.parts[numbers], listing.labels[numbers].astype(np.int64)
+    split, label = listing.parts[numbers], listing.answers[numbers]
     splits = listing.splits
     if len(np.unique(groups)) == len(groups):
         return Copies()
@@ -79,15 +134,7 @@ def find_copies(listing: Listing, numbers: NDArray[np.int64], pixels: NDArray[np
 
     training = np.flatnonzero(split == splits.index("train"))
     doubled = len(training) - len(np.unique(groups[training]))
-    shared = []
-    for second in range(1, len(splits)):
-        for first in range(second):
-            there, here = np.flatnonzero(split == first), np.flatnonzero(split == second)
-            both = here[np.isin(groups[here], groups[there])]
-            if len(both):
-                twin = there[groups[there] == groups[both[0]]][0]
-                pair = (name(both[0]), name(twin))
-                shared.append(Shared(splits[second], splits[first], len(both), len(here), pair))
+    shared = find_shared(listing, numbers, groups)
     pairs = np.unique(np.stack([groups, label], axis=1), axis=0)
     several, count = np.unique(pairs[:, 0], return_counts=True)
     torn = np.isin(groups, several[count > 1])

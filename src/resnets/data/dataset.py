@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from resnets.data.copies import Copies
+from resnets.data.copies import Copies, Shared
 from resnets.data.depth import Depth
 from resnets.data.identity import Manifest
 from resnets.errors import DataError, check_name
@@ -82,6 +82,7 @@ class Split:
     ids: Tensor  # int64 (N,)
     labels: Tensor  # int64 (N,)
     targets: Tensor | None = None  # bool (N, classes)
+    weights: Tensor | None = None  # float32 (N,), the share in the loss that the data give
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -172,8 +173,8 @@ class Dataset:
     """A named data set; ``validation`` and ``test`` are None where it has none of its own.
 
     ``originals`` is int64 by the id of a training sample: the id of the first that has the same
-    pixels, so that all of them fall on one side of a split. Published data sets do without, since
-    their splits are published too.
+    pixels or is of the same group, so that all of them fall on one side of a split. Published data
+    sets do without, since their splits are published too.
     """
 
     name: str
@@ -188,6 +189,9 @@ class Dataset:
     cropped: int = 0  # images of which the square that is seen leaves out more than a third
     former: str = ""  # the fingerprint that earlier versions gave it, of names and sizes
     originals: Tensor | None = None
+    groups: int = 0  # of training samples, each the samples of a patient, a seller, a video
+    divided_groups: tuple[Shared, ...] = ()  # groups that the data's own splits divide
+    notes: tuple[str, ...] = ()  # how a table of labels was understood
     copies: Copies | None = None  # None: not looked for
     manifest: Manifest | None = None  # the digests of its files, where each sample is one
 
@@ -200,7 +204,7 @@ class Dataset:
             return self
         if fingerprint and fingerprint == self.former:
             return replace(
-                self, fingerprint=fingerprint, mirror=True, originals=None, manifest=None
+                self, fingerprint=fingerprint, mirror=True, originals=None, groups=0, manifest=None
             )
         return None
 

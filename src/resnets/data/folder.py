@@ -4,7 +4,7 @@ import math
 import shlex
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.classes import sides
-from resnets.data.copies import find_copies, originals
+from resnets.data.copies import (
+    find_copies,
+    find_shared,
+    originals,
+    together,
+)
 from resnets.data.dataset import Dataset, Skipped, Split
 from resnets.data.depth import Scale
 from resnets.data.examined import Report, examine, recall
@@ -20,6 +25,7 @@ from resnets.data.framing import Frame, count_cropped
 from resnets.data.headers import ImageError, is_deep, told
 from resnets.data.identity import LISTED, Manifest, content_fingerprint, former_fingerprint
 from resnets.data.images import printable
+from resnets.data.label_table import title
 from resnets.data.listing import Listing, check_not_empty
 from resnets.data.photographs import Kept, Photographs, Store, Tolerance
 from resnets.data.sources import open_listing
@@ -93,7 +99,7 @@ def open_folder(
         everything = np.arange(len(listing))
         splits = _splits(listing, everything, store, kept, Tolerance(allowed))
         return Dataset(
-            name=printable(path.resolve().name),
+            name=printable(title(path)),
             classes=listing.classes,
             train=splits["train"],
             validation=splits.get("validation"),
@@ -101,6 +107,7 @@ def open_folder(
             fingerprint=LISTED + former_fingerprint(listing, everything),
             mirror=sides(listing.classes) is None,
             skipped=left_out,
+            **_told(listing, everything),
         )
 
     def see(index: int, image: Image.Image) -> None:
@@ -111,9 +118,10 @@ def open_folder(
     check_not_empty(listing, found.sound.tolist())
     sound, digests = found.sound, found.digests
     training = np.count_nonzero(listing.parts[sound] == 0)
+    first = originals(digests.pixels[:training])
     splits = _splits(listing, sound, found.store, kept, Tolerance(None))
     return Dataset(
-        name=printable(path.resolve().name),
+        name=printable(title(path)),
         classes=listing.classes,
         train=splits["train"],
         validation=splits.get("validation"),
@@ -124,10 +132,30 @@ def open_folder(
         depth=found.depth,
         cropped=count_cropped(found.sides) if frame.fit == "crop" else 0,
         former=former_fingerprint(listing, sound),
-        originals=torch.from_numpy(originals(digests.pixels[:training])),
+        **_told(listing, sound, first),
         copies=find_copies(listing, sound, digests.pixels),
         manifest=Manifest([printable(listing.names[i]) for i in sound.tolist()], digests.files),
     )
+
+
+def _told(
+    listing: Listing, numbers: NDArray[np.int64], first: NDArray[np.int64] | None = None
+) -> dict[str, Any]:
+    """Return what a listing tells of images ``numbers`` beyond their labels, for a `Dataset`.
+
+    ``first`` has for each one to train on the first that is a copy of it.
+    """
+    notes = listing.table.said if listing.table else ()
+    if listing.groups is None:
+        return {"originals": None if first is None else torch.from_numpy(first), "notes": notes}
+    groups = listing.groups[numbers]
+    own = groups[listing.parts[numbers] == 0]
+    return {
+        "originals": torch.from_numpy(together(first, own)),
+        "groups": len(np.unique(own[own >= 0])),
+        "divided_groups": tuple(find_shared(listing, numbers, groups)),
+        "notes": notes,
+    }
 
 
 def _splits(
@@ -143,7 +171,11 @@ def _splits(
         own = numbers[listing.parts[numbers] == part]
         images = Photographs(listing, own, store, kept=kept, tolerance=tolerance)
         labels = torch.from_numpy(listing.labels[own].astype(np.int64))
-        found[name] = Split(images, torch.arange(len(own)), labels)
+        targets, weights = (
+            None if column is None else torch.from_numpy(column[own])
+            for column in (listing.targets, listing.weights)
+        )
+        found[name] = Split(images, torch.arange(len(own)), labels, targets, weights)
     return found
 
 

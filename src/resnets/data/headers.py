@@ -127,9 +127,10 @@ def identified(file: BinaryIO, name: str) -> Image.Image:
         # AVIF is an option of Pillow.
         return Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN])
     except UnidentifiedImageError:
-        raise ImageError(
-            name, _kind(head), hint=f"convert it to one of {', '.join(FORMATS)}, or remove it"
-        ) from None
+        hint = f"convert it to one of {', '.join(FORMATS)}, or remove it"
+        if name.lower().endswith((".csv", ".tsv", ".jsonl")):
+            hint = "of a table, give the folder with the images that it names"
+        raise ImageError(name, _kind(head), hint=hint) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise _too_large(name, "far more") from None
 

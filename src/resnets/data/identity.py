@@ -106,8 +106,13 @@ def _digest(
     digest = hashlib.sha256()
     names = [listing.names[i] for i in numbers.tolist()]
     classes = [listing.classes[i] for i in listing.labels[numbers].tolist()]
+    if listing.targets is not None:
+        named = np.array(listing.classes, object)
+        classes = ["\1".join(named[own]) for own in listing.targets[numbers]]
+    more = [c[numbers].tolist() for c in (listing.groups, listing.weights) if c is not None]
     for place in sorted(range(len(names)), key=names.__getitem__):
-        fields = (names[place], *about(place, classes[place]), "")
+        told = (str(column[place]) for column in more)
+        fields = (names[place], *about(place, classes[place]), *told, "")
         digest.update("\0".join(fields).encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 

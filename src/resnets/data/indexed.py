@@ -41,7 +41,12 @@ _COLUMNS = (
     ("labels", "<i4", 1),
     ("digests", "u1", 32),
     ("parts", "u1", 1),
+    # Where a table of labels says them; an index without them is read by earlier versions too.
+    ("groups", "<i8", 1),
+    ("weights", "<f4", 1),
+    ("targets", "?", 0),  # as wide as there are classes
 )
+_OPTIONAL = ("groups", "weights", "targets")
 _ALIGNED = 64  # the length of the first line, so that the columns are aligned
 _LINE = 1 << 26  # bytes of it at most
 _STAMP = (1 << 63) - 1  # as in the scan of a folder
@@ -64,6 +69,9 @@ class Index:
     sources: NDArray[np.int64]  # bytes of what an image was made from; (0,) where that is not known
     files: NDArray[np.int32]  # which of several files it lies in; (0,) where there is one
     digests: NDArray[np.uint8]  # (N, 32), SHA-256; (0, 32) where they are not known
+    groups: NDArray[np.int64] | None = None  # this and the next as in a `Listing`
+    weights: NDArray[np.float32] | None = None
+    targets: NDArray[np.bool_] | None = None
     more: Mapping[str, Any] = field(default_factory=dict)  # plain values of whoever wrote it
 
     @classmethod
@@ -96,7 +104,9 @@ class Index:
 
     def encoded(self) -> bytes:
         """Return it in bytes."""
-        columns = [column for column in _COLUMNS if len(getattr(self, column[0]))]
+        given = {column[0]: getattr(self, column[0]) for column in _COLUMNS}
+        there = [name for name, values in given.items() if values is not None and len(values)]
+        columns = [column for column in _columns(self.classes) if column[0] in there]
         head = {
             "version": VERSION,
             "count": len(self.names),
@@ -127,14 +137,18 @@ class Index:
         classes, splits = (_texts(head.pop(name, None)) for name in ("classes", "splits"))
         if type(count) is not int or not 0 < count <= len(data):
             raise ValueError("has an impossible number of images")
-        known = [list(column) for column in _COLUMNS]
+        known = [list(column) for column in _columns(classes)]
         if not isinstance(columns, list) or columns != [c for c in known if c in columns]:
             raise ValueError("has unknown columns")
-        found, at = {}, end + 1
-        for name, kind, width in _COLUMNS:
+        found: dict[str, Any] = {}
+        at = end + 1
+        for name, kind, width in _columns(classes):
             there = count * ([name, kind, width] in columns)
             values = np.frombuffer(data, kind, there * width, at)
-            found[name] = values.reshape(there, width) if width > 1 else values
+            wide = name in ("digests", "targets")
+            found[name] = values.reshape(there, width) if wide else values
+            if name in _OPTIONAL and not there:
+                found[name] = None
             at += values.nbytes
         data[at:].decode("utf-8", "surrogatepass")
         index = cls(classes, splits, Names(data[at:]), **found, more=head)
@@ -158,6 +172,11 @@ class Index:
                 raise ValueError("has classes, splits or files beyond those that it names")
         if (np.diff(self.parts.astype(np.int16)) < 0).any():
             raise ValueError("has splits that do not follow each other")
+        if self.targets is not None and (self.targets.view(np.uint8) > 1).any():
+            raise ValueError("has classes of images that are neither yes nor no")
+        weights = np.zeros(0) if self.weights is None else self.weights
+        if not (np.isfinite(weights) & (weights >= 0)).all():
+            raise ValueError("has impossible weights of images")
         room = np.asarray(lengths, np.int64)[files] - self.sizes
         if ((self.offsets < 0) | (self.sizes < 0) | (self.offsets > room)).any():
             raise ValueError("has images beyond the end of the file")
@@ -196,6 +215,9 @@ class Index:
             ignored=tuple(self.more.get("ignored", ())),
             irregular=tuple((name, what) for name, what in self.more.get("irregular", ())),
             stored=np.lexsort((self.offsets, files)),
+            groups=self.groups,
+            weights=self.weights,
+            targets=self.targets,
         )
 
     def _stamps(self) -> NDArray[np.int64]:
@@ -278,6 +300,10 @@ class _Open:
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()
+
+
+def _columns(classes: Sequence[str]) -> list[tuple[str, str, int]]:
+    return [(name, kind, width or len(classes)) for name, kind, width in _COLUMNS]
 
 
 def _texts(values: object) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 """A folder of labelled images to look at, not to learn from: what is missing is no fault.
 
-Labels are the names of the folders; which classes there are is the reader's knowledge. So a class
-may be missing or empty, there may be one alone, ``test/`` may stand without ``train/``, and what
-lies outside of the class folders is counted.
+Labels are the names of the folders, or what a table says; which classes there are is the reader's
+knowledge. So a class may be missing or empty, there may be one alone, ``test/`` may stand without
+``train/``, and what lies outside of the class folders is counted.
 """
 
 from collections import defaultdict
@@ -10,7 +10,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from resnets.data.class_folders import SPLITS, Walk, class_name
+from resnets.data.label_table import NoLabels, find_table, open_table
+from resnets.data.listing import Listing
 from resnets.data.scan import Disk, by_folder, check_folder_at, readable
 from resnets.errors import DataError, check_name
 from resnets.formatting import printable
@@ -20,7 +24,7 @@ WHOLE = "all"  # the part of a folder without parts
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images of one part of a folder, not decoded, by the class that their folder names."""
+    """Images of one part of a folder, not decoded, by the class of their folder or a table."""
 
     root: Path
     part: str  # WHOLE, "train", "validation" or "test"
@@ -42,18 +46,47 @@ def open_labelled(
     "test"; left out, the last of these that is there, else all. Raises DataError for a folder that
     cannot be read or without class folders, and UsageError for a part that cannot be meant.
     """
-    check_folder_at(path)
-    walk = Walk(path, Disk(path, facts=False))
+    if part is not None:
+        check_name("split", part, ("train", "validation", "test"))
     with readable(path):
+        if table := find_table(path):
+            try:
+                return _of_table(open_table(table, whole=False), part)
+            except NoLabels:
+                if table == path:
+                    raise
+        check_folder_at(path)
+        walk = Walk(path, Disk(path, facts=False))
         parts = _parts(walk, classes)
-        if part is not None:
-            check_name("split", part, ("train", "validation", "test"))
-            if part not in parts and not (part == "train" and WHOLE in parts):
-                raise DataError(
-                    f"{printable(path)}: has no {part} split", hint=f"it has {', '.join(parts)}"
-                )
-        name = part if part in parts else next(reversed(parts))
+        name = _meant(path, part, parts)
         return _labelled(walk, name, parts[name], classes)
+
+
+def _meant(path: Path, part: str | None, parts: Collection[str]) -> str:
+    """Return the part that is asked for, or the last there is."""
+    if part is None or part in parts or (part == "train" and WHOLE in parts):
+        return part if part in parts and part is not None else [*parts][-1]
+    raise DataError(f"{printable(path)}: has no {part} split", hint=f"it has {', '.join(parts)}")
+
+
+def _of_table(listing: Listing, part: str | None) -> Labelled:
+    if listing.targets is not None:
+        raise DataError(
+            f"{printable(listing.root)}: its table gives an image several classes, and the model "
+            "one",
+            hint="give images of one class each",
+        )
+    parts = [WHOLE] if listing.splits == ("train",) else listing.splits
+    name = _meant(listing.root, part, parts)
+    own = listing.parts == (0 if name == WHOLE else listing.splits.index(name))
+    by_class = {
+        word: tuple(
+            listing.root / listing.names.spelled(i)
+            for i in np.flatnonzero(own & (listing.labels == label)).tolist()
+        )
+        for label, word in enumerate(listing.classes)
+    }
+    return Labelled(listing.root, name, by_class, 0)
 
 
 def _parts(walk: Walk, classes: Collection[str]) -> dict[str, str]:

@@ -71,6 +71,15 @@ def pack(names: Sequence[str]) -> bytes:
 composed = partial(unicodedata.normalize, "NFC")  # a name in the Unicode form that is compared
 
 
+@dataclass(frozen=True)
+class FromTable:
+    """What is to be told of the table of labels that a listing was made from."""
+
+    said: tuple[str, ...]  # how it was understood
+    doubled: tuple[str, ...]  # rows that say the same again
+    unlisted: tuple[str, ...]  # images in its folder that no row names
+
+
 @dataclass(frozen=True, eq=False)
 class Listing:
     """Labelled image files, wherever they lie: none is decoded. Some 70 bytes of memory a file.
@@ -93,14 +102,32 @@ class Listing:
     groups: NDArray[np.int64] | None = None  # (N,), who stays together in a split; -1: of no group
     weights: NDArray[np.float32] | None = None  # (N,), the share in the loss; 1 is usual
     targets: NDArray[np.bool_] | None = None  # (N, classes), where an image may have several
+    table: FromTable | None = None
 
     @property
     def fastest(self) -> NDArray[np.int64]:
         """The numbers of all images in the order in which they are read fastest."""
         return np.arange(len(self)) if self.stored is None else self.stored
 
+    @property
+    def answers(self) -> NDArray[np.int64]:
+        """What is true of each image as a number (N,), equal where all of their classes are."""
+        if self.targets is None:
+            return self.labels.astype(np.int64)
+        _, kinds = np.unique(np.packbits(self.targets, 1), axis=0, return_inverse=True)
+        return kinds.reshape(-1).astype(np.int64)
+
     def __len__(self) -> int:
         return len(self.labels)
+
+    def counts(self, kept: slice | Sequence[int] = slice(None)) -> NDArray[np.int64]:
+        """Return how many images, or of those ``kept``, each split has of each class."""
+        found = np.zeros((len(self.splits), len(self.classes)), np.int64)
+        if self.targets is None:
+            np.add.at(found, (self.parts[kept], self.labels[kept]), 1)
+        else:
+            np.add.at(found, self.parts[kept], self.targets[kept])
+        return found
 
     @property
     def samples(self) -> "Samples":
@@ -139,15 +166,16 @@ def check_not_empty(listing: Listing, kept: slice | Sequence[int] = slice(None))
     ``kept`` are the images that count, those that are not broken.
     """
     root, classes, splits = printable(listing.root), listing.classes, listing.splits
-    counts = np.zeros((len(splits), len(classes)), np.int64)
-    np.add.at(counts, (listing.parts[kept], listing.labels[kept]), 1)
+    counts = listing.counts(kept)
     if not counts.any():
         raise DataError(f"{root}: no images", hint=EXPECTED)
     for name, count in zip(classes, counts[splits.index("train")], strict=True):
         if not count:
             raise DataError(
                 f"{root}: class {printable(name)} has no images to train on",
-                hint="remove the folder, or put images into it",
+                hint="take its rows out, or give some of split train"
+                if listing.table
+                else "remove the folder, or put images into it",
             )
     for split, count in zip(splits, counts.sum(1), strict=True):
         if not count:

@@ -34,7 +34,8 @@ _LABELS = ("label", "labels", "fine_label", "class", "cls", "target")
 _GROUPS = 4  # that stay in memory
 _FILES = 16  # that stay open
 _LARGEST_GROUP = 4 << 30  # bytes
-_LONGEST = 200  # letters of a class's name
+_MOST_ROWS = 20_000_000
+LONGEST = 200  # letters of a class's name
 
 
 def open_parquet(
@@ -92,15 +93,50 @@ def _index(paths: Sequence[Path], root: Path, rows: "_Rows", report: Report) -> 
     return Index.of(listing, places, files, irregular=unlabelled)
 
 
+def plain_columns(path: Path) -> dict[str, list[Any]]:
+    """Return the values of a Parquet file without images by the names of its columns.
+
+    Raises DataError for one that is damaged or larger than any table of labels, and ResourceError
+    where pyarrow is not installed.
+    """
+    file = _open(path)
+    with _told(path):
+        metadata = file.metadata
+        groups = (metadata.row_group(i) for i in range(metadata.num_row_groups))
+        large = any(group.total_byte_size > _LARGEST_GROUP for group in groups)
+        if large or metadata.num_rows > _MOST_ROWS:
+            raise DataError(f"{printable(path)}: is larger than a table of labels may be")
+        features = _features((file.schema_arrow.metadata or {}).get(b"huggingface", b""))
+        found = {}
+        for name, column in zip(file.schema_arrow.names, file.read().columns, strict=True):
+            words = _told_apart(features.get(name, {}).get("names"))
+            values = column.to_pylist()
+            found[name] = [words.get(value, value) for value in values] if words else values
+        return found
+
+
+def holds_images(path: Path) -> bool:
+    """Whether a Parquet file has images in it. Raises what `plain_columns` does."""
+    file = _open(path)
+    with _told(path):
+        return any(_holds_images(field.type) for field in file.schema_arrow)
+
+
+def _open(path: Path) -> Any:
+    if find_spec("pyarrow") is None:
+        raise lacking(f"{printable(path)}: Parquet needs pyarrow", "parquet")
+    from pyarrow.parquet import ParquetFile
+
+    with _told(path):
+        return ParquetFile(path)
+
+
 class _File:
     """An open Parquet file, and which of its columns are images and labels."""
 
     def __init__(self, path: Path) -> None:
-        from pyarrow.parquet import ParquetFile
-
-        self.path = path
+        self.path, self.file = path, _open(path)
         with _told(path):
-            self.file = ParquetFile(path)
             schema = self.file.schema_arrow
             self.features = _features((schema.metadata or {}).get(b"huggingface", b""))
         self.kinds: dict[str, Any] = {field.name: field.type for field in schema}
@@ -134,7 +170,7 @@ class _File:
             found = self.file.read(columns=[self.label]).column(0).to_pylist()
         names = _told_apart(self.features.get(self.label, {}).get("names"))
         return [
-            None if value in (None, "", -1) else names.get(value, str(value))[:_LONGEST]
+            None if value in (None, "", -1) else names.get(value, str(value))[:LONGEST]
             for value in found
         ]
 

@@ -18,7 +18,7 @@ from resnets.errors import DataError
 from resnets.formatting import printable
 from resnets.readers.paths import irregular, open_regular
 
-_STAMP = (1 << 63) - 1  # a time of change as a number that an int64 holds, in the year 2400 too
+STAMP = (1 << 63) - 1  # a time of change as a number that an int64 holds, in the year 2400 too
 
 ARCHIVES = (".tar", ".pack", ".parquet")  # names of files with images in them
 
@@ -139,7 +139,7 @@ class Disk:
             (found.irregular if named else found.others).append((entry.name, kind))
         elif named or _is_image(os.path.join(path, entry.name)):
             modified, changed = status.st_mtime_ns, status.st_ctime_ns
-            stamp = (modified if modified > changed else changed) & _STAMP  # max() takes longer
+            stamp = (modified if modified > changed else changed) & STAMP  # max() takes longer
             found.images.append((entry.name, status.st_size, stamp))
         else:
             found.others.append((entry.name, None))

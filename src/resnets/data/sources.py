@@ -1,15 +1,17 @@
-"""Which kind of source a path means, as its content says: a folder, a pack, tars or Parquet."""
+"""What a path means, as its content says: a folder, a table of labels, a pack, tars or Parquet."""
 
 import os
 import re
+from collections.abc import Callable
 from glob import glob, has_magic
 from itertools import chain, islice, product, zip_longest
 from os.path import commonpath
 from pathlib import Path
 
 from resnets.data.class_folders import Report, has_extension, is_hidden
+from resnets.data.label_table import NoLabels, find_table, open_table
 from resnets.data.listing import Listing
-from resnets.data.parquet import open_parquet
+from resnets.data.parquet import holds_images, open_parquet
 from resnets.data.scan import ARCHIVES, readable, scan
 from resnets.data.tar_headers import BLOCK, compressed_by, is_tar
 from resnets.data.tars import open_tars
@@ -23,19 +25,38 @@ _MOST = 1_000_000  # files
 
 
 def open_listing(
-    path: Path, *, verify: bool = False, report: Report = lambda found: None
+    path: Path,
+    *,
+    verify: bool = False,
+    report: Report = lambda found: None,
+    on_fault: Callable[[str], None] | None = None,
 ) -> Listing:
     """Return the labelled images of whatever ``path`` means; none is decoded.
 
-    It is a folder of class folders, a pack, a tar, a Parquet file, a folder with several of one of
-    these, or a pattern of their names such as ``shards/train-{000..146}.tar`` or ``shards/*.tar``.
-    With ``verify``, opening an image of a pack whose bytes have changed is an OSError. ``report``
-    is told now and then how many images are found. Raises DataError.
+    It is a folder of class folders, a table of labels or a folder with one, a pack, a tar, a
+    Parquet file, a folder with several of one of these, or a pattern of their names such as
+    ``shards/train-{000..146}.tar`` or ``shards/*.tar``. With ``verify``, opening an image of a pack
+    whose bytes have changed is an OSError. ``report`` is told now and then how many images are
+    found; ``on_fault`` is that of `open_table`. Raises DataError.
     """
     with readable(path):
-        paths = _paths(path)
+        table = find_table(path)
+        if table is None or _has_images(table):
+            paths, no_labels = _paths(path), None
+        else:
+            try:
+                return open_table(table, report=report, on_fault=on_fault)
+            except NoLabels as error:
+                if table == path:
+                    raise
+                paths, no_labels = _paths(path), error
     if not paths:
-        return scan(path, report)
+        try:
+            return scan(path, report)
+        except DataError:
+            if no_labels and table and table.stem.lower() == "labels":
+                raise no_labels from None
+            raise
     root = path
     if not path.exists():
         root = Path(commonpath([each.absolute().parent for each in paths]))
@@ -48,6 +69,10 @@ def open_listing(
             hint="give a folder, or a pattern such as data/*.parquet, with one kind",
         )
     return open_parquet(parquet, root, report=report)
+
+
+def _has_images(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet" and holds_images(path)
 
 
 def _paths(path: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.data.classes import class_notes, sides
+from resnets.data.copies import groups_sentences
 from resnets.data.dataset import Dataset
 from resnets.data.given import GIVEN
 from resnets.data.identity import LISTED
@@ -49,7 +50,7 @@ def new_record(path: Path, plan: Plan) -> Record:
             image_shape=(spec.in_channels, spec.image_size, spec.image_size),
             skipped=len(dataset.skipped),
             copies=asdict(dataset.copies) if dataset.copies else None,
-            notes=(mirror_note(dataset.classes, recipe.augment.mirror),),
+            notes=tuple(_notes(plan)),
             warnings=tuple(data_warnings(dataset)),
             **counts,
         ),
@@ -87,7 +88,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
     return [
         f"{name}: {len(dataset.classes)} classes, {', '.join(parts)}",
         *([str(dataset.depth)] if dataset.depth else []),
-        mirror_note(dataset.classes, recipe.augment.mirror),
+        *_notes(plan),
         *_listed(dataset),
         *_cropped(dataset),
         *data_warnings(dataset),
@@ -114,13 +115,28 @@ def _average_note(plan: Plan) -> list[str]:
 
 def data_warnings(dataset: Dataset) -> list[str]:
     """Return what may make a result on a divided data set wrong."""
-    notes = []
+    notes = groups_sentences(dataset.divided_groups)
     if dataset.copies:
-        held = dataset.validation
-        drawn = held is not None and held.images is dataset.train.images
-        together = drawn and dataset.originals is not None
+        together = _drawn(dataset) and dataset.originals is not None
         notes += dataset.copies.sentences(together=together)
     return notes + class_notes(dataset.classes)
+
+
+def _drawn(dataset: Dataset) -> bool:
+    """Whether the held-out split was drawn from training, and is not the data's own."""
+    held = dataset.validation
+    return held is not None and held.images is dataset.train.images
+
+
+def _notes(plan: Plan) -> list[str]:
+    """Return what is to be known of the data that makes no result wrong."""
+    dataset, notes = plan.dataset, [*plan.dataset.notes]
+    if dataset.groups and _drawn(dataset):
+        notes.append(
+            f"{plural(dataset.groups, 'group')} of training images, each on one side of the "
+            "held-out split"
+        )
+    return [*notes, mirror_note(dataset.classes, plan.recipe.augment.mirror)]
 
 
 def _listed(dataset: Dataset) -> list[str]:

@@ -11,6 +11,7 @@ from resnets.data import NAMES
 from resnets.data.dataset import Dataset
 from resnets.data.given import GIVEN, as_dataset
 from resnets.data.images import printable
+from resnets.data.label_table import title
 from resnets.errors import CheckpointError, DataError, UsageError
 from resnets.machine.device import Machine
 from resnets.machine.processes import join
@@ -156,7 +157,7 @@ def default_out(data: str | Path | Dataset, model: str | Spec, recipe: Recipe) -
     if isinstance(data, Dataset):
         name = re.sub(r"[^\w.-]", "_", data.name)
     else:
-        name = str(data) if str(data) in NAMES else Path(data).resolve().name
+        name = str(data) if str(data) in NAMES else title(Path(data))
     parts = [name, model if isinstance(model, str) else model.name]
     return Path("runs") / "-".join(parts + ([recipe.name] if recipe.name != "default" else []))
 

@@ -1,0 +1,152 @@
+"""Which classes a table gives to its rows: a word, several in a field or a list, or columns of 0/1.
+
+What is meant is decided by the whole column, and said.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from resnets.data.class_folders import class_name
+from resnets.data.parquet import LONGEST
+from resnets.data.tables import Table
+from resnets.errors import DataError
+from resnets.formatting import printable
+
+Words = tuple[str, ...]
+
+_SEVERAL = {"labels", "classes", "categories", "targets", "tags", "attributes"}
+_SHOWN = 8
+_YES_NO = {
+    **dict.fromkeys(("0", "0.0", 0, "false", "False", "FALSE"), False),  # 0.0 and False are 0
+    **dict.fromkeys(("1", "1.0", 1, "true", "True", "TRUE"), True),
+}
+_MINUS = {**dict.fromkeys(("-1", "-1.0", -1), False), "1": True, "1.0": True, 1: True}
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The classes of each row of a table."""
+
+    words: Sequence[Words | None]  # None where nothing is said of a row
+    several: bool  # whether an image may have several, or none
+    said: str  # what was decided
+
+
+def labels_in(table: Table, column: str) -> Labels:
+    """Return what a column of labels says. Raises DataError for what is no word, naming its row."""
+    values, shown = table.columns[column], f'labels: column "{printable(column)}"'
+    if any(isinstance(value, list) for value in values):
+        words = _each(table, lambda value: value if isinstance(value, list) else [value], column)
+        several = any(each is not None and len(each) != 1 for each in words)
+        form = "lists, so an image may have several" if several else "lists of one word each"
+        return Labels(words, several, f"{shown}, {form}")
+    words = _each(table, lambda value: [value], column)
+    separator = _separator({each[0] for each in words if each}, column) if table.is_text else ""
+    if not separator:
+        return Labels([each or None for each in words], False, f"{shown}, a class each")
+    split = {each: _split(each[0], separator) for each in set(words) if each}
+    sign = {" ": "spaces", ",": "commas"}.get(separator, separator)
+    return Labels(
+        [split[each] if each else () for each in words],
+        True,
+        f"{shown}, words with {sign} between, so an image may have several",
+    )
+
+
+def labels_across(table: Table, taken: Iterable[str]) -> Labels | None:
+    """Return what columns of 0 and 1 say, a class each; None where there are not two of them.
+
+    ``taken`` are the columns that mean something else. -1 may stand for 0, as in CelebA.
+    """
+    marked: dict[str, list[bool]] = {}
+    left = {name: values for name, values in table.columns.items() if name and name not in taken}
+    for name, values in left.items():
+        if flags := _flags(values):
+            marked[name] = flags
+    if len(marked) < 2:
+        return None
+    names = [_word(name) for name in marked]
+    words = [
+        tuple(name for name, flag in zip(names, row, strict=True) if flag)
+        for row in zip(*marked.values(), strict=True)
+    ]
+    several = any(len(each) != 1 for each in words)
+    form = "so an image may have several" if several else "one of them 1 in each row"
+    listed = ", ".join(map(printable, [*marked][:_SHOWN])) + ", ..." * (len(marked) > _SHOWN)
+    return Labels(words, several, f"labels: {len(marked)} columns of 0 and 1 ({listed}), {form}")
+
+
+def word_of(value: Any) -> str | None:
+    """Return a plain value as a word; None for one that says nothing.
+
+    Raises ValueError for a value that is not plain.
+    """
+    if isinstance(value, float):
+        if not isfinite(value):
+            return None
+        value = int(value) if value.is_integer() else value
+    if value is not None and not isinstance(value, str | int | float):
+        raise ValueError
+    return _word(str(value)) or None if value is not None else None
+
+
+def _word(text: str) -> str:
+    return class_name(text.strip())[:LONGEST]
+
+
+def _each(table: Table, inner: Callable[[Any], list[Any]], column: str) -> list[Words | None]:
+    """Return the words of each row; None where it has no value."""
+    known: dict[Any, Words] = {}  # few values, of which there are many
+    found: list[Words | None] = []
+    for place, value in enumerate(table.columns[column]):
+        if value is None:
+            found.append(None)
+            continue
+        key = value if isinstance(value, str) else None
+        if key is None or key not in known:
+            try:
+                words = [word for each in inner(value) if (word := word_of(each)) is not None]
+            except ValueError:
+                raise DataError(
+                    f"{table.at(place)}: the label is a {type(value).__name__} of other values",
+                    hint="give a word, or a list of words",
+                ) from None
+            known[key] = tuple(dict.fromkeys(words))
+        found.append(known[key])
+    return found
+
+
+def _separator(values: set[str], column: str) -> str:
+    """Return the sign between several words of one value; empty where values are one word.
+
+    "|" and ";" stand in no name of a class. A comma or a space does, so those count where the
+    column's name is a plural, or all is numbers, and taking values apart leaves fewer words.
+    """
+    for sign in "|;":
+        if any(sign in value for value in values):
+            return sign
+    plural = column.strip().casefold() in _SEVERAL
+    for sign in ", ":
+        if not any(sign in value for value in values):
+            continue
+        words = {word for value in values for word in _split(value, sign)}
+        if len(words) < len(values) and (plural or all(map(str.isdecimal, words))):
+            return sign
+    return ""
+
+
+def _split(value: str, separator: str) -> Words:
+    return tuple(dict.fromkeys(_word(word) for word in value.split(separator) if word.strip()))
+
+
+def _flags(values: Sequence[Any]) -> list[bool]:
+    """Return a column of 0 and 1, or -1 and 1, as such; empty where it has other values."""
+    for meaning in (_YES_NO, _MINUS):
+        with_meaning: Mapping[Any, bool] = meaning
+        try:
+            return [with_meaning[v.strip() if isinstance(v, str) else v] for v in values]
+        except (KeyError, TypeError):
+            continue
+    return []

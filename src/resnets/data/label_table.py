@@ -1,0 +1,385 @@
+"""A table that says the class of each image: labels.csv beside the images, or any that is given.
+
+Its columns name a file, its class or classes and, if they are there, its split, group and weight.
+What its values mean is decided by all of them, and said; what cannot be meant is told with its row.
+"""
+
+import os
+import re
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnets.data.class_folders import SPLITS, Report
+from resnets.data.label_columns import Labels, Words, labels_across, labels_in, word_of
+from resnets.data.listing import FromTable, Listing, Names, check_not_empty, composed
+from resnets.data.table_files import Files
+from resnets.data.tables import ENDINGS, Table, read_table
+from resnets.data.tars import in_digits
+from resnets.errors import DataError, nearest
+from resnets.formatting import plural, printable
+from resnets.readers.paths import open_regular
+
+USUAL = ("labels", "metadata")  # names of tables in the folder of their images, the latter HF's
+
+# Names that columns have, without case and signs; the first that is there holds.
+_FILE = "file filename filepath path image imagename imagefile imagepath img imgname imgpath"
+_FILE += " picture photo imageid imgid id"
+_LABEL = "label labels class classes classname labelname category categories target targets"
+_LABEL += " tag tags attributes"
+_SPLIT = "split subset partition set usage phase"
+_WHO = ("group", "patient", "subject", "person", "seller", "user", "video", "scene")
+_GROUP = " ".join(who + end for who in _WHO for end in ("", "id"))
+_WEIGHT = "weight sampleweight weights"
+_SPLITS = SPLITS | {"dev": "validation"}
+_ORDER = ("train", "validation", "test")
+_TOLD = 3  # of a kind, in a message
+
+
+class NoLabels(DataError):
+    """A table whose columns are not those of images and their classes."""
+
+
+def find_table(path: Path) -> Path | None:
+    """Return the table that a path means: itself, or the one in the root of a folder.
+
+    Raises DataError where there are two, OSError.
+    """
+    if not path.is_dir():
+        return path if path.suffix.lower() in ENDINGS and path.is_file() else None
+    there = {entry.name.lower(): entry.path for entry in os.scandir(path) if entry.is_file()}
+    for stem in USUAL:
+        found = [there[stem + ending] for ending in ENDINGS if stem + ending in there]
+        if len(found) > 1:
+            names = " and ".join(printable(Path(each).name) for each in found)
+            raise DataError(
+                f"{printable(path)}: which of {names} has the labels?",
+                hint=f"give one of them, such as {shlex.quote(printable(found[0]))}",
+            )
+        if found:
+            return Path(found[0])
+    return None
+
+
+def title(path: Path) -> str:
+    """Return what data at a path are called: of a table with a usual name, its folder's name."""
+    path = path.resolve()
+    if path.suffix.lower() not in ENDINGS or path.stem.lower() not in USUAL:
+        return path.name
+    return path.parent.name
+
+
+def open_table(
+    path: Path,
+    *,
+    whole: bool = True,
+    report: Report = lambda found: None,
+    on_fault: Callable[[str], None] | None = None,
+) -> Listing:
+    """Return the images that a table of labels names, from the folder that it lies in.
+
+    A file that is not there is listed, and said with its row when it is to be read. Rows without a
+    class are left out, and among ``irregular``; rows that say the same again count once.
+    ``on_fault`` is told of each row that cannot be meant, which is then left out; without it the
+    first is a DataError. ``whole`` asks for a training split with two classes and an image of each.
+
+    Raises NoLabels for a table of other things, DataError, OSError, and ResourceError where Parquet
+    cannot be read.
+    """
+    table = read_table(path)
+    columns = _Columns.of(table)
+    if not table.rows:
+        raise DataError(f"{printable(path)}: has no rows", hint="a row for each image: 1.jpg,cat")
+    faults: list[str] = []
+    names = [name for value in table.columns[columns.file] if (name := _text(value))]
+    rows = _Rows(table, columns, Files(path, names, report), faults)
+    kept = rows.kept()
+    if faults and on_fault is None:
+        more = f"; {plural(len(faults) - 1, 'other row')} cannot be meant" * (len(faults) > 1)
+        raise DataError(
+            f"{printable(path.parent)}: {faults[0]}{more}",
+            hint=f"`resnets data check {shlex.quote(printable(path))}` lists them; mend the table",
+        )
+    for fault in faults:
+        assert on_fault is not None
+        on_fault(fault)
+    listing = rows.listing(kept)
+    if whole:
+        _check_whole(listing, path)
+    return listing
+
+
+def _check_whole(listing: Listing, path: Path) -> None:
+    shown = printable(path)
+    if "train" not in listing.splits:
+        raise DataError(
+            f"{shown}: no image is of the split train", hint="images to train on are of train"
+        )
+    if len(listing.classes) == 1 and listing.targets is None:
+        raise DataError(
+            f"{shown}: only one class: {printable(listing.classes[0])}",
+            hint="there is nothing to tell apart",
+        )
+    check_not_empty(listing)
+
+
+@dataclass(frozen=True)
+class _Columns:
+    """Which columns of a table say what, by their names."""
+
+    file: str
+    labels: Labels
+    split: str | None
+    group: str | None
+    weight: str | None
+    ignored: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: Table) -> "_Columns":
+        """Find them. Raises NoLabels where there are no files or no classes."""
+        plain = {re.sub(r"[\W_]+", "", name.casefold()): name for name in reversed(table.columns)}
+        file, label, split, group, weight = (
+            next((plain[name] for name in names.split() if name in plain), None)
+            for names in (_FILE, _LABEL, _SPLIT, _GROUP, _WEIGHT)
+        )
+        there = printable(", ".join(table.columns)[:200]) or "nothing"
+        about = f"{printable(table.path)}: no column of"
+        if file is None:
+            raise NoLabels(
+                f"{about} files: its first row has {there}",
+                hint="name the columns in the first row: file,label",
+            )
+        taken = [name for name in (file, label, split, group, weight) if name is not None]
+        labels = labels_in(table, label) if label else labels_across(table, taken)
+        if labels is None:
+            raise NoLabels(
+                f"{about} labels: it has {there}",
+                hint="call the column of classes label, or give a column of 0 and 1 to each class",
+            )
+        ignored = (name for name in table.columns if name and name not in taken) if label else ()
+        return cls(file, labels, split, group, weight, tuple(ignored))
+
+    def said(self, table: Table, groups: int) -> str:
+        """Say what was decided."""
+        found = [f'files: column "{printable(self.file)}"', self.labels.said]
+        found += [f'splits: column "{printable(self.split)}"'] if self.split else []
+        if self.group:
+            found.append(f'groups: column "{printable(self.group)}", {groups:,} of them')
+        found += [f'weights: column "{printable(self.weight)}"'] if self.weight else []
+        if self.ignored:
+            found.append(f"not used: {printable(', '.join(self.ignored)[:200])}")
+        return f"{printable(table.path.name)}: {'; '.join(found)}"
+
+
+@dataclass
+class _Rows:
+    """The rows of a table, one after the other, and what is kept of each."""
+
+    table: Table
+    columns: _Columns
+    files: Files
+    faults: list[str]
+    doubled: list[str] = field(default_factory=list)
+    unlabelled: list[tuple[str, str]] = field(default_factory=list)
+    by_folders: bool = False  # whether the splits are the first folders of paths
+
+    def kept(self) -> "list[_Row]":
+        """Return a row for each image."""
+        splits = self._splits()
+        groups = self._values(self.columns.group)
+        weights = self._values(self.columns.weight)
+        first: dict[str, _Row] = {}
+        files = self.table.columns[self.columns.file]
+        for place, words in enumerate(self.columns.labels.words):
+            try:
+                row = self._row(place, files[place], words, splits(place), groups, weights)
+            except ValueError as error:  # also of names that no file can have
+                self.faults.append(f"{self.table.at(place)}: {printable(str(error))}")
+                continue
+            earlier = first.setdefault(row.name, row)
+            if earlier is not row:
+                self._again(earlier, row)
+        return [row for row in first.values() if row.words is not None]
+
+    def _row(
+        self,
+        place: int,
+        value: Any,
+        words: Words | None,
+        split: str,
+        groups: Sequence[Any],
+        weights: Sequence[Any],
+    ) -> "_Row":
+        if not (name := _text(value)):
+            raise ValueError("names no file")
+        try:
+            path, size, stamp = self.files.find(name)
+        except ValueError as error:
+            raise ValueError(f"{name} {error}") from None
+        if words is None:
+            where = f"has no label ({self.table.at(place)})"
+            self.unlabelled.append((printable(composed(path)), where))
+        group = word_of(groups[place]) if groups else None
+        weight = _weight(weights[place], name) if weights else 1.0
+        return _Row(place, path, size, stamp, words, split, group, weight)
+
+    def _again(self, earlier: "_Row", row: "_Row") -> None:
+        """Take down a second row of a file: the same again, or a fault."""
+        here, there = self.table.at(row.place), f"row {self.table.rows[earlier.place]:,}"
+        name = printable(composed(row.name))
+        for what in ("words", "split", "group", "weight"):
+            old, new = getattr(earlier, what), getattr(row, what)
+            if old != new:
+                kind = "label" if what == "words" else what
+                old, new = (
+                    " ".join(value) if isinstance(value, tuple) else value or "nothing"
+                    for value in (old, new)
+                )
+                shown = printable(f"{new} as its {kind}, and {old} in {there}")
+                self.faults.append(f"{here}: {name} has {shown}")
+                return
+        self.doubled.append(f"{here}: {name}, as in {there}")
+
+    def _values(self, column: str | None) -> Sequence[Any]:
+        return self.table.columns[column] if column else ()
+
+    def _splits(self) -> Callable[[int], str]:
+        """Return what tells the split of a row, and raises ValueError where it has none."""
+        values = self._values(self.columns.split)
+        if not values:
+            values = [_text(file).split("/")[0] for file in self._values(self.columns.file)]
+            found = {_SPLITS.get(folder.lower()) for folder in set(values)}
+            self.by_folders = None not in found and len(found) > 1 and "train" in found
+            if not self.by_folders:
+                return lambda place: "train"
+
+        def split(place: int) -> str:
+            word = word_of(values[place])
+            name = _SPLITS.get((word or "").lower())
+            if name is None:
+                close = nearest((word or "").lower(), list(_SPLITS), 1)
+                said = f'has a split called "{word}"' if word else "has no split"
+                hint = f", did you mean {_SPLITS[close]}" if close else ""
+                raise ValueError(f"{said}{hint}: there are train, validation and test")
+            return name
+
+        return split
+
+    def listing(self, rows: "list[_Row]") -> Listing:
+        """Return the images of some rows as a listing."""
+        table, root = self.table, self.table.path.parent
+        if not rows:
+            first = f": {self.faults[0]}" if self.faults else ""
+            raise DataError(f"{printable(table.path)}: no row has a file and a label{first}")
+        if not any(row.stamp for row in rows):
+            raise DataError(
+                f"{printable(table.path)}: none of its {plural(len(rows), 'file')} is there; the "
+                f"first: {printable(rows[0].name)}",
+                hint=f"paths are from the folder of the table, {printable(root)}",
+            )
+        splits = [name for name in _ORDER if any(row.split == name for row in rows)]
+        rows.sort(key=lambda row: (splits.index(row.split), composed(row.name), row.place))
+        digits = in_digits({word for row in rows for word in row.words or ()})
+        classes = sorted(set(digits.values()))
+        if not classes:
+            raise DataError(f"{printable(table.path)}: no row has a class")
+        number = {word: classes.index(digits[word]) for word in digits}
+        numbers = [[number[word] for word in row.words or ()] for row in rows]
+        targets = None
+        if self.columns.labels.several:
+            targets = np.zeros((len(rows), len(classes)), bool)
+            pairs = [(place, label) for place, own in enumerate(numbers) for label in own]
+            targets[tuple(np.array(pairs, np.int64).reshape(-1, 2).T)] = True
+        names = Names([row.name for row in rows])
+        groups = _numbered([row.group for row in rows]) if self.columns.group else None
+        weights = [row.weight for row in rows]
+        if self.columns.weight and not any(weights):
+            raise DataError(f"{printable(table.path)}: all weights are 0")
+        missing = {place: table.at(row.place) for place, row in enumerate(rows) if not row.stamp}
+        count = int(groups.max(initial=-1)) + 1 if groups is not None else 0
+        return Listing(
+            root=root,
+            classes=tuple(classes),
+            splits=tuple(splits),
+            names=names,
+            labels=np.array([min(own, default=0) for own in numbers], np.int32),
+            parts=np.array([splits.index(row.split) for row in rows], np.uint8),
+            sizes=np.array([row.size for row in rows], np.int64),
+            stamps=np.array([row.stamp for row in rows], np.int64),
+            open=partial(_open, os.fspath(root), names, missing),
+            ignored=self.files.ignored,
+            irregular=(*self.files.irregular, *self.unlabelled),
+            groups=groups,
+            weights=np.array(weights, np.float32) if self.columns.weight else None,
+            targets=targets,
+            table=FromTable(tuple(self._said(count)), tuple(self.doubled), self.files.unused()),
+        )
+
+    def _said(self, groups: int) -> Iterator[str]:
+        name = printable(self.table.path.name)
+        yield self.columns.said(self.table, groups)
+        if self.files.said:
+            yield f"{name}: {self.files.said}"
+        if self.by_folders:
+            yield f"{name}: the splits are those that paths begin with"
+        if self.doubled:
+            yield f"{plural(len(self.doubled), 'row')} doubled, each counted once"
+        if left := sum(not used for used in self.files.used):
+            yield f"{plural(left, 'image')} in the folder that no row names"
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What a table says of a file."""
+
+    place: int
+    name: str  # in the folder, as it is spelled there
+    size: int
+    stamp: int  # 0 where there is no such file
+    words: Words | None
+    split: str
+    group: str | None
+    weight: float
+
+
+def _text(value: Any) -> str:
+    """Return the name of a file that is meant; a number is one without an ending."""
+    try:
+        return value.strip() if isinstance(value, str) else word_of(value) or ""
+    except ValueError:
+        return ""
+
+
+def _weight(value: Any, name: str) -> float:
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = -1.0
+    if not (isfinite(weight) and 0 <= weight <= 1e6):
+        raise ValueError(
+            f"{name} has {value if value not in (None, '') else 'nothing'} as its weight"
+        )
+    return weight
+
+
+def _numbered(words: Sequence[str | None]) -> NDArray[np.int64]:
+    """Return the group of each image as a number, in the order of their first; -1 for none."""
+    numbers: dict[str, int] = {}
+    of = (-1 if word is None else numbers.setdefault(word, len(numbers)) for word in words)
+    return np.fromiter(of, np.int64, len(words))
+
+
+def _open(root: str, names: Names, missing: dict[int, str], index: int) -> BinaryIO:
+    try:
+        return open_regular(os.path.join(root, names.spelled(index)))
+    except OSError as error:
+        if index in missing:
+            raise OSError(error.errno, f"is not there ({missing[index]})") from error
+        raise
