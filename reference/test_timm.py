@@ -3,9 +3,12 @@
 import pytest
 import timm
 import torch
+from timm.optim import param_groups_layer_decay
 
 from conftest import scramble
 from resnets import ResNet, get_spec
+from resnets.training.recipe import FinetuneRecipe
+from resnets.training.thawing import Thawing
 
 # timm's name -> ours; state-dict keys are the same.
 SAME_KEYS = {
@@ -69,3 +72,34 @@ def test_the_first_shortcut_of_basic_nets_does_differ():
     ours.load_state_dict(renamed(theirs.state_dict()))
     with pytest.raises(AssertionError):
         assert_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "resnet50d", "seresnet50"])
+@pytest.mark.parametrize("decay", [0.5, 0.75, 0.9])
+def test_layer_decay(name, decay):
+    """The same factor of the rate for every parameter, to the last bit but one."""
+    ours = {"seresnet50": "se_resnet50"}.get(name, name)
+    thawing = Thawing(FinetuneRecipe(layer_decay=decay), get_spec(ours))
+    model = timm.create_model(name)
+    groups = param_groups_layer_decay(model, layer_decay=decay)
+    theirs = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    for key, parameter in model.named_parameters():
+        assert thawing.place(key)[1] == pytest.approx(theirs[id(parameter)], rel=1e-15), key
+
+
+def test_layer_decay_with_a_norm_after_the_last_stage():
+    spec = get_spec("resnet50_v2")
+    model = timm.create_model("resnetv2_50")
+    groups = param_groups_layer_decay(model, layer_decay=0.8)
+    theirs = {id(p): group["lr_scale"] for group in groups for p in group["params"]}
+    parameters = dict(model.named_parameters())
+    thawing = Thawing(FinetuneRecipe(layer_decay=0.8), spec)
+    same = {"norm.weight": "norm.weight", "fc.weight": "head.fc.weight"}
+    same |= {"conv1.weight": "stem.conv.weight"}
+    same |= {
+        f"layer{s + 1}.{b}.conv1.weight": f"stages.{s}.blocks.{b}.conv1.weight"
+        for s, depth in enumerate(spec.depths)
+        for b in range(depth)
+    }
+    for key, other in same.items():
+        assert thawing.place(key)[1] == pytest.approx(theirs[id(parameters[other])], rel=1e-15), key

@@ -31,13 +31,13 @@ def evaluate(
     processes there are.
 
     Images that cannot be read, and may be left out, are not counted. The model keeps its device and
-    mode. Raises ValueError for an empty split, DataError when none can be read, and NonFiniteError
+    modes. Raises ValueError for an empty split, DataError when none can be read, and NonFiniteError
     when an answer is NaN or infinite, on every process.
     """
     if len(split) == 0:
         raise ValueError("there is nothing to evaluate: the split is empty")
     device = next(model.parameters()).device
-    training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     classes = 0
     # float64 holds every value below exactly. They stay on the device, which need not wait.
@@ -54,7 +54,8 @@ def evaluate(
         top5 = (best == labels[:, None]).any(1)
         columns = (positions, losses, predicted, confidence, top5)
         rows.append(torch.stack([column.to(device).double() for column in columns], dim=1))
-    model.train(training)
+    for module, mode in modes.items():  # frozen parts do not train while others do
+        module.training = mode
     table = processes.gather(torch.cat(rows).cpu())
     positions, losses, predicted, confidence, top5 = table[table[:, 0].argsort()].unbind(1)
     if not len(table):

@@ -34,7 +34,12 @@ def _extent(run: RunRecord) -> str:
     if run.status == "finished" or planned is None:
         if done < 1 and run.progress.step is not None:
             return plural(run.progress.step, "iteration")
-        return plural(done, "epoch")
+        early = planned is not None and done < planned
+        return (
+            f"{done:g} of {plural(planned or 0, 'epoch')}, ended early"
+            if early
+            else plural(done, "epoch")
+        )
     # Rounded down, so that a run that lacks a step is not said to lack none.
     so_far = f"{int(done * 10) / 10:g} of {plural(planned, 'epoch')}"
     words = {"stopped": "stopped after ", "failed": "failed after ", "running": "running, at "}

@@ -179,7 +179,7 @@ def _steps(run: Evidence) -> Iterator[str]:
     if epochs > run.epochs:
         yield f"{plural(epochs, 'epoch')} where the recipe asks for {run.epochs}"
     if run.record.finished:
-        yield from _unequal("the run's length", progress.steps, run.steps)
+        yield from _unequal("the run's length", progress.steps, run.planned)
         yield from _unequal("the last step", progress.step, run.steps)
         yield from _unequal("the ledger's last step", done, run.steps)
     elif run.status != "running" and reached < done:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from resnets.machine.processes import Processes
 from resnets.spec import Spec
+from resnets.training.prepare import Plan
 from resnets.training.recipe import Recipe
 from resnets.training.step import training_step
 
@@ -79,6 +80,19 @@ class GraphStep:
         training_step(
             self._network, self._optimizer, *batch, lr=0, recipe=self._recipe, sums=self._sums
         )
+
+
+def graph_step(
+    network: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan
+) -> tuple[GraphStep | None, str]:
+    """Return the step that tells the host nothing, unless it must; and what there is to say."""
+    machine = plan.machine
+    why = why_no_graph(plan.recipe, plan.spec, machine.processes, machine.checkpointing)
+    if why:
+        return None, f"the step is not recorded as a CUDA graph: {why}"
+    on_cpu = machine.where.type != "cuda"
+    note = "no step is recorded on a CPU: each runs as it would be recorded" if on_cpu else ""
+    return GraphStep(network, optimizer, plan.recipe), note
 
 
 def why_no_graph(recipe: Recipe, spec: Spec, processes: Processes, checkpointing: bool) -> str:

@@ -1,4 +1,4 @@
-"""The exponential moving average of a model's weights, and the model with it in place."""
+"""Averages of a model's weights: over the steps, with the model as it then is; over epochs."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -84,6 +84,30 @@ class Average:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Continue from averages that were saved."""
         _fill(self.tensors, tensors)
+
+
+class Soup:
+    """The mean of a model's weights at the ends of some epochs (Izmailov et al. 2018).
+
+    ``tensors`` is empty before the first. Means are made step by step, so that what never changes
+    stays the same to the bit.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+
+    @torch.no_grad()
+    def add(self, model: nn.Module, number: int) -> None:
+        """Take in the weights as they are; ``number`` counts from 1 those that are taken in."""
+        if number == 1:
+            self.tensors = _copy(model)
+            return
+        for key, value in model.state_dict().items():
+            mean = self.tensors[key]
+            if value.is_floating_point():
+                mean.lerp_(value, 1 / number)
+            else:
+                mean.copy_(value)
 
 
 def _copy(model: nn.Module) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from resnets.data.order import batch_bounds
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Epoch, LedgerLine, from_plain
 from resnets.training.recipe import Recipe, read_recipe
+from resnets.training.schedule import Patience
 
 
 class Evidence:
@@ -40,10 +41,22 @@ class Evidence:
         return batch_bounds(self.images, self.recipe.batch_size, self.recipe.data.repeats)
 
     @property
-    def steps(self) -> int:
-        """The steps that the recipe asks for."""
+    def planned(self) -> int:
+        """The steps that the recipe asks for, at most."""
         schedule = self.recipe.schedule
         return schedule.iterations or (schedule.epochs or 0) * len(self.batches)
+
+    @cached_property
+    def steps(self) -> int:
+        """The steps after which the run ends: when its patience does, by the metrics it wrote."""
+        limit, patience = self.recipe.schedule.patience, Patience()
+        for line in self.metrics if limit else ():
+            if line.validation_accuracy is None or line.validation_loss is None:
+                continue
+            patience.after_epoch(line.validation_accuracy, line.validation_loss)
+            if limit and patience.waited >= limit:
+                return line.step
+        return self.planned
 
     @property
     def epochs(self) -> int:

@@ -14,7 +14,8 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
     """
     augment, size = recipe.augment, cost.image_size
     channels, side, _ = dataset.train.images.shape
-    *_, last, _ = cost.stages
+    _, *middle, last, _ = cost.stages
+    stages = len(middle) + 1
     bounds = batch_bounds(len(dataset.train), recipe.batch_size, recipe.data.repeats)
     seen = recipe.data.eval_size or size
     divided = recipe.optimizer.accumulate * (1 if recipe.sync_batch_norm else processes)
@@ -88,6 +89,22 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
             recipe.schedule.plateau_factor and nothing_held_out,
             "schedule.plateau_factor looks at a held-out split, and there is none",
             "set data.holdout",
+        ),
+        (
+            recipe.schedule.patience and nothing_held_out,
+            "schedule.patience looks at a held-out split, and there is none",
+            "set data.holdout",
+        ),
+        (
+            isinstance(recipe.finetune.freeze, int) and recipe.finetune.freeze > stages,
+            f"finetune.freeze is {recipe.finetune.freeze}, and the network has {stages} stages",
+            "lower it, or set it to all",
+        ),
+        (
+            recipe.finetune.rates is not None and len(recipe.finetune.rates) != stages + 2,
+            f"finetune.rates has {len(recipe.finetune.rates or ())} numbers, and it takes "
+            f"{stages + 2}: of the stem, {stages} stages and the classifier",
+            "give as many",
         ),
         (
             last.output[1:] == (1, 1) and smallest <= 1,

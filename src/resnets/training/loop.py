@@ -1,52 +1,51 @@
 """The training loop: feed -> step -> state -> evaluate."""
 
 import time
-from collections.abc import Iterator
-from contextlib import closing, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from resnets.analysis.profiling import profile
 from resnets.data import counter
 from resnets.data.photographs import Photographs
 from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation.network import evaluate
 from resnets.evaluation.scores import Evaluation
 from resnets.files import write_json
-from resnets.formatting import duration
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Epoch, to_plain
-from resnets.training.cuda_graph import GraphStep, why_no_graph
+from resnets.training.cuda_graph import GraphStep, graph_step
 from resnets.training.divergence import find_divergence
 from resnets.training.feed import Batch, Feed, Step
+from resnets.training.opening import advice
 from resnets.training.prepare import Plan
-from resnets.training.progress import RunProgress, metrics_text
+from resnets.training.progress import Clock, RunProgress, metrics_text
 from resnets.training.schedule import Schedule, image_size
 from resnets.training.signals import StopRequest
 from resnets.training.state import Best, RunState, Totals
 from resnets.training.step import Outcome, training_step
 from resnets.training.tensorboard import Scalars
+from resnets.training.thawing import Thawing
 from resnets.training.waiting import Waiting
 
 ADVICE_SECONDS = 10.0  # of steps, before it is said how long a run takes
 LONG_SECONDS = 900.0  # what is long enough to say what would be shorter
-SMALL = 64  # pixels: a side at which most images can still be told apart
 
 
 class Loop:
     """What a run goes round with. Every process has one; the first alone writes files.
 
-    ``network`` is ``state.model``, or what computes its steps in several processes or compiled.
+    ``wrap`` gives, for as long as its context lasts, what computes the steps of ``state.model``: in
+    several processes, compiled.
     """
 
     def __init__(
         self,
         plan: Plan,
         state: RunState,
-        network: nn.Module,
+        wrap: Callable[[], AbstractContextManager[nn.Module]],
         feed: Feed,
         folder: RunFolder,
         progress: RunProgress,
@@ -60,8 +59,11 @@ class Loop:
         self.steps, self.first = plan.steps, state.step
         self.epochs = -(-self.steps // len(feed))
         peak = self.recipe.optimizer.peak
-        self.schedule = Schedule(self.recipe.schedule, peak, self.steps, state.rate, len(feed))
-        self.clock = _Clock(state, self.steps)
+        self.thawing = Thawing(self.recipe.finetune, plan.spec, len(feed))
+        self.schedule = Schedule(
+            self.recipe.schedule, peak, self.steps, state.rate, len(feed), self.thawing.head
+        )
+        self.clock = Clock(state.step, state.seconds, self.steps)
         self.lr = 0.0
         self.scalars: Scalars | None = None
         self._advised = False
@@ -71,15 +73,10 @@ class Loop:
             if isinstance(images, Photographs)
             else None
         )
-        self.graph = self._graph(network) if self.machine.cuda_graph else None
-        self.step = self.graph or partial(
-            training_step,
-            network,
-            state.optimizer,
-            recipe=self.recipe,
-            scaler=state.scaler,
-            processes=self.processes,
-        )
+        self.wrap, self._wrapped = wrap, ExitStack()
+        self._frozen: int | None = None  # parts that do not learn, as the network is now
+        self.graph: GraphStep | None = None
+        self.step: Callable[..., Outcome | None]
 
     def fit(self) -> None:
         """Train from ``state.step`` to the end of the recipe, saving after every epoch.
@@ -90,18 +87,22 @@ class Loop:
         state, first = self.state, self.processes.is_first
         if first and state.step:  # killed after its state, the run has not come to these
             self._follow()
-        if state.step == self.steps:  # stopped after its last step
+        if state.step == self.steps or self._enough:  # stopped after its last step
+            self._freeze(self.thawing.frozen(state.step - 1))
             return
         if first:
             self.scalars = Scalars(self.folder.tensorboard, purge_step=state.step + 1)
-        state.model.train()
         device = self.feed.device
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
+            self._wrapped,
             closing(self.feed.batches(self._steps())) as batches,
         ):
             for epoch in range(state.step // len(self.feed), self.epochs):
                 self._epoch(epoch, batches)
+                if self._enough:
+                    self.progress.say(state.patience.why_over(len(state.metrics)))
+                    break
         if self.scalars:
             self.scalars.close()
 
@@ -116,11 +117,46 @@ class Loop:
                     )
                     yield self.feed.step(epoch, index, self.processes.part(len(index)), size)
 
+    @property
+    def _enough(self) -> bool:
+        """Whether the held-out split has not got better for so long that the run ends."""
+        patience = self.recipe.schedule.patience
+        return patience is not None and self.state.patience.waited >= patience
+
+    def _thaw(self) -> None:
+        """Let learn what learns from this step on, and make the network that computes it."""
+        frozen = self.thawing.frozen(self.state.step)
+        if frozen == self._frozen:
+            return
+        self._collect()
+        self._wrapped.close()
+        self._freeze(frozen)
+        network = self._wrapped.enter_context(self.wrap())
+        self.thawing.train(self.state.model, frozen)
+        if self.machine.cuda_graph:
+            self.graph, note = graph_step(network, self.state.optimizer, self.plan)
+            if note and self._frozen is None:
+                self.progress.say(note)
+        self.step = self.graph or partial(
+            training_step,
+            network,
+            self.state.optimizer,
+            recipe=self.recipe,
+            scaler=self.state.scaler,
+            processes=self.processes,
+        )
+        self._frozen = frozen
+
+    def _freeze(self, frozen: int) -> None:
+        if self.thawing.holds:
+            self.thawing.freeze(self.state.model, frozen)
+
     def _epoch(self, epoch: int, batches: Iterator[Batch]) -> None:
         state, indices = self.state, self.feed.indices(epoch)
         before = epoch * len(indices)
         last = min(len(indices), self.steps - before)
         for batch in range(state.step - before, last):
+            self._thaw()
             started = time.monotonic()
             data = next(batches)
             ready = time.monotonic()
@@ -172,36 +208,21 @@ class Loop:
             )
 
     def _show(self, epoch: int, batch: int, last: int, *, told: bool) -> None:
-        text, totals = self.clock.eta, self.state.epoch
+        text, totals = self.clock.eta(self.state.step), self.state.epoch
         if told:
             speed = f"{totals.samples / totals.seconds:.0f} img/s"
             text = f"loss {totals.mean_loss:.3f}   {speed}   {text}"
         self.progress.step(self._title(epoch), batch, last, text)
         self._advise()
 
-    def _graph(self, network: nn.Module) -> GraphStep | None:
-        """Return the step that tells the host nothing, unless the host must be told."""
-        spec, checkpointing = self.plan.spec, self.machine.checkpointing
-        if why := why_no_graph(self.recipe, spec, self.processes, checkpointing):
-            self.progress.say(f"the step is not recorded as a CUDA graph: {why}")
-            return None
-        if self.feed.device.type != "cuda":
-            self.progress.say("no step is recorded on a CPU: each runs as it would be recorded")
-        return GraphStep(network, self.state.optimizer, self.recipe)
-
     def _advise(self) -> None:
         """Say once, after the first steps, that a run will take long, and what would not."""
-        left, spec = self.clock.left, self.plan.spec
-        if self._advised or self.clock.session < ADVICE_SECONDS:
-            return
-        self._advised = True
-        if left < LONG_SECONDS or self.feed.device.type != "cpu" or spec.image_size <= SMALL:
-            return
-        share = profile(replace(spec, image_size=SMALL)).macs / profile(spec).macs
-        self.progress.say(
-            f"this run takes about {duration(left)}; at --set data.image_size={SMALL}, with "
-            f"{100 * share:.0f} % of the multiply-adds, about {duration(share * left)}"
-        )
+        if not self._advised and self.clock.session >= ADVICE_SECONDS:
+            self._advised = True
+            left = self.clock.left(self.state.step)
+            if left >= LONG_SECONDS and self.feed.device.type == "cpu":
+                for line in advice(self.plan.spec, left):
+                    self.progress.say(line)
 
     def _collect(self) -> None:
         """Wait for the steps that the host has not been told about, and count them."""
@@ -228,13 +249,18 @@ class Loop:
         self._collect()
         held_out = self._evaluate()
         self.schedule.after_epoch(held_out.loss if held_out else None)
+        if held_out:
+            state.patience.after_epoch(held_out.accuracy, held_out.loss)
+        if (number := epoch + 1 - (self.epochs - self.recipe.soup)) > 0:
+            state.soup.add(state.model, number)
         state.ledger.close(epoch, steps)
         line = self._metrics(held_out)
         state.metrics.append(line)
         state.epoch = Totals()
         if self.scalars:
             self.scalars.add(state.step, to_plain(line))
-        self.progress.epoch(self._title(epoch), f"{metrics_text(line)}   {self.clock.eta}".rstrip())
+        eta = "" if self._enough else self.clock.eta(state.step)
+        self.progress.epoch(self._title(epoch), f"{metrics_text(line)}   {eta}".rstrip())
         self._warn()
 
     def _warn(self) -> None:
@@ -324,37 +350,3 @@ class Loop:
             f"{self.folder.nonfinite}",
             hint="an earlier state is kept; lower optimizer.lr or look at these samples",
         )
-
-
-class _Clock:
-    """Monotonic time of a run over its sessions, and the time that is left."""
-
-    def __init__(self, state: RunState, steps: int) -> None:
-        self._state, self._steps = state, steps
-        self._first_step, self._before = state.step, state.seconds
-        self._began = self._saved = time.monotonic()
-
-    @property
-    def seconds(self) -> float:
-        return self._before + time.monotonic() - self._began
-
-    def overdue(self, seconds: float) -> bool:
-        return time.monotonic() - self._saved > seconds
-
-    def saved(self) -> None:
-        self._saved = time.monotonic()
-
-    @property
-    def session(self) -> float:
-        """Seconds since this session began."""
-        return time.monotonic() - self._began
-
-    @property
-    def left(self) -> float:
-        """Seconds that the other steps take, at the pace of this session's."""
-        done = self._state.step - self._first_step
-        return self.session / done * (self._steps - self._state.step)
-
-    @property
-    def eta(self) -> str:
-        return "" if self._state.step == self._steps else f"ETA {duration(self.left)}"

@@ -2,24 +2,29 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from resnets.analysis.profiling import profile
 from resnets.data.classes import class_notes, sides
 from resnets.data.copies import groups_sentences
 from resnets.data.dataset import Dataset
 from resnets.data.given import GIVEN
 from resnets.data.identity import LISTED
 from resnets.data.images import printable
-from resnets.formatting import plural
+from resnets.formatting import duration, plural
 from resnets.machine.environment import environment
 from resnets.machine.torchrun import launch, launched
 from resnets.run_folder.record import Data, Model, Record, Stage, Weights
+from resnets.spec import Spec
 from resnets.training.ema import share_of_the_first
 from resnets.training.prepare import IN_MEMORY, Plan
 from resnets.training.recipe import Recipe
+from resnets.training.thawing import Thawing
+
+SMALL = 64  # pixels: a side at which most images can still be told apart
 
 
 def new_record(path: Path, plan: Plan) -> Record:
@@ -96,8 +101,17 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
         f"{cost.image_size}x{cost.image_size}{trained}; {where}, {how}",
         *(plan.start.lines if plan.start else ()),
+        *Thawing(recipe.finetune, plan.spec, plan.batches).sentences(plan.batches, plan.steps),
+        *_fresh_note(plan),
         *_average_note(plan),
     ]
+
+
+def _fresh_note(plan: Plan) -> list[str]:
+    """Return a warning where what is held back has weights that nothing has trained."""
+    if plan.start or not Thawing(plan.recipe.finetune, plan.spec, plan.batches).holds:
+        return []
+    return ["warning: weights that have learnt nothing are held back: give --weights to start from"]
 
 
 def _average_note(plan: Plan) -> list[str]:
@@ -176,6 +190,17 @@ def recipe_line(recipe: Recipe, steps: int, *, fitted: bool) -> str:
     """Return what a person is told of a recipe; ``fitted`` tells that its rate was chosen here."""
     rate = f"rate {recipe.optimizer.peak:g}" + (", fitted to that" if fitted else "")
     return f"{recipe.name}: {plural(steps, 'step')} in batches of {recipe.batch_size}; {rate}"
+
+
+def advice(spec: Spec, seconds: float) -> list[str]:
+    """Return what would make a run shorter that still takes so long, where anything would."""
+    if spec.image_size <= SMALL:
+        return []
+    share = profile(replace(spec, image_size=SMALL)).macs / profile(spec).macs
+    return [
+        f"this run takes about {duration(seconds)}; at --set data.image_size={SMALL}, with "
+        f"{100 * share:.0f} % of the multiply-adds, about {duration(share * seconds)}"
+    ]
 
 
 def timestamp() -> str:

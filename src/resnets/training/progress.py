@@ -8,7 +8,7 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from resnets.formatting import pace, printable
+from resnets.formatting import duration, pace, printable
 from resnets.run_folder.record import Epoch
 
 LONG_SECONDS = 2.0  # of reading, before it is said how far it is
@@ -105,6 +105,43 @@ class RunProgress:
     def _print(self, line: str) -> None:
         self.say(line)
         self._last_line = self._clock()
+
+
+class Clock:
+    """Monotonic time of a run over its sessions, and the time that is left.
+
+    ``step`` and ``before`` are the steps and seconds that a session begins with.
+    """
+
+    def __init__(self, step: int, before: float, steps: int) -> None:
+        self._first_step, self._before, self._steps = step, before, steps
+        self._began = self._saved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole run."""
+        return self._before + self.session
+
+    def overdue(self, seconds: float) -> bool:
+        """Whether it is longer than this since a state was saved."""
+        return time.monotonic() - self._saved > seconds
+
+    def saved(self) -> None:
+        """Count from here on."""
+        self._saved = time.monotonic()
+
+    @property
+    def session(self) -> float:
+        """Seconds since this session began."""
+        return time.monotonic() - self._began
+
+    def left(self, step: int) -> float:
+        """Return the seconds that the steps after ``step`` take, at the pace of this session's."""
+        return self.session / (step - self._first_step) * (self._steps - step)
+
+    def eta(self, step: int) -> str:
+        """Say it."""
+        return "" if step == self._steps else f"ETA {duration(self.left(step))}"
 
 
 def metrics_text(line: Epoch) -> str:

@@ -25,6 +25,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Rate = Annotated[float, Field(gt=0, le=100)]
 Side = Annotated[int, Field(ge=1, le=4096)]
 Long = Annotated[int, Field(ge=1, le=10**9)]
+Epochs = Annotated[float, Field(ge=0, le=10**9)]
+Multiple = Annotated[float, Field(gt=0, le=1000)]
 
 
 class _Section(BaseModel):
@@ -406,6 +408,11 @@ class ScheduleRecipe(_Section):
     plateau_floor: float = Field(
         0.0, ge=0, le=100, description="the plateau lowers no rate below this"
     )
+    patience: Long | None = Field(
+        None,
+        description="epochs without a better accuracy on the held-out split, or the same at a "
+        "lower loss, after which the run ends early; null: it never does",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -425,6 +432,47 @@ class ScheduleRecipe(_Section):
             raise ValueError("warmup_rate stays, and warmup_from rises: set one of them to null")
         if self.shape == "steps" and (self.end or self.shape_from != "warmup"):
             raise ValueError("end and shape_from belong to shapes cosine and linear")
+        return self
+
+
+class FinetuneRecipe(_Section):
+    """What of the network learns, when and how fast; its parts are stem, stages and classifier."""
+
+    freeze: Annotated[int, Field(ge=0, le=100)] | Literal["all"] | None = Field(
+        None,
+        description="stages after the stem that keep the weights and statistics they begin with, "
+        "and the stem with them; 0: the stem alone; all: everything but the classifier",
+    )
+    head_epochs: Epochs = Field(
+        0.0,
+        description="epochs in which the classifier alone learns, at the peak rate; the schedule "
+        "begins after them (Kumar et al. 2022)",
+    )
+    thaw: Epochs = Field(
+        0.0,
+        description="epochs after which one more stage learns, the last stage first, the stem at "
+        "the end (Howard & Ruder 2018); 0: all stages at once",
+    )
+    layer_decay: Part = Field(
+        1.0,
+        description="rate of each block as a part of the next one's; the last block's is that part "
+        "of the classifier's, the stem's the least (Clark et al. 2020; timm's layer decay)",
+    )
+    rates: tuple[Multiple, ...] | None = Field(
+        None,
+        description="instead: what the rate is multiplied by in the stem, in each stage, and in "
+        "the classifier",
+    )
+    batch_norm: Literal["learn", "keep_statistics", "keep"] = Field(
+        "learn",
+        description="keep_statistics: its means and variances stay those that the weights began "
+        "with, and training normalises by them; keep: its scales and biases stay too",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.rates is not None and self.layer_decay != 1:
+            raise ValueError("layer_decay and rates exclude each other: set rates to null")
         return self
 
 
@@ -491,6 +539,13 @@ class Recipe(_Section):
     selection: Literal["last", "best"] = Field(
         "last", description="which weights are kept: the last, or the best on the held-out split"
     )
+    soup: int = Field(
+        0,
+        ge=0,
+        le=10**6,
+        description="epochs, the last ones, of whose weights the average is kept (Izmailov et al. "
+        "2018; Wortsman et al. 2022); 0: none",
+    )
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="of autocast; float16 scales the loss"
     )
@@ -502,12 +557,22 @@ class Recipe(_Section):
     data: DataRecipe = DataRecipe()
     augment: AugmentRecipe = AugmentRecipe()
     optimizer: OptimizerRecipe = OptimizerRecipe()
+    finetune: FinetuneRecipe = FinetuneRecipe()
     schedule: ScheduleRecipe
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.optimizer.accumulate > self.batch_size:
             raise ValueError("optimizer.accumulate must not exceed batch_size")
+        for other, is_set in (
+            ("selection best", self.selection == "best"),
+            ("ema", self.ema),
+            ("schedule.patience", self.schedule.patience),
+        ):
+            if self.soup and is_set:
+                raise ValueError(f"soup and {other} exclude each other: each says what is kept")
+        if self.precise_batch_norm and self.finetune.batch_norm != "learn":
+            raise ValueError("precise_batch_norm measures what finetune.batch_norm keeps")
         if self.target_threshold is not None and self.loss != "binary_cross_entropy":
             raise ValueError("target_threshold belongs to loss binary_cross_entropy")
         return self
@@ -572,6 +637,8 @@ def how_to_set(
 _EXAMPLES = {
     "loss": "binary_cross_entropy",
     "drop_path": "0.05",
+    "finetune.freeze": "all",
+    "schedule.patience": "5",
     "zero_init_residual": "true",
     "data.eval_size": "256",
     "data.resize": "256",

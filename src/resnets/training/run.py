@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,12 @@ from resnets.training.opening import new_record, opening_lines, recipe_line, tim
 from resnets.training.precise_bn import measure_statistics
 from resnets.training.prepare import Plan, identity_of
 from resnets.training.progress import RunProgress
-from resnets.training.recipe import read_recipe
+from resnets.training.recipe import FinetuneRecipe, read_recipe
 from resnets.training.results import evaluate_parts, write_weights
 from resnets.training.signals import StopRequest
 from resnets.training.state import RunState, differences
 from resnets.training.step import build_optimizer
+from resnets.training.thawing import Thawing
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,8 @@ def run(
         record = replace(record, sessions=(*record.sessions, session))
         try:
             _open(plan, folder, progress, state, record)
-            with _network(plan, state.model) as network:
-                Loop(plan, state, network, feed, folder, progress, stop).fit()
+            wrap = partial(_network, plan, state.model)
+            Loop(plan, state, wrap, feed, folder, progress, stop).fit()
             _settle(plan, state, feed)
             results = evaluate_parts(state, plan.dataset, feed, processes, folder)
             if first:
@@ -156,9 +158,11 @@ def initial_state(plan: Plan) -> RunState:
         synchronize(model)
     model.to(machine.where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scales = recipe.precision == "float16"
+    thawing = Thawing(recipe.finetune, plan.spec)
+    own = recipe.finetune.model_copy(update={"batch_norm": "learn"}) != FinetuneRecipe()
     return RunState(
         model,
-        build_optimizer(model, recipe.optimizer),
+        build_optimizer(model, recipe.optimizer, thawing.place if own else None),
         plan.identity,
         average=Average(model, decays(recipe, plan.steps, plan.batches)) if recipe.ema else None,
         scaler=torch.amp.GradScaler(machine.where.type) if scales else None,
@@ -271,6 +275,8 @@ def _write_preparation(plan: Plan, folder: RunFolder) -> None:
 def _network(plan: Plan, model: nn.Module) -> Iterator[nn.Module]:
     """Yield what computes a step of the model here: in several processes, compiled."""
     several = plan.machine.processes.count > 1
+    if several and plan.recipe.sync_batch_norm:
+        synchronize(model)  # norms that learn again are plain ones
     network = DistributedDataParallel(model) if several else model
     try:
         if several:
@@ -290,7 +296,9 @@ def _network(plan: Plan, model: nn.Module) -> Iterator[nn.Module]:
 
 def _settle(plan: Plan, state: RunState, feed: Feed) -> None:
     """Leave in the model the weights that are kept, and their statistics."""
-    if state.best:
+    if state.soup.tensors:
+        state.model.load_state_dict(state.soup.tensors)
+    elif state.best:
         state.model.load_state_dict(state.best.tensors)
     elif state.average:
         state.model.load_state_dict(state.average.tensors)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from math import cos, inf, pi
 
+from resnets.formatting import plural
 from resnets.training.recipe import LONG_RATE, AugmentRecipe, ScheduleRecipe
 
 WINDOW = 100  # steps over which the warm-up by error measures the training error
@@ -24,6 +25,30 @@ class RateMemory:
     scale: float = 1.0  # what the plateau multiplies the rate by
 
 
+@dataclass
+class Patience:
+    """What early stopping remembers: the best result on the held-out split, and since when."""
+
+    accuracy: float = -1.0
+    loss: float = 0.0
+    waited: int = 0  # epochs since then
+
+    def after_epoch(self, accuracy: float, loss: float) -> None:
+        """Count an epoch with this result."""
+        if (accuracy, -loss) > (self.accuracy, -self.loss):
+            self.accuracy, self.loss, self.waited = accuracy, loss, 0
+        else:
+            self.waited += 1
+
+    def why_over(self, epochs: int) -> str:
+        """Say why a run ends after so many epochs."""
+        return (
+            f"ended early: on the held-out split nothing has been better than epoch "
+            f"{epochs - self.waited}, accuracy {self.accuracy:.3f}, for "
+            f"{plural(self.waited, 'epoch')}"
+        )
+
+
 def fitted_rate(batch: int, steps: int) -> float:
     """Return the peak rate of SGD for a run of ``steps`` in batches of so many samples.
 
@@ -42,7 +67,10 @@ def warmup_steps(recipe: ScheduleRecipe, steps: int, batches: int) -> int:
 
 
 class Schedule:
-    """The learning rate of a run of ``steps``, ``batches`` an epoch, with the peak ``peak``."""
+    """The learning rate of a run of ``steps``, ``batches`` an epoch, with the peak ``peak``.
+
+    It has the peak for ``head`` steps, in which the classifier learns alone; then all else begins.
+    """
 
     def __init__(
         self,
@@ -51,9 +79,11 @@ class Schedule:
         steps: int,
         memory: RateMemory,
         batches: int = 1,
+        head: int = 0,
     ) -> None:
-        self.recipe, self.peak, self.steps, self.memory = recipe, peak, steps, memory
-        self.batches = batches
+        self.recipe, self.peak, self.memory = recipe, peak, memory
+        self.batches, self.head = batches, min(head, steps)
+        self.steps = steps - self.head
 
     def rate(self, step: int) -> float:
         """Return the rate of step ``step``, counted from 0.
@@ -64,7 +94,7 @@ class Schedule:
         """
         if self.recipe.interval == "epoch":
             step = step // self.batches * self.batches
-        rate = self._shape(step)
+        rate = self._shape(step - self.head) if step >= self.head else self.peak
         return max(rate * self.memory.scale, min(self.recipe.plateau_floor, rate))
 
     def after_step(self, samples: int, correct: int) -> None:

@@ -20,11 +20,11 @@ from resnets.readers.fields import Count, Real, check
 from resnets.run_folder.ledger import Ledger
 from resnets.run_folder.record import Epoch, to_plain
 from resnets.spec import Spec
-from resnets.training.ema import Average
+from resnets.training.ema import Average, Soup
 from resnets.training.recipe import Recipe, ScheduleRecipe
-from resnets.training.schedule import RateMemory
+from resnets.training.schedule import Patience, RateMemory
 from resnets.weights.tensors import write_tensors
-from resnets.weights.unfinished import AVERAGE, BEST, MODEL, OPTIMIZER, read_state
+from resnets.weights.unfinished import AVERAGE, BEST, MODEL, OPTIMIZER, SOUP, read_state
 
 # Settings that may change within a run, on purpose: neither which sample comes when nor what there
 # is in the state depends on them.
@@ -94,6 +94,8 @@ class RunState:
     ledger: Ledger = field(default_factory=Ledger)
     metrics: list[Epoch] = field(default_factory=list)  # a line for each finished epoch
     best: Best | None = None
+    soup: Soup = field(default_factory=Soup)
+    patience: Patience = field(default_factory=Patience)
 
     @property
     def losses(self) -> list[float]:
@@ -109,6 +111,7 @@ class RunState:
                     tensors[f"{OPTIMIZER}{key}/{name}"] = value
         if self.average:
             tensors |= {AVERAGE + key: tensor for key, tensor in self.average.tensors.items()}
+        tensors |= {SOUP + key: tensor for key, tensor in self.soup.tensors.items()}
         if self.best:
             tensors |= {BEST + key: tensor for key, tensor in self.best.tensors.items()}
         values = {
@@ -165,6 +168,7 @@ class RunState:
             self.optimizer.state[parameters[parameter]][key] = tensor
         if self.average:
             self.average.load(parts[AVERAGE])
+        self.soup.tensors = parts.get(SOUP, {})
         if self.scaler:
             self.scaler.load_state_dict(values.scaler or {})
         if values.best is not None:
@@ -223,9 +227,10 @@ class _Values:
     rate: RateMemory
     epoch: Totals
     ledger: Ledger
+    patience: Patience = field(default_factory=Patience)  # states of earlier versions have none
 
 
-_VALUES = ("step", "skipped", "seconds", "metrics", "rate", "epoch", "ledger")
+_VALUES = ("step", "skipped", "seconds", "metrics", "rate", "epoch", "ledger", "patience")
 _DEFAULTS = {
     **Recipe(name="any", schedule=ScheduleRecipe(epochs=1)).flat(),
     **{f"model.{name}": value for name, value in Spec().to_dict().items()},

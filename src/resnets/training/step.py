@@ -1,5 +1,6 @@
 """One training step, and the optimizer that it drives."""
 
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import isfinite
@@ -17,10 +18,18 @@ from resnets.training.recipe import OptimizerRecipe, Recipe
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
-def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Optimizer:
+Place = tuple[int, float]  # a part of the network, and what the rate is multiplied by in it
+
+
+def build_optimizer(
+    model: nn.Module,
+    recipe: OptimizerRecipe,
+    place: Callable[[str], Place] | None = None,
+) -> torch.optim.Optimizer:
     """Return the recipe's optimizer over a model's parameters; only what it says is decayed.
 
-    Decay is added to the gradient, also Adam's: the L2 penalty of Keras's regularisers.
+    Decay is added to the gradient, also Adam's: the L2 penalty of Keras's regularisers. ``place``
+    gives parameters, by name, rates of their own; those of a group begin to learn together.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     norms = {
@@ -42,6 +51,10 @@ def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Op
         }
         for wanted in (True, False)
     ]
+    if recipe.kind == "muon":
+        groups = _orthogonal(groups, recipe)
+    if place is not None:
+        groups = _placed(groups, {id(p): place(name) for name, p in model.named_parameters()})
     # The rate below is the peak; each step sets its own, from the schedule, before it is taken.
     betas = (recipe.momentum, recipe.second_momentum)
     if recipe.kind in ("adam", "adamw"):
@@ -50,7 +63,7 @@ def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Op
     if recipe.kind == "lamb":
         return Lamb(groups, recipe.peak, betas, recipe.epsilon, trust_clip=recipe.trust_clip)
     if recipe.kind == "muon":
-        return _muon(groups, recipe)
+        return Muon(groups, recipe.peak, recipe.momentum)
     if recipe.momentum_form == "caffe":
         return CaffeSGD(groups, recipe.peak, recipe.momentum)
     return torch.optim.SGD(
@@ -58,8 +71,8 @@ def build_optimizer(model: nn.Module, recipe: OptimizerRecipe) -> torch.optim.Op
     )
 
 
-def _muon(groups: list[dict[str, Any]], recipe: OptimizerRecipe) -> Muon:
-    """Return Muon, orthogonal for every convolution but the first, the stem."""
+def _orthogonal(groups: list[dict[str, Any]], recipe: OptimizerRecipe) -> list[dict[str, Any]]:
+    """Return Muon's groups, orthogonal for every convolution but the first, the stem."""
     decayed, others = groups
     _, *convolutions = (p for p in decayed["params"] if p.ndim == 4)
     left = [p for p in decayed["params"] if not any(p is c for c in convolutions)]
@@ -68,7 +81,18 @@ def _muon(groups: list[dict[str, Any]], recipe: OptimizerRecipe) -> Muon:
         "orthogonal": True,
         "lr_scale": recipe.matrix_lr / recipe.peak,
     }
-    return Muon([orthogonal, decayed | {"params": left}, others], recipe.peak, recipe.momentum)
+    return [orthogonal, decayed | {"params": left}, others]
+
+
+def _placed(groups: list[dict[str, Any]], places: Mapping[int, Place]) -> list[dict[str, Any]]:
+    """Divide groups by the places of their parameters, given by id."""
+    divided = []
+    for group in groups:
+        for here in sorted({places[id(p)] for p in group["params"]}):
+            own = [p for p in group["params"] if places[id(p)] == here]
+            scale = here[1] * group.get("lr_scale", 1.0)
+            divided.append(group | {"params": own, "lr_scale": scale})
+    return divided
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,12 @@ from resnets.weights.metadata import Metadata
 from resnets.weights.tensors import damaged, read_tensors, retied
 
 # What stands before the names of tensors in a state.
-MODEL, OPTIMIZER, AVERAGE, BEST = "model/", "optimizer/", "average/", "best/"
+MODEL, OPTIMIZER, AVERAGE, BEST, SOUP = "model/", "optimizer/", "average/", "best/", "soup/"
 _MALFORMED = (AttributeError, KeyError, StopIteration, TypeError, ValueError)
 _ENDED = {"stopped": "was stopped", "failed": "has failed", "finished": "has finished; saved"}
 # Which of a state's weights finishing would keep, the first that are there.
 _KEPT = {
+    SOUP: ", the average of its last epochs' weights,",
     BEST: ", the weights that did best on the held-out split so far,",
     AVERAGE: ", the average of its weights,",
     MODEL: "",
