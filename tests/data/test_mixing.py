@@ -5,6 +5,8 @@ from math import pi
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import nn
 
 from resnets.data.mixing import Mix
 
@@ -23,7 +25,7 @@ def own_part(mix: Mix, side: int = 12, epoch: int = 0) -> tuple[torch.Tensor, to
     """What each pixel (N, H, W) and label (N,) keeps, seen by mixing white with black."""
     white = torch.ones(len(IDS), 1, side, side)
     labels = torch.zeros(len(IDS), dtype=torch.long)
-    images, targets = mix(white, labels, 0 * white, labels + 1, IDS, epoch)
+    images, targets, _ = mix(white, labels, 0 * white, labels + 1, IDS, epoch)
     assert targets.dtype == torch.float32
     assert torch.equal(targets.sum(1), torch.ones(len(IDS)))
     assert not targets[:, 2:].any()
@@ -42,7 +44,7 @@ def test_mixup_blends_pictures_as_it_blends_labels():
     images, labels = batch(64, 0)
     others, other_labels = batch(64, 1)
     mix = replace(MIX, cutmix=0.0)
-    mixed, targets = mix(images, labels, others, other_labels, IDS[:64], 3)
+    mixed, targets, _ = mix(images, labels, others, other_labels, IDS[:64], 3)
     # The share, from the labels where they tell it, must explain the images.
     tell = labels != other_labels
     own, partner = (targets.gather(1, v[:, None])[tell] for v in (labels, other_labels))
@@ -89,7 +91,7 @@ def test_the_size_of_cutmix_boxes():
 def test_cutmix_takes_pixels_as_they_are():
     images, labels = batch(32, 0)
     others, other_labels = batch(32, 1)
-    mixed, _ = replace(MIX, mixup=0.0)(images, labels, others, other_labels, IDS[:32], 0)
+    mixed, _, _ = replace(MIX, mixup=0.0)(images, labels, others, other_labels, IDS[:32], 0)
     own, partner = (mixed == images).all(1), (mixed == others).all(1)
     assert (own ^ partner).all()
     assert partner.any()
@@ -103,17 +105,50 @@ def test_both_are_half_and_half():
 
 def test_one_class_stays_whole():
     images, labels = batch(2000, 0, side=2)
-    _, targets = MIX(images, labels, images.flip(0), labels, IDS, 0)
+    _, targets, _ = MIX(images, labels, images.flip(0), labels, IDS, 0)
     assert torch.equal(targets, torch.nn.functional.one_hot(labels, 5).float())
 
 
 def test_mixing_nothing_changes_nothing():
     images, labels = batch(8, 0)
     nothing = replace(MIX, mixup=0.0, cutmix=0.0)
-    mixed, targets = nothing(images, labels, images.flip(0), labels.flip(0), IDS[:8], 0)
+    mixed, targets, _ = nothing(images, labels, images.flip(0), labels.flip(0), IDS[:8], 0)
     assert torch.equal(mixed, images)
     assert torch.equal(targets, torch.nn.functional.one_hot(labels, 5).float())
     assert [m.active for m in (nothing, MIX, replace(MIX, mixup=0.0))] == [False, True, True]
+
+
+@pytest.mark.parametrize("mix", [MIX, replace(MIX, cutmix=0.0), replace(MIX, mixup=0.0)])
+def test_a_mixed_sample_has_both_losses_by_their_shares_and_factors(mix):
+    """With factors of classes that is torch's weighted cross-entropy of the shares."""
+    images, labels = batch(64, 0)
+    others, other_labels = batch(64, 1)
+    pairs = (images, labels, others, other_labels, IDS[:64], 3)
+    of_class = torch.tensor([0.1, 0.5, 0.0, 2.0, 7.0])
+    logits = torch.randn(64, 5, dtype=torch.float64)
+    mixed, shares, none = mix(*pairs)
+    again, targets, factors = mix(*pairs, of_class[labels], of_class[other_labels])
+    assert none is None
+    assert again.equal(mixed)
+    torch.testing.assert_close(targets.sum(1), torch.ones(64))
+    found = factors * F.cross_entropy(logits, targets.double(), reduction="none")
+    theirs = nn.CrossEntropyLoss(weight=of_class.double(), reduction="none")
+    torch.testing.assert_close(found, theirs(logits, shares.double()), rtol=1e-5, atol=1e-7)
+    whole = replace(mix, whole=True)(*pairs, of_class[labels], of_class[other_labels])
+    assert whole[1].equal(shares)
+    assert whole[2].equal(factors)
+
+
+def test_classes_that_weigh_alike_alone_do_when_mixed():
+    """Where one is nine times as many: what each is worth in targets, over all samples."""
+    labels = (torch.arange(2000) % 10 == 0).long()
+    others = labels[MIX.partners(IDS, 2000, 1)]
+    factors = torch.tensor([1 / 1.8, 1 / 0.2])
+    images = torch.zeros(2000, 1, 4, 4)
+    given = factors[labels], factors[others]
+    _, targets, weights = MIX(images, labels, images, others, IDS, 1, *given)
+    most, least, *_ = (targets * weights[:, None]).sum(0).tolist()
+    assert least / most == pytest.approx(1, abs=0.1)
 
 
 def test_partners_are_uniform():
@@ -128,9 +163,11 @@ def test_partners_are_uniform():
 def test_a_sample_does_not_depend_on_its_batch(size):
     (images, labels), (others, other_labels) = batch(50, 0), batch(50, 1)
     everything = (images, labels, others, other_labels, IDS[:50])
-    together = MIX(*everything, 2)
+    factors = torch.linspace(0, 2, 50), torch.linspace(3, 0, 50)
+    together = MIX(*everything, 2, *factors)
     order = torch.randperm(50, generator=torch.Generator().manual_seed(0))
-    parts = [MIX(*(v[order[i : i + size]] for v in everything), 2) for i in range(0, 50, size)]
+    places = [order[i : i + size] for i in range(0, 50, size)]
+    parts = [MIX(*(v[p] for v in everything), 2, *(f[p] for f in factors)) for p in places]
     for whole, pieces in zip(together, zip(*parts, strict=True), strict=True):
         assert torch.equal(torch.cat(pieces), whole[order])
     assert torch.equal(MIX.partners(IDS, 99, 2)[order], MIX.partners(IDS[order], 99, 2))

@@ -107,7 +107,7 @@ def test_who_mixes_with_a_broken_image_stays_as_it_is(photos):
     assert found.images[0].equal(plain.images[0])
     assert not found.images[1].equal(plain.images[1])
     ids = data.train.ids[[4, 8]]
-    mixed, _ = feed.mix(
+    mixed, _, _ = feed.mix(
         plain.images[1:], plain.labels[1:], plain.images[[2, 0]], plain.labels[[2, 0]], ids, 0
     )
     assert found.images[1:].equal(mixed)

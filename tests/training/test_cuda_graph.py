@@ -52,8 +52,9 @@ def plan(**optimizer) -> Recipe:
     )
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize("options", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
-def test_same_weights_and_sums_as_the_step_that_tells(options):
+def test_same_weights_and_sums_as_the_step_that_tells(options, weighted):
     """In float64: only the order of a product and of a sum differs, by 1e-16 of each step."""
     recipe = plan(**options)
     torch.manual_seed(0)
@@ -64,13 +65,13 @@ def test_same_weights_and_sums_as_the_step_that_tells(options):
     samples, loss, correct = 0, 0.0, 0
     for number, data in enumerate(batches(6)):
         rate = recipe.optimizer.lr / (number + 1)
-        outcome = training_step(
-            told, optimizer, data.images, data.targets, data.labels, lr=rate, recipe=recipe
-        )
+        weights = torch.rand(len(data.labels)) * 2 if weighted else None
+        columns = data.images, data.targets, data.labels, weights
+        outcome = training_step(told, optimizer, *columns, lr=rate, recipe=recipe)
         samples += outcome.samples
         loss += outcome.loss * outcome.samples
         correct += outcome.correct
-        step(data.images, data.targets, data.labels, lr=rate)
+        step(*columns, lr=rate)
     found = step.collect()
     assert found == (samples, pytest.approx(loss, rel=1e-9), correct, True)
     assert step.collect() == (0, 0.0, 0, True)

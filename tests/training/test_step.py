@@ -130,6 +130,42 @@ def test_binary_cross_entropy_is_torchs_of_soft_targets(parts, mixed, smoothing,
     assert outcome.correct == (whole(images).argmax(1) == labels).sum()
 
 
+def losses(logits: Tensor, targets: Tensor, plan: Recipe) -> list[Tensor]:
+    """The loss of each sample, from the definition."""
+    found = []
+    for row, target in zip(logits, targets, strict=True):
+        smooth = target * (1 - plan.label_smoothing) + plan.label_smoothing / len(row)
+        if plan.loss == "cross_entropy":
+            found.append(-(smooth * row.log_softmax(0)).sum())
+        else:
+            own, other = F.logsigmoid(row), F.logsigmoid(-row)
+            found.append(-(smooth * own + (1 - smooth) * other).mean())
+    return found
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize(("count", "parts"), [(12, 1), (7, 1), (12, 5)])
+def test_weights_are_factors_of_the_samples_losses(count, parts, mixed, smoothing, loss):
+    """A plain loop over the samples: the mean over samples, not over their weights."""
+    images, targets, labels = batch(count)
+    if mixed:
+        targets = torch.rand(count, 5, dtype=torch.float64).softmax(1)
+    weights = torch.rand(count) * 3
+    weights[2] = 0
+    plan = recipe(optimizer=OptimizerRecipe(accumulate=parts), label_smoothing=smoothing, loss=loss)
+    whole, net = model(), model()
+    shares = targets if mixed else F.one_hot(targets, 5).double()
+    each = losses(whole(images), shares, plan)
+    mean = sum(w * one for w, one in zip(weights.double(), each, strict=True)) / count
+    mean.backward()
+    outcome = step(net, plan, images, targets, labels, weights)
+    close(gradients(net), gradients(whole))
+    assert outcome.loss == pytest.approx(mean.item(), rel=1e-12)
+    assert outcome.samples == count
+
+
 def test_parts_are_no_larger_than_they_must_be_and_never_empty():
     net, seen = model(), []
     net.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
@@ -390,6 +426,16 @@ def test_a_gradient_that_no_scale_helps_is_no_skipped_step():
         step(net, plan, *floats(), scaler=scaler)
 
 
+def test_weights_are_scaled_as_losses_are():
+    images, targets, labels, weights = *floats(), torch.linspace(0, 3, 12)
+    net, plan, scaler = half(1024.0)
+    whole = copy.deepcopy(net)
+    (F.cross_entropy(whole(images), targets, reduction="none") * weights).mean().backward()
+    outcome = step(net, plan, images, targets, labels, weights, scaler=scaler)
+    assert not outcome.skipped
+    close(gradients(net), gradients(whole), 1e-2)  # of half precision's 11 bits
+
+
 def test_scaled_steps_are_unscaled_and_clipped():
     net, plan, scaler = half(1024.0)
     plan = plan.model_copy(update={"optimizer": OptimizerRecipe(clip=1e-2)})
@@ -424,6 +470,10 @@ def test_precision_is_of_the_layers_not_of_the_loss(precision):
     assert all(p.dtype == p.grad.dtype == torch.float32 for p in net.parameters())
 
 
+def weighted_batch(count: int) -> tuple[Tensor, ...]:
+    return *batch(count), torch.linspace(0, 2, count)
+
+
 def in_parts(processes: Processes, count: int, parts: int, spoil=None) -> tuple:
     """Take two steps of a net with synchronous norms, by this process's share of each batch."""
     net = model(norm=True)
@@ -435,7 +485,7 @@ def in_parts(processes: Processes, count: int, parts: int, spoil=None) -> tuple:
     parallel = DistributedDataParallel(net, broadcast_buffers=False)
     outcomes = []
     for size in (12, count):
-        mine = [tensor[processes.part(size)] for tensor in batch(size)]
+        mine = [tensor[processes.part(size)] for tensor in weighted_batch(size)]
         outcomes.append(
             training_step(parallel, optimizer, *mine, lr=0.1, recipe=plan, processes=processes)
         )
@@ -449,11 +499,11 @@ def test_several_processes_take_the_step_of_one(count, parts):
     optimizer = build_optimizer(net, plan.optimizer)
     wanted = []
     for size in (12, count):
-        images, targets, labels = batch(size)
+        data = weighted_batch(size)
         if parts == 2:  # each process halves its own part: the same four quarters, in pairs
             order = torch.tensor([0, 1, 2, 6, 7, 8, 3, 4, 5, 9, 10, 11])
-            images, targets, labels = images[order], targets[order], labels[order]
-        wanted.append(training_step(net, optimizer, images, targets, labels, lr=0.1, recipe=plan))
+            data = tuple(column[order] for column in data)
+        wanted.append(training_step(net, optimizer, *data, lr=0.1, recipe=plan))
     for outcomes, state in launch(2, in_parts, count, parts):
         close(state.values(), net.state_dict().values(), 1e-9)
         for found, outcome in zip(outcomes, wanted, strict=True):

@@ -259,7 +259,7 @@ def _values(found: "FolderCheck") -> dict[str, Any]:
 def _lines(found: "FolderCheck") -> Iterator[str]:
     """Yield what was found, for people."""
     from resnets.data.check import UNEVEN
-    from resnets.data.classes import class_notes
+    from resnets.data.classes import class_notes, unevenness
     from resnets.data.copies import groups_sentences
     from resnets.data.images import printable
 
@@ -287,12 +287,7 @@ def _lines(found: "FolderCheck") -> Iterator[str]:
     if found.near == ():
         yield "no near copies"
     if found.imbalance >= UNEVEN:
-        sizes = found.counts["train"]
-        most, least = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
-        yield (
-            f"classes are uneven: {sizes[most]:,} training images of {printable(most)}, "
-            f"{sizes[least]:,} of {printable(least)} ({found.imbalance:.3g} : 1)"
-        )
+        yield unevenness(found.counts["train"])
     yield from class_notes(found.classes)
     if found.sides:
         left, right = map(printable, found.sides)

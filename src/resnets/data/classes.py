@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from resnets.formatting import printable
 
@@ -35,6 +35,15 @@ def class_notes(classes: Sequence[str]) -> list[str]:
         "the look of letters only"
         for group in look_alike(classes)
     ]
+
+
+def unevenness(sizes: Mapping[str, int]) -> str:
+    """Return how much classes of these sizes differ."""
+    most, least = max(sizes, key=sizes.__getitem__), min(sizes, key=sizes.__getitem__)
+    return (
+        f"classes are uneven: {sizes[most]:,} training images of {printable(most)}, "
+        f"{sizes[least]:,} of {printable(least)} ({sizes[most] / max(1, sizes[least]):.3g} : 1)"
+    )
 
 
 def _quoted(name: str) -> str:

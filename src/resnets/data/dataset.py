@@ -74,8 +74,9 @@ class Split:
     """Some samples of an image source: ``ids[i]`` is the number there, ``labels[i]`` the class.
 
     A sample keeps its id through every subset, so what depends on (seed, epoch, id) does too. Drawn
-    again in an epoch it has another, REPEAT higher, of the same image. Where an image may have
-    several classes, ``targets`` are all of them, and its label is the first; 0 without any.
+    again in an epoch it has another, REPEAT higher, of the same image: position + k N is its draw
+    number k. Where an image may have several classes, ``targets`` are all of them, and its label is
+    the first; 0 without any.
     """
 
     images: ImageSource
@@ -94,11 +95,16 @@ class Split:
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return images uint8 (N, C, H, W) and labels int64 (N,) at positions ``index``."""
-        return self.images.batch(self.ids[index] % REPEAT), self.labels[index]
+        index = index % len(self)
+        return self.images.batch(self.ids[index]), self.labels[index]
+
+    def draws(self, index: Tensor) -> Tensor:
+        """Return the ids of draws, int64 (N,): those of their samples, REPEAT higher each time."""
+        return self.ids[index % len(self)] + index // len(self) * REPEAT
 
     def names(self, index: Tensor) -> list[int] | list[str]:
         """Return the file of each sample at positions ``index``, or its id where it has none."""
-        ids: list[int] = (self.ids[index] % REPEAT).tolist()
+        ids: list[int] = self.ids[index % len(self)].tolist()
         return [self.images.names[i] for i in ids] if self.images.names else ids
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -121,7 +127,7 @@ class Split:
         def ids() -> Iterator[Tensor]:
             for positions in index:
                 asked.append(positions)
-                yield self.ids[positions] % REPEAT
+                yield self.ids[positions]
 
         for images, places in self.images.stream(ids()):
             yield asked.popleft()[places], images
@@ -136,11 +142,6 @@ class Split:
     def subset(self, index: Tensor) -> "Split":
         """Return the samples at positions ``index`` as a split of the same source."""
         return self._columns(lambda column: column[index])
-
-    def repeated(self, times: int) -> "Split":
-        """Return the samples so many times, one round after the other."""
-        ids = torch.cat([self.ids + REPEAT * number for number in range(times)])
-        return replace(self._columns(lambda column: torch.cat([column] * times)), ids=ids)
 
     def _columns(self, change: Callable[[Tensor], Tensor]) -> "Split":
         """Return the split with each column, a row for each sample, as ``change`` makes it."""
@@ -212,6 +213,12 @@ class Dataset:
     def several(self) -> bool:
         """Whether an image may have several classes, or none."""
         return self.train.targets is not None
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """The number of training samples of each class."""
+        counts: list[int] = self.train.labels.bincount(minlength=len(self.classes)).tolist()
+        return tuple(counts)
 
     @property
     def left_out(self) -> tuple[Skipped, ...]:

@@ -21,6 +21,7 @@ class Mix:
     mixup: float  # Zhang et al. 2018
     cutmix: float  # Yun et al. 2019
     classes: int
+    whole: bool = False  # the loss counts classes whole that have more than some share of an image
 
     @property
     def active(self) -> bool:
@@ -39,18 +40,31 @@ class Mix:
         other_labels: Tensor,
         ids: Tensor,
         epoch: int,
-    ) -> tuple[Tensor, Tensor]:
-        """Return mixed images (N, C, H, W) and each class's share of them, float32 (N, classes).
+        factors: Tensor | None = None,
+        other_factors: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return mixed images (N, C, H, W), each class's share, float32 (N, classes), and factors.
 
         ``images`` are normalised floats, ``others`` their partners in the same order; labels are
-        int64 (N,). Raises ValueError for an alpha outside 0.05 .. 1 other than 0.
+        int64 (N,); factors of the samples' losses float32 (N,). Raises ValueError for an alpha
+        outside 0.05 .. 1 other than 0.
+
+        The loss of a mixed sample is that of both labels on the mixed image, each times its share
+        and its own factor, as torch's CrossEntropyLoss(weight=) has it: only so classes that weigh
+        alike alone do when mixed. Losses being linear in targets, that is the loss of shares times
+        factors, scaled to sum to 1, times that sum. Where classes count ``whole``, shares stay.
         """
         weights = self._weights(ids, epoch, images.shape[2], images.shape[3])
         share = weights.double().mean((1, 2, 3)).float()[:, None]  # exact: no sum is rounded
+        if factors is not None and other_factors is not None:
+            own, other = share * factors[:, None], (1 - share) * other_factors[:, None]
+            factors = (own + other)[:, 0]
+            if not self.whole:
+                share = torch.where(own + other > 0, own / (own + other), share)
         targets = torch.zeros(len(labels), self.classes, device=labels.device)
         targets.scatter_(1, labels[:, None], share)
         targets.scatter_add_(1, other_labels[:, None], 1 - share)
-        return torch.lerp(others, images, weights.to(images.dtype)), targets
+        return torch.lerp(others, images, weights.to(images.dtype)), targets, factors
 
     def _weights(self, ids: Tensor, epoch: int, height: int, width: int) -> Tensor:
         """Return the sample's own part of each pixel, float32 (N, 1, H, W) or (N, 1, 1, 1)."""

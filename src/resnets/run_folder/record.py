@@ -59,6 +59,7 @@ class Data:
     train: Count | None = None
     validation: Count | None = None
     test: Count | None = None
+    train_classes: tuple[Count, ...] = ()  # of the training split, by class
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from safetensors import SafetensorError
+from torch import Tensor
 
 from resnets.data import NAMES, open_dataset
 from resnets.data.given import GIVEN
@@ -143,7 +144,9 @@ def _older(run: Evidence) -> Iterator[str]:
 def _samples(run: Evidence) -> Iterator[str]:
     whole = sum(run.steps_of(epoch) == len(run.batches) for epoch in range(len(run.ledger)))
     repeats, found = run.recipe.data.repeats, plural(whole, "epoch")
-    if repeats == 1:
+    if run.recipe.data.sampling == "balanced":
+        found += f", {run.batches[-1][1]:,} draws each, of any class alike"
+    elif repeats == 1:
         found += f", {plural(run.images, 'image')} each, every one exactly once"
     else:
         found += f", {run.batches[-1][1]:,} draws each, an image at most {repeats} times"
@@ -151,7 +154,7 @@ def _samples(run: Evidence) -> Iterator[str]:
         found += f"; then {run.ledger[-1].samples:,} of them"
     yield found if run.ledger else f"no epoch is finished: the run is {run.status}"
     for epoch, line in enumerate(run.ledger[: run.epochs]):
-        order = epoch_order(run.images, run.recipe.seed, epoch, repeats)
+        order = _order(run, epoch)
         if len(order) != run.batches[-1][1] or not order.sort().values.diff().all():
             yield f"epoch {epoch + 1}: its order does not have every image once"
         chain = Ledger()
@@ -160,6 +163,12 @@ def _samples(run: Evidence) -> Iterator[str]:
         yield from _unequal(f"epoch {epoch + 1}: samples", line.samples, chain.samples)
         if line.sha256 != chain.link:
             yield f"epoch {epoch + 1}: other samples were used than the recipe and its seed say"
+
+
+def _order(run: Evidence, epoch: int) -> Tensor:
+    data = run.recipe.data
+    alike = run.data.train_classes if data.sampling == "balanced" else ()
+    return epoch_order(run.images, run.recipe.seed, epoch, data.repeats, alike)
 
 
 def _steps(run: Evidence) -> Iterator[str]:
@@ -196,7 +205,9 @@ def _metrics(run: Evidence) -> Iterator[str]:
     for line, entered, end in zip(metrics, run.ledger, ends, strict=False):
         where = f"epoch {entered.epoch}"
         yield from _unequal(f"{where}: step", line.step, end)
-        yield from _unequal(f"{where}: samples", line.samples, entered.samples, run.found_broken)
+        fewer = run.found_broken  # each of them so many times as an image is drawn at most
+        fewer = fewer and fewer * (1 + int(_order(run, entered.epoch - 1).max()) // run.images)
+        yield from _unequal(f"{where}: samples", line.samples, entered.samples, fewer)
         yield from _unequal(f"{where}: epoch", line.epoch, round(end / len(run.batches), 4))
 
 

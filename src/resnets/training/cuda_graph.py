@@ -43,9 +43,17 @@ class GraphStep:
             if "step" in memory:
                 memory["step"] = memory["step"].to(first.device)
 
-    def __call__(self, images: Tensor, targets: Tensor, labels: Tensor, *, lr: float) -> None:
+    def __call__(
+        self,
+        images: Tensor,
+        targets: Tensor,
+        labels: Tensor,
+        weights: Tensor | None = None,
+        *,
+        lr: float,
+    ) -> None:
         """Update the model by a batch at the rate ``lr``."""
-        batch = (images, targets, labels)
+        batch = (images, targets, labels, *(() if weights is None else (weights,)))
         if images.shape not in self._shapes:
             self._shapes[images.shape] = _Recording(self._step, batch)
         with self._apart():

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from math import prod
 
@@ -11,6 +11,7 @@ from PIL.Image import Resampling
 from torch import Tensor
 
 from resnets.data.augment import Augment
+from resnets.data.class_balance import draw, sample_factors
 from resnets.data.dataset import Dataset, MemoryImages, Split
 from resnets.data.erasing import Erasing
 from resnets.data.mixing import Mix
@@ -44,6 +45,7 @@ class Batch:
     images: Tensor  # float32 (N, C, H, W), channels-last
     targets: Tensor  # int64 (N,) or float32 (N, classes)
     labels: Tensor  # int64 (N,)
+    weights: Tensor | None = None  # float32 (N,), the factor of each sample's loss; None: 1
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ class Feed:
     seed: int
     device: torch.device
     ahead: int = 1  # batches that are made at once
-    repeats: int = 1  # draws of an image in a row; ``split`` has it so many times
+    repeats: int = 1  # draws of an image in a row
+    classes: tuple[int, ...] = ()  # samples of each, where it is drawn alike and ``split`` by class
     next_partner: bool = False  # samples mix with the next image of the batch
     whole: bool = False  # crops are cut from whole images, not from their squares
     interpolation: str = "bilinear"  # of these; or "bicubic", or either at "random"
@@ -89,16 +92,12 @@ class Feed:
 
     def indices(self, epoch: int) -> list[Tensor]:
         """Return, for each batch of an epoch, its samples' positions in the split, int64 (N,)."""
-        order = epoch_order(self._count, self.seed, epoch, self.repeats)
+        order = epoch_order(len(self.split), self.seed, epoch, self.repeats, self.classes)
         return [order[start:stop] for start, stop in self._bounds]
 
     @property
-    def _count(self) -> int:
-        return len(self.split) // self.repeats
-
-    @property
     def _bounds(self) -> list[tuple[int, int]]:
-        return batch_bounds(self._count, self.batch_size, self.repeats)
+        return batch_bounds(len(self.split), self.batch_size, self.repeats)
 
     def batch(self, index: Tensor, epoch: int, size: int | None = None) -> Batch:
         """Return the samples at positions ``index``; ``size`` is their side where it grows."""
@@ -127,7 +126,7 @@ class Feed:
                 asked = self._asked([step])
                 begun.append((step, asked))
                 crops = Crops(self.augment, step.epoch, step.size, self.interpolation)
-                yield Request(self.split.ids[asked.index], crops if self.whole else None)
+                yield Request(self.split.draws(asked.index), crops if self.whole else None)
 
         for answer in self.split.images.read(requests()):
             step, asked = begun.popleft()
@@ -146,7 +145,8 @@ class Feed:
         lengths = [len(step.index) for step in steps]
         parts = (
             t.split(lengths)  # type: ignore[no-untyped-call]
-            for t in (made.images, made.targets, made.labels)
+            for t in (made.images, made.targets, made.labels, made.weights)
+            if t is not None
         )
         yield from (Batch(*part) for part in zip(*parts, strict=True))
 
@@ -158,14 +158,19 @@ class Feed:
         if not self.mix.active:
             return Asked(index, mine, mine)
         if not self.next_partner:
-            ids = self.split.ids[index]
-            drawn = self.mix.partners(ids, len(self.split), steps[0].epoch)
+            drawn = self._partners(self.split.draws(index), steps[0].epoch)
             return Asked(torch.cat([index, drawn]), mine, slice(len(index), None))
         given = [step.partners for step in steps if step.partners is not None]
         partners = torch.cat(given).to(index.device)
         read = torch.cat([index, partners[~torch.isin(partners, index)]])
         order = read.argsort()
         return Asked(read, mine, order[torch.searchsorted(read[order], partners)])
+
+    def _partners(self, ids: Tensor, epoch: int) -> Tensor:
+        """Return what samples mix with, drawn as samples are, int64 (N,)."""
+        if self.classes:
+            return draw(self.classes, self.seed, "mix partner", epoch, ids)
+        return self.mix.partners(ids, len(self.split) * self.repeats, epoch)
 
     def _finished(
         self, step: Step, asked: Asked, images: Tensor, sound: Tensor | None = None
@@ -176,8 +181,10 @@ class Feed:
         were left out.
         """
         found = asked.index if sound is None else asked.index[sound]
-        ids = self.split.ids[found].to(self.device)
-        labels = self.split.labels[found].to(self.device)
+        ids, sample = self.split.draws(found).to(self.device), found % len(self.split)
+        labels = self.split.labels[sample].to(self.device)
+        weights = self.split.weights
+        weights = None if weights is None else weights[sample].to(self.device)
         images = images.to(self.device)
         if not self.whole:
             images = self.augment.crop(images, ids, step.epoch, step.size)
@@ -186,15 +193,23 @@ class Feed:
         if self.erasing:
             images = self.erasing(images, ids, step.epoch)
         if not self.mix.active:
-            return Batch(images, labels, labels)
+            return Batch(images, labels, labels, weights)
         mine: slice | Tensor = asked.mine
         theirs: slice | Tensor = asked.theirs
         if sound is not None and len(found) < len(asked.index):
             mine, theirs = _pairs(asked, sound)
-        mixed, targets = self.mix(
-            images[mine], labels[mine], images[theirs], labels[theirs], ids[mine], step.epoch
+        own, other = (None, None) if weights is None else (weights[mine], weights[theirs])
+        mixed, targets, weights = self.mix(
+            images[mine],
+            labels[mine],
+            images[theirs],
+            labels[theirs],
+            ids[mine],
+            step.epoch,
+            own,
+            other,
         )
-        return Batch(mixed, targets, labels[mine])
+        return Batch(mixed, targets, labels[mine], weights)
 
 
 def _pairs(asked: Asked, sound: Tensor) -> tuple[Tensor, Tensor]:
@@ -214,11 +229,15 @@ def build_feed(
 ) -> Feed:
     """Return the training split of a data set as a recipe augments, mixes and normalises it."""
     augment, seed = recipe.augment, recipe.seed
+    alike = recipe.data.sampling == "balanced"
+    split = replace(dataset.train, weights=loss_factors(dataset, recipe))
+    if alike:
+        split = split.subset(split.labels.argsort(stable=True))
     black = (0,) * preprocess.channels
     mean = tuple(round(255 * value) for value in preprocess.channel_mean)
     fill = black if augment.fill == "black" else mean
     return Feed(
-        split=dataset.train.repeated(recipe.data.repeats).to(device),
+        split=split.to(device),
         augment=Augment(
             seed=seed,
             size=recipe.data.training_size(preprocess.size),
@@ -234,7 +253,13 @@ def build_feed(
             lighting=augment.lighting,
             cutout=augment.cutout,
         ),
-        mix=Mix(seed, augment.mixup, augment.cutmix, len(dataset.classes)),
+        mix=Mix(
+            seed,
+            augment.mixup,
+            augment.cutmix,
+            len(dataset.classes),
+            whole=recipe.target_threshold is not None,
+        ),
         preprocess=preprocess,
         erasing=Erasing(
             seed,
@@ -250,10 +275,17 @@ def build_feed(
         device=device,
         ahead=_ahead(dataset.train, recipe.batch_size, device),
         repeats=recipe.data.repeats,
+        classes=dataset.counts if alike else (),
         next_partner=augment.partner == "next",
         whole=isinstance(dataset.train.images, Photographs) and sees_whole(recipe),
         interpolation=augment.interpolation,
     )
+
+
+def loss_factors(dataset: Dataset, recipe: Recipe) -> Tensor | None:
+    """Return what the loss of each training sample is multiplied by; see `sample_factors`."""
+    alike = recipe.data.sampling == "balanced"
+    return sample_factors(dataset, recipe.class_weights, recipe.effective_beta, drawn_alike=alike)
 
 
 def sees_whole(recipe: Recipe) -> bool:

@@ -164,7 +164,9 @@ class Loop:
             if not self.graph:
                 self._seed_dropout()
             try:
-                outcome = self.step(data.images, data.targets, data.labels, lr=self.lr)
+                outcome = self.step(
+                    data.images, data.targets, data.labels, data.weights, lr=self.lr
+                )
             except NonFiniteError as error:
                 raise self._explained(error, epoch, batch, indices[batch]) from None
             self._count(outcome, indices[batch][self.processes.part(len(indices[batch]))])

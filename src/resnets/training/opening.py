@@ -8,23 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from resnets.analysis.profiling import profile
-from resnets.data.classes import class_notes, sides
+from resnets.data.classes import class_notes, sides, unevenness
 from resnets.data.copies import groups_sentences
 from resnets.data.dataset import Dataset
 from resnets.data.given import GIVEN
 from resnets.data.identity import LISTED
 from resnets.data.images import printable
+from resnets.data.order import epoch_length
 from resnets.formatting import duration, plural
 from resnets.machine.environment import environment
 from resnets.machine.torchrun import launch, launched
 from resnets.run_folder.record import Data, Model, Record, Stage, Weights
 from resnets.spec import Spec
 from resnets.training.ema import share_of_the_first
+from resnets.training.feed import loss_factors
 from resnets.training.prepare import IN_MEMORY, Plan
 from resnets.training.recipe import Recipe
 from resnets.training.thawing import Thawing
 
 SMALL = 64  # pixels: a side at which most images can still be told apart
+VERY_UNEVEN = 10  # times as many images as another class, from where it is said what helps
 
 
 def new_record(path: Path, plan: Plan) -> Record:
@@ -56,7 +59,8 @@ def new_record(path: Path, plan: Plan) -> Record:
             skipped=len(dataset.skipped),
             copies=asdict(dataset.copies) if dataset.copies else None,
             notes=tuple(_notes(plan)),
-            warnings=tuple(data_warnings(dataset)),
+            warnings=tuple(data_warnings(dataset, recipe)),
+            train_classes=() if dataset.several else dataset.counts,
             **counts,
         ),
         recipe=recipe.name,
@@ -96,7 +100,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         *_notes(plan),
         *_listed(dataset),
         *_cropped(dataset),
-        *data_warnings(dataset),
+        *data_warnings(dataset, recipe),
         f"{plan.spec.name}: {plan.spec.variant}",
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
         f"{cost.image_size}x{cost.image_size}{trained}; {where}, {how}",
@@ -127,12 +131,19 @@ def _average_note(plan: Plan) -> list[str]:
     ]
 
 
-def data_warnings(dataset: Dataset) -> list[str]:
+def data_warnings(dataset: Dataset, recipe: Recipe) -> list[str]:
     """Return what may make a result on a divided data set wrong."""
     notes = groups_sentences(dataset.divided_groups)
     if dataset.copies:
         together = _drawn(dataset) and dataset.originals is not None
         notes += dataset.copies.sentences(together=together)
+    sizes = {name: n for name, n in zip(dataset.classes, dataset.counts, strict=True) if n}
+    alike = recipe.class_weights != "none" or recipe.data.sampling == "balanced"
+    if not (alike or dataset.several) and max(sizes.values()) >= VERY_UNEVEN * min(sizes.values()):
+        notes.append(
+            f"{unevenness(sizes)}; --set class_weights=balanced lets them count alike, "
+            "--set data.sampling=balanced shows them equally often"
+        )
     return notes + class_notes(dataset.classes)
 
 
@@ -150,7 +161,30 @@ def _notes(plan: Plan) -> list[str]:
             f"{plural(dataset.groups, 'group')} of training images, each on one side of the "
             "held-out split"
         )
-    return [*notes, mirror_note(dataset.classes, plan.recipe.augment.mirror)]
+    mirrored = mirror_note(dataset.classes, plan.recipe.augment.mirror)
+    return [*notes, mirrored, *_balance_notes(dataset, plan.recipe)]
+
+
+def _balance_notes(dataset: Dataset, recipe: Recipe) -> list[str]:
+    """Return what counts more or less than its share: the images of the smallest class, others."""
+    factors, labels = loss_factors(dataset, recipe), dataset.train.labels.cpu()
+    sizes = [(n, label) for label, n in enumerate(dataset.counts) if n]
+    least, label = min(sizes)
+    smallest, notes = f"smallest class {printable(dataset.classes[label])} ({least:,})", []
+    if recipe.data.sampling == "balanced":
+        often = epoch_length(len(labels), recipe.data.repeats) / len(sizes) / least
+        notes.append(
+            f"{smallest}, drawn as often as any other: each image {often:.3g} times an epoch"
+        )
+    if factors is not None and recipe.class_weights != "none":
+        times = factors[labels == label].mean().item()
+        notes.append(f"{smallest}, weighted: each image {times:.3g} times, also in the loss shown")
+    elif factors is not None:
+        notes.append(
+            f"images are weighted as the data say, {factors.min():.3g} to {factors.max():.3g} "
+            "times, also in the loss shown"
+        )
+    return notes
 
 
 def _listed(dataset: Dataset) -> list[str]:

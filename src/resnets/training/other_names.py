@@ -32,6 +32,8 @@ _NAMES = {
     "batch_size": "batch bs b batchsize train_batch_size per_device_train_batch_size",
     "seed": "random_seed manual_seed random_state",
     "loss": "criterion loss_function bce bce_loss",
+    "class_weights": "class_weight weight_classes",
+    "data.sampling": "sampler weighted_sampler balanced_sampling oversampling class_balance",
     "label_smoothing": "smoothing label_smoothing_factor",
     "target_threshold": "bce_target_thresh target_thresh",
     "drop_path": "drop_path_rate stochastic_depth stochastic_depth_prob droppath",

@@ -28,7 +28,7 @@ from resnets.nn import ResNet
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
 from resnets.training.feasible import check
-from resnets.training.feed import sees_originals, sees_whole
+from resnets.training.feed import loss_factors, sees_originals, sees_whole
 from resnets.training.memory import check_fits
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, read_recipe
@@ -175,6 +175,7 @@ def prepare(
             spec = replace(spec, **{key: value})
     trained = replace(spec, image_size=recipe.data.training_size(size))
     check(recipe, dataset, profile(trained), machine.processes.count)
+    loss_factors(dataset, recipe)  # which may refuse the data set's weights
     batch = min(recipe.batch_size, len(dataset.train))
     check_fits(
         trained,

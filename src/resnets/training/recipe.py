@@ -69,6 +69,11 @@ class DataRecipe(_Section):
         description="times that an image comes in a row, each differently augmented; an epoch is "
         "no longer and so has a part of the images (Hoffer et al. 2020)",
     )
+    sampling: Literal["uniform", "balanced"] = Field(
+        "uniform",
+        description="uniform: every image comes once an epoch; balanced: as many are drawn with "
+        "replacement, of any class alike, each time differently augmented",
+    )
     fit: Literal["crop", "pad", "squash"] = Field(
         "crop",
         description="what becomes of images that are not square; crop: their ends are cut off; "
@@ -494,6 +499,17 @@ class Recipe(_Section):
         description="cross_entropy: of one of all classes; binary_cross_entropy: the mean over "
         "classes that each stand alone (Wightman et al. 2021); the best is still the answer",
     )
+    class_weights: Literal["none", "balanced", "effective"] = Field(
+        "none",
+        description="what an image's loss is multiplied by, 1 in the mean; balanced: the inverse "
+        "of its class's number of images, as in scikit-learn; effective: of their effective "
+        "number (Cui et al. 2019). Weights of the data set's own multiply it",
+    )
+    effective_beta: Fraction = Field(
+        0.999,
+        description="of effective: 0 weighs images alike, nearly 1 classes; 0.9 to 0.9999 in the "
+        "paper",
+    )
     label_smoothing: Fraction = Field(
         0.0, description="share of a label that is spread over all classes (Szegedy et al. 2016)"
     )
@@ -575,6 +591,10 @@ class Recipe(_Section):
             raise ValueError("precise_batch_norm measures what finetune.batch_norm keeps")
         if self.target_threshold is not None and self.loss != "binary_cross_entropy":
             raise ValueError("target_threshold belongs to loss binary_cross_entropy")
+        if self.class_weights != "none" and self.data.sampling == "balanced":
+            raise ValueError(
+                "data.sampling balanced shows classes alike already: set class_weights to none"
+            )
         return self
 
     def choices(self, classes: int) -> int:

@@ -36,6 +36,8 @@ CHANGEABLE = (
     "schedule.",
     "augment.",
     "label_smoothing",
+    "class_weights",
+    "effective_beta",
     "data.broken",  # and data.broken_limit
     "target_threshold",
     "loss",

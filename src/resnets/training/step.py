@@ -111,6 +111,7 @@ def training_step(
     images: Tensor,
     targets: Tensor,
     labels: Tensor,
+    weights: Tensor | None = None,
     *,
     lr: float,
     recipe: Recipe,
@@ -123,6 +124,8 @@ def training_step(
     ``images`` (N, C, H, W) are this process's share of it, and may be none; with several processes
     the model is DistributedDataParallel. ``targets`` are what the loss compares with, classes int64
     (N,) or their probabilities (N, classes); ``labels`` int64 (N,) are what is counted as correct.
+    ``weights`` float32 (N,) are the factors of the samples' losses, also of the loss that is told;
+    the mean is over samples, not over weights, so that no division of a batch changes it.
     ``scaler`` comes with float16.
 
     With ``sums``, float64 (3,) on the device, nothing is told to the host, as a CUDA graph demands:
@@ -133,7 +136,7 @@ def training_step(
     memory of the optimizer is changed; batch norm's statistics have then seen the batch.
     """
     optimizer.zero_grad(set_to_none=True)
-    found = _backward(model, images, targets, labels, recipe, scaler, processes)
+    found = _backward(model, images, targets, labels, weights, recipe, scaler, processes)
     if scaler is not None:
         scaler.unscale_(optimizer)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -191,6 +194,7 @@ def _backward(
     images: Tensor,
     targets: Tensor,
     labels: Tensor,
+    weights: Tensor | None,
     recipe: Recipe,
     scaler: torch.amp.GradScaler | None,
     processes: Processes,
@@ -201,7 +205,8 @@ def _backward(
     epoch's last batch may not reach: its samples are not counted yet.
     """
     count = recipe.optimizer.accumulate
-    pieces = list(zip(*(t.tensor_split(count) for t in (images, targets, labels)), strict=True))
+    columns = (images, targets, labels, *(() if weights is None else (weights,)))
+    pieces = list(zip(*(column.tensor_split(count) for column in columns), strict=True))
     if processes.count == 1:  # several join in as often as each other, if with nothing
         pieces = [piece for piece in pieces if len(piece[0])]
     share = processes.count / recipe.batch_size  # gradients are averaged over processes
@@ -209,29 +214,32 @@ def _backward(
     autocast = torch.autocast(images.device.type, getattr(torch, recipe.precision), enabled=lower)
     apart = getattr(model, "no_sync", nullcontext)
     sums = []
-    for number, (x, target, label) in enumerate(pieces, start=1):
+    for number, (x, target, label, *factors) in enumerate(pieces, start=1):
         with nullcontext() if number == len(pieces) else apart():
             with autocast:
                 logits = model(x)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            loss = _loss(logits, target, recipe)
+            loss = _loss(logits, target, recipe, *factors)
             scaled = loss * share if scaler is None else scaler.scale(loss * share)
             scaled.backward()  # type: ignore[no-untyped-call]
         sums.append(torch.stack((loss.detach(), (logits.argmax(1) == label).sum())))
     return torch.stack(sums).sum(0)
 
 
-def _loss(logits: Tensor, target: Tensor, recipe: Recipe) -> Tensor:
-    """Return the sum of the samples' losses."""
+def _loss(logits: Tensor, target: Tensor, recipe: Recipe, weights: Tensor | None = None) -> Tensor:
+    """Return the sum of the samples' losses, each times its weight."""
     smoothing, classes = recipe.label_smoothing, logits.shape[1]
     if recipe.loss == "cross_entropy":
-        return F.cross_entropy(logits, target, reduction="sum", label_smoothing=smoothing)
+        reduction = "sum" if weights is None else "none"
+        loss = F.cross_entropy(logits, target, reduction=reduction, label_smoothing=smoothing)
+        return loss if weights is None else (loss * weights).sum()
     if target.ndim == 1:
         target = torch.zeros_like(logits).scatter_(1, target[:, None], 1)
     shares = target.to(logits.dtype) * (1 - smoothing) + smoothing / classes
     if recipe.target_threshold is not None:
         shares = (shares > recipe.target_threshold).to(logits.dtype)
-    return F.binary_cross_entropy_with_logits(logits, shares, reduction="sum") / classes
+    each = None if weights is None else weights[:, None]
+    return F.binary_cross_entropy_with_logits(logits, shares, each, reduction="sum") / classes
 
 
 def _culprit(model: nn.Module) -> str:
