@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from resnets.nn import ResNet as ResNet
     from resnets.spec import Spec as Spec
     from resnets.training.audit import audit as audit
+    from resnets.training.find_lr import find_lr as find_lr
     from resnets.training.memory import peak_memory as peak_memory
     from resnets.training.seeds import train_seeds as train_seeds
     from resnets.training.train import train as train
@@ -43,6 +44,7 @@ _HOME = {
     "create_model": "models",
     "evaluate": "evaluation",
     "export": "exporting.export",
+    "find_lr": "training.find_lr",
     "get_spec": "zoo",
     "list_models": "zoo",
     "load_weights": "weights.load",

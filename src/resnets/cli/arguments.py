@@ -1,4 +1,4 @@
-"""Hints of the library in the words of the command that was typed.
+"""The words of the command that was typed: hints of the library in them, and the command again.
 
 The library names arguments: ``container="ema"``. A command has options, and not each has all of
 them: what it has is named as it is typed there, and a way that it does not have is left out.
@@ -6,8 +6,10 @@ them: what it has is named as it is typed there, and a way that it does not have
 
 import re
 import shlex
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import fields
+
+import typer
 
 from resnets.cli.options import Known
 
@@ -57,3 +59,22 @@ def _option(match: re.Match[str], options: Collection[str]) -> str:
     if name not in _KNOWN:
         return match[0]
     return name if value is None else f"{name} {shlex.quote(value)}"
+
+
+def typed_again(context: typer.Context, without: Collection[str], more: Sequence[str]) -> str:
+    """Return a command as it was typed, without some of its parameters and with more words."""
+    words = context.command_path.split()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        value = context.params.get(name)
+        if name in without or value in (None, False, [], ()) or value == parameter.default:
+            continue
+        option = parameter.opts[0]
+        if not option.startswith("-"):
+            words.insert(len(context.command_path.split()), str(value))
+        elif value is True:
+            words.append(option)
+        else:
+            for each in value if isinstance(value, list | tuple) else [value]:
+                words += [option, str(each)]
+    return shlex.join([*words, *more])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resnets.cli.arguments import typed_again
 from resnets.cli.options import Container, Device, Dialect, Ema, Json, Root
 from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import UsageError
@@ -13,6 +14,7 @@ from resnets.formatting import duration, percent, plural
 from resnets.machine import cpu
 
 if TYPE_CHECKING:
+    from resnets.training.find_lr import FoundRate
     from resnets.training.run import Run
     from resnets.training.seeds import Comparison, Repetition
 
@@ -21,6 +23,7 @@ NO_ACCURACY = "no accuracy: the data have neither a held-out nor a test split"
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         str | None,
         typer.Argument(
@@ -83,6 +86,13 @@ def train(
     save_every: Annotated[
         float, typer.Option(help="Minutes between states within an epoch.", metavar="MINUTES")
     ] = 10,
+    find_lr: Annotated[
+        bool,
+        typer.Option(
+            "--find-lr",
+            help="Only look for the learning rate, by the run's first steps at rates that rise.",
+        ),
+    ] = False,
     show_settings: Annotated[
         bool, typer.Option("--settings", help="Only list what --set can change, and its values.")
     ] = False,
@@ -100,6 +110,7 @@ def train(
       resnets train photos/ --model resnet50 --weights torchvision.IMAGENET1K_V2
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --set schedule.iterations=1200
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --seeds 5 --resume auto
+      resnets train photos/ --model resnet18 --find-lr
     """
     if show_settings:
         from resnets.cli.recipes import print_settings
@@ -124,7 +135,7 @@ def train(
     from resnets.training import seeds as repetition
     from resnets.training.train import train as start
 
-    options: dict[str, Any] = {
+    what: dict[str, Any] = {
         "model": model,
         "recipe": recipe,
         "weights": weights,
@@ -132,9 +143,6 @@ def train(
         "dialect": dialect,
         "ema": ema,
         "settings": settings or [],
-        "out": out,
-        "resume": resume,
-        "overwrite": overwrite,
         "root": root,
         "machine": Machine(
             device=device,
@@ -144,6 +152,16 @@ def train(
             save_minutes=save_every,
         ),
     }
+    if find_lr:
+        if resume not in (None, "auto"):
+            raise UsageError(f"{resume} has its rate", hint="give the data in place of --resume")
+        from resnets.training.find_lr import find_lr as look
+
+        found_rate = look(data, **what)
+        if repetition.is_first():
+            print_rate(found_rate, context, as_json)
+        return
+    options = {**what, "out": out, "resume": resume, "overwrite": overwrite}
     if resume is not None and seeds is None and seeds_in(Path(resume)):
         raise UsageError(
             f"{resume}: holds several seeds, which are resumed together",
@@ -157,6 +175,32 @@ def train(
         found = repetition.train_seeds(data, seeds, **options)
         if repetition.is_first():
             print_seeds(found, as_json)
+
+
+def print_rate(found: "FoundRate", context: typer.Context, as_json: bool) -> None:
+    """Print the learning rate that was found and how to use it; its page goes beside the run."""
+    from resnets.report.rates import write_rate_page
+    from resnets.training.recipe import load_recipe
+    from resnets.training.train import default_out
+
+    given = context.params
+    recipe = load_recipe(given["recipe"] or "default", given["settings"] or [])
+    run = given["out"] or default_out(given["data"], found.model, recipe)
+    page = Path(f"{run}-find-lr.html")
+    command = ""
+    if found.settings:
+        changes = [word for setting in found.settings for word in ("--set", setting)]
+        command = typed_again(context, ("find_lr", "as_json"), changes)
+    write_rate_page(page, found.to_dict(), command)
+    if as_json:
+        print_json(found.to_dict() | {"command": command, "page": str(page)})
+        return
+    if found.rate:
+        tell(f"learning rate {found.rate:g}: {found.reason}", f"  {found.beside}")
+        tell(f"train with: {command}")
+    else:
+        say(found.reason)
+    say(f"look at {page}")
 
 
 def print_run(run: "Run", as_json: bool) -> None:

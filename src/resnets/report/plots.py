@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch
 from matplotlib.path import Path as Outline
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from resnets.formatting import percent
 from resnets.report import svg
@@ -116,10 +116,36 @@ def _points(epochs: Sequence[Epoch], what: str, scale: int = 1) -> list[tuple[fl
     return points[::-step][::-1] if step > 1 else points
 
 
-def _plot(
-    name: str, title: str, lines: list[Line], top: float | None = None, ceiling: float = inf
+def rate_curve(
+    rates: Sequence[float],
+    losses: Sequence[float],
+    smoothed: Sequence[float],
+    suggested: float | None,
 ) -> Plot | None:
-    """Draw lines up to ``top``, or up to the highest point but never above ``ceiling``."""
+    """Draw the losses of steps and their moving average over rates that rise, and the choice."""
+    ceiling = 1.6 * max(smoothed[: len(smoothed) // 2 + 1])
+    lines = [
+        Line("each batch", list(zip(rates, losses, strict=True)), 7, 2),
+        Line("averaged", list(zip(rates, smoothed, strict=True)), 0, 0),
+    ]
+    if suggested:
+        line = [(suggested, 0.0), (suggested, ceiling)]
+        lines.append(Line(f"suggested: {suggested:g}", line, 1, 1))
+    return _plot("rates", "Training loss", lines, ceiling=ceiling, across="learning rate")
+
+
+def _plot(
+    name: str,
+    title: str,
+    lines: list[Line],
+    top: float | None = None,
+    ceiling: float = inf,
+    across: str = "epoch",
+) -> Plot | None:
+    """Draw lines up to ``top``, or up to the highest point but never above ``ceiling``.
+
+    ``across`` is an epoch or a learning rate, which is drawn by its logarithm.
+    """
     lines = [line for line in lines if line.points]
     if not lines:
         return None
@@ -134,16 +160,16 @@ def _plot(
             linestyle=("-", (0, (4, 2)), (0, (1, 1.6)))[line.dash],
             linewidth=1.8,
             # A point that has no neighbours would not be seen as a line.
-            marker="o" if len(line.points) < 4 else "",
+            marker="o" if len(line.points) < 4 and across == "epoch" else "",
             markersize=4,
         )
-    _frame(axes, lines, top, ceiling or inf)
-    description = f"{title}. {' '.join(_described(line) for line in lines)}"
+    _frame(axes, lines, top, ceiling or inf, across)
+    description = f"{title}. {' '.join(_described(line, across) for line in lines)}"
     keys = tuple(line.key for line in lines if line.label)
     return Plot(title, svg.inline(figure, name, description), keys)
 
 
-def _frame(axes: Axes, lines: list[Line], top: float | None, ceiling: float) -> None:
+def _frame(axes: Axes, lines: list[Line], top: float | None, ceiling: float, across: str) -> None:
     low, high = axes.get_ylim()
     if top is None:
         highest = max(high, max(y for line in lines for _, y in line.points) * 1.05)
@@ -153,11 +179,17 @@ def _frame(axes: Axes, lines: list[Line], top: float | None, ceiling: float) -> 
         axes.set_ylim(max(0, low // 10 * 10), top + (top - low) * 0.015)
     last = max(x for line in lines for x, _ in line.points)
     first = min(x for line in lines for x, _ in line.points)
-    axes.set_xlim(min(first, last - 1) if last > 1 else 0, last * 1.01)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=last >= 2))
+    if across == "epoch":
+        axes.set_xlim(min(first, last - 1) if last > 1 else 0, last * 1.01)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=last >= 2))
+    else:
+        axes.set_xscale("log")
+        axes.set_xlim(first, last)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.xaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("epoch", color=svg.MUTED, fontsize=12)
+    axes.set_xlabel(across, color=svg.MUTED, fontsize=12)
     axes.tick_params(length=0, labelsize=12, labelcolor=svg.MUTED, pad=5)
     axes.grid(axis="y", color=svg.RULE, linewidth=1)
     axes.set_axisbelow(True)
@@ -166,10 +198,10 @@ def _frame(axes: Axes, lines: list[Line], top: float | None, ceiling: float) -> 
         spine.set_color(svg.MUTED)
 
 
-def _described(line: Line) -> str:
-    (_, first), (epoch, last) = line.points[0], line.points[-1]
+def _described(line: Line, across: str) -> str:
+    (_, first), (where, last) = line.points[0], line.points[-1]
     label = f"{line.label}: " if line.label else ""
-    return f"{label}from {first:.3g} to {last:.3g} at epoch {epoch:g}."
+    return f"{label}from {first:.3g} to {last:.3g} at {across} {where:g}."
 
 
 def confusion_matrix(confusion: Sequence[Sequence[int]], classes: Sequence[str]) -> Plot | None:

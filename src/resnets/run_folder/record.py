@@ -251,7 +251,7 @@ class Preparation:
 
 IN_FILES = {"sessions": "sittings", "image": "picture"}
 _FIELDS = {key: name for name, key in IN_FILES.items()}
-_FREE = {"spec", "environment", "copies", "preprocess"}  # not ours to look into
+_FREE = {"spec", "environment", "copies", "preprocess", "settings"}  # not ours to look into
 _SPARSE = (Record, Session, Score)  # without what is not known yet; elsewhere that is null
 
 

@@ -162,7 +162,7 @@ class Loop:
             ready = time.monotonic()
             self.lr = self.schedule.rate(state.step - state.skipped)
             if not self.graph:
-                self._seed_dropout()
+                seed_dropout(self.recipe.seed, state.step, self.processes.rank)
             try:
                 outcome = self.step(
                     data.images, data.targets, data.labels, data.weights, lr=self.lr
@@ -240,11 +240,6 @@ class Loop:
             )
         self.state.epoch.pass_by(time.monotonic() - began)
         self.state.epoch.add(samples, loss, correct)
-
-    def _seed_dropout(self) -> None:
-        """Let what a network itself draws, such as dropout, depend on nothing but the step."""
-        rank = torch.tensor([self.processes.rank])
-        torch.manual_seed(int(counter.bits(self.recipe.seed, "dropout", self.state.step, rank)))
 
     def _end_epoch(self, epoch: int, steps: int) -> None:
         state = self.state
@@ -352,3 +347,8 @@ class Loop:
             f"{self.folder.nonfinite}",
             hint="an earlier state is kept; lower optimizer.lr or look at these samples",
         )
+
+
+def seed_dropout(seed: int, step: int, rank: int) -> None:
+    """Let what a network itself draws, such as dropout, depend on nothing but the step."""
+    torch.manual_seed(int(counter.bits(seed, "dropout", step, torch.tensor([rank]))))

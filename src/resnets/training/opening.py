@@ -36,7 +36,7 @@ def new_record(path: Path, plan: Plan) -> Record:
     counts = {name: len(dataset.parts.get(name, ())) for name in _PARTS}
     return Record(
         name=path.name,
-        command=_repeat(path, plan),
+        command=command_of(plan, path / "recipe.yaml", f"{path}-again"),
         status="running",
         started=timestamp(),
         seed=recipe.seed,
@@ -65,7 +65,7 @@ def new_record(path: Path, plan: Plan) -> Record:
         ),
         recipe=recipe.name,
         environment=environment(plan.machine.where, plan.machine.processes, recipe.precision),
-        weights=_begun_from(plan),
+        weights=begun_from(plan),
         launch=launch() if launched() else None,
     )
 
@@ -245,28 +245,27 @@ def timestamp() -> str:
 _PARTS = {"train": "train", "validation": "held out", "test": "test"}
 
 
-def _begun_from(plan: Plan) -> Weights | None:
+def begun_from(plan: Plan) -> Weights | None:
+    """Return what a run's record says of the weights it starts from."""
     start = plan.start
     return Weights(start.source, start.digest, dict(start.reading)) if start else None
 
 
-def _repeat(path: Path, plan: Plan) -> str:
-    """Return the command that repeats a run beside it; recipe.yaml has every setting.
+def command_of(plan: Plan, recipe: Path, out: str | None = None) -> str:
+    """Return the command that trains what a plan does, by the recipe in a file.
 
     It is a call in Python where the data or the weights were given there.
     """
-    recipe, out, start = str(path / "recipe.yaml"), f"{path}-again", plan.start
+    start = plan.start
     if plan.source == GIVEN or (start and start.source == IN_MEMORY):
         data = "data" if plan.source == GIVEN else repr(plan.source)
         given = "weights" if start and start.source == IN_MEMORY else start and repr(start.source)
         weights = f", weights={given}" if given else ""
         weights += "".join(f", {k}={v!r}" for k, v in (start.reading if start else {}).items())
-        return (
-            f"resnets.train({data}, model={plan.spec.name!r}, recipe={recipe!r}{weights}, "
-            f"out={out!r})"
-        )
+        weights += f", out={out!r}" if out else ""
+        return f"resnets.train({data}, model={plan.spec.name!r}, recipe={str(recipe)!r}{weights})"
     words = ["resnets", "train", plan.source, "--model", plan.spec.name]
-    words += ["--recipe", recipe, "--out", out]
-    weights_given = _begun_from(plan)
+    words += ["--recipe", str(recipe), *(["--out", out] if out else [])]
+    weights_given = begun_from(plan)
     words += weights_given.options if weights_given else []
     return shlex.join(words + (["--root", plan.root] if plan.root else []))

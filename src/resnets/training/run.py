@@ -102,7 +102,7 @@ def run(
         record = replace(record, sessions=(*record.sessions, session))
         try:
             _open(plan, folder, progress, state, record)
-            wrap = partial(_network, plan, state.model)
+            wrap = partial(computing, plan, state.model)
             Loop(plan, state, wrap, feed, folder, progress, stop).fit()
             _settle(plan, state, feed)
             results = evaluate_parts(state, plan.dataset, feed, processes, folder)
@@ -272,7 +272,7 @@ def _write_preparation(plan: Plan, folder: RunFolder) -> None:
 
 
 @contextmanager
-def _network(plan: Plan, model: nn.Module) -> Iterator[nn.Module]:
+def computing(plan: Plan, model: nn.Module) -> Iterator[nn.Module]:
     """Yield what computes a step of the model here: in several processes, compiled."""
     several = plan.machine.processes.count > 1
     if several and plan.recipe.sync_batch_norm:

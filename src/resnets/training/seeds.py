@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.data.dataset import Dataset
-from resnets.data.given import GIVEN, as_dataset
+from resnets.data.given import GIVEN
 from resnets.errors import Stopped, UsageError
 from resnets.files import write_json
 from resnets.formatting import plural
@@ -24,7 +24,14 @@ from resnets.training.prepare import IN_MEMORY
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, load_recipe, read_recipe
 from resnets.training.run import Run
-from resnets.training.train import check_model, default_out, model_in, reading_in, train
+from resnets.training.train import (
+    check_data,
+    check_model,
+    default_out,
+    model_in,
+    reading_in,
+    train,
+)
 
 SCHEMA_VERSION = 1
 # Settings that are compared apart, or need not be the paper's.
@@ -145,8 +152,7 @@ def train_seeds(
     in it, and what `train` raises; Stopped says how to resume.
     """
     check_model(model)
-    if data is None:
-        raise UsageError("there is no data to train on", hint="give a data set or a folder")
+    data = check_data(data)
     if seeds < 1:
         raise UsageError(f"{seeds} seeds are none", hint="give 1 or more, such as 5")
     if resume not in (None, "auto"):
@@ -154,8 +160,8 @@ def train_seeds(
             f"{resume} is one run, and cannot be resumed as {plural(seeds, 'seed')}",
             hint="--resume auto resumes where several seeds stopped",
         )
-    data = data if isinstance(data, str | Path) else as_dataset(data)
-    model = model or model_in(options.get("weights"), **reading_in(options))
+    weights = options.get("weights")
+    model = model or model_in(weights, **reading_in(options, weights))
     recipe = load_recipe(recipe or "default", settings)
     path = Path(f"{default_out(data, model, recipe)}-seeds" if out is None else out)
     recipes = [load_recipe(recipe, [f"seed={recipe.seed + i}"]) for i in range(seeds)]

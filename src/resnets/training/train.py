@@ -2,7 +2,8 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Unpack, cast
@@ -20,7 +21,7 @@ from resnets.models import ReadingOptions, check_folder
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Record
 from resnets.spec import Spec
-from resnets.training.prepare import IN_MEMORY, Start, prepare
+from resnets.training.prepare import IN_MEMORY, Plan, Start, prepare
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, how_to_set, load_recipe, read_recipe
 from resnets.training.run import Run, finished, run
@@ -69,18 +70,16 @@ def train(
     settings = [settings] if isinstance(settings, str) else settings
     machine = _machine(machine, where)
     check_model(model)
-    reading = reading_in({"container": container, "dialect": dialect, "ema": ema})
-    if reading and weights is None:
-        raise UsageError(f"{' and '.join(reading)}: of which weights?", hint="give weights too")
+    reading = reading_in({"container": container, "dialect": dialect, "ema": ema}, weights)
     continued = RunFolder(Path(resume)) if resume is not None and str(resume) != "auto" else None
     if continued and (model or recipe or out or overwrite or weights is not None):
         raise UsageError(
             f"{resume} says with what it is resumed: model, recipe, weights and folder",
             hint="leave these options out, or start another run with --out",
         )
-    if data is None and not continued:
-        raise UsageError("there is no data to train on", hint="give a data set or a folder")
-    if not isinstance(data, str | Path | None):
+    if not continued:
+        data = check_data(data)
+    elif not isinstance(data, str | Path | None):
         data = as_dataset(data)
     with join(machine.where) as processes:
         machine = replace(machine, processes=processes)
@@ -100,7 +99,7 @@ def train(
             root = root if root is not None else record.data.root
             model, recipe = _model_of(folder, record), _recipe_of(folder, settings)
             begin = _start_of(folder, record)
-            reading = reading_in(record.weights.reading if record.weights else {})
+            reading = reading_in(record.weights.reading if record.weights else {}, begin)
         else:
             assert data is not None  # as was looked at above
             model = model or model_in(weights, **reading)
@@ -123,6 +122,45 @@ def train(
         )
         changes = settings if continued else ()
         return run(plan, folder, progress, resume=resumes, overwrite=overwrite, changes=changes)
+
+
+@contextmanager
+def planned(
+    data: str | Path | Dataset | Any,
+    *,
+    model: str | Spec | None = None,
+    recipe: str | Path | Recipe | None = None,
+    weights: Source | None = None,
+    container: str | None = None,
+    dialect: str | None = None,
+    ema: bool = False,
+    settings: Sequence[str] = (),
+    root: str | Path | None = None,
+    machine: Machine = Machine(),
+    **where: Any,
+) -> Iterator[tuple[Plan, RunProgress]]:
+    """Yield what `train` would do for the same arguments, which touches no run folder.
+
+    Raises what `train` raises before its first step.
+    """
+    machine = _machine(machine, where)
+    check_model(model)
+    reading = reading_in({"container": container, "dialect": dialect, "ema": ema}, weights)
+    data = check_data(data)
+    with join(machine.where) as processes:
+        progress = RunProgress(quiet=machine.quiet or not processes.is_first)
+        plan = prepare(
+            data,
+            model or model_in(weights, **reading),
+            load_recipe(recipe or "default", settings),
+            machine=replace(machine, processes=processes),
+            progress=progress,
+            root=root,
+            weights=weights,
+            reading=reading,
+        )
+        with progress:
+            yield plan, progress
 
 
 def _machine(machine: object, fields: dict[str, Any]) -> Machine:
@@ -152,6 +190,13 @@ def check_model(model: object) -> None:
         )
 
 
+def check_data(data: str | Path | Dataset | Any) -> str | Path | Dataset:
+    """Return the data where they are, or as a data set. Raises UsageError where there are none."""
+    if data is None:
+        raise UsageError("there is no data to train on", hint="give a data set or a folder")
+    return data if isinstance(data, str | Path) else as_dataset(data)
+
+
 def default_out(data: str | Path | Dataset, model: str | Spec, recipe: Recipe) -> Path:
     """Return the run folder that is meant where none is named."""
     if isinstance(data, Dataset):
@@ -162,9 +207,11 @@ def default_out(data: str | Path | Dataset, model: str | Spec, recipe: Recipe) -
     return Path("runs") / "-".join(parts + ([recipe.name] if recipe.name != "default" else []))
 
 
-def reading_in(options: Mapping[str, Any]) -> ReadingOptions:
-    """Return what options say of how weights are read."""
+def reading_in(options: Mapping[str, Any], weights: Source | Start | None) -> ReadingOptions:
+    """Return what options say of how weights are read. Raises UsageError without weights."""
     said = {name: options[name] for name in ReadingOptions.__annotations__ if options.get(name)}
+    if said and weights is None:
+        raise UsageError(f"{' and '.join(said)}: of which weights?", hint="give weights too")
     return cast("ReadingOptions", said)
 
 
@@ -218,7 +265,7 @@ def _start_of(folder: RunFolder, record: Record) -> Source | Start | None:
     source = start.source
     if folder.states():
         note = f"weights: those of the saved state; the run began from {source}"
-        reading = reading_in(start.reading)
+        reading = reading_in(start.reading, source)
         return Start(source, start.digest, lines=(note,), reading=reading)
     if source == IN_MEMORY:
         raise CheckpointError(
