@@ -90,11 +90,12 @@ def open_as_trained(
     channels: int,
     preprocess: "Preprocess | None",
 ) -> "Dataset":
-    """Open a data set with images as a model was trained on them, as ``made`` has it.
+    """Open a data set with images and classes as a model was trained on them, as ``made`` has it.
 
     Raises what `open_dataset` does, and DataError where images have other channels than the model
     takes.
     """
+    from resnets.data.classes import changes_in
     from resnets.data.identity import LISTED
 
     how = made.get("recipe", {}).get("data", {})
@@ -114,7 +115,8 @@ def open_as_trained(
             f"{data}: its images have {plural(found, 'channel')}, the model takes {channels}",
             hint="give images like those that the model was trained on",
         )
-    return dataset
+    changes = changes_in(made, dataset.classes)
+    return dataset.with_classes(changes) if changes else dataset
 
 
 def folder_of(data: str | Path) -> Path:

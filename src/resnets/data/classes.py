@@ -1,10 +1,12 @@
-"""What names of classes tell: which look alike, and which a mirrored image would exchange."""
+"""Names of classes: which look alike, which mirroring would exchange, and how they are changed."""
 
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from resnets.errors import UsageError, nearest
 from resnets.formatting import printable
 
 # Letters of other scripts that nobody tells from Latin ones, after case is gone.
@@ -58,6 +60,39 @@ def sides(classes: Sequence[str]) -> tuple[str, str] | None:
     left = next((name for name in classes if words[name] & _LEFT), None)
     right = next((name for name in classes if words[name] & _RIGHT and name != left), None)
     return None if left is None or right is None else (left, right)
+
+
+def changed(
+    classes: Sequence[str], changes: Mapping[str, str | None]
+) -> tuple[tuple[str, ...], list[int]]:
+    """Return the classes after ``changes``, and the number that each of before has among them.
+
+    Those of one new name are one; None leaves a class out, whose number is -1. New ones are in the
+    order of the old: of code points, or where they come first. Raises UsageError for a class that
+    there is not.
+    """
+    new = {unicodedata.normalize("NFC", old): name for old, name in changes.items()}
+    if strange := next((name for name in new if name not in classes), None):
+        there = ", ".join(map(printable, classes[:12])) + ", ..." * (len(classes) > 12)
+        close = nearest(strange, list(classes), 1)
+        raise UsageError(
+            f'data.classes: no class is called "{printable(strange)}"',
+            hint=f"did you mean {printable(close)}?" if close else f"there are {there}",
+        )
+    names = [new.get(name, name) for name in classes]
+    found = [*dict.fromkeys(unicodedata.normalize("NFC", name) for name in names if name)]
+    if [*classes] == sorted(classes):
+        found.sort()
+    places = {name: place for place, name in enumerate(found)}
+    return tuple(found), [
+        places[unicodedata.normalize("NFC", name)] if name else -1 for name in names
+    ]
+
+
+def changes_in(made: Mapping[str, Any], classes: Sequence[str]) -> dict[str, str | None]:
+    """Return what a model that is ``made`` so changes about the names of ``classes``."""
+    changes = made.get("recipe", {}).get("data", {}).get("classes") or {}
+    return {old: new for old, new in changes.items() if old in classes}
 
 
 def _looks(name: str) -> str:

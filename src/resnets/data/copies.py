@@ -27,8 +27,8 @@ def together(*columns: NDArray[np.int64] | None) -> NDArray[np.int64]:
     """
     known = [column for column in columns if column is not None]
     first = np.arange(len(known[0]))
-    members = [np.where(column < 0, len(column) + first, column) for column in known]
-    kinds = [np.unique(column, return_inverse=True)[1] for column in members]
+    apart = [np.where(column < 0, column.max(initial=0) + 1 + first, column) for column in known]
+    kinds = [np.unique(column, return_inverse=True)[1] for column in apart]
     while True:
         before = first
         for kind in kinds:

@@ -8,10 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from resnets.data.classes import changed, sides
 from resnets.data.copies import Copies, Shared
 from resnets.data.depth import Depth
 from resnets.data.identity import Manifest
-from resnets.errors import DataError, check_name
+from resnets.errors import DataError, UsageError, check_name
 
 REPEAT = 2**40  # between the ids of one image's draws in an epoch, and more than there are images
 
@@ -190,7 +191,7 @@ class Dataset:
     cropped: int = 0  # images of which the square that is seen leaves out more than a third
     former: str = ""  # the fingerprint that earlier versions gave it, of names and sizes
     originals: Tensor | None = None
-    groups: int = 0  # of training samples, each the samples of a patient, a seller, a video
+    groups: Tensor | None = None  # int64 by the id of a training sample; -1: of none
     divided_groups: tuple[Shared, ...] = ()  # groups that the data's own splits divide
     notes: tuple[str, ...] = ()  # how a table of labels was understood
     copies: Copies | None = None  # None: not looked for
@@ -205,7 +206,12 @@ class Dataset:
             return self
         if fingerprint and fingerprint == self.former:
             return replace(
-                self, fingerprint=fingerprint, mirror=True, originals=None, groups=0, manifest=None
+                self,
+                fingerprint=fingerprint,
+                mirror=True,
+                originals=None,
+                groups=None,
+                manifest=None,
             )
         return None
 
@@ -213,6 +219,48 @@ class Dataset:
     def several(self) -> bool:
         """Whether an image may have several classes, or none."""
         return self.train.targets is not None
+
+    def with_classes(self, changes: Mapping[str, str | None]) -> "Dataset":
+        """Return the data set with classes merged, renamed or, by None, left out with their images.
+
+        Where an image may have several classes, it stays without those that are left out. Samples
+        keep their ids and the data set its fingerprint. Raises UsageError for a class that there is
+        not, and where a split would have nothing left.
+        """
+        classes, numbers = changed(self.classes, changes)
+        if not classes:
+            raise UsageError("data.classes leaves no class", hint="leave fewer out")
+        new = torch.tensor(numbers)
+
+        def of(name: str, split: Split | None) -> Split | None:
+            if split is None:
+                return None
+            if split.targets is not None:
+                columns = [split.targets[:, new == place].any(1) for place in range(len(classes))]
+                targets = torch.stack(columns, 1)
+                return replace(split, labels=targets.byte().argmax(1), targets=targets)
+            labels = new[split.labels]
+            left = replace(split, labels=labels).subset(torch.nonzero(labels >= 0).flatten())
+            if not len(left):
+                raise UsageError(
+                    f"data.classes leaves nothing of the {name} split", hint="leave fewer out"
+                )
+            return left
+
+        train = of("train", self.train)
+        assert train is not None
+        copies = self.copies
+        if copies and len(classes) < len(self.classes):
+            copies = replace(copies, two_classes=0)  # whether they still are is not known
+        return replace(
+            self,
+            classes=classes,
+            train=train,
+            validation=of("validation", self.validation),
+            test=of("test", self.test),
+            mirror=(self.mirror or sides(self.classes) is not None) and sides(classes) is None,
+            copies=copies,
+        )
 
     @property
     def counts(self) -> tuple[int, ...]:

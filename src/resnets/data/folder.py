@@ -152,7 +152,7 @@ def _told(
     own = groups[listing.parts[numbers] == 0]
     return {
         "originals": torch.from_numpy(together(first, own)),
-        "groups": len(np.unique(own[own >= 0])),
+        "groups": torch.from_numpy(own),
         "divided_groups": tuple(find_shared(listing, numbers, groups)),
         "notes": notes,
     }

@@ -4,7 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resnets.data import counter
@@ -13,13 +15,20 @@ from resnets.data.images import printable
 from resnets.errors import DataError
 from resnets.formatting import plural
 
+_EXCHANGED = 20_000  # groups times classes, up to which pairs of groups are compared
+
 
 def divide(dataset: Dataset, amount: float | int, seed: int) -> Dataset:
     """Return the data set with a validation split: its own, or one held out of training."""
     if dataset.validation is not None or not amount:
         return dataset
     kept, held = hold_out(
-        dataset.train, amount, seed, originals=dataset.originals, classes=dataset.classes
+        dataset.train,
+        amount,
+        seed,
+        originals=dataset.originals,
+        grouped=dataset.groups is not None,
+        classes=dataset.classes,
     )
     return replace(dataset, train=kept, validation=held if len(held) else None)
 
@@ -30,14 +39,17 @@ def hold_out(
     seed: int,
     *,
     originals: Tensor | None = None,
+    grouped: bool = False,
     classes: Sequence[str] = (),
 ) -> tuple[Split, Split]:
     """Return (kept, held out); ``amount`` is a fraction below 1 or a number of samples.
 
     Each class gives its share, rounded so that the total is exact. A sample's place depends on
-    (seed, its id) alone. ``originals``, int64 by id, names for each sample the first that is a copy
-    of it: copies stay together, at the place of their first, and shares are met as nearly as that
-    allows. Raises DataError when nothing would be left of a class to train on.
+    (seed, its id) alone. ``originals``, int64 by id, names for each sample the first that it stays
+    together with, as copies do, at the place of that first; shares are met as nearly as that
+    allows. ``grouped`` says that many may stay together, such as the images of a patient: then no
+    group that is moved from one side to the other brings all classes nearer to their shares, and
+    one at least is held out. Raises DataError when nothing would be left of a class to train on.
     """
     count = round(amount * len(split)) if amount < 1 else int(amount)
     if count == 0:
@@ -58,6 +70,8 @@ def hold_out(
         chosen = _single(split.labels, rank, shares)
     else:
         chosen = _together(split.labels, rank, first, shares, sizes.tolist())
+        if grouped:
+            chosen = _nearest(split.labels, rank, first, shares, chosen)
     return split.subset(torch.nonzero(~chosen).flatten()), split.subset(
         torch.nonzero(chosen).flatten()
     )
@@ -103,6 +117,70 @@ def _together(
                 for label, n in add.items():
                     taken[label] += n
     return chosen
+
+
+def _nearest(
+    labels: Tensor, rank: Tensor, first: Tensor, shares: Sequence[int], chosen: Tensor
+) -> Tensor:
+    """Return which are held out after moving or exchanging groups as long as that comes nearer.
+
+    What is made smaller is the sum, over classes, of the samples by which they miss their shares.
+    """
+    _, leader, group = np.unique(first.numpy(), return_index=True, return_inverse=True)
+    order = np.argsort(rank.numpy()[leader], kind="stable")  # of equal moves the lowest rank's
+    group = np.argsort(order)[group]
+    share = np.array(shares)
+    pairs, count = np.unique(group * len(share) + labels.numpy(), return_counts=True)
+    of, label = np.divmod(pairs, len(share))  # samples of a class in a group, where there are any
+    size, inside = np.bincount(labels, minlength=len(share)), chosen.numpy()[leader[order]]
+    while True:
+        sign = np.where(inside[of], -1, 1)
+        taken = np.bincount(label, count * inside[of], len(share)).astype(np.int64)
+        after = (taken[label] + sign * count).astype(np.float64)
+        after[(sign > 0) & (after >= size[label])] = np.inf  # nothing to train on
+        gain = np.abs(after - share[label]) - np.abs(taken - share)[label]
+        gains = np.bincount(of, gain, len(leader))
+        if inside.sum() == 1:
+            gains[inside] = np.inf
+        best = int(gains.argmin())
+        if np.isinf(gains[best]) and not inside.any():
+            raise DataError(
+                f"holding out {sum(shares):,} of {plural(len(labels), 'sample')}: each group has "
+                "all that there is of a class",
+                hint="set data.holdout to 0, or divide the data yourself",
+            )
+        if not inside.any() or gains[best] < 0:
+            inside[best] = not inside[best]
+            continue
+        pair = []
+        if len(leader) * len(share) <= _EXCHANGED:
+            table = np.zeros((len(leader), len(share)), np.int64)
+            table[of, label] = count
+            pair = _exchange(table, inside, share, size)
+        if not pair:
+            return torch.from_numpy(inside[group])
+        inside[pair] = ~inside[pair]
+
+
+def _exchange(
+    table: NDArray[np.int64],
+    inside: NDArray[np.bool_],
+    share: NDArray[np.int64],
+    size: NDArray[np.int64],
+) -> list[int]:
+    """Return the two groups whose exchange comes nearest to the shares; none where none does.
+
+    ``table`` is (groups, classes): how many samples.
+    """
+    taken = table[inside].sum(0)
+    best, pair, out = np.abs(taken - share).sum(), [], np.flatnonzero(~inside)
+    for one in np.flatnonzero(inside):
+        after = taken - table[one] + table[out]
+        missed = np.abs(after - share).sum(1)
+        missed[((after >= size) & (size > 0)).any(1)] = best
+        if len(out) and missed.min() < best:
+            best, pair = missed.min(), [int(one), int(out[missed.argmin()])]
+    return pair
 
 
 def _shares(sizes: Tensor, count: int) -> list[int]:

@@ -1,5 +1,6 @@
 """evaluate(): a model of any kind on labelled images of any kind, each counted once."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from resnets.data import NAMES, folder_of, open_as_trained
+from resnets.data.classes import changed, changes_in
 from resnets.data.identity import changes, read_manifest
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE, Labelled, open_labelled
@@ -143,12 +145,13 @@ def _as_data_set(
     For an exported file None, unless there are as many images as it was trained on.
     """
     listing = open_listing(folder)
-    if listing.classes != runtime.classes:
+    classes, numbers = changed(listing.classes, changes_in(runtime.made, listing.classes))
+    if classes != runtime.classes:
         return None
     if isinstance(runtime, Exported):
         own = runtime.made.get("data", {})
         counts = [own.get(name) or 0 for name in ("train", "validation", "test", "skipped")]
-        if sum(counts) != len(listing):
+        if sum(counts) != sum(numbers[label] >= 0 for label in listing.labels.tolist()):
             return None
         if find_spec("torch") is None:
             notes.append("these may be the images of its training: without torch nothing can tell")
@@ -216,11 +219,15 @@ def _of_split(
 
 
 def _on_folder(runtime: Runtime, labelled: Labelled, on_progress: Progress) -> Assessment:
-    counts = {name: len(files) for name, files in labelled.images.items()}
+    changes = changes_in(runtime.made, list(labelled.images))
+    images: defaultdict[str, list[Path]] = defaultdict(list)
+    for name, files in labelled.images.items():  # one that the model leaves out is strange to it
+        images[changes.get(name) or name] += files
+    counts = {name: len(files) for name, files in images.items()}
     labelling = label(str(labelled.root), counts, *_alternatives(runtime), "alphabetical")
     pairs = [
         (file, labelling.outputs[name])
-        for name, files in labelled.images.items()
+        for name, files in images.items()
         if name in labelling.outputs
         for file in files
     ]

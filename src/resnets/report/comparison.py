@@ -77,6 +77,8 @@ def cautions(runs: Sequence[RunRecord]) -> list[str]:
             "The data has the same name but not the same fingerprint: "
             "the runs saw different samples."
         )
+    elif len({run.data.classes for run in runs}) > 1:
+        found.append("The runs tell other classes apart: their accuracies cannot be compared.")
     if len({best.part for run in runs if (best := headline(run))}) > 1:
         found.append("Some accuracies are on test data and some on held-out data.")
     if unfinished := sum(run.status != "finished" for run in runs):

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from resnets.analysis.profiling import profile
 from resnets.data.classes import class_notes, sides, unevenness
 from resnets.data.copies import groups_sentences
@@ -156,11 +158,13 @@ def _drawn(dataset: Dataset) -> bool:
 def _notes(plan: Plan) -> list[str]:
     """Return what is to be known of the data that makes no result wrong."""
     dataset, notes = plan.dataset, [*plan.dataset.notes]
-    if dataset.groups and _drawn(dataset):
-        notes.append(
-            f"{plural(dataset.groups, 'group')} of training images, each on one side of the "
-            "held-out split"
-        )
+    if changes := plan.recipe.data.classes:
+        told = (f"{old} -> {new or 'left out'}" for old, new in changes.items())
+        notes.append(f"classes: {printable('; '.join(told))}")
+    if dataset.groups is not None and dataset.validation and _drawn(dataset):
+        of = [torch.unique(dataset.groups[s.ids]) for s in (dataset.train, dataset.validation)]
+        kept, held = (plural(int((groups >= 0).sum()), "group") for groups in of)
+        notes.append(f"groups are not divided: {kept} to train on, {held} held out")
     mirrored = mirror_note(dataset.classes, plan.recipe.augment.mirror)
     return [*notes, mirrored, *_balance_notes(dataset, plan.recipe)]
 

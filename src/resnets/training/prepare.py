@@ -19,7 +19,7 @@ from resnets.data.identity import LISTED
 from resnets.data.order import batch_bounds
 from resnets.data.preprocess import Preprocess, measure, stored_side
 from resnets.errors import DataError, UsageError
-from resnets.formatting import plural
+from resnets.formatting import plural, printable
 from resnets.machine.available import available_memory
 from resnets.machine.device import Machine
 from resnets.machine.processes import Processes
@@ -153,6 +153,13 @@ def prepare(
         dataset = as_dataset(data)
     if begun:  # as it was then, when an earlier version has begun the run
         dataset = dataset.known_as(begun) or dataset
+    if recipe.data.classes:
+        dataset = dataset.with_classes(recipe.data.classes)
+        if len(dataset.classes) == 1 and not dataset.several:
+            raise UsageError(
+                f"data.classes leaves one class, {printable(dataset.classes[0])}",
+                hint="there is nothing to tell apart",
+            )
     if recipe.augment.mirror == "auto":
         recipe = _with(recipe, "augment", mirror=dataset.mirror)
     dataset = divide(dataset, recipe.data.holdout, recipe.data.split_seed)

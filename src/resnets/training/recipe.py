@@ -6,7 +6,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from resnets.errors import CheckpointError, UsageError, nearest
@@ -24,6 +24,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # Bounds far from anything that trains: beyond them numbers overflow, and memory with them.
 Rate = Annotated[float, Field(gt=0, le=100)]
 Side = Annotated[int, Field(ge=1, le=4096)]
+ClassName = Annotated[str, Field(min_length=1, max_length=200)]
 Long = Annotated[int, Field(ge=1, le=10**9)]
 Epochs = Annotated[float, Field(ge=0, le=10**9)]
 Multiple = Annotated[float, Field(gt=0, le=1000)]
@@ -84,6 +85,11 @@ class DataRecipe(_Section):
         description="what random crops of photographs are cut from; whole: the image as it is; "
         "square: its middle at the size of evaluation and a seventh more, as in earlier versions",
     )
+    classes: dict[str, ClassName | None] | None = Field(
+        None,
+        description="new names of classes; those of one name become one, null leaves a class out: "
+        "{trash: other, paper: null}",
+    )
     range: tuple[float, float] | None = Field(
         None,
         description="of images of more than 8 bits, the values that become black and white; "
@@ -106,6 +112,14 @@ class DataRecipe(_Section):
         "imagenet: the usual constants of ImageNet, whatever the data; weights: those of the "
         "weights that training starts from",
     )
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _words(cls, value: Any) -> Any:
+        """Names that are numbers need no quotes."""
+        if not isinstance(value, dict):
+            return value
+        return {old: str(new) if type(new) is int else new for old, new in value.items()}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -663,6 +677,7 @@ _EXAMPLES = {
     "data.eval_size": "256",
     "data.resize": "256",
     "data.repeats": "3",
+    "data.classes": "{old: new}",
     "schedule.warmup_from": "0.01",
     "data.image_size": "64",
     "schedule.iterations": "1000",
