@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 REFERENCE := .venv-reference
 
 .PHONY: demo test test-all test-quiet golden torchrun zoo zoo-sample reference check lint types format \
-	table pictures catalog cifar reproduce gpu-table bench-training bench-inference bench-models \
+	table pictures catalog cifar reproduce finetuning gpu-table bench-training bench-inference bench-models \
 	bench-pipeline bench-gpu clean
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -91,6 +91,13 @@ cifar: $(INSTALLED)  ## 1,200 iterations of the paper's recipe on CIFAR-10, unde
 WHAT ?= fast shape
 reproduce: $(INSTALLED)  ## repeat the results that two CPU cores can, hours; goes on where it stopped
 	$(BIN)/python results/reproduce.py --again $(WHAT)
+
+# WEIGHTS: where all but the first way start, such as a run of ResNet-18 on Tiny ImageNet.
+# SETS: a folder with clothing/ and trashnet/ (photographs in class folders). Hours; MORE="--size 64 --seeds 1" is less.
+SETS ?= photographs
+WEIGHTS ?= runs/pretraining
+finetuning: $(INSTALLED)  ## from scratch and from weights on real photographs; goes on where it stopped
+	$(BIN)/python results/finetuning.py --weights $(WEIGHTS) --data $(SETS) $(MORE)
 
 gpu-table:  ## He et al. 2015, Table 6, and Keras's rows on a CUDA GPU, nine minutes at a time
 	PYTHONPATH=src $(PYTHON) results/reproduce.py gpu --minutes 9 --device cuda

@@ -94,7 +94,7 @@ GPU = ("table6", "keras")
 
 def run(trial: Trial, runs: Path, device: str, deadline: float) -> int:
     """Train until it is finished or the time is up; return the exit code."""
-    runs.mkdir(parents=True, exist_ok=True)
+    (runs / trial.name).parent.mkdir(parents=True, exist_ok=True)
     command = trial.command(runs / trial.name, device)
     print(f"resnets {' '.join(command)}", flush=True)
     with (runs / f"{trial.name}.log").open("a") as log:
@@ -111,11 +111,11 @@ def run(trial: Trial, runs: Path, device: str, deadline: float) -> int:
     return process.returncode
 
 
-def keep(trial: Trial, runs: Path) -> None:
-    """Copy what is text of a finished experiment beside this script."""
-    source, target = runs / trial.name, RESULTS / trial.name
+def keep(trial: Trial, runs: Path, results: Path) -> None:
+    """Copy what is text of a finished experiment into ``results``."""
+    source, target = runs / trial.name, results / trial.name
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
+    target.mkdir(parents=True)
     shutil.copy(runs / f"{trial.name}.log", target / "log.txt")
     for seed in sorted(source.glob("seed-*")):
         (target / seed.name).mkdir()
@@ -205,7 +205,7 @@ def main() -> int:
         if options.again:
             compare(trial, runs)
             continue
-        keep(trial, runs)
+        keep(trial, runs, RESULTS)
         write_tables()
     write_tables()
     print("all is there")

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from resnets.training.audit import audit as audit
     from resnets.training.find_lr import find_lr as find_lr
     from resnets.training.memory import peak_memory as peak_memory
+    from resnets.training.outlook import plan as plan
     from resnets.training.seeds import train_seeds as train_seeds
     from resnets.training.train import train as train
     from resnets.weights.load import load_weights as load_weights
@@ -50,6 +51,7 @@ _HOME = {
     "load_weights": "weights.load",
     "open_model": "models",
     "peak_memory": "training.memory",
+    "plan": "training.outlook",
     "predict": "inference.prediction",
     "profile": "analysis.profiling",
     "save_weights": "weights.save",

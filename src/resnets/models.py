@@ -291,10 +291,10 @@ def from_checkpoint(
     ``network.preprocess`` is None.
     Raises CheckpointError when nothing says which network it is.
     """
-    if model is None and (undecided := _undecided(checkpoint)):
+    if model is None and (unsaid := undecided(checkpoint)):
         names = " or ".join(checkpoint.guess.names[:4]) or "no network with a name"
         raise CheckpointError(
-            f"{checkpoint.source}: nothing says {undecided}: it looks like {names}",
+            f"{checkpoint.source}: nothing says {unsaid}: it looks like {names}",
             hint="name the network it holds, with --model or as a second argument",
         )
     spec = checkpoint.spec if model is None else asked_spec(model)
@@ -315,7 +315,7 @@ def from_checkpoint(
     return network.eval(), report
 
 
-def _undecided(checkpoint: Checkpoint) -> str:
+def undecided(checkpoint: Checkpoint) -> str:
     """Return in words the choice that changes the function and that nothing in the file shows."""
     unknown, spec = checkpoint.unknown, checkpoint.spec
     if checkpoint.metadata or checkpoint.entry or spec is None:

@@ -239,6 +239,9 @@ def _check_folder(path: Path, near: bool, as_json: bool) -> None:
         tell(*_lines(found))
     if not found.sound:
         raise typer.Exit(3)
+    if not as_json:
+        begin = f"next: resnets train {shlex.quote(str(path))}"
+        say(f"{begin}; --weights starts from what others have learnt, --plan only says how")
 
 
 def _values(found: "FolderCheck") -> dict[str, Any]:

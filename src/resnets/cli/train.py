@@ -36,7 +36,9 @@ def train(
     ] = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="A recipe's name, or a YAML file.", show_default="default"),
+        typer.Option(
+            help="A recipe's name, or a YAML file.", show_default="default; auto with --weights"
+        ),
     ] = None,
     weights: Annotated[
         str | None,
@@ -93,6 +95,12 @@ def train(
             help="Only look for the learning rate, by the run's first steps at rates that rise.",
         ),
     ] = False,
+    plan: Annotated[
+        bool,
+        typer.Option(
+            "--plan", help="Only say what would happen and how long it would take; write nothing."
+        ),
+    ] = False,
     show_settings: Annotated[
         bool, typer.Option("--settings", help="Only list what --set can change, and its values.")
     ] = False,
@@ -108,28 +116,30 @@ def train(
       resnets train photos/ --model resnet18
       resnets train photos/ --set schedule.epochs=60 --set data.image_size=64
       resnets train photos/ --model resnet50 --weights torchvision.IMAGENET1K_V2
+      resnets train photos/ --weights runs/earlier --plan
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --set schedule.iterations=1200
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --seeds 5 --resume auto
       resnets train photos/ --model resnet18 --find-lr
     """
     if show_settings:
         from resnets.cli.recipes import print_settings
+        from resnets.training.recipe import unnamed
 
-        print_settings(recipe or "default", settings or [], as_json)
+        print_settings(recipe or unnamed(weights), settings or [], as_json)
         return
     if not save_every > 0:
         raise UsageError(f"states cannot be {save_every:g} minutes apart", hint="give more than 0")
     if capture is not None:
         say("note: --capture and --no-capture are called --cuda-graph and --no-cuda-graph now")
     cpu.keep_large_blocks()
-    from resnets.training.recipe import load_recipe
+    from resnets.training.recipe import load_recipe, unnamed
     from resnets.zoo import get_spec
 
     # A wrong name or recipe is found before torch takes its seconds to load.
     if model is not None:
         get_spec(model)
     if resume in (None, "auto") and (recipe is not None or settings):
-        load_recipe(recipe or "default", settings or [])
+        load_recipe(recipe or unnamed(weights), settings or [])
     from resnets.machine.device import Machine
     from resnets.run_folder.directory import seeds_in
     from resnets.training import seeds as repetition
@@ -160,6 +170,16 @@ def train(
         found_rate = look(data, **what)
         if repetition.is_first():
             print_rate(found_rate, context, as_json)
+        return
+    if plan:
+        if resume is not None or seeds is not None:
+            raise UsageError(
+                "--plan looks at one run that has not begun", hint="leave out --resume and --seeds"
+            )
+        from resnets.training.outlook import plan as look_ahead
+
+        outlook = look_ahead(data, out=out, **what)
+        print_json(outlook.to_dict()) if as_json else tell(*outlook.sentences())
         return
     options = {**what, "out": out, "resume": resume, "overwrite": overwrite}
     if resume is not None and seeds is None and seeds_in(Path(resume)):

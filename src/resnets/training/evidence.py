@@ -44,7 +44,7 @@ class Evidence:
     def planned(self) -> int:
         """The steps that the recipe asks for, at most."""
         schedule = self.recipe.schedule
-        return schedule.iterations or (schedule.epochs or 0) * len(self.batches)
+        return schedule.iterations or int(schedule.epochs or 0) * len(self.batches)
 
     @cached_property
     def steps(self) -> int:

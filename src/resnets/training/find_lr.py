@@ -135,6 +135,7 @@ def _first_steps(plan: Plan, steps: int) -> Iterator[Callable[[float], float]]:
                 batch.images,
                 batch.targets,
                 batch.labels,
+                batch.weights,
                 lr=rate,
                 recipe=recipe,
                 scaler=state.scaler,

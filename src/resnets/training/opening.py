@@ -24,8 +24,9 @@ from resnets.run_folder.record import Data, Model, Record, Stage, Weights
 from resnets.spec import Spec
 from resnets.training.ema import share_of_the_first
 from resnets.training.feed import loss_factors
-from resnets.training.prepare import IN_MEMORY, Plan
+from resnets.training.prepare import Plan
 from resnets.training.recipe import Recipe
+from resnets.training.starting import IN_MEMORY
 from resnets.training.thawing import Thawing
 
 SMALL = 64  # pixels: a side at which most images can still be told apart
@@ -107,6 +108,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         f"{cost.parameters / 1e6:.2f} M parameters, {cost.macs / 1e9:.3g} G multiply-adds at "
         f"{cost.image_size}x{cost.image_size}{trained}; {where}, {how}",
         *(plan.start.lines if plan.start else ()),
+        *_known(plan),
         *Thawing(recipe.finetune, plan.spec, plan.batches).sentences(plan.batches, plan.steps),
         *_fresh_note(plan),
         *_average_note(plan),
@@ -118,6 +120,18 @@ def _fresh_note(plan: Plan) -> list[str]:
     if plan.start or not Thawing(plan.recipe.finetune, plan.spec, plan.batches).holds:
         return []
     return ["warning: weights that have learnt nothing are held back: give --weights to start from"]
+
+
+def _known(plan: Plan) -> list[str]:
+    """Return how images are prepared, where that is as the starting weights know it."""
+    how = plan.preprocess
+    if plan.start is None or plan.recipe.data.normalize != "weights":
+        return []
+    scaled = f"scaled to {how.resize} pixels, of which the middle {how.size} are seen"
+    if how.resize == how.size:
+        scaled = f"scaled to {how.size} pixels"
+    fit = "" if how.fit == "crop" else f", {how.fit}"
+    return [f"images: {scaled} ({how.interpolation}{fit}), normalised as the weights know it"]
 
 
 def _average_note(plan: Plan) -> list[str]:
@@ -224,10 +238,12 @@ def mirror_note(classes: Sequence[str], mirror: bool | str) -> str:
     )
 
 
-def recipe_line(recipe: Recipe, steps: int, *, fitted: bool) -> str:
-    """Return what a person is told of a recipe; ``fitted`` tells that its rate was chosen here."""
-    rate = f"rate {recipe.optimizer.peak:g}" + (", fitted to that" if fitted else "")
-    return f"{recipe.name}: {plural(steps, 'step')} in batches of {recipe.batch_size}; {rate}"
+def recipe_line(plan: Plan) -> str:
+    """Return what a person is told of a recipe, and why of what was chosen here."""
+    recipe = plan.recipe
+    rate = f"rate {recipe.optimizer.peak:g}" + (", fitted to that" if plan.fitted else "")
+    line = f"{recipe.name}: {plural(plan.steps, 'step')} in batches of {recipe.batch_size}; {rate}"
+    return f"{line}; chosen because {plan.why}" if plan.why else line
 
 
 def advice(spec: Spec, seconds: float) -> list[str]:

@@ -2,12 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from resnets.analysis.profiling import Profile, profile
 from resnets.data import NAMES, open_dataset
@@ -19,38 +18,23 @@ from resnets.data.identity import LISTED
 from resnets.data.order import batch_bounds
 from resnets.data.preprocess import Preprocess, measure, stored_side
 from resnets.errors import DataError, UsageError
-from resnets.formatting import plural, printable
+from resnets.formatting import printable
 from resnets.machine.available import available_memory
 from resnets.machine.device import Machine
 from resnets.machine.processes import Processes
-from resnets.models import ReadingOptions, find_weights, open_weights
-from resnets.nn import ResNet
+from resnets.models import ReadingOptions
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
+from resnets.training.auto import settle
 from resnets.training.feasible import check
 from resnets.training.feed import loss_factors, sees_originals, sees_whole
 from resnets.training.memory import check_fits
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, read_recipe
 from resnets.training.schedule import fitted_rate
-from resnets.weights.assumptions import as_the_file_has_it
-from resnets.weights.checkpoint import Checkpoint, Source
-from resnets.weights.load import load_checkpoint, over_channels
+from resnets.training.starting import Start, as_known, fit_start, open_start
+from resnets.weights.checkpoint import Source
 from resnets.zoo import get_spec
-
-IN_MEMORY = "a state dict"  # the source of weights that have no other
-
-
-@dataclass(frozen=True)
-class Start:
-    """The weights that a run starts from, as the loaders fitted them to its network."""
-
-    source: str  # a file, a run, a name; or IN_MEMORY
-    digest: str  # SHA-256 of the source's tensors under our keys
-    tensors: Mapping[str, Tensor] | None = None  # of the whole network; None when resuming
-    preprocess: Preprocess | None = None  # what they were trained with, where that is known
-    lines: tuple[str, ...] = ()  # what a person should know of the loading
-    reading: ReadingOptions = field(default_factory=ReadingOptions)  # chose it among the file's
 
 
 @dataclass(frozen=True)
@@ -67,6 +51,7 @@ class Plan:
     machine: Machine
     start: Start | None = None  # None: fresh weights, drawn with the seed
     fitted: bool = False  # whether the recipe's rate was fitted to its length
+    why: str = ""  # those settings were chosen that the recipe had left open
 
     @property
     def batches(self) -> int:
@@ -131,8 +116,14 @@ def prepare(
     # How earlier versions prepared images, where one has begun the run.
     version = 1 if before is not None and before.get("version") != 2 else 2
     begun = folder.read_record().data.fingerprint if resume and folder else ""
-    if before is not None and folder and "view" not in recipe.data.model_fields_set:
-        recipe = _with(recipe, "data", view=read_recipe(folder.recipe).data.view)
+    kept = read_recipe(folder.recipe) if resume and folder and folder.recipe.exists() else None
+    if before is not None and kept and "view" not in recipe.data.model_fields_set:
+        recipe = recipe.having("data", view=kept.data.view)
+    opened = None
+    if weights is not None and not isinstance(weights, Start):
+        opened = open_start(weights, model, spec, reading or {})
+        spec = opened.spec
+        recipe = as_known(recipe, opened.checkpoint.preprocess, spec, kept, framed=is_folder)
     if source != GIVEN:
         if is_folder:
             progress.say(f"reading {data}")
@@ -161,22 +152,17 @@ def prepare(
                 hint="there is nothing to tell apart",
             )
     if recipe.augment.mirror == "auto":
-        recipe = _with(recipe, "augment", mirror=dataset.mirror)
+        recipe = recipe.having("augment", mirror=dataset.mirror)
     dataset = divide(dataset, recipe.data.holdout, recipe.data.split_seed)
     _check_same_everywhere(dataset, machine.processes)
     channels, side, _ = dataset.train.images.shape
     if recipe.data.eval_size and recipe.data.image_size is None:
-        recipe = _with(recipe, "data", image_size=spec.image_size if is_folder else side)
+        recipe = recipe.having("data", image_size=spec.image_size if is_folder else side)
     size = recipe.data.seen_size or (spec.image_size if is_folder else side)
     spec = replace(spec, num_classes=len(dataset.classes), in_channels=channels, image_size=size)
-    start = None
-    if isinstance(weights, Start):
-        start = weights
-    elif weights is not None:
-        spec, start = _start(weights, model, spec, dataset.classes, recipe.seed, reading or {})
-        knows = start.preprocess is not None
-        if knows and "normalize" not in recipe.data.model_fields_set:
-            recipe = _with(recipe, "data", normalize="weights")
+    start = weights if isinstance(weights, Start) else None
+    if opened:
+        spec, start = fit_start(opened, spec, dataset.classes, recipe.seed)
     for key in ("drop_path", "zero_init_residual"):
         if (value := getattr(recipe, key)) is not None:
             spec = replace(spec, **{key: value})
@@ -192,39 +178,37 @@ def prepare(
         device=machine.where,
         checkpointing=machine.checkpointing,
     )
+    preprocess = replace(
+        _preprocess(dataset, size, recipe, start, before),
+        version=version,
+        interpolation=recipe.data.interpolation,
+    )
+    recipe, why = settle(recipe, kept, start, spec, dataset, preprocess, machine)
     fitted = recipe.optimizer.lr == "auto"
     if fitted:
-        recipe = _with(recipe, "optimizer", lr=fitted_rate(batch, _steps(recipe, dataset)))
+        recipe = recipe.having("optimizer", lr=fitted_rate(batch, _steps(recipe, dataset)))
     return Plan(
         source=source,
         root=None if root is None else str(Path(root).resolve()),
         dataset=dataset,
         spec=spec,
         recipe=recipe,
-        preprocess=replace(
-            _preprocess(dataset, size, recipe, start, before),
-            version=version,
-            interpolation=recipe.data.interpolation,
-        ),
+        preprocess=preprocess,
         cost=profile(spec),
         machine=machine,
         start=start,
         fitted=fitted,
+        why=why,
     )
 
 
 def _steps(recipe: Recipe, dataset: Dataset) -> int:
-    epochs = recipe.schedule.epochs or 0
+    epochs = int(recipe.schedule.epochs or 0)
     return recipe.schedule.iterations or epochs * _batches(recipe, dataset)
 
 
 def _batches(recipe: Recipe, dataset: Dataset) -> int:
     return len(batch_bounds(len(dataset.train), recipe.batch_size, recipe.data.repeats))
-
-
-def _with(recipe: Recipe, section: str, **values: Any) -> Recipe:
-    """Return the recipe with values in one of its sections."""
-    return recipe.model_copy(update={section: getattr(recipe, section).model_copy(update=values)})
 
 
 def _prepared(folder: RunFolder) -> dict[str, Any] | None:
@@ -271,69 +255,6 @@ def _preprocess(
     return Preprocess(
         channels, side, size, known.mean, known.std, fit=recipe.data.fit, range=limits
     )
-
-
-def _start(
-    weights: Source,
-    model: str | Spec,
-    spec: Spec,
-    classes: tuple[str, ...],
-    seed: int,
-    reading: ReadingOptions,
-) -> tuple[Spec, Start]:
-    """Return the network's spec and its starting weights, fitted to it.
-
-    The classifier is taken over where its classes are those of the data, as far as the file names
-    them, and fresh otherwise.
-    """
-    source, entry = find_weights(spec.name, weights)
-    if source is None:
-        raise UsageError("there are no weights to start from")
-    if entry:
-        spec = replace(spec, **entry.changes)
-    checkpoint = open_weights(source, spec, entry, **reading)
-    if isinstance(model, str):
-        spec = as_the_file_has_it(spec, checkpoint.stated)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = ResNet(spec)
-    head = checkpoint.tensors.get("fc.weight")
-    named = checkpoint.classes if checkpoint.names_fit else ()
-    same = head is not None and len(head) == len(classes) and named in ((), classes)
-    report = load_checkpoint(network, checkpoint, head="error" if same else "drop")
-    name = str(weights) if isinstance(weights, str | Path) else IN_MEMORY
-    there = name != IN_MEMORY and Path(name).exists()
-    new = "" if same else f"; new classifier {network.fc.in_features} -> {len(classes)}"
-    share = f"{100 * report.share:.3g}"
-    if share == "100" and report.share < 1:
-        share = "over 99.9"
-    lines = [
-        f"weights: {name}{f' ({entry})' if entry and str(entry) != name else ''}, "
-        f"{plural(len(report.loaded), 'tensor')}, {share} % of the parameters{new}"
-    ]
-    lines += [f"  {key}: {how}" for key, how in list(report.adapted.items())[:5]]
-    lines += [f"  {note}" for note in report.notes]
-    known = checkpoint.preprocess and over_channels(checkpoint.preprocess, network.spec.in_channels)
-    if known and len(known.mean) != known.channels:
-        known = None  # a mean image, of one size
-    return network.spec, Start(
-        str(Path(name).resolve()) if there else name,
-        _digest(checkpoint),
-        network.state_dict(),
-        known or None,
-        tuple(lines),
-        reading,
-    )
-
-
-def _digest(checkpoint: Checkpoint) -> str:
-    """Return a SHA-256 of names, types, shapes and values, whatever file they came in."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(checkpoint.tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _check_same_everywhere(dataset: Dataset, processes: Processes) -> None:

@@ -372,7 +372,9 @@ class OptimizerRecipe(_Section):
 class ScheduleRecipe(_Section):
     """How long, and how the learning rate moves; positions are fractions of the whole run."""
 
-    epochs: Long | None = Field(None, description="passes over the training split")
+    epochs: Long | Literal["auto"] | None = Field(
+        None, description="passes over the training split; auto: by the number of its images"
+    )
     iterations: Long | None = Field(None, description="optimizer steps, instead of epochs")
     interval: Literal["step", "epoch"] = Field(
         "step", description="how often the rate changes; epoch: it is that of its first step"
@@ -455,14 +457,18 @@ class ScheduleRecipe(_Section):
 
 
 class FinetuneRecipe(_Section):
-    """What of the network learns, when and how fast; its parts are stem, stages and classifier."""
+    """What of the network learns, when and how fast; its parts are stem, stages and classifier.
+
+    A value that is "auto" is chosen by how many images a class has and by how far the weights are
+    that training starts from; the run folder has what was chosen.
+    """
 
     freeze: Annotated[int, Field(ge=0, le=100)] | Literal["all"] | None = Field(
         None,
         description="stages after the stem that keep the weights and statistics they begin with, "
         "and the stem with them; 0: the stem alone; all: everything but the classifier",
     )
-    head_epochs: Epochs = Field(
+    head_epochs: Epochs | Literal["auto"] = Field(
         0.0,
         description="epochs in which the classifier alone learns, at the peak rate; the schedule "
         "begins after them (Kumar et al. 2022)",
@@ -472,7 +478,7 @@ class FinetuneRecipe(_Section):
         description="epochs after which one more stage learns, the last stage first, the stem at "
         "the end (Howard & Ruder 2018); 0: all stages at once",
     )
-    layer_decay: Part = Field(
+    layer_decay: Part | Literal["auto"] = Field(
         1.0,
         description="rate of each block as a part of the next one's; the last block's is that part "
         "of the classifier's, the stem's the least (Clark et al. 2020; timm's layer decay)",
@@ -611,6 +617,19 @@ class Recipe(_Section):
             )
         return self
 
+    @property
+    def open(self) -> dict[str, tuple[str, ...]]:
+        """The settings that are left to what is there, by section: those that are "auto"."""
+        sections = {"finetune": self.finetune, "schedule": self.schedule}
+        return {
+            name: tuple(key for key, value in vars(section).items() if value == "auto")
+            for name, section in sections.items()
+        }
+
+    def having(self, section: str, **values: Any) -> Self:
+        """Return the recipe with values in one of its sections, which are not checked."""
+        return self.model_copy(update={section: getattr(self, section).model_copy(update=values)})
+
     def choices(self, classes: int) -> int:
         """Return among how many the loss chooses: all classes, or each between yes and no."""
         return classes if self.loss == "cross_entropy" else 2
@@ -693,6 +712,11 @@ def list_recipes() -> list[str]:
     return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".yaml"))
 
 
+def unnamed(weights: object) -> str:
+    """Return the recipe that is meant where none is named, by what training starts from."""
+    return "default" if weights is None else "auto"
+
+
 def load_recipe(recipe: str | Path | Recipe, settings: Sequence[str] = ()) -> Recipe:
     """Return a recipe by name or from a YAML file, with settings such as ``optimizer.lr=0.05``.
 
@@ -738,6 +762,9 @@ def recipe_text(recipe: str | Path) -> str:
     )
 
 
+_CROPS = {"padding": 0, "area": None, "scale": None, "shift": 0.0}  # without any
+
+
 def _override(values: dict[str, Any], setting: str, recipe: str | Path | Recipe) -> None:
     """Apply one ``section.key=value`` to the values of a recipe."""
     path, equals, text = setting.partition("=")
@@ -761,6 +788,8 @@ def _override(values: dict[str, Any], setting: str, recipe: str | Path | Recipe)
     # Epochs and iterations exclude each other: the one that is set last stands.
     if sections == ["schedule"] and key in ("epochs", "iterations") and values[key] is not None:
         values[{"epochs": "iterations", "iterations": "epochs"}[key]] = None
+    if sections == ["augment"] and key in _CROPS and values[key]:  # so do the ways to crop
+        values |= {way: none for way, none in _CROPS.items() if way != key}
     if path == "schedule.warmup" and values[key] == 0:  # whoever says none means none
         values |= {"warmup_steps": 0, "warmup_epochs": 0}
 

@@ -260,7 +260,7 @@ def _open(
         _write_preparation(plan, folder)
     for line in opening_lines(plan, record.sessions[-1].environment, folder.data):
         progress.say(line)
-    progress.say(recipe_line(plan.recipe, plan.steps, fitted=plan.fitted))
+    progress.say(recipe_line(plan))
     if state.step:
         progress.say(f"resumed after step {state.step:,} of {plan.steps:,}")
 

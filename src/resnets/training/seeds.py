@@ -20,10 +20,10 @@ from resnets.report.published import Published, published
 from resnets.run_folder.directory import RunFolder, seeds_in
 from resnets.run_folder.record import Record
 from resnets.spec import Spec
-from resnets.training.prepare import IN_MEMORY
 from resnets.training.progress import RunProgress
-from resnets.training.recipe import Recipe, load_recipe, read_recipe
+from resnets.training.recipe import Recipe, load_recipe, read_recipe, unnamed
 from resnets.training.run import Run
+from resnets.training.starting import IN_MEMORY
 from resnets.training.train import (
     check_data,
     check_model,
@@ -162,7 +162,7 @@ def train_seeds(
         )
     weights = options.get("weights")
     model = model or model_in(weights, **reading_in(options, weights))
-    recipe = load_recipe(recipe or "default", settings)
+    recipe = load_recipe(recipe or unnamed(weights), settings)
     path = Path(f"{default_out(data, model, recipe)}-seeds" if out is None else out)
     recipes = [load_recipe(recipe, [f"seed={recipe.seed + i}"]) for i in range(seeds)]
     folders = [RunFolder(path / f"seed-{each.seed}") for each in recipes]

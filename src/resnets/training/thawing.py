@@ -27,7 +27,7 @@ class Thawing:
         self.recipe = recipe
         self.stages = len(spec.depths)
         self._before = (0, *accumulate(spec.depths))  # blocks before each stage
-        self.head = round(recipe.head_epochs * batches)  # steps of the classifier alone
+        self.head = round(float(recipe.head_epochs) * batches)  # steps of the classifier alone
         fixed = self.stages if recipe.freeze == "all" else -1
         if isinstance(recipe.freeze, int):
             fixed = min(recipe.freeze, self.stages)
@@ -94,7 +94,7 @@ class Thawing:
             above -= 1 + self._before[part - 1] + int(name.split(".")[1])
         elif part:
             above = 1  # a norm after the last block
-        return part, self.recipe.layer_decay**above
+        return part, float(self.recipe.layer_decay) ** above
 
     def sentences(self, batches: int, steps: int) -> list[str]:
         """Say, in a run of so many steps, what learns when, and at which rates."""

@@ -17,14 +17,15 @@ from resnets.errors import CheckpointError, DataError, UsageError
 from resnets.machine.device import Machine
 from resnets.machine.processes import join
 from resnets.machine.torchrun import launch, program, restarts
-from resnets.models import ReadingOptions, check_folder
+from resnets.models import ReadingOptions, check_folder, undecided
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Record
 from resnets.spec import Spec
-from resnets.training.prepare import IN_MEMORY, Plan, Start, prepare
+from resnets.training.prepare import Plan, prepare
 from resnets.training.progress import RunProgress
-from resnets.training.recipe import Recipe, how_to_set, load_recipe, read_recipe
+from resnets.training.recipe import Recipe, how_to_set, load_recipe, read_recipe, unnamed
 from resnets.training.run import Run, finished, run
+from resnets.training.starting import IN_MEMORY, Start
 from resnets.weights.checkpoint import Source, open_checkpoint
 from resnets.weights.metadata import read_spec
 
@@ -48,7 +49,9 @@ def train(
     machine: Machine = Machine(),
     **where: Any,
 ) -> Run:
-    """Train ``model`` (resnet18) on ``data`` by ``recipe`` (default) into the run folder ``out``.
+    """Train ``model`` (resnet18) on ``data`` by ``recipe`` into the run folder ``out``.
+
+    Where no recipe is named it is "default", and "auto" with ``weights``.
 
     ``data`` is digits, cifar10, cifar100, a folder of images, or a data set in hand: a `Dataset`,
     (images, labels), or what `data.given.as_dataset` takes; ``root`` is where CIFAR's files are.
@@ -103,11 +106,16 @@ def train(
         else:
             assert data is not None  # as was looked at above
             model = model or model_in(weights, **reading)
-            recipe = load_recipe(recipe or "default", settings)
+            meant = recipe or unnamed(weights)
+            recipe = load_recipe(meant, settings)
             folder = RunFolder(Path(out) if out is not None else default_out(data, model, recipe))
             # One looks, before anyone writes.
             there = processes.is_first and folder.record.exists()
             resumes = processes.any(there and (resume is not None or _begun_here(folder)))
+            if resumes and meant == "auto" and folder.recipe.exists():
+                # Without a name, an earlier version started from weights by the default recipe.
+                kept = read_recipe(folder.recipe).name
+                recipe = load_recipe("default", settings) if kept == "default" else recipe
         plan = prepare(
             data,
             model,
@@ -152,7 +160,7 @@ def planned(
         plan = prepare(
             data,
             model or model_in(weights, **reading),
-            load_recipe(recipe or "default", settings),
+            load_recipe(recipe or unnamed(weights), settings),
             machine=replace(machine, processes=processes),
             progress=progress,
             root=root,
@@ -204,7 +212,8 @@ def default_out(data: str | Path | Dataset, model: str | Spec, recipe: Recipe) -
     else:
         name = str(data) if str(data) in NAMES else title(Path(data))
     parts = [name, model if isinstance(model, str) else model.name]
-    return Path("runs") / "-".join(parts + ([recipe.name] if recipe.name != "default" else []))
+    named = [] if recipe.name in ("default", "auto") else [recipe.name]
+    return Path("runs") / "-".join(parts + named)
 
 
 def reading_in(options: Mapping[str, Any], weights: Source | Start | None) -> ReadingOptions:
@@ -216,11 +225,11 @@ def reading_in(options: Mapping[str, Any], weights: Source | Start | None) -> Re
 
 
 def model_in(weights: Source | None, **reading: Unpack[ReadingOptions]) -> str | Spec:
-    """Return the model that a file or a run of ours says it is."""
+    """Return the model that a file or a run says it is, or that its tensors leave no doubt of."""
     if isinstance(weights, str | Path) and Path(weights).exists():
         check_folder(weights)
-        metadata = open_checkpoint(weights, **reading).metadata
-        return metadata.spec if metadata else _DEFAULT_MODEL
+        checkpoint = open_checkpoint(weights, **reading)
+        return (not undecided(checkpoint) and checkpoint.spec) or _DEFAULT_MODEL
     return _DEFAULT_MODEL
 
 

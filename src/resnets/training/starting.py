@@ -1,0 +1,137 @@
+"""The weights that a run starts from: read, fitted to its network, and what they know of images."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnets.data.preprocess import Preprocess, stored_side
+from resnets.errors import UsageError
+from resnets.formatting import plural
+from resnets.models import ReadingOptions, find_weights, open_weights
+from resnets.nn import ResNet
+from resnets.spec import Spec
+from resnets.training.recipe import Recipe
+from resnets.weights.assumptions import as_the_file_has_it
+from resnets.weights.catalog import Entry
+from resnets.weights.checkpoint import Checkpoint, Source
+from resnets.weights.load import load_checkpoint, over_channels
+
+IN_MEMORY = "a state dict"  # the source of weights that have no other
+
+
+@dataclass(frozen=True)
+class Start:
+    """The weights that a run starts from, as the loaders fitted them to its network."""
+
+    source: str  # a file, a run, a name; or IN_MEMORY
+    digest: str  # SHA-256 of the source's tensors under our keys
+    tensors: Mapping[str, Tensor] | None = None  # of the whole network; None when resuming
+    preprocess: Preprocess | None = None  # what they were trained with, where that is known
+    lines: tuple[str, ...] = ()  # what a person should know of the loading
+    reading: ReadingOptions = field(default_factory=ReadingOptions)  # chose it among the file's
+
+
+def as_known(
+    recipe: Recipe, known: Preprocess | None, spec: Spec, kept: Recipe | None, *, framed: bool
+) -> Recipe:
+    """Return the recipe with what it leaves to the weights of how images are prepared.
+
+    Their size stays the recipe's or the network's. A run that has begun goes on as it is ``kept``;
+    images that are squares already are not ``framed``.
+    """
+    size = recipe.data.seen_size or spec.image_size
+    values: dict[str, Any] = {}
+    if known and len(known.mean) == known.channels:  # no mean image, which is of one size
+        values["normalize"] = "weights"
+    if known and framed:
+        values |= {"interpolation": known.interpolation, "fit": known.fit}
+        resize = round(size * known.resize / known.size)
+        if known.fit == "crop" and resize != stored_side(size):
+            values["resize"] = resize
+    if kept:
+        values = {
+            key: getattr(kept.data, key) for key in ("normalize", "interpolation", "fit", "resize")
+        }
+    unsaid = values.keys() - recipe.data.model_fields_set
+    return recipe.having("data", **{key: values[key] for key in unsaid})
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Weights to start from, read, and the network that they are of, but for the data's classes."""
+
+    source: Source
+    reading: ReadingOptions
+    entry: Entry | None
+    checkpoint: Checkpoint
+    spec: Spec
+
+
+def open_start(weights: Source, model: str | Spec, spec: Spec, reading: ReadingOptions) -> Opened:
+    """Read weights to start from. Raises what `open_weights` raises."""
+    source, entry = find_weights(spec.name, weights)
+    if source is None:
+        raise UsageError("there are no weights to start from")
+    if entry:
+        spec = replace(spec, **entry.changes)
+    checkpoint = open_weights(source, spec, entry, **reading)
+    if isinstance(model, str):
+        spec = as_the_file_has_it(spec, checkpoint.stated)
+    return Opened(weights, reading, entry, checkpoint, spec)
+
+
+def fit_start(
+    opened: Opened, spec: Spec, classes: tuple[str, ...], seed: int
+) -> tuple[Spec, Start]:
+    """Return the network's spec and its starting weights, fitted to it.
+
+    The classifier is taken over where its classes are those of the data, as far as the file names
+    them, and fresh otherwise.
+    """
+    checkpoint, entry = opened.checkpoint, opened.entry
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = ResNet(spec)
+    head = checkpoint.tensors.get("fc.weight")
+    named = checkpoint.classes if checkpoint.names_fit else ()
+    same = head is not None and len(head) == len(classes) and named in ((), classes)
+    report = load_checkpoint(network, checkpoint, head="error" if same else "drop")
+    weights = opened.source
+    name = str(weights) if isinstance(weights, str | Path) else IN_MEMORY
+    there = name != IN_MEMORY and Path(name).exists()
+    new = "" if same else f"; new classifier {network.fc.in_features} -> {len(classes)}"
+    share = f"{100 * report.share:.3g}"
+    if share == "100" and report.share < 1:
+        share = "over 99.9"
+    lines = [
+        f"weights: {name}{f' ({entry})' if entry and str(entry) != name else ''}, "
+        f"{plural(len(report.loaded), 'tensor')}, {share} % of the parameters{new}"
+    ]
+    lines += [f"  {key}: {how}" for key, how in list(report.adapted.items())[:5]]
+    lines += [f"  {note}" for note in report.notes]
+    known = checkpoint.preprocess and over_channels(checkpoint.preprocess, network.spec.in_channels)
+    if known and len(known.mean) != known.channels:
+        known = None  # a mean image, of one size
+    return network.spec, Start(
+        str(Path(name).resolve()) if there else name,
+        _digest(checkpoint),
+        network.state_dict(),
+        known or None,
+        tuple(lines),
+        opened.reading,
+    )
+
+
+def _digest(checkpoint: Checkpoint) -> str:
+    """Return a SHA-256 of names, types, shapes and values, whatever file they came in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(checkpoint.tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,51 @@
+"""results/finetuning.py: what is there is left alone, and what is kept is text without places."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+
+from conftest import coloured, tiny_dataset
+from resnets import Machine, train
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+@pytest.mark.slow
+def test_two_ways_make_a_table(tmp_path, monkeypatch, capsys):
+    for split, count in (("train", 8), ("validation", 2), ("test", 4)):
+        for label, name in enumerate(("brick", "cork")):
+            folder = tmp_path / "all" / "things" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                coloured(label, 100 * len(split) + number, 32).save(folder / f"{number}.png")
+    settings = ("schedule.iterations=2", "batch_size=8", "augment.padding=1")
+    known = tmp_path / "known"
+    train(
+        tiny_dataset(), model="resnet8", settings=settings, out=known, machine=Machine(quiet=True)
+    )
+    monkeypatch.syspath_prepend(RESULTS)
+    main = runpy.run_path(str(RESULTS / "finetuning.py"))["main"]
+    words = ["--weights", known, "--data", tmp_path / "all", "--sets", "things", "--size", "32"]
+    words += ["--model", "resnet8", "--ways", "classifier,auto", "--set", "schedule.epochs=1"]
+    words += ["--runs", tmp_path / "runs", "--results", tmp_path / "results"]
+
+    def call(seeds: int) -> str:
+        monkeypatch.setattr(sys, "argv", ["", *map(str, words), "--seeds", str(seeds)])
+        assert main() == 0
+        return (tmp_path / "results/finetuning.txt").read_text()
+
+    first = call(1)
+    assert "resnet8 on things: 2 classes, 16 training, 4 held-out and 8 test images" in first
+    assert "the classifier only              1" in first
+    assert "auto: ours; chosen because a linear classifier" in first
+    capsys.readouterr()
+    assert "recipe auto                      2" in call(2)
+    kept = tmp_path / "results/finetuning/things-auto"
+    assert json.loads((kept / "seed-1/run.json").read_text())["weights"]["source"] == "weights"
+    assert str(tmp_path) not in "".join(f.read_text() for f in kept.rglob("*") if f.is_file())
+    assert not list(tmp_path.glob("results/**/*.safetensors"))
+    call(2)
+    assert not (tmp_path / "runs/finetuning/things-auto.log").read_text().count("$ resnets") > 2
