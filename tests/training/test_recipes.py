@@ -8,7 +8,9 @@ import pytest
 
 from conftest import tiny_dataset
 from resnets import get_spec, open_model
-from resnets.training.recipe import ScheduleRecipe, list_recipes, load_recipe
+from resnets.data.preprocess import imagenet
+from resnets.nn import ResNet
+from resnets.training.recipe import DistillRecipe, ScheduleRecipe, list_recipes, load_recipe
 from resnets.training.schedule import RateMemory, Schedule
 from resnets.training.train import train
 
@@ -356,7 +358,10 @@ def test_recipes_for_imagenet_train(name, tmp_path):
     settings += ["augment.first_size=8"] if recipe.augment.first_size else []
     recipe = load_recipe(recipe, settings)
     small, data = replace(small, widths=(4, 8, 8), stem_width=4), tiny_dataset(32, 8, side=16)
-    train(data, model=small, recipe=recipe, out=tmp_path / "run", quiet=True)
+    teacher = ResNet(replace(small, num_classes=2)) if recipe.distill != DistillRecipe() else None
+    if teacher:
+        teacher.preprocess = imagenet(3, 12)
+    train(data, model=small, recipe=recipe, teacher=teacher, out=tmp_path / "run", quiet=True)
     model = open_model(tmp_path / "run")
     assert model.preprocess.size == (16 if recipe.data.eval_size else 12)
     assert model.spec.drop_path == (recipe.drop_path or 0)

@@ -17,6 +17,7 @@ from resnets.cli import (
     convert,
     data,
     diff,
+    distill,
     draw,
     embed,
     evaluate,
@@ -67,6 +68,7 @@ app.command()(draw.draw)
 app.add_typer(data.app, name="data")
 app.command()(recipes.recipes)
 app.command()(train.train)
+app.command()(distill.distill)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(features.features)

@@ -30,12 +30,12 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
         return error.format_message(), _help(error.ctx, arguments)
     option, context = error.option_name, error.ctx
     hint = ""
-    if context.command.name == "train":
+    if context.command.name in ("train", "distill"):
         hint = _training_hint(option, _value(option, arguments))
     known = [name for parameter in context.command.params for name in parameter.opts]
     if close := get_close_matches(option, known, 2, 0.7):
         hint = hint or f"did you mean {' or '.join(close)}?"
-    if not hint and context.command.name == "train":
+    if not hint and context.command.name in ("train", "distill"):
         from resnets.training.recipe import how_to_set
 
         hint = how_to_set(option, _value(option, arguments))

@@ -48,6 +48,12 @@ def train(
             show_default="fresh ones",
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            help="Learn from this network's answers too: a run folder, a file, or MODEL@WEIGHTS.",
+        ),
+    ] = None,
     container: Container = None,
     dialect: Dialect = None,
     ema: Ema = False,
@@ -101,6 +107,10 @@ def train(
             "--plan", help="Only say what would happen and how long it would take; write nothing."
         ),
     ] = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(help="Show it to wandb, mlflow or trackio, too; may be given several times."),
+    ] = None,
     show_settings: Annotated[
         bool, typer.Option("--settings", help="Only list what --set can change, and its values.")
     ] = False,
@@ -149,6 +159,7 @@ def train(
         "model": model,
         "recipe": recipe,
         "weights": weights,
+        "teacher": teacher,
         "container": container,
         "dialect": dialect,
         "ema": ema,
@@ -160,6 +171,7 @@ def train(
             cuda_graph=cuda_graph or bool(capture),
             checkpointing=checkpointing,
             save_minutes=save_every,
+            track=tuple(track or ()),
         ),
     }
     if find_lr:

@@ -18,6 +18,7 @@ class Machine:
     checkpointing: bool = False  # compute blocks twice instead of keeping what they compute
     save_minutes: float = 10  # between states within an epoch
     quiet: bool = False
+    track: tuple[str, ...] = ()  # who is shown it: wandb, mlflow, trackio
     processes: Processes = ALONE  # that share the run; `resnets.train` meets those of torchrun
 
     @property

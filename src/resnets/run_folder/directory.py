@@ -59,6 +59,7 @@ class RunFolder:
         self.nonfinite = path / "nonfinite.json"
         self.weights = path / FOLDER_WEIGHTS[0]
         self.tensorboard = path / "tensorboard"
+        self.tracking = path / "tracking"
         self.drawing = path / "architecture.svg"
         self.report = path / "report.html"
         self._states = path / "state"  # may be deleted when finished
@@ -174,7 +175,7 @@ class RunFolder:
 
     def _check_own_folders(self) -> None:
         """Raise ResourceError where what is written into a folder would go somewhere else."""
-        for folder in (self._states, self.tensorboard):
+        for folder in (self._states, self.tensorboard, self.tracking):
             if folder.is_symlink():
                 raise ResourceError(
                     f"{folder}: is a symbolic link, and what is written there would go elsewhere",

@@ -80,6 +80,21 @@ class Weights:
 
 
 @dataclass(frozen=True)
+class Taught:
+    """Whose answers a run learns; ``digest`` is over its tensors and how it sees the images."""
+
+    source: str  # the path of a file or a run folder, or MODEL@WEIGHTS
+    digest: str  # SHA-256
+    model: str = ""
+    accuracy: Real | None = None  # a fraction, on the held-out split; None: there is none
+
+    @property
+    def options(self) -> list[str]:
+        """The words that say it on the command line."""
+        return ["--teacher", self.source]
+
+
+@dataclass(frozen=True)
 class Session:
     """One of the times that a run was worked on; one that was killed has no end."""
 
@@ -169,6 +184,7 @@ class Record:
     recipe: str = ""
     environment: dict[str, Any] = field(default_factory=dict)
     weights: Weights | None = None  # None: fresh ones
+    teacher: Taught | None = None
     launch: str | None = None  # of the torchrun that has begun it
     sessions: tuple[Session, ...] = ()
     changes: tuple[Change, ...] = ()

@@ -24,8 +24,15 @@ class GraphStep:
     `collect` tells. On a CPU the same operations run as they come.
     """
 
-    def __init__(self, network: nn.Module, optimizer: torch.optim.Optimizer, recipe: Recipe):
+    def __init__(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        recipe: Recipe,
+        teacher: nn.Module | None = None,
+    ) -> None:
         self._network, self._optimizer, self._recipe = network, optimizer, recipe
+        self._teacher = teacher
         first = next(p for p in network.parameters() if p.requires_grad)
         self._sums = torch.zeros(3, dtype=torch.float64, device=first.device)
         self._samples = 0
@@ -86,12 +93,21 @@ class GraphStep:
 
     def _step(self, *batch: Tensor) -> None:
         training_step(
-            self._network, self._optimizer, *batch, lr=0, recipe=self._recipe, sums=self._sums
+            self._network,
+            self._optimizer,
+            *batch,
+            lr=0,
+            recipe=self._recipe,
+            sums=self._sums,
+            teacher=self._teacher,
         )
 
 
 def graph_step(
-    network: nn.Module, optimizer: torch.optim.Optimizer, plan: Plan
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    plan: Plan,
+    teacher: nn.Module | None = None,
 ) -> tuple[GraphStep | None, str]:
     """Return the step that tells the host nothing, unless it must; and what there is to say."""
     machine = plan.machine
@@ -100,7 +116,7 @@ def graph_step(
         return None, f"the step is not recorded as a CUDA graph: {why}"
     on_cpu = machine.where.type != "cuda"
     note = "no step is recorded on a CPU: each runs as it would be recorded" if on_cpu else ""
-    return GraphStep(network, optimizer, plan.recipe), note
+    return GraphStep(network, optimizer, plan.recipe, teacher), note
 
 
 def why_no_graph(recipe: Recipe, spec: Spec, processes: Processes, checkpointing: bool) -> str:

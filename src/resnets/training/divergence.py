@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import log
 
 PATIENCE = 2  # epochs that a run may spend above its start
 CHANCE = 1.5  # times the loss of equal probabilities: more than that is no start
@@ -23,15 +22,15 @@ class Divergence:
         )
 
 
-def find_divergence(losses: Sequence[float], choices: int) -> Divergence | None:
+def find_divergence(losses: Sequence[float], ignorant: float) -> Divergence | None:
     """Return the first stretch of more than PATIENCE epochs above the start, if there is one.
 
     ``losses`` are those of the epochs. The start is the first of them, or what a network that
-    knows nothing of the ``choices`` has, where the first epoch went wrong already.
+    knows nothing has, ``ignorant``, where the first epoch went wrong already.
     """
     if not losses:
         return None
-    start = min(losses[0], CHANCE * log(choices))
+    start = min(losses[0], CHANCE * ignorant)
     first = 1
     for epoch, loss in enumerate([*losses, start], start=1):
         if loss > start:

@@ -140,6 +140,7 @@ def _first_steps(plan: Plan, steps: int) -> Iterator[Callable[[float], float]]:
                 recipe=recipe,
                 scaler=state.scaler,
                 processes=processes,
+                teacher=plan.teacher,
             )
             assert outcome is not None  # only a CUDA graph tells nothing
             return outcome.loss

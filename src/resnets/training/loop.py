@@ -15,7 +15,7 @@ from resnets.evaluation.network import evaluate
 from resnets.evaluation.scores import Evaluation
 from resnets.files import write_json
 from resnets.run_folder.directory import RunFolder
-from resnets.run_folder.record import Epoch, to_plain
+from resnets.run_folder.record import Epoch
 from resnets.training.cuda_graph import GraphStep, graph_step
 from resnets.training.divergence import find_divergence
 from resnets.training.feed import Batch, Feed, Step
@@ -26,8 +26,9 @@ from resnets.training.schedule import Schedule, image_size
 from resnets.training.signals import StopRequest
 from resnets.training.state import Best, RunState, Totals
 from resnets.training.step import Outcome, training_step
-from resnets.training.tensorboard import Scalars
+from resnets.training.tensorboard import TensorBoard
 from resnets.training.thawing import Thawing
+from resnets.training.trackers import Tracker, numbers_of
 from resnets.training.waiting import Waiting
 
 ADVICE_SECONDS = 10.0  # of steps, before it is said how long a run takes
@@ -65,7 +66,7 @@ class Loop:
         )
         self.clock = Clock(state.step, state.seconds, self.steps)
         self.lr = 0.0
-        self.scalars: Scalars | None = None
+        self.tracker: Tracker | None = None
         self._advised = False
         images = feed.split.images
         self.waiting = (
@@ -73,6 +74,9 @@ class Loop:
             if isinstance(images, Photographs)
             else None
         )
+        self.teacher: nn.Module | None = plan.teacher
+        if plan.teacher and self.machine.compile:
+            self.teacher = torch.compile(plan.teacher)  # type: ignore[assignment]
         self.wrap, self._wrapped = wrap, ExitStack()
         self._frozen: int | None = None  # parts that do not learn, as the network is now
         self.graph: GraphStep | None = None
@@ -91,7 +95,8 @@ class Loop:
             self._freeze(self.thawing.frozen(state.step - 1))
             return
         if first:
-            self.scalars = Scalars(self.folder.tensorboard, purge_step=state.step + 1)
+            self.tracker = TensorBoard(purge_step=state.step + 1)
+            self.tracker.begin(self.folder.path, {}, "")
         device = self.feed.device
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
@@ -103,8 +108,8 @@ class Loop:
                 if self._enough:
                     self.progress.say(state.patience.why_over(len(state.metrics)))
                     break
-        if self.scalars:
-            self.scalars.close()
+        if self.tracker:
+            self.tracker.end({}, "finished")
 
     def _steps(self) -> Iterator[Step]:
         """Yield what this process sees in each step to come; batches are made ahead of them."""
@@ -134,7 +139,7 @@ class Loop:
         network = self._wrapped.enter_context(self.wrap())
         self.thawing.train(self.state.model, frozen)
         if self.machine.cuda_graph:
-            self.graph, note = graph_step(network, self.state.optimizer, self.plan)
+            self.graph, note = graph_step(network, self.state.optimizer, self.plan, self.teacher)
             if note and self._frozen is None:
                 self.progress.say(note)
         self.step = self.graph or partial(
@@ -144,6 +149,7 @@ class Loop:
             recipe=self.recipe,
             scaler=self.state.scaler,
             processes=self.processes,
+            teacher=self.teacher,
         )
         self._frozen = frozen
 
@@ -254,18 +260,17 @@ class Loop:
         line = self._metrics(held_out)
         state.metrics.append(line)
         state.epoch = Totals()
-        if self.scalars:
-            self.scalars.add(state.step, to_plain(line))
+        if self.tracker:
+            self.tracker.epoch(state.step, numbers_of(line))
         eta = "" if self._enough else self.clock.eta(state.step)
         self.progress.epoch(self._title(epoch), f"{metrics_text(line)}   {eta}".rstrip())
         self._warn()
 
     def _warn(self) -> None:
         """Say it once when the run goes the wrong way."""
-        losses = self.state.losses
-        choices = self.recipe.choices(self.plan.spec.num_classes)
-        found = find_divergence(losses, choices)
-        if found and not find_divergence(losses[:-1], choices):
+        losses, ignorant = self.state.losses, self.plan.ignorant_loss
+        found = find_divergence(losses, ignorant)
+        if found and not find_divergence(losses[:-1], ignorant):
             lower = f"{self.recipe.optimizer.peak / 10:.2g}"
             self.progress.say(f"warning: {found}; start again with --set optimizer.lr={lower}")
 

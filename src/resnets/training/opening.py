@@ -17,15 +17,16 @@ from resnets.data.given import GIVEN
 from resnets.data.identity import LISTED
 from resnets.data.images import printable
 from resnets.data.order import epoch_length
-from resnets.formatting import duration, plural
+from resnets.formatting import duration, percent, plural
 from resnets.machine.environment import environment
 from resnets.machine.torchrun import launch, launched
-from resnets.run_folder.record import Data, Model, Record, Stage, Weights
+from resnets.run_folder.record import Data, Model, Record, Stage, Taught, Weights
 from resnets.spec import Spec
+from resnets.training.distillation import IN_PYTHON
 from resnets.training.ema import share_of_the_first
 from resnets.training.feed import loss_factors
 from resnets.training.prepare import Plan
-from resnets.training.recipe import Recipe
+from resnets.training.recipe import DistillRecipe, Recipe
 from resnets.training.starting import IN_MEMORY
 from resnets.training.thawing import Thawing
 
@@ -69,6 +70,7 @@ def new_record(path: Path, plan: Plan) -> Record:
         recipe=recipe.name,
         environment=environment(plan.machine.where, plan.machine.processes, recipe.precision),
         weights=begun_from(plan),
+        teacher=_taught_by(plan),
         launch=launch() if launched() else None,
     )
 
@@ -257,6 +259,17 @@ def advice(spec: Spec, seconds: float) -> list[str]:
     ]
 
 
+def teacher_line(teacher: Taught, recipe: DistillRecipe) -> str:
+    """Return what a person is told of a run's teacher."""
+    found = teacher.accuracy
+    known = "" if found is None else f", {percent(found, 2)} of the held-out images"
+    labels = f"labels {1 - recipe.weight:.3g}" if recipe.weight < 1 else "labels not at all"
+    return (
+        f"teacher: {printable(teacher.source)} ({teacher.model}){known}; its answers, at "
+        f"temperature {recipe.temperature:g}, count {recipe.weight:g}, {labels}"
+    )
+
+
 def timestamp() -> str:
     """Return the time as records have it: UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
@@ -271,21 +284,30 @@ def begun_from(plan: Plan) -> Weights | None:
     return Weights(start.source, start.digest, dict(start.reading)) if start else None
 
 
+def _taught_by(plan: Plan) -> Taught | None:
+    teacher = plan.teacher
+    return Taught(teacher.source, teacher.digest, teacher.network.spec.name) if teacher else None
+
+
 def command_of(plan: Plan, recipe: Path, out: str | None = None) -> str:
     """Return the command that trains what a plan does, by the recipe in a file.
 
-    It is a call in Python where the data or the weights were given there.
+    It is a call in Python where the data, the weights or the teacher were given there.
     """
-    start = plan.start
-    if plan.source == GIVEN or (start and start.source == IN_MEMORY):
+    start, teacher = plan.start, _taught_by(plan)
+    taught_here = teacher is not None and teacher.source == IN_PYTHON
+    if plan.source == GIVEN or (start and start.source == IN_MEMORY) or taught_here:
         data = "data" if plan.source == GIVEN else repr(plan.source)
         given = "weights" if start and start.source == IN_MEMORY else start and repr(start.source)
         weights = f", weights={given}" if given else ""
         weights += "".join(f", {k}={v!r}" for k, v in (start.reading if start else {}).items())
+        if teacher:
+            weights += f", teacher={'model' if taught_here else repr(teacher.source)}"
         weights += f", out={out!r}" if out else ""
         return f"resnets.train({data}, model={plan.spec.name!r}, recipe={str(recipe)!r}{weights})"
     words = ["resnets", "train", plan.source, "--model", plan.spec.name]
     words += ["--recipe", str(recipe), *(["--out", out] if out else [])]
     weights_given = begun_from(plan)
     words += weights_given.options if weights_given else []
+    words += teacher.options if teacher else []
     return shlex.join(words + (["--root", plan.root] if plan.root else []))

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ from resnets.models import ReadingOptions
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
 from resnets.training.auto import settle
+from resnets.training.distillation import Teacher, TeacherSource, open_teacher
 from resnets.training.feasible import check
 from resnets.training.feed import loss_factors, sees_originals, sees_whole
 from resnets.training.memory import check_fits
 from resnets.training.progress import RunProgress
-from resnets.training.recipe import Recipe, read_recipe
+from resnets.training.recipe import DistillRecipe, Recipe, read_recipe
 from resnets.training.schedule import fitted_rate
 from resnets.training.starting import Start, as_known, fit_start, open_start
 from resnets.weights.checkpoint import Source
@@ -50,6 +52,7 @@ class Plan:
     cost: Profile
     machine: Machine
     start: Start | None = None  # None: fresh weights, drawn with the seed
+    teacher: Teacher | None = None  # whose answers are learnt beside the labels
     fitted: bool = False  # whether the recipe's rate was fitted to its length
     why: str = ""  # those settings were chosen that the recipe had left open
 
@@ -64,23 +67,44 @@ class Plan:
         return _steps(self.recipe, self.dataset)
 
     @property
+    def ignorant_loss(self) -> float:
+        """The loss, at most, of a network to which all classes are equally probable."""
+        distill, loss = self.recipe.distill, log(self.recipe.choices(self.spec.num_classes))
+        if self.teacher:  # which at its surest is as far from that as a label
+            loss *= 1 - distill.weight + distill.weight * distill.temperature**2
+        return loss
+
+    @property
     def identity(self) -> dict[str, Any]:
         """What must not change when a run is resumed, flat, so that a change can be named."""
-        weights = self.start.digest if self.start else None
-        identity = identity_of(self.recipe, self.spec.to_dict(), self.dataset.fingerprint, weights)
+        identity = identity_of(
+            self.recipe,
+            self.spec.to_dict(),
+            self.dataset.fingerprint,
+            self.start.digest if self.start else None,
+            self.teacher.digest if self.teacher else None,
+        )
         if not self.recipe.sync_batch_norm or self.recipe.optimizer.accumulate > 1:
             identity["processes"] = self.machine.processes.count  # batch norm depends on it
         return identity
 
 
 def identity_of(
-    recipe: Recipe, spec: Mapping[str, Any], fingerprint: str, weights: str | None
+    recipe: Recipe,
+    spec: Mapping[str, Any],
+    fingerprint: str,
+    weights: str | None,
+    teacher: str | None,
 ) -> dict[str, Any]:
-    """Return what makes a run the one that it is, flat; ``weights`` is the digest of its start."""
+    """Return what makes a run the one that it is, flat.
+
+    ``weights`` is the digest of its start, ``teacher`` that of whose answers it learns.
+    """
     settings = {key: v for key, v in recipe.flat().items() if key not in ("name", "source")}
     model = {f"model.{key}": value for key, value in spec.items()}
-    start = {"weights": weights} if weights else {}
-    return {**settings, **model, "data": fingerprint, **start}
+    given = {"weights": weights, "teacher": teacher}
+    given = {key: digest for key, digest in given.items() if digest}
+    return {**settings, **model, "data": fingerprint, **given}
 
 
 def prepare(
@@ -93,6 +117,7 @@ def prepare(
     root: str | Path | None = None,
     weights: Source | Start | None = None,
     reading: ReadingOptions | None = None,
+    teacher: TeacherSource | None = None,
     folder: RunFolder | None = None,
     resume: bool = False,
 ) -> Plan:
@@ -187,6 +212,15 @@ def prepare(
     fitted = recipe.optimizer.lr == "auto"
     if fitted:
         recipe = recipe.having("optimizer", lr=fitted_rate(batch, _steps(recipe, dataset)))
+    taught_by = None
+    if teacher is not None:
+        taught_by = open_teacher(teacher, dataset, preprocess, trained.image_size)
+        taught_by.to(machine.where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    elif recipe.distill != DistillRecipe():
+        raise UsageError(
+            f"recipe {recipe.name}: distill says how to learn from a teacher, and there is none",
+            hint="give --teacher, or `resnets distill TEACHER DATA`",
+        )
     return Plan(
         source=source,
         root=None if root is None else str(Path(root).resolve()),
@@ -197,6 +231,7 @@ def prepare(
         cost=profile(spec),
         machine=machine,
         start=start,
+        teacher=taught_by,
         fitted=fitted,
         why=why,
     )

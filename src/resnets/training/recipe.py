@@ -501,6 +501,27 @@ class FinetuneRecipe(_Section):
         return self
 
 
+class DistillRecipe(_Section):
+    """How a run learns from a teacher, where it has one (`resnets distill`).
+
+    The loss is (1 - weight) that of the labels + weight temperature^2 KL(teacher || student).
+    """
+
+    temperature: float = Field(
+        4.0,
+        ge=0.01,
+        le=100,
+        description="what divides both networks' logits before their softmax (Hinton et al. 2015)",
+    )
+    weight: float = Field(
+        0.9,
+        ge=0,
+        le=1,
+        description="of the teacher's answers, the labels having the rest; 1: labels are not "
+        "looked at (Beyer et al. 2022)",
+    )
+
+
 class Recipe(_Section):
     """A training recipe; ``source`` says where its values come from."""
 
@@ -595,6 +616,7 @@ class Recipe(_Section):
     optimizer: OptimizerRecipe = OptimizerRecipe()
     finetune: FinetuneRecipe = FinetuneRecipe()
     schedule: ScheduleRecipe
+    distill: DistillRecipe = DistillRecipe()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -15,7 +15,9 @@ from resnets.analysis.drawing import draw
 from resnets.data.identity import changes as changes_of
 from resnets.data.identity import read_manifest
 from resnets.errors import CheckpointError, Stopped, UsageError
+from resnets.evaluation.network import evaluate
 from resnets.files import write_text
+from resnets.formatting import percent
 from resnets.machine.environment import environment
 from resnets.machine.torchrun import launched
 from resnets.models import create_model
@@ -28,14 +30,22 @@ from resnets.run_folder.record import (
     Preparation,
     Progress,
     Record,
+    Score,
     Session,
+    Taught,
     to_plain,
 )
 from resnets.training.divergence import find_divergence
 from resnets.training.ema import Average, decays
 from resnets.training.feed import Feed, Step, build_feed
 from resnets.training.loop import Loop
-from resnets.training.opening import new_record, opening_lines, recipe_line, timestamp
+from resnets.training.opening import (
+    new_record,
+    opening_lines,
+    recipe_line,
+    teacher_line,
+    timestamp,
+)
 from resnets.training.precise_bn import measure_statistics
 from resnets.training.prepare import Plan, identity_of
 from resnets.training.progress import RunProgress
@@ -45,6 +55,7 @@ from resnets.training.signals import StopRequest
 from resnets.training.state import RunState, differences
 from resnets.training.step import build_optimizer
 from resnets.training.thawing import Thawing
+from resnets.training.tracking import Followers
 
 
 @dataclass(frozen=True)
@@ -100,12 +111,18 @@ def run(
         now = environment(plan.machine.where, processes, plan.recipe.precision)
         session = Session(timestamp(), state.step, now)
         record = replace(record, sessions=(*record.sessions, session))
+        followers: Followers | None = None
         try:
+            record = _meet_teacher(plan, feed, record)
             _open(plan, folder, progress, state, record)
+            if first:
+                followers = Followers(plan.machine.track, folder, progress.say)
             wrap = partial(computing, plan, state.model)
             Loop(plan, state, wrap, feed, folder, progress, stop).fit()
             _settle(plan, state, feed)
             results = evaluate_parts(state, plan.dataset, feed, processes, folder)
+            if record.teacher and results.validation:
+                progress.say(_beside_the_teacher(record.teacher, results.validation))
             if first:
                 made = {
                     "name": record.name,
@@ -114,6 +131,8 @@ def run(
                     "recipe": plan.recipe.model_dump(mode="json"),
                     "results": to_plain(results.summary),
                 }
+                if record.teacher:
+                    made["teacher"] = to_plain(record.teacher)
                 write_weights(folder, state.model, made)
             record = replace(record, results=results, status="finished")
         except (Stopped, KeyboardInterrupt) as interruption:
@@ -128,6 +147,8 @@ def run(
         finally:
             if first:
                 _close(plan, folder, state, record)
+                if followers:
+                    followers.end()
         if first:
             write_report([folder.path])
     late = stop.exit_code if stop.requested else None
@@ -173,7 +194,8 @@ def _check_same(plan: Plan, folder: RunFolder, record: Record) -> None:
     """Raise UsageError when a finished run, whose state may have been deleted, is another."""
     recipe = read_recipe(folder.recipe)
     weights = record.weights.digest if record.weights else None
-    before = identity_of(recipe, record.model.spec, record.data.fingerprint, weights)
+    teacher = record.teacher.digest if record.teacher else None
+    before = identity_of(recipe, record.model.spec, record.data.fingerprint, weights, teacher)
     now = {key: value for key, value in plan.identity.items() if key != "processes"}
     if changed := differences(before, now, _data_changes(plan, folder, record)):
         raise UsageError(
@@ -261,8 +283,35 @@ def _open(
     for line in opening_lines(plan, record.sessions[-1].environment, folder.data):
         progress.say(line)
     progress.say(recipe_line(plan))
+    if record.teacher:
+        progress.say(teacher_line(record.teacher, plan.recipe.distill))
     if state.step:
         progress.say(f"resumed after step {state.step:,} of {plan.steps:,}")
+
+
+def _meet_teacher(plan: Plan, feed: Feed, record: Record) -> Record:
+    """Return the record with where the teacher is, and how good on the held-out split."""
+    if not plan.teacher or not record.teacher:
+        return record
+    taught = replace(record.teacher, source=plan.teacher.source)  # it may have moved
+    held_out = plan.dataset.validation
+    if held_out and taught.accuracy is None:
+        found = evaluate(
+            plan.teacher,
+            held_out.to(feed.device),
+            feed.preprocess,
+            batch_size=feed.batch_size,
+            processes=plan.machine.processes,
+        )
+        taught = replace(taught, accuracy=found.accuracy)
+    return replace(record, teacher=taught)
+
+
+def _beside_the_teacher(teacher: Taught, student: Score) -> str:
+    return (
+        f"held out: {percent(student.accuracy, 2)}; its teacher {percent(teacher.accuracy, 2)} of "
+        "the same images"
+    )
 
 
 def _write_preparation(plan: Plan, folder: RunFolder) -> None:
@@ -335,7 +384,7 @@ def _close(plan: Plan, folder: RunFolder, state: RunState, record: Record) -> No
         epochs=round(plan.steps / plan.batches, 4),
         seconds=round(state.seconds, 3),
     )
-    divergence = find_divergence(state.losses, plan.recipe.choices(plan.spec.num_classes))
+    divergence = find_divergence(state.losses, plan.ignorant_loss)
     warnings = (str(divergence),) if divergence else ()
     folder.write_record(
         replace(record, sessions=(*before, last), progress=progress, warnings=warnings)

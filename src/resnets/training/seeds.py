@@ -20,6 +20,7 @@ from resnets.report.published import Published, published
 from resnets.run_folder.directory import RunFolder, seeds_in
 from resnets.run_folder.record import Record
 from resnets.spec import Spec
+from resnets.training.distillation import IN_PYTHON
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, load_recipe, read_recipe, unnamed
 from resnets.training.run import Run
@@ -236,15 +237,18 @@ def _how_to_resume(first: RunFolder, seeds: int, out: Path) -> str:
 def _command(first: RunFolder, seeds: int, out: Path) -> str:
     """Return the command that trains these seeds into ``out``; recipe.yaml has every setting.
 
-    Empty where data or weights were given in Python.
+    Empty where data, weights or teacher were given in Python.
     """
     record = first.read_record()
     data, weights = record.data, record.weights
-    if data.source == GIVEN or (weights and weights.source == IN_MEMORY):
+    teacher = record.teacher
+    in_python = (weights and weights.source == IN_MEMORY, teacher and teacher.source == IN_PYTHON)
+    if data.source == GIVEN or any(in_python):
         return ""
     words = ["train", data.source, "--model", record.model.name]
     words += ["--recipe", str(first.recipe), "--seeds", str(seeds), "--out", str(out)]
     words += weights.options if weights else []
+    words += teacher.options if teacher else []
     words += ["--root", data.root] if data.root else []
     return f"{program()} {shlex.join(words)}"
 

@@ -1,6 +1,5 @@
 """The weights that a run starts from: read, fitted to its network, and what they know of images."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from resnets.weights.assumptions import as_the_file_has_it
 from resnets.weights.catalog import Entry
 from resnets.weights.checkpoint import Checkpoint, Source
 from resnets.weights.load import load_checkpoint, over_channels
+from resnets.weights.tensors import digest_of_tensors
 
 IN_MEMORY = "a state dict"  # the source of weights that have no other
 
@@ -119,19 +119,9 @@ def fit_start(
         known = None  # a mean image, of one size
     return network.spec, Start(
         str(Path(name).resolve()) if there else name,
-        _digest(checkpoint),
+        digest_of_tensors(checkpoint.tensors),
         network.state_dict(),
         known or None,
         tuple(lines),
         opened.reading,
     )
-
-
-def _digest(checkpoint: Checkpoint) -> str:
-    """Return a SHA-256 of names, types, shapes and values, whatever file they came in."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(checkpoint.tensors.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        flat = tensor.detach().cpu().contiguous().flatten()
-        digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()

@@ -35,6 +35,7 @@ CHANGEABLE = (
     "optimizer.clip",
     "schedule.",
     "augment.",
+    "distill.",
     "label_smoothing",
     "class_weights",
     "effective_beta",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from resnets.errors import NonFiniteError
 from resnets.machine.processes import ALONE, Processes
+from resnets.training.distillation import distilled
 from resnets.training.optimizers import CaffeSGD, Lamb, Muon
 from resnets.training.recipe import OptimizerRecipe, Recipe
 
@@ -118,6 +119,7 @@ def training_step(
     scaler: torch.amp.GradScaler | None = None,
     processes: Processes = ALONE,
     sums: Tensor | None = None,
+    teacher: nn.Module | None = None,
 ) -> Outcome | None:
     """Update the model by the gradient of the mean loss over the batch of all processes.
 
@@ -126,7 +128,8 @@ def training_step(
     (N,) or their probabilities (N, classes); ``labels`` int64 (N,) are what is counted as correct.
     ``weights`` float32 (N,) are the factors of the samples' losses, also of the loss that is told;
     the mean is over samples, not over weights, so that no division of a batch changes it.
-    ``scaler`` comes with float16.
+    ``scaler`` comes with float16. ``teacher`` sees the same images, in evaluation mode, and its
+    logits (N, classes) are learnt as the recipe's ``distill`` says.
 
     With ``sums``, float64 (3,) on the device, nothing is told to the host, as a CUDA graph demands:
     loss and correct samples are added there, and a 1 where something is not finite; each group's
@@ -136,7 +139,7 @@ def training_step(
     memory of the optimizer is changed; batch norm's statistics have then seen the batch.
     """
     optimizer.zero_grad(set_to_none=True)
-    found = _backward(model, images, targets, labels, weights, recipe, scaler, processes)
+    found = _backward(model, images, targets, labels, weights, recipe, scaler, processes, teacher)
     if scaler is not None:
         scaler.unscale_(optimizer)
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
@@ -198,6 +201,7 @@ def _backward(
     recipe: Recipe,
     scaler: torch.amp.GradScaler | None,
     processes: Processes,
+    teacher: nn.Module | None,
 ) -> Tensor:
     """Give the parameters their gradients; return the sums of losses and of correct samples.
 
@@ -220,6 +224,10 @@ def _backward(
                 logits = model(x)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             loss = _loss(logits, target, recipe, *factors)
+            if teacher is not None:
+                with autocast, torch.no_grad():
+                    taught = teacher(x)
+                loss = distilled(loss, logits, taught, recipe.distill, *factors)
             scaled = loss * share if scaler is None else scaler.scale(loss * share)
             scaled.backward()  # type: ignore[no-untyped-call]
         sums.append(torch.stack((loss.detach(), (logits.argmax(1) == label).sum())))

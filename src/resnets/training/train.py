@@ -13,7 +13,7 @@ from resnets.data.dataset import Dataset
 from resnets.data.given import GIVEN, as_dataset
 from resnets.data.images import printable
 from resnets.data.label_table import title
-from resnets.errors import CheckpointError, DataError, UsageError
+from resnets.errors import CheckpointError, DataError, UsageError, check_name
 from resnets.machine.device import Machine
 from resnets.machine.processes import join
 from resnets.machine.torchrun import launch, program, restarts
@@ -21,11 +21,13 @@ from resnets.models import ReadingOptions, check_folder, undecided
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Record
 from resnets.spec import Spec
+from resnets.training.distillation import IN_PYTHON, TeacherSource
 from resnets.training.prepare import Plan, prepare
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, how_to_set, load_recipe, read_recipe, unnamed
 from resnets.training.run import Run, finished, run
 from resnets.training.starting import IN_MEMORY, Start
+from resnets.training.trackers import TRACKERS
 from resnets.weights.checkpoint import Source, open_checkpoint
 from resnets.weights.metadata import read_spec
 
@@ -38,6 +40,7 @@ def train(
     model: str | Spec | None = None,
     recipe: str | Path | Recipe | None = None,
     weights: Source | None = None,
+    teacher: TeacherSource | None = None,
     container: str | None = None,
     dialect: str | None = None,
     ema: bool = False,
@@ -59,6 +62,8 @@ def train(
     name of published weights, a state dict; a file of ours says the model too. Its classifier is
     taken over where it has the data's classes, its preprocessing unless the recipe says another;
     ``container``, ``dialect`` and ``ema`` choose among what it holds, as for `load_weights`.
+    ``teacher`` is a network whose answers are learnt, as the recipe's ``distill`` says: a run
+    folder, a file, MODEL@WEIGHTS, or a `ResNet`. It is needed again to resume.
     ``settings`` are overrides such as ``optimizer.lr=0.05``. ``resume`` is a run folder to resume,
     which says everything else but what ``settings`` change on purpose, or "auto": continue where
     ``out`` holds this very run, and start it otherwise. ``machine`` says where and how; its fields
@@ -103,6 +108,7 @@ def train(
             model, recipe = _model_of(folder, record), _recipe_of(folder, settings)
             begin = _start_of(folder, record)
             reading = reading_in(record.weights.reading if record.weights else {}, begin)
+            teacher = teacher if teacher is not None else _teacher_of(folder, record)
         else:
             assert data is not None  # as was looked at above
             model = model or model_in(weights, **reading)
@@ -125,6 +131,7 @@ def train(
             root=root,
             weights=begin,
             reading=reading,
+            teacher=teacher,
             folder=folder,
             resume=resumes,
         )
@@ -139,6 +146,7 @@ def planned(
     model: str | Spec | None = None,
     recipe: str | Path | Recipe | None = None,
     weights: Source | None = None,
+    teacher: TeacherSource | None = None,
     container: str | None = None,
     dialect: str | None = None,
     ema: bool = False,
@@ -166,6 +174,7 @@ def planned(
             root=root,
             weights=weights,
             reading=reading,
+            teacher=teacher,
         )
         with progress:
             yield plan, progress
@@ -185,7 +194,11 @@ def _machine(machine: object, fields: dict[str, Any]) -> Machine:
                 f"train() has no argument {name}",
                 hint=f'settings=["{setting}"]' if setting else "help(resnets.train) lists them",
             )
-    return replace(machine, **fields)
+    machine = replace(machine, **fields)
+    track = (machine.track,) if isinstance(machine.track, str) else tuple(machine.track)
+    for name in track:
+        check_name("tracker", name, tuple(TRACKERS))
+    return replace(machine, track=track)
 
 
 def check_model(model: object) -> None:
@@ -282,6 +295,21 @@ def _start_of(folder: RunFolder, record: Record) -> Source | Start | None:
             hint="start it again: resnets.train(..., weights=..., overwrite=True)",
         )
     return source
+
+
+def _teacher_of(folder: RunFolder, record: Record) -> str | None:
+    """Return where a run has its teacher; raises UsageError where it has to be given again."""
+    if record.teacher is None:
+        return None
+    source, path = record.teacher.source, str(folder.path)
+    where = source.partition("@")[2] or source
+    if source == IN_PYTHON:
+        hint = f"give it again: resnets.train(resume={path!r}, teacher=model)"
+    elif Path(where).is_absolute() and not Path(where).exists():
+        hint = f"if it is elsewhere: {program()} train --resume {shlex.quote(path)} --teacher PLACE"
+    else:
+        return source
+    raise UsageError(f"{path}: its teacher, {printable(source)}, is not there", hint=hint)
 
 
 def _begun_here(folder: RunFolder) -> bool:

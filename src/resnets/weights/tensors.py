@@ -10,7 +10,7 @@ metadata's ``tied`` is a JSON object of the others.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -47,6 +47,16 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
         metadata = {**metadata, _TIED: json.dumps(tied)}
     digests = json.dumps(_digests(tensors, metadata))
     write_bytes(path, save(tensors, {**metadata, _DIGESTS: digests}))
+
+
+def digest_of_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """Return a SHA-256 of names, types, shapes and values, whatever file they came in."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        flat = tensor.detach().cpu().contiguous().flatten()
+        digest.update(flat.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
