@@ -169,6 +169,15 @@ def test_spaces_and_commas_stand_in_names_of_classes(photos):
     assert words(open_listing(photos)) == dict(zip(NAMES, names, strict=True))
 
 
+def test_the_one_column_that_is_left_has_the_classes(photos):
+    """Kaggle's `id,breed`; but captions are no classes, and leave a folder as it was."""
+    write_csv(photos / "labels.csv", [["id", "breed"], *zip(NAMES, ANIMALS, strict=True)])
+    assert words(open_listing(photos)) == dict(zip(NAMES, ANIMALS, strict=True))
+    captions = [f"a {name}" for name in NAMES]
+    write_csv(photos / "labels.csv", [["id", "caption"], *zip(NAMES, captions, strict=True)])
+    assert open_listing(photos).classes == ("a", "b")
+
+
 def test_numbers_are_classes_in_their_order(photos):
     numbers = [1, 2, 10, 1, 2, 10, 1, 2]
     lines = [
@@ -458,6 +467,44 @@ def test_labelled_images_to_evaluate_on(photos):
     assert open_labelled(photos).part == "test"
     with pytest.raises(DataError, match="has no train split"):
         open_labelled(photos, part="train")
+
+
+def test_a_run_on_a_table_and_its_evaluation(photos, tmp_path, resnets):
+    """Trained on a part of the rows, told of the rest; a file that is not there is left out."""
+    rows = [["file", "label", "patient"]]
+    rows += [[*row, i // 2] for i, row in enumerate(zip(NAMES, ANIMALS, strict=True))]
+    rows.append(["a/9.png", "cat", 9])
+    path = write_csv(photos / "labels.csv", rows)
+    out = tmp_path / "run"
+    train = ["train", path, "--model", "resnet8", "--out", out, "--set", "data.holdout=2"]
+    for setting in ("schedule.epochs=null", "schedule.iterations=1", "data.image_size=16"):
+        train += ["--set", setting]
+    code, _, said = resnets(*train)
+    assert code == 3
+    assert "a/9.png cannot be read: is not there (labels.csv, row 10)" in said
+    code, _, said = resnets(*train, "--set", "data.broken=skip", "--set", "data.broken_limit=0.2")
+    assert code == 0
+    assert 'groups: column "patient", 5 of them' in said
+    assert "groups are not divided: 3 groups to train on, 1 group held out" in said
+    for data in (path, photos):
+        code, found, _ = resnets("evaluate", out, data, "--json")
+        assert code == 0
+        found = json.loads(found)
+        assert found["split"] == "validation"
+        assert sum(each["samples"] for each in found["classes"]) == 2
+    assert resnets("audit", out)[0] == 0
+    others = tmp_path / "others"
+    image(others / "x.png", 1)
+    image(others / "y.png", 2)
+    rows = [["file", "label", "split"], ["x.png", "cat", "test"], ["y.png", "cow", "test"]]
+    write_csv(others / "labels.csv", rows)
+    code, found, _ = resnets("evaluate", out, others, "--json")
+    assert code == 0
+    assert json.loads(found)["left_out"]["other_classes"] == {"cow": 1}
+    code, _, said = resnets("predict", out, path)
+    assert code == 3
+    assert "give the folder with the images that it names" in said
+    assert resnets("train", path, "--resume", out)[0] == 0  # it is finished
 
 
 @given(st.lists(st.binary(max_size=12), max_size=6), st.sampled_from([".csv", ".jsonl"]))

@@ -176,6 +176,7 @@ def unpack(
 ) -> None:
     """Write the images of a pack, of tars or of Parquet files to a folder, by split and class.
 
+    What folders cannot say, such as groups, weights or several classes, goes into labels.jsonl.
     Each image of a pack is compared with its digest first. It may be stopped at any time: the same
     command resumes. Exit code 3 when images cannot be read. `tar xf` unpacks a pack too.
 

@@ -23,7 +23,10 @@ def evaluate(
         ),
     ],
     data: Annotated[
-        str, typer.Argument(help="A data set's name, or a folder with a folder for each class.")
+        str,
+        typer.Argument(
+            help="A data set's name, or a folder with a folder for each class or a table of labels."
+        ),
     ],
     split: Annotated[
         str | None,
@@ -45,8 +48,9 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images: accuracy, top-5 accuracy and loss, each counted once.
 
-    Labels are the names of folders. Where nothing names a model's classes, folders that are numbers
-    are its outputs, and as many classes as outputs are taken in their order, which is then said.
+    Labels are the names of folders, or what a table says. Where nothing names a model's classes,
+    those that are numbers are its outputs, and as many classes as outputs are taken in their order,
+    which is then said.
     Classes that the model does not have, or that have no images, and images that cannot be read
     are left out, said and counted.
 

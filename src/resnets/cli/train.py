@@ -27,8 +27,8 @@ def train(
     data: Annotated[
         str | None,
         typer.Argument(
-            help="digits, cifar10, cifar100, or a folder of images in class folders; also a pack, "
-            "tars or Parquet."
+            help="digits, cifar10, cifar100, a folder of images in class folders or with "
+            "labels.csv, or such a table; also a pack, tars or Parquet."
         ),
     ] = None,
     model: Annotated[

@@ -2,7 +2,8 @@
 
 Modules: ``dataset`` (what every data set looks like), ``digits``, ``cifar`` with
 ``cifar_download``, ``given`` and ``folder`` (the data sets); ``sources`` (which images a path
-means) with ``scan``, ``packs``, ``tars`` and ``parquet``, each of which makes a ``listing``, and
+means) with ``scan``, ``label_table`` (over ``tables``, ``label_columns`` and ``table_files``),
+``packs``, ``tars`` and ``parquet``, each of which makes a ``listing``, and
 ``packing`` (which writes one); ``examined``, ``identity``, ``copies``, ``near`` and ``check`` (what
 reading images tells); ``headers``, ``images``, ``decoders``, ``streams`` and ``depth`` (how a file
 becomes pixels); ``framing`` (which square is seen), ``windows`` and ``views`` (which crop),

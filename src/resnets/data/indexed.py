@@ -44,7 +44,7 @@ _COLUMNS = (
     # Where a table of labels says them; an index without them is read by earlier versions too.
     ("groups", "<i8", 1),
     ("weights", "<f4", 1),
-    ("targets", "?", 0),  # as wide as there are classes
+    ("targets", "u1", 0),  # 0 or 1, as wide as there are classes
 )
 _OPTIONAL = ("groups", "weights", "targets")
 _ALIGNED = 64  # the length of the first line, so that the columns are aligned
@@ -150,6 +150,10 @@ class Index:
             if name in _OPTIONAL and not there:
                 found[name] = None
             at += values.nbytes
+        if found["targets"] is not None:
+            if found["targets"].max() > 1:
+                raise ValueError("has classes of images that are neither yes nor no")
+            found["targets"] = found["targets"].view(np.bool_)
         data[at:].decode("utf-8", "surrogatepass")
         index = cls(classes, splits, Names(data[at:]), **found, more=head)
         index.check(lengths)
@@ -172,8 +176,6 @@ class Index:
                 raise ValueError("has classes, splits or files beyond those that it names")
         if (np.diff(self.parts.astype(np.int16)) < 0).any():
             raise ValueError("has splits that do not follow each other")
-        if self.targets is not None and (self.targets.view(np.uint8) > 1).any():
-            raise ValueError("has classes of images that are neither yes nor no")
         weights = np.zeros(0) if self.weights is None else self.weights
         if not (np.isfinite(weights) & (weights >= 0)).all():
             raise ValueError("has impossible weights of images")

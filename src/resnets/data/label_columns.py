@@ -1,8 +1,10 @@
-"""Which classes a table gives to its rows: a word, several in a field or a list, or columns of 0/1.
+"""What the columns of a table of labels are, by their names, and which classes they give to rows.
 
-What is meant is decided by the whole column, and said.
+A class is a word, several in a field or a list, or columns of 0 and 1. What is meant is decided by
+the whole column, and said.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -16,6 +18,15 @@ from resnets.formatting import printable
 
 Words = tuple[str, ...]
 
+# Names that columns have, without case and signs; the first that is there holds.
+_FILE = "file filename filepath path image imagename imagefile imagepath img imgname imgpath"
+_FILE += " picture photo imageid imgid id"
+_LABEL = "label labels class classes classname labelname category categories target targets"
+_LABEL += " tag tags attributes"
+_SPLIT = "split subset partition set usage phase"
+_WHO = ("group", "patient", "subject", "person", "seller", "user", "video", "scene")
+_GROUP = " ".join(who + end for who in _WHO for end in ("", "id"))
+_WEIGHT = "weight sampleweight weights"
 _SEVERAL = {"labels", "classes", "categories", "targets", "tags", "attributes"}
 _SHOWN = 8
 _YES_NO = {
@@ -32,6 +43,66 @@ class Labels:
     words: Sequence[Words | None]  # None where nothing is said of a row
     several: bool  # whether an image may have several, or none
     said: str  # what was decided
+
+
+class NoLabels(DataError):
+    """A table whose columns are not those of images and their classes."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns of a table say what, by their names."""
+
+    file: str
+    labels: Labels
+    split: str | None
+    group: str | None
+    weight: str | None
+    ignored: tuple[str, ...]
+
+    @classmethod
+    def of(cls, table: Table) -> "Columns":
+        """Find them. Raises NoLabels where there are no files or no classes."""
+        plain = {re.sub(r"[\W_]+", "", name.casefold()): name for name in reversed(table.columns)}
+        file, label, split, group, weight = (
+            next((plain[name] for name in names.split() if name in plain), None)
+            for names in (_FILE, _LABEL, _SPLIT, _GROUP, _WEIGHT)
+        )
+        there = printable(", ".join(table.columns)[:200]) or "nothing"
+        about = f"{printable(table.path)}: no column of"
+        if file is None:
+            raise NoLabels(
+                f"{about} files: its first row has {there}",
+                hint="name the columns in the first row: file,label",
+            )
+        taken = [name for name in (file, label, split, group, weight) if name is not None]
+        left = [name for name in table.columns if name and name not in taken]
+        if label is None and len(left) == 1 and _repeats(table.columns[left[0]]):
+            label = left.pop()
+        labels = labels_in(table, label) if label else labels_across(table, left)
+        if labels is None:
+            raise NoLabels(
+                f"{about} labels: it has {there}",
+                hint="call the column of classes label, or give a column of 0 and 1 to each class",
+            )
+        return cls(file, labels, split, group, weight, tuple(left) if label else ())
+
+    def said(self, table: Table, groups: int) -> str:
+        """Say what was decided."""
+        found = [f'files: column "{printable(self.file)}"', self.labels.said]
+        found += [f'splits: column "{printable(self.split)}"'] if self.split else []
+        if self.group:
+            found.append(f'groups: column "{printable(self.group)}", {groups:,} of them')
+        found += [f'weights: column "{printable(self.weight)}"'] if self.weight else []
+        if self.ignored:
+            found.append(f"not used: {printable(', '.join(self.ignored)[:200])}")
+        return f"{printable(table.path.name)}: {'; '.join(found)}"
+
+
+def _repeats(values: Sequence[Any]) -> bool:
+    """Whether values are of classes: captions and ages are hardly ever equal."""
+    words = {value for value in values if isinstance(value, str | int)}
+    return 0 < 2 * len(words) <= len(values)
 
 
 def labels_in(table: Table, column: str) -> Labels:
@@ -55,15 +126,14 @@ def labels_in(table: Table, column: str) -> Labels:
     )
 
 
-def labels_across(table: Table, taken: Iterable[str]) -> Labels | None:
-    """Return what columns of 0 and 1 say, a class each; None where there are not two of them.
+def labels_across(table: Table, columns: Iterable[str]) -> Labels | None:
+    """Return what those of ``columns`` that are of 0 and 1 say, a class each.
 
-    ``taken`` are the columns that mean something else. -1 may stand for 0, as in CelebA.
+    None where there are not two of them. -1 may stand for 0, as in CelebA.
     """
     marked: dict[str, list[bool]] = {}
-    left = {name: values for name, values in table.columns.items() if name and name not in taken}
-    for name, values in left.items():
-        if flags := _flags(values):
+    for name in columns:
+        if flags := _flags(table.columns[name]):
             marked[name] = flags
     if len(marked) < 2:
         return None

@@ -5,7 +5,6 @@ What its values mean is decided by all of them, and said; what cannot be meant i
 """
 
 import os
-import re
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.data.class_folders import SPLITS, Report
-from resnets.data.label_columns import Labels, Words, labels_across, labels_in, word_of
+from resnets.data.label_columns import Columns, Words, word_of
 from resnets.data.listing import FromTable, Listing, Names, check_not_empty, composed
 from resnets.data.table_files import Files
 from resnets.data.tables import ENDINGS, Table, read_table
@@ -29,22 +28,8 @@ from resnets.readers.paths import open_regular
 
 USUAL = ("labels", "metadata")  # names of tables in the folder of their images, the latter HF's
 
-# Names that columns have, without case and signs; the first that is there holds.
-_FILE = "file filename filepath path image imagename imagefile imagepath img imgname imgpath"
-_FILE += " picture photo imageid imgid id"
-_LABEL = "label labels class classes classname labelname category categories target targets"
-_LABEL += " tag tags attributes"
-_SPLIT = "split subset partition set usage phase"
-_WHO = ("group", "patient", "subject", "person", "seller", "user", "video", "scene")
-_GROUP = " ".join(who + end for who in _WHO for end in ("", "id"))
-_WEIGHT = "weight sampleweight weights"
 _SPLITS = SPLITS | {"dev": "validation"}
 _ORDER = ("train", "validation", "test")
-_TOLD = 3  # of a kind, in a message
-
-
-class NoLabels(DataError):
-    """A table whose columns are not those of images and their classes."""
 
 
 def find_table(path: Path) -> Path | None:
@@ -94,7 +79,7 @@ def open_table(
     cannot be read.
     """
     table = read_table(path)
-    columns = _Columns.of(table)
+    columns = Columns.of(table)
     if not table.rows:
         raise DataError(f"{printable(path)}: has no rows", hint="a row for each image: 1.jpg,cat")
     faults: list[str] = []
@@ -130,60 +115,12 @@ def _check_whole(listing: Listing, path: Path) -> None:
     check_not_empty(listing)
 
 
-@dataclass(frozen=True)
-class _Columns:
-    """Which columns of a table say what, by their names."""
-
-    file: str
-    labels: Labels
-    split: str | None
-    group: str | None
-    weight: str | None
-    ignored: tuple[str, ...]
-
-    @classmethod
-    def of(cls, table: Table) -> "_Columns":
-        """Find them. Raises NoLabels where there are no files or no classes."""
-        plain = {re.sub(r"[\W_]+", "", name.casefold()): name for name in reversed(table.columns)}
-        file, label, split, group, weight = (
-            next((plain[name] for name in names.split() if name in plain), None)
-            for names in (_FILE, _LABEL, _SPLIT, _GROUP, _WEIGHT)
-        )
-        there = printable(", ".join(table.columns)[:200]) or "nothing"
-        about = f"{printable(table.path)}: no column of"
-        if file is None:
-            raise NoLabels(
-                f"{about} files: its first row has {there}",
-                hint="name the columns in the first row: file,label",
-            )
-        taken = [name for name in (file, label, split, group, weight) if name is not None]
-        labels = labels_in(table, label) if label else labels_across(table, taken)
-        if labels is None:
-            raise NoLabels(
-                f"{about} labels: it has {there}",
-                hint="call the column of classes label, or give a column of 0 and 1 to each class",
-            )
-        ignored = (name for name in table.columns if name and name not in taken) if label else ()
-        return cls(file, labels, split, group, weight, tuple(ignored))
-
-    def said(self, table: Table, groups: int) -> str:
-        """Say what was decided."""
-        found = [f'files: column "{printable(self.file)}"', self.labels.said]
-        found += [f'splits: column "{printable(self.split)}"'] if self.split else []
-        if self.group:
-            found.append(f'groups: column "{printable(self.group)}", {groups:,} of them')
-        found += [f'weights: column "{printable(self.weight)}"'] if self.weight else []
-        if self.ignored:
-            found.append(f"not used: {printable(', '.join(self.ignored)[:200])}")
-        return f"{printable(table.path.name)}: {'; '.join(found)}"
-
-
 @dataclass
 class _Rows:
     """The rows of a table, one after the other, and what is kept of each."""
 
     table: Table
-    columns: _Columns
+    columns: Columns
     files: Files
     faults: list[str]
     doubled: list[str] = field(default_factory=list)
@@ -290,8 +227,8 @@ class _Rows:
         classes = sorted(set(digits.values()))
         if not classes:
             raise DataError(f"{printable(table.path)}: no row has a class")
-        number = {word: classes.index(digits[word]) for word in digits}
-        numbers = [[number[word] for word in row.words or ()] for row in rows]
+        places = {name: place for place, name in enumerate(classes)}
+        numbers = [[places[digits[word]] for word in row.words or ()] for row in rows]
         targets = None
         if self.columns.labels.several:
             targets = np.zeros((len(rows), len(classes)), bool)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from resnets.data.class_folders import SPLITS, Walk, class_name
-from resnets.data.label_table import NoLabels, find_table, open_table
+from resnets.data.label_columns import NoLabels
+from resnets.data.label_table import find_table, open_table
 from resnets.data.listing import Listing
 from resnets.data.scan import Disk, by_folder, check_folder_at, readable
 from resnets.errors import DataError, check_name

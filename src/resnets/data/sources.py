@@ -9,7 +9,8 @@ from os.path import commonpath
 from pathlib import Path
 
 from resnets.data.class_folders import Report, has_extension, is_hidden
-from resnets.data.label_table import NoLabels, find_table, open_table
+from resnets.data.label_columns import NoLabels
+from resnets.data.label_table import find_table, open_table
 from resnets.data.listing import Listing
 from resnets.data.parquet import holds_images, open_parquet
 from resnets.data.scan import ARCHIVES, readable, scan
