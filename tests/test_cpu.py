@@ -125,11 +125,12 @@ def test_large_blocks_have_an_off_switch(environment, kept):
     ],
 )
 def test_a_run_says_when_its_precision_is_emulated(
-    tmp_path, resnets, monkeypatch, precision, flags, said
+    photos, tmp_path, resnets, monkeypatch, precision, flags, said
 ):
     info = {"flags": flags, "model name": "a processor"}
     monkeypatch.setattr(environment, "_cpuinfo", lambda name: info.get(name, ""))
-    words = ["train", "digits", "--model", "resnet8", "--out", tmp_path / "run"]
+    words = ["train", photos, "--model", "resnet8", "--out", tmp_path / "run"]
+    words += ["--set", "data.image_size=16"]
     words += ["--set", f"precision={precision}", "--set", "schedule.iterations=1"]
     code, _, err = resnets(*words, "--set", "schedule.epochs=null", "--device", "cpu")
     assert code == 0

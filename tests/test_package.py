@@ -27,6 +27,6 @@ def test_everything_in_the_table_of_contents_exists():
 
 def test_functions_stay_functions_when_rooms_are_imported():
     # A room called like a function would replace it as the package's attribute.
-    code = "import resnets, resnets.training.loop, resnets.analysis.profiling; print(callable(%s))"
-    assert run(code % "resnets.train") == "True\n"
-    assert run(code % "resnets.profile") == "True\n"
+    code = "import resnets, resnets.training.loop, resnets.analysis.profiling; "
+    code += "print(callable(resnets.train), callable(resnets.profile))"
+    assert run(code) == "True True\n"

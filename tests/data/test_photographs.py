@@ -163,9 +163,9 @@ def test_a_slow_disk_changes_nothing(photos, expected):
 
 def test_from_any_step_on(photos):
     made = feed(photos, "batch_size=30")
-    wanted = steps(made, (0, 1))
+    wanted = steps(made, (0, 1))[8:20]  # an epoch has 14
     whole = [digest([batch]) for batch in made.batches(wanted)]
-    for start in (5, 14):  # an epoch has 14
+    for start in (5, 6):
         other = feed(photos, "batch_size=30", threads=5)
         assert [digest([batch]) for batch in other.batches(wanted[start:])] == whole[start:]
 
@@ -193,12 +193,12 @@ def maps(tmp_path_factory):
     root = tmp_path_factory.mktemp("maps") / "maps"
     rows, columns = np.mgrid[:HEIGHT, :WIDTH].astype(np.uint8)
     for number in range(MAPS):
-        path = root / "map" / f"{number}.png"
+        path = root / "map" / f"{number}.bmp"
         path.parent.mkdir(parents=True, exist_ok=True)
         blue = np.full_like(rows, number)
         Image.fromarray(np.stack([columns, rows, blue], -1)).save(path)
     (root / "other").mkdir()
-    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(root / "other" / "0.png")
+    Image.fromarray(np.zeros((9, 9, 3), np.uint8)).save(root / "other" / "0.bmp")
     return root
 
 

@@ -1,12 +1,13 @@
 """The feature pyramid against its definition."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from resnets import create_backbone
+from resnets import create_backbone, get_spec
 from resnets.errors import UsageError
 from resnets.nn import FeaturePyramid
 
@@ -83,7 +84,8 @@ def test_extra_maps():
 def test_on_a_backbone_it_trains_copies_and_compiles(extra):
     torch.manual_seed(0)
     torch._dynamo.reset()
-    backbone = create_backbone("resnet18", levels=("c3", "c4", "c5"))
+    spec = replace(get_spec("resnet18"), depths=(1,) * 4, widths=(4, 8, 8, 16), stem_width=4)
+    backbone = create_backbone(spec, levels=("c3", "c4", "c5"))
     channels = dict(zip(backbone.outputs, backbone.channels, strict=True))
     model = torch.nn.Sequential(backbone, FeaturePyramid(channels, 16, extra=extra))
     twin = copy.deepcopy(model)

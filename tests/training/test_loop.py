@@ -41,9 +41,37 @@ RECIPE = load_recipe(
 )
 
 
-def run(out, recipe=RECIPE, model="resnet8", data=None, **options):
+NARROW = replace(get_spec("resnet8"), widths=(4, 8, 16), stem_width=4)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_onednn():
+    """It is slower for so little."""
+    torch.backends.mkldnn.enabled = False
+    yield
+    torch.backends.mkldnn.enabled = True
+
+
+def run(out, recipe=RECIPE, model=NARROW, data=None, **options):
     data = data or tiny_dataset()
     return train(data, model=model, recipe=recipe, out=out, quiet=True, **options)
+
+
+def of_length(steps):
+    return load_recipe(RECIPE, [f"schedule.iterations={steps}"])  # epochs of five steps
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return an uninterrupted run of so many steps, which tests only read."""
+    made = {}
+
+    def get(steps=15):
+        if steps not in made:
+            made[steps] = run(tmp_path_factory.mktemp("whole") / "run", of_length(steps))
+        return made[steps]
+
+    return get
 
 
 def resume(path, quiet=True, **options):
@@ -65,43 +93,40 @@ def without_times(path):
     return [{k: v for k, v in line.items() if k not in times} for line in lines]
 
 
-def test_a_run_learns_and_writes_its_folder(tmp_path):
-    result = run(tmp_path / "run")
+def test_a_run_learns_and_writes_its_folder(whole):
+    result = whole()
+    folder = result.path
     assert result.results["test"]["accuracy"] >= 0.9
     assert result.results["test"]["samples"] == 20
     assert result.results["validation"]["samples"] == 10
-    record = json.loads((tmp_path / "run/run.json").read_text())
+    record = json.loads((folder / "run.json").read_text())
     assert record["status"] == "finished"
     assert record["results"] == result.results
     assert record["progress"]["step"] == record["progress"]["steps"] == 15
     assert record["model"]["spec"]["num_classes"] == 2
-    metrics = [
-        json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()
-    ]
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in metrics] == [5, 10, 15]
     assert all(line["samples"] == 40 for line in metrics)
-    assert load_recipe(tmp_path / "run/recipe.yaml").schedule.epochs == 3
+    assert load_recipe(folder / "recipe.yaml").schedule.iterations == 15
     assert result.report.read_text().startswith("<!")
-    names = {p.name for p in (tmp_path / "run").iterdir()}
+    names = {p.name for p in folder.iterdir()}
     assert not [name for name in names if name.endswith(".tmp")]
-    model = open_model(tmp_path / "run")
+    model = open_model(folder)
     assert model.classes == ("top", "bottom")
     assert not model.training
 
 
-def test_iterations_stop_within_an_epoch(tmp_path):
-    recipe = load_recipe(RECIPE, ["schedule.iterations=7"])
-    result = run(tmp_path / "run", recipe)
-    metrics = without_times(tmp_path / "run/metrics.jsonl")
+def test_iterations_stop_within_an_epoch(whole):
+    result = whole(7)
+    metrics = without_times(result.path / "metrics.jsonl")
     assert [line["step"] for line in metrics] == [5, 7]
     assert [line["samples"] for line in metrics] == [40, 16]
     assert result.results["train"]["images_per_second"] > 0
 
 
-def test_two_runs_are_equal_to_the_bit(tmp_path):
-    for name in "ab":
-        run(tmp_path / name)
-    a, b = (tensors(tmp_path / name / "model.safetensors") for name in "ab")
+def test_two_runs_are_equal_to_the_bit(tmp_path, whole):
+    run(tmp_path / "b")  # as many steps, in epochs
+    a, b = (tensors(path / "model.safetensors") for path in (whole().path, tmp_path / "b"))
     assert all(torch.equal(a[key], b[key]) for key in a)
     run(tmp_path / "c", load_recipe(RECIPE, ["seed=1"]))
     c = tensors(tmp_path / "c" / "model.safetensors")
@@ -115,32 +140,28 @@ ALL = [(steps, step) for steps in (7, 15) for step in range(steps) if (steps, st
 @pytest.mark.parametrize(
     ("steps", "step"), SOME + [pytest.param(*case, marks=pytest.mark.slow) for case in ALL]
 )
-def test_stopped_and_resumed_equals_uninterrupted(tmp_path, steps, step):
-    recipe = load_recipe(RECIPE, [f"schedule.iterations={steps}"])  # epochs of five steps
-    run(tmp_path / "whole", recipe)
+def test_stopped_and_resumed_equals_uninterrupted(tmp_path, whole, steps, step):
+    expected = whole(steps)
     with (
         signal_at(step),
         pytest.raises(Stopped, match=f"saved at step {step + 1} of {steps}") as caught,
     ):
-        run(tmp_path / "parts", recipe)
+        run(tmp_path / "parts", of_length(steps))
     assert caught.value.exit_code == 75
     assert str(tmp_path / "parts") in caught.value.hint
     assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
     resumed = resume(tmp_path / "parts")
-    for name in ("model.safetensors", newest(tmp_path / "whole").relative_to(tmp_path / "whole")):
-        a, b = tensors(tmp_path / "whole" / name), tensors(tmp_path / "parts" / name)
+    for name in ("model.safetensors", newest(expected.path).relative_to(expected.path)):
+        a, b = tensors(expected.path / name), tensors(resumed.path / name)
         assert a.keys() == b.keys()
         assert all(torch.equal(a[key], b[key]) for key in a)
-    metrics = [without_times(tmp_path / name / "metrics.jsonl") for name in ("whole", "parts")]
+    metrics = [without_times(found.path / "metrics.jsonl") for found in (expected, resumed)]
     assert metrics[0] == metrics[1]
-    assert (
-        resumed.results["test"]
-        == json.loads((tmp_path / "whole/run.json").read_text())["results"]["test"]
-    )
+    assert resumed.results["test"] == expected.results["test"]
 
 
 def test_checkpointing_comes_and_goes_and_changes_nothing(tmp_path):
-    model = replace(get_spec("resnet8"), drop_path=0.3)
+    model = replace(NARROW, drop_path=0.3)
     with signal_at(4), pytest.raises(Stopped):
         run(tmp_path / "run", model=model, checkpointing=True)
     resume(tmp_path / "run")
@@ -153,19 +174,14 @@ def test_checkpointing_comes_and_goes_and_changes_nothing(tmp_path):
 
 
 def test_what_the_network_draws_depends_on_the_step_alone(tmp_path):
-    model = replace(get_spec("resnet8"), drop_path=0.5, dropout=0.5)
-    options = {"model": model, "recipe": RECIPE, "quiet": True}
-    for name in ("whole", "again"):
-        train(tiny_dataset(), out=tmp_path / name, **options)
+    model = replace(NARROW, drop_path=0.5, dropout=0.5)
+    run(tmp_path / "whole", model=model)
     with signal_at(6), pytest.raises(Stopped):
-        train(tiny_dataset(), out=tmp_path / "parts", **options)
+        run(tmp_path / "parts", model=model)
     torch.rand(3)  # other people's numbers
     resume(tmp_path / "parts")
-    whole, *others = (
-        tensors(tmp_path / name / "model.safetensors") for name in ("whole", "again", "parts")
-    )
-    for other in others:
-        assert all(torch.equal(whole[key], other[key]) for key in whole)
+    a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
@@ -184,18 +200,18 @@ def test_resume_auto(tmp_path):
     assert run(tmp_path / "run", resume="auto") == finished  # nothing left to do
 
 
-def test_resume_auto_does_not_take_another_run_for_its_own(tmp_path):
-    run(tmp_path / "run")
+def test_resume_auto_does_not_take_another_run_for_its_own(tmp_path, whole):
+    shutil.copytree(whole().path, tmp_path / "run")
     with pytest.raises(UsageError, match=r"finished run.* another one: seed: 0 before, 5 now\n"):
-        run(tmp_path / "run", load_recipe(RECIPE, ["seed=5"]), resume="auto")
+        run(tmp_path / "run", load_recipe(of_length(15), ["seed=5"]), resume="auto")
 
 
-def test_a_run_killed_before_its_first_state_starts_again(tmp_path):
+def test_a_run_killed_before_its_first_state_starts_again(tmp_path, whole):
     with at_step(0, lambda: sys.exit(9)), pytest.raises(SystemExit):
         run(tmp_path / "run")
     assert not (tmp_path / "run/state").exists()
     again = run(tmp_path / "run", resume="auto")
-    assert again.results["test"] == run(tmp_path / "other").results["test"]
+    assert again.results["test"] == whole().results["test"]
 
 
 def test_a_run_whose_state_is_gone_is_left_alone(tmp_path):
@@ -214,16 +230,15 @@ class Interrupting(MemoryImages):
         raise KeyboardInterrupt
 
 
-def test_interrupted_in_the_last_evaluation(tmp_path):
+def test_interrupted_in_the_last_evaluation(tmp_path, whole):
     data = tiny_dataset()
     test = replace(data.test, images=Interrupting(data.test.images.pixels))
     with pytest.raises(Stopped) as caught:
         run(tmp_path / "run", data=replace(data, test=test))
     assert caught.value.exit_code == 130
     assert "resnets train --resume" in caught.value.hint
-    assert resume(tmp_path / "run").results == run(tmp_path / "b").results | {
-        "train": resume(tmp_path / "run").results["train"]
-    }
+    found = resume(tmp_path / "run").results
+    assert found == whole().results | {"train": found["train"]}
 
 
 @contextmanager
@@ -303,9 +318,8 @@ def test_single_pictures_with_maps_of_1x1_are_refused(tmp_path, settings):
         train(tiny_dataset(), model="resnet18", recipe=recipe, out=tmp_path / "run")
 
 
-def test_the_report_reads_what_training_writes(tmp_path):
-    run(tmp_path / "run")
-    record = read_run(tmp_path / "run")
+def test_the_report_reads_what_training_writes(whole):
+    record = read_run(whole().path)
     assert record.notes == ()
     assert [epoch.step for epoch in record.epochs] == [5, 10, 15]
     stages = [stage.name for stage in record.model.stages]
@@ -365,7 +379,7 @@ def test_repeated_augmentation_resumes_and_is_audited(tmp_path):
 
 def test_the_command_in_the_record_repeats_the_run(photos, tmp_path):
     recipe = load_recipe(RECIPE, ["data.image_size=8", "data.holdout=3", "augment.padding=1"])
-    run(tmp_path / "my run", recipe, data=photos)
+    run(tmp_path / "my run", recipe, model="resnet8", data=photos)
     words = shlex.split(json.loads((tmp_path / "my run/run.json").read_text())["command"])
     assert words[:3] == ["resnets", "train", str(photos)]
     options = [word.removeprefix("--") for word in words[3:]]
@@ -431,15 +445,15 @@ def test_a_length_that_cuts_the_books_is_refused(tmp_path):
         resume(tmp_path / "cut", settings=["schedule.iterations=12"])
 
 
-def test_only_the_torchrun_that_began_a_run_goes_on_unasked(tmp_path, monkeypatch):
-    run(tmp_path / "run")
+def test_only_the_torchrun_that_began_a_run_goes_on_unasked(tmp_path, monkeypatch, whole):
+    shutil.copytree(whole().path, tmp_path / "run")
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "ours")
     with pytest.raises(UsageError, match="there is a run in it already"):
-        run(tmp_path / "run")
+        run(tmp_path / "run", of_length(15))
     record = json.loads((tmp_path / "run/run.json").read_text())
     (tmp_path / "run/run.json").write_text(json.dumps(record | {"launch": "ours"}))
-    assert run(tmp_path / "run").results == record["results"]
+    assert run(tmp_path / "run", of_length(15)).results == record["results"]
 
 
 def test_without_an_installed_package(tmp_path, monkeypatch):
@@ -454,7 +468,7 @@ def test_without_an_installed_package(tmp_path, monkeypatch):
     run(tmp_path / "run", load_recipe(RECIPE, ["schedule.iterations=1"]))
 
 
-def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, capsys):
+def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, capsys, whole):
     with signal_at(7), pytest.raises(Stopped):
         run(tmp_path / "run")
     after, before = RunFolder(tmp_path / "run").states()
@@ -466,7 +480,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(tmp_path, capsys):
     said = capsys.readouterr().err
     assert "does not have its SHA-256; resumed from the state before it" in said
     assert "resumed after step 5 of 15" in said
-    assert resumed.results["test"] == run(tmp_path / "other").results["test"]
+    assert resumed.results["test"] == whole().results["test"]
 
 
 def test_damaged_states_are_refused(tmp_path):
