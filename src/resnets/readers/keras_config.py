@@ -9,7 +9,6 @@ from typing import Any
 from resnets.errors import CheckpointError
 
 LARGEST_CONFIG = 8 << 20  # bytes; a network of a thousand layers has 3 MB
-MODELS = ("Functional", "Model", "Sequential")
 
 
 def parse_config(text: str, path: Path) -> dict[str, Any]:

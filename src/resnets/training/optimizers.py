@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,15 +15,11 @@ class Momentum(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update the parameters that have a gradient."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:
-                continue
+        for group, parameters, gradients in _groups(self):
             for p in parameters:
                 if not self.state[p]:
                     self.state[p]["momentum_buffer"] = torch.zeros_like(p)
             velocity = [self.state[p]["momentum_buffer"] for p in parameters]
-            gradients = [p.grad for p in parameters if p.grad is not None]
             if group["weight_decay"]:
                 decayed = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
                 gradients = list(decayed)
@@ -77,10 +74,7 @@ class Lamb(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """Update the parameters that have a gradient."""
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if not parameters:
-                continue
+        for group, parameters, gradients in _groups(self):
             for p in parameters:
                 if not self.state[p]:
                     zeros = {key: torch.zeros_like(p) for key in ("exp_avg", "exp_avg_sq")}
@@ -91,7 +85,6 @@ class Lamb(torch.optim.Optimizer):
                 [self.state[p][key] for p in parameters]
                 for key in ("step", "exp_avg", "exp_avg_sq")
             )
-            gradients = [p.grad for p in parameters if p.grad is not None]
             (first, second), decay = group["betas"], group["weight_decay"]
             torch._foreach_add_(steps, 1)
             torch._foreach_lerp_(means, gradients, 1 - first)
@@ -106,6 +99,16 @@ class Lamb(torch.optim.Optimizer):
                 torch._foreach_add_(updates, parameters, alpha=decay)
                 torch._foreach_mul_(updates, _trust(parameters, updates, clip=group["trust_clip"]))
             _add(parameters, updates, -group["lr"])
+
+
+def _groups(
+    optimizer: torch.optim.Optimizer,
+) -> Iterator[tuple[dict[str, Any], list[Tensor], list[Tensor]]]:
+    """Yield each group with those of its parameters that have a gradient, and the gradients."""
+    for group in optimizer.param_groups:
+        pairs = [(p, p.grad) for p in group["params"] if p.grad is not None]
+        if pairs:
+            yield group, [p for p, _ in pairs], [gradient for _, gradient in pairs]
 
 
 def _trust(weights: list[Tensor], updates: list[Tensor], *, clip: bool) -> list[Tensor]:

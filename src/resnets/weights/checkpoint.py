@@ -159,18 +159,7 @@ def open_checkpoint(
     weights, and ``entry`` is what the catalogue knows about it; without one it is asked. Raises
     CheckpointError for a file that is missing, damaged, unsafe or holds no such network.
     """
-    if not isinstance(source, str | Path | Mapping) or source == "":
-        simple = source is None or isinstance(source, str | int)
-        what = repr(source) if simple else f"an object of the class {type(source).__name__}"
-        raise UsageError(
-            f"{what} is no checkpoint",
-            hint="give its state_dict()"
-            if hasattr(source, "state_dict")
-            else "give a file, a folder or a state dict",
-        )
-    for word, what in ((dialect, "dialect"), (container, "container")):
-        if word is not None and not isinstance(word, str):
-            raise UsageError(f"{what} is {word!r}", hint="give its name")
+    _check_asked(source, dialect=dialect, container=container)
     if isinstance(source, Mapping):
         name, content = "the state dict", Content(Path("the state dict"), "", dict(source))
     elif is_unfinished(Path(source)):
@@ -231,6 +220,22 @@ def open_checkpoint(
         classes=_labels(content.config or {}) or classes,
         outputs=translated.outputs or outputs,
     )
+
+
+def _check_asked(source: Any, **words: Any) -> None:
+    """Raise UsageError for what is no source of weights, and for words that are none."""
+    if not isinstance(source, str | Path | Mapping) or source == "":
+        simple = source is None or isinstance(source, str | int)
+        what = repr(source) if simple else f"an object of the class {type(source).__name__}"
+        raise UsageError(
+            f"{what} is no checkpoint",
+            hint="give its state_dict()"
+            if hasattr(source, "state_dict")
+            else "give a file, a folder or a state dict",
+        )
+    for what, word in words.items():
+        if word is not None and not isinstance(word, str):
+            raise UsageError(f"{what} is {word!r}", hint="give its name")
 
 
 def _plain(tree: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from functools import cache
 from typing import Any
 
-from resnets.errors import CheckpointError, UsageError, nearest
+from resnets.errors import CheckpointError, check_name
 from resnets.spec import POOLING, PROJECTING, Spec, fields_told
 from resnets.weights.dialects import ANY, BY_NAME, DIALECTS, Dialect, Input, Row
 from resnets.weights.structure.tensor_modules import bare
@@ -30,12 +30,7 @@ class Reading:
 
 def dialect_named(name: str) -> Dialect:
     """Return a dialect. Raises UsageError, naming the nearest, for an unknown one."""
-    if name not in BY_NAME:
-        close = nearest(name, list(BY_NAME))
-        raise UsageError(
-            f'no dialect is called "{name}"',
-            hint=f"did you mean {close}?" if close else f"choose from {', '.join(BY_NAME)}",
-        )
+    check_name("dialect", name, BY_NAME)
     return BY_NAME[name]
 
 
