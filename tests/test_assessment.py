@@ -24,7 +24,7 @@ PREPARED = Preprocess(3, 18, 16, (0.5,) * 3, (0.25,) * 3)
 def network(names=NAMES, outputs: int = len(NAMES)):
     torch.manual_seed(0)
     model = scramble(create_model("resnet8", num_classes=outputs, image_size=16)).eval()
-    model.preprocess, model.classes = PREPARED, tuple(names)
+    model.preprocess, model.classes, model.outputs = PREPARED, tuple(names), "softmax"
     pictures = [coloured(label, number, 20) for label in range(7) for number in range(3)]
     with torch.no_grad():  # so that it does not answer one class to everything
         model.fc.bias -= model(PREPARED(pictures)).mean(0)

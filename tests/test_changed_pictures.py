@@ -204,7 +204,7 @@ def test_what_is_assumed_and_what_is_wrong_is_said(tmp_path, resnets):
 def model():
     made = create_model(replace(get_spec("resnet8"), num_classes=2, widths=(2, 4, 4)))
     made.preprocess = Preprocess(3, 8, 8, (0.5,) * 3, (0.25,) * 3)
-    made.classes = ("cat", "dog")
+    made.classes, made.outputs = ("cat", "dog"), "softmax"
     return made
 
 

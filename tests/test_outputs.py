@@ -110,6 +110,18 @@ def test_sigmoids_are_answered(count, classes, expected, suffix, picture, tmp_pa
     )
 
 
+def test_a_softmax_that_is_assumed_is_said(picture, tmp_path):
+    """In Python by a warning at the first answer, which comes all the same."""
+    model = network(3, None)
+    coming = predict(model, [picture])
+    with pytest.warns(UserWarning, match="nothing says what its outputs mean; taken as softmax"):
+        assert sum(next(coming).probabilities) == pytest.approx(1)
+    with pytest.warns(UserWarning, match=r'model\.outputs = "softmax" or "sigmoid" says it'):
+        predict_table(model, [picture], tmp_path / "t.csv")
+    model.outputs = "softmax"
+    assert sum(next(predict(model, [picture])).probabilities) == pytest.approx(1)
+
+
 def test_a_stopped_table_of_another_meaning_is_not_gone_on_with(picture, tmp_path):
     model = network(3, "softmax")
     jobs = []

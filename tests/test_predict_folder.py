@@ -32,6 +32,7 @@ SUFFIXES = [".csv", ".jsonl", ".parquet"]
 def onnx(tmp_path_factory):
     torch.manual_seed(0)
     network = scramble(create_model("resnet8", image_size=16)).eval()
+    network.outputs = "softmax"
     network.classes = ("猫 😀", "two\nlines", *(f"class {i}, or so" for i in range(2, 10)))
     return export(network, tmp_path_factory.mktemp("onnx") / "model.onnx")
 
@@ -427,6 +428,7 @@ def test_another_model_or_runtime_is_noticed(onnx, photos, begun, tmp_path):
 def test_a_changed_network_is_noticed(photos, tmp_path):
     torch.manual_seed(0)
     network = create_model("resnet8", image_size=16)
+    network.outputs = "softmax"
 
     def stop(done, total):
         raise KeyboardInterrupt
@@ -490,7 +492,7 @@ class Watched(Runtime):
 
     name, version, input = "torch", "0", "normalized"
     classes, preprocess = ("a", "b"), identity(3, 4)
-    spec = replace(get_spec("resnet8"), num_classes=2)
+    spec, outputs = replace(get_spec("resnet8"), num_classes=2), "softmax"
 
     def __init__(self):
         self.lock, self.waiting, self.most, self.seen = threading.Lock(), 0, 0, []
@@ -564,6 +566,7 @@ def test_a_reader_that_stops_stops_the_work():
 
 def test_answers_that_are_nan(photos, tmp_path):
     network = create_model("resnet8", image_size=16)
+    network.outputs = "softmax"
     torch.nn.init.constant_(network.conv1.weight, float("nan"))
     with pytest.raises(NonFiniteError):
         next(predict(network, photos / "a" / "é 00.png"))

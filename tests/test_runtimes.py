@@ -28,7 +28,7 @@ CLASSES = tuple(f"class {i}" for i in range(10))
 def network():
     torch.manual_seed(0)
     network = scramble(create_model("resnet8", image_size=24)).eval()
-    network.preprocess, network.classes = identity(3, 24), CLASSES
+    network.preprocess, network.classes, network.outputs = identity(3, 24), CLASSES, "softmax"
     return network
 
 

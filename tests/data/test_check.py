@@ -13,7 +13,7 @@ from resnets.data.check import check_folder
 from resnets.data.folder import open_folder
 from resnets.data.headers import ImageError
 from resnets.data.images import decode
-from resnets.data.scan import images_in
+from resnets.data.sources import images_in
 
 
 def scene(seed: int, side: int = 96) -> Image.Image:

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deep import png16, tiff16
+from deep import png16, tiff12, tiff16
 from resnets.data import open_dataset
 from resnets.data.depth import Extent, RangeError, together
 from resnets.data.images import decode, pixels, read_image
+from resnets.data.preprocess import Preprocess
 from resnets.errors import DataError, UsageError
 from resnets.training.recipe import load_recipe
 
@@ -67,6 +68,27 @@ def test_alpha_of_16_bits_is_composited_on_white(tmp_path):
     stored[:, :, 3] = 0
     (tmp_path / "x.png").write_bytes(png16(stored))
     assert (pixels(decode(tmp_path / "x.png", 3, (0, 4095))) == 255).all()
+
+
+def test_12_bits_that_lie_two_in_three_bytes(tmp_path):
+    """Without a range they are not dark: all that 12 bits hold; with one as all others."""
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff12(stored := values(1)[:, :12, 0]))
+    assert str(read_image(path).extent).startswith("12 of 12 bits used")
+    for scale in ("container", (0, 4095)):
+        assert np.array_equal(
+            pixels(decode(path, 1, scale))[:, :, 0], np.rint(stored * (255 / 4095))
+        )
+    assert pixels(decode(path, 1, "own")).max() == 16  # as runs of earlier versions saw them
+
+
+def test_values_beyond_a_models_range_are_said_once(tmp_path):
+    path = tmp_path / "x.png"
+    path.write_bytes(png16(values(1, top=3000)))
+    prepared = Preprocess(1, 8, 8, (0.5,), (0.25,), range=(0.0, 1234.0))
+    with pytest.warns(UserWarning, match=r"beyond 0 to 1234, .*which are clipped") as said:
+        prepared.arrays([path, path])
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize("compressed", [True, False])

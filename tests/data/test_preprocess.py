@@ -105,6 +105,12 @@ def test_what_is_no_batch(tmp_path):
         preprocess(tmp_path / "missing.png")
 
 
+def test_measuring_says_how_far_it_is():
+    split, told = whole(MemoryImages(torch.zeros(300, 4, 4, 1).byte()), torch.zeros(300)), []
+    measure(split, 4, "channel", report=lambda *numbers: told.append(numbers))
+    assert told == [(256, 300), (300, 300)]
+
+
 def test_blank_pictures_do_not_divide_by_zero():
     split = whole(MemoryImages(torch.full((4, 8, 8, 1), 7, dtype=torch.uint8)), torch.zeros(4))
     preprocess = measure(split, 8, "channel")

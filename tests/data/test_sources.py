@@ -1,10 +1,13 @@
 """What a path means: folders, packs, tars, Parquet; and all of them unpacked again."""
 
+import json
 import subprocess
 
+import numpy as np
 import pytest
 import torch
 
+from resnets import create_model, evaluate
 from resnets.data.check import check_folder
 from resnets.data.dataset import Skipped
 from resnets.data.encoding import Encoding
@@ -16,6 +19,8 @@ from resnets.data.scan import scan
 from resnets.data.sources import open_listing
 from resnets.data.unpacking import unpack
 from resnets.errors import DataError, ResourceError
+from resnets.inference.embedding import embed_folder
+from resnets.inference.prediction_table import predict_table
 
 
 def content(listing) -> list[tuple]:
@@ -56,6 +61,45 @@ def test_one_set_trains_the_same_in_every_form(photos, tmp_path):
         assert other.fingerprint == first.fingerprint
         assert other.skipped == first.skipped
         assert torch.equal(other.train.batch(ids)[0], first.train.batch(ids)[0])
+
+
+def test_whatever_looks_at_images_takes_every_form(photos, tmp_path):
+    """The same answers, embeddings and counts, from images of which one is broken."""
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow.parquet import write_table
+
+    (photos / "basil/99.png").write_bytes(b"no image")
+    packed = pack(scan(photos), tmp_path / "photos.pack", Encoding()).path
+    rows = [(data, label) for name, _, label, data in content(scan(photos))]
+    columns = zip(*sorted(rows), strict=True)
+    write_table(
+        pyarrow.table(dict(zip(("image", "label"), map(list, columns), strict=True))),
+        tmp_path / "photos.parquet",
+        row_group_size=7,
+    )
+    torch.manual_seed(0)
+    model = create_model("resnet8", num_classes=3, image_size=16).eval()
+    model.classes, model.outputs = ("apple", "basil", "ceramic"), "softmax"
+    found, embeddings = [], []
+    for source in (photos, packed, tar(photos, tmp_path / "t.tar"), tmp_path / "photos.parquet"):
+        table = predict_table(model, source, tmp_path / f"{source.name}.jsonl", batch_size=31)
+        assert (table.images, table.broken) == (31, 1)
+        records = [json.loads(line) for line in table.path.read_text().splitlines()]
+        assert all(record["path"].startswith(f"{source}/") for record in records)
+        embedded = embed_folder(model, source, tmp_path / f"{source.name}.npz", batch_size=31)
+        (broken,) = embedded.broken
+        assert broken.path.endswith((".png", ".jpg"))
+        assert broken.reason == "is text, not an image"
+        with np.load(embedded.path) as file:
+            assert len(file["paths"]) == 30
+            rows = sorted(file["embeddings"].tolist())
+        scores = evaluate(model, source)
+        assert len(scores.broken) == 1
+        found.append((sorted(str(r.get("predictions")) for r in records), scores.accuracy))
+        embeddings.append(rows)
+    assert found[1:] == found[:1] * 3
+    for other in embeddings[1:]:
+        np.testing.assert_allclose(other, embeddings[0], rtol=1e-5, atol=1e-6)
 
 
 def test_check_compares_a_pack_with_its_digests(photos, tmp_path):

@@ -16,7 +16,7 @@ def network(seed: int = 0, **options) -> torch.nn.Module:
     torch.manual_seed(seed)
     model = scramble(create_model("resnet8", num_classes=3, image_size=16, **options)).eval()
     model.preprocess = Preprocess(3, 18, 16, (0.5, 0.4, 0.3), (0.2, 0.3, 0.25))
-    model.classes = ("apple", "bañana", 'c"d')
+    model.classes, model.outputs = ("apple", "bañana", 'c"d'), "softmax"
     return model
 
 

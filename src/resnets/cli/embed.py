@@ -22,7 +22,9 @@ from resnets.formatting import plural
 
 @takes_known("weights", *READING[1:], "preprocess")
 def embed(
-    folder: Annotated[Path, typer.Argument(help="A folder of images.", metavar="DIR")],
+    folder: Annotated[
+        Path, typer.Argument(help="A folder, pack, tar or Parquet file of images.", metavar="DIR")
+    ],
     model: Source = None,
     *,
     known: Known,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import READING, Known, Source, chosen_model, say_meaning, takes_known
+from resnets.cli.options import READING, Known, Source, chosen_model, said_meaning, takes_known
 from resnets.cli.output import tell
 
 
@@ -31,7 +31,7 @@ def features(
     """
     network, learnt = chosen_model(model, known)
     if learnt and hasattr(network.fc, "out_features"):
-        say_meaning(network.outputs, network.spec.num_classes)
+        said_meaning(network.outputs, network.spec.num_classes)
     from resnets.analysis.features import write_features
 
     source = known.weights or model or "the package's own"

@@ -1,8 +1,9 @@
 """`resnets inspect`: what a checkpoint is, whose, and which network it holds."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,6 +11,9 @@ from resnets.cli.options import READING, Json, Known, takes_known
 from resnets.cli.output import print_json, print_table, say_error, tell
 from resnets.errors import ResnetsError
 from resnets.formatting import percent
+
+if TYPE_CHECKING:
+    from resnets.data.images import Stored
 
 
 @takes_known(*READING)
@@ -46,7 +50,7 @@ def inspect(
     """
     found = None
     if images is not None:
-        from resnets.data.scan import images_in
+        from resnets.data.sources import images_in
 
         found = images_in(images)
     look = partial(_look, found=found, keys=keys, spec=known.spec, **known.reading)
@@ -70,7 +74,9 @@ def inspect(
         raise typer.Exit(code)
 
 
-def _look(file: Path, *, found: list[Path] | None, keys: bool, **known: Any) -> dict[str, Any]:
+def _look(
+    file: Path, *, found: "Sequence[Path | Stored] | None", keys: bool, **known: Any
+) -> dict[str, Any]:
     """Return what a checkpoint holds and, where asked for, its keys and how its variants fit."""
     from resnets.models import check_folder
     from resnets.weights.checkpoint import open_checkpoint

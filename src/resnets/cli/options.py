@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resnets.models import ReadingOptions
     from resnets.nn import ResNet
     from resnets.weights.fit import Head
+    from resnets.weights.outputs import Outputs
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 Root = Annotated[
@@ -239,20 +240,21 @@ def open_answering(
 
 def _said(answering: "Runtime") -> "Runtime":
     """Return what computes a model, its outputs being explained."""
-    say_meaning(answering.outputs, answering.spec.num_classes)
+    answering.outputs = said_meaning(answering.outputs, answering.spec.num_classes)
     return answering
 
 
-def say_meaning(outputs: str | None, count: int) -> None:
-    """Say it where nothing says what so many outputs mean.
+def said_meaning(outputs: str | None, count: int) -> "Outputs":
+    """Return what so many outputs mean, and say it where nothing does.
 
     Raises CheckpointError where it has to be said.
     """
     from resnets.weights.outputs import ASSUMED, meaning
 
-    meaning(outputs, count)
+    found = meaning(outputs, count)
     if outputs is None:
-        say(f"note: {ASSUMED}")
+        say(f"note: {ASSUMED}. --outputs sigmoid if each stands alone")
+    return found
 
 
 def is_path(word: str) -> bool:

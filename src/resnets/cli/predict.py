@@ -33,8 +33,8 @@ def predict(
         list[str],
         typer.Argument(
             help="A run folder, a checkpoint in any format, or an exported file (.onnx, .xml, "
-            ".pt2); then images and folders of them. Without the first: the resnet20 for "
-            "CIFAR-10's ten classes that comes with the package.",
+            ".pt2); then images, and folders, packs, tars or Parquet files of them. Without the "
+            "first: the resnet20 for CIFAR-10's ten classes that comes with the package.",
             metavar="[MODEL] IMAGE|DIR...",
         ),
     ],
@@ -136,4 +136,4 @@ def _is_of_images(path: Path) -> bool:
     if os.path.isdir(path):  # which Path asks too, but raises where it is not allowed to look
         has_model = any(os.path.exists(path / name) for name in (RECORD, *FOLDER_WEIGHTS))
         return not (has_model or seeds_in(path))
-    return path.suffix.lower() in EXTENSIONS
+    return path.suffix.lower() in {*EXTENSIONS, ".pack", ".parquet"}  # a .tar may be a checkpoint

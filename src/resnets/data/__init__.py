@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the data sets, and torch with them, are imported when one i
     from resnets.data.dataset import Dataset
     from resnets.data.depth import Scale
     from resnets.data.framing import Frame
+    from resnets.data.listing import Listing
     from resnets.data.preprocess import Preprocess
 
 NAMES = ("digits", "cifar10", "cifar100")
@@ -43,6 +44,7 @@ def open_dataset(
     scaled: bool = True,
     content: bool | None = None,
     memory: int | None = None,
+    listing: "Listing | None" = None,
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> "Dataset":
     """Open a data set by name (digits, cifar10, cifar100) or a folder of images by path.
@@ -53,8 +55,8 @@ def open_dataset(
     more than 8 bits become black and white, or has it measured over the training split; ``broken``
     ("error", "skip" or "read") says what happens to those that cannot be read, ``broken_limit``
     which share of all may be left out. A model's own are ``preprocess.frame`` and
-    ``preprocess.scale``. ``scaled``, ``content``, ``memory`` and ``report`` are those of
-    `resnets.data.folder.open_folder`. Named data sets have their own size. Raises DataError when
+    ``preprocess.scale``. ``scaled``, ``content``, ``memory``, ``listing`` and ``report`` are those
+    of `resnets.data.folder.open_folder`. Named data sets have their own size. Raises DataError when
     there is no such data or it is unsound.
     """
     match data:  # a name of NAMES; a Path is never one
@@ -79,6 +81,7 @@ def open_dataset(
         scaled=scaled,
         content=content,
         memory=memory,
+        listing=listing,
         report=report,
     )
 
@@ -90,6 +93,7 @@ def open_as_trained(
     *,
     channels: int,
     preprocess: "Preprocess | None",
+    listing: "Listing | None" = None,
 ) -> "Dataset":
     """Open a data set with images and classes as a model was trained on them, as ``made`` has it.
 
@@ -110,6 +114,7 @@ def open_as_trained(
         broken=how.get("broken", "error"),
         broken_limit=how.get("broken_limit", 0.01),
         content=False if fingerprint.startswith(LISTED) else None,
+        listing=listing,
     )
     if (found := dataset.train.images.shape[0]) != channels:
         raise DataError(

@@ -16,7 +16,8 @@ from PIL import Image, ImageFile
 from resnets.formatting import plural
 
 Range = tuple[float, float]  # the values that become black and white
-# "container": all that the file's kind of number holds, 0..65535, or 0..1 of floats. "own": as
+# "container": all that the file's kind of number holds, 0..65535, 0..4095 of 12 bits, or 0..1 of
+# floats. "own": as
 # earlier versions did, where the values exceed that, the image's own range. "unknown": nobody has
 # looked which values there are, and none is shown.
 Scale = Range | Literal["container", "own", "unknown"]
@@ -36,7 +37,7 @@ class Extent:
 
     low: float
     high: float
-    bits: int  # of the numbers in the file: 16 or 32; 0 where they are floats
+    bits: int  # of the numbers in the file: 12, 16 or 32; 0 where they are floats
 
     def __or__(self, other: "Extent") -> "Extent":
         """Return the extent of both."""
@@ -143,6 +144,8 @@ class Deep:
 
 def _known(extent: Extent, scale: Scale) -> Range:
     top = 65535.0 if extent.bits else 1.0
+    if extent.bits == 12 and scale == "container":  # earlier versions took them for 16
+        top = 4095.0
     if scale != "unknown" and extent.low >= 0 and extent.high <= top:
         return 0.0, top
     if scale == "own":
@@ -187,11 +190,13 @@ def load_deep(image: Image.Image, *, all_bits: bool = True) -> Deep | None:
     Without ``all_bits`` only grey ones, which need no second look at the file. Raises ValueError
     where a colour's 16 bits cannot be had.
     """
-    if image.mode == "F" or image.mode.startswith("I"):
-        image.load()
-        bits = 0 if image.mode == "F" else 16 if image.mode.startswith("I;16") else 32
-        return Deep(np.asarray(image), "L", bits)
     tags = getattr(image, "tag_v2", {})
+    if image.mode == "F" or image.mode.startswith("I"):
+        bits = 0 if image.mode == "F" else 16 if image.mode.startswith("I;16") else 32
+        if tags.get(_BITS_PER_SAMPLE) == (12,):
+            bits = 12
+        image.load()
+        return Deep(np.asarray(image), "L", bits)
     apart = tags.get(_PLANES) == _APART and 16 in tags.get(_BITS_PER_SAMPLE, ())
     if apart and image.tile[0][0] == "raw":  # type: ignore[attr-defined]
         raise ValueError("colours of 16 bits, in planes and not compressed, cannot be read")

@@ -20,7 +20,7 @@ from resnets.data.copies import (
 )
 from resnets.data.dataset import Dataset, Skipped, Split
 from resnets.data.depth import Scale
-from resnets.data.examined import Report, examine, recall
+from resnets.data.examined import Examined, Report, examine, recall
 from resnets.data.framing import Frame, count_cropped
 from resnets.data.headers import ImageError, is_deep, told
 from resnets.data.identity import LISTED, Manifest, content_fingerprint, former_fingerprint
@@ -55,6 +55,7 @@ def open_folder(
     scale: Scale | Literal["measured"] = "measured",
     scaled: bool = True,
     content: bool | None = None,
+    listing: Listing | None = None,
     report: Report = lambda done, total: None,
 ) -> Dataset:
     """Open images in files as uint8 squares of (channels, side, side), or as ``frame`` has them.
@@ -68,16 +69,18 @@ def open_folder(
     and classes, and training finds what is broken. None means to read first if less than
     READ_FIRST bytes of files are new, or some of the images seem to have more than 8 bits.
 
-    ``scale`` says which values of more than 8 bits become black and white; "measured" reads the
-    images that have them a second time, when it is known what those of the training split span.
-    Raises DataError for a folder in no known layout and for broken images; with ``broken`` "skip"
-    these are left out and listed, as long as they are at most ``broken_limit`` of all (or a single
-    one), and with "read" so are those of which not even a beginning can be read. ``report`` is told
-    how many images are read, and of how many; before, how many are found, of 0.
+    ``listing`` is what `open_listing` has found there already. ``scale`` says which values of more
+    than 8 bits become black and white; "measured" reads the images that have them a second time,
+    when it is known what those of the training split span. Raises DataError for a folder in no
+    known layout and for broken images; with ``broken`` "skip" these are left out and listed, as
+    long as they are at most ``broken_limit`` of all (or a single one), and with "read" so are those
+    of which not even a beginning can be read. ``report`` is told how many images are read, and of
+    how many; before, how many are found, of 0.
     """
     if broken not in ("error", "skip", "read"):
         raise UsageError(f'broken is "{broken}"', hint="choose from error, skip, read")
-    listing = open_listing(path, report=lambda found: report(found, 0))
+    if listing is None:
+        listing = open_listing(path, report=lambda found: report(found, 0))
     measured, frame = scale == "measured", frame or Frame(side, side)
     store = Store(
         frame,
@@ -93,53 +96,52 @@ def open_folder(
         content = int(new.sum()) + _OPENING * len(new) < READ_FIRST or (
             measured and _seems_deep(listing)
         )
-    left_out = tuple(Skipped(*each) for each in listing.irregular)
-    if not content:
-        store = replace(store, scale="unknown") if measured else store
-        everything = np.arange(len(listing))
-        splits = _splits(listing, everything, store, kept, Tolerance(allowed))
-        return Dataset(
-            name=printable(title(path)),
-            classes=listing.classes,
-            train=splits["train"],
-            validation=splits.get("validation"),
-            test=splits.get("test"),
-            fingerprint=LISTED + former_fingerprint(listing, everything),
-            mirror=sides(listing.classes) is None,
-            skipped=left_out,
-            **_told(listing, everything),
-        )
+    skipped = tuple(Skipped(*each) for each in listing.irregular)
+    numbers, tolerance = np.arange(len(listing)), Tolerance(allowed)
+    found: Examined | None = None
+    first: NDArray[np.int64] | None = None
+    if content:
 
-    def see(index: int, image: Image.Image) -> None:
-        kept[index] = store.prepared(image)
+        def see(index: int, image: Image.Image) -> None:
+            kept[index] = store.prepared(image)
 
-    found = examine(listing, store, measured=measured, see=see, report=report)
-    _judge(path, found.broken, len(listing), allowed)
-    check_not_empty(listing, found.sound.tolist())
-    sound, digests = found.sound, found.digests
-    training = np.count_nonzero(listing.parts[sound] == 0)
-    first = originals(digests.pixels[:training])
-    splits = _splits(listing, sound, found.store, kept, Tolerance(None))
-    return Dataset(
+        found = examine(listing, store, measured=measured, see=see, report=report)
+        _judge(path, found.broken, len(listing), allowed)
+        check_not_empty(listing, found.sound.tolist())
+        numbers, tolerance, skipped = found.sound, Tolerance(None), (*found.broken, *skipped)
+        training = np.count_nonzero(listing.parts[numbers] == 0)
+        first = originals(found.digests.pixels[:training])
+    elif measured:
+        store = replace(store, scale="unknown")
+    splits = _splits(listing, numbers, found.store if found else store, kept, tolerance)
+    former = former_fingerprint(listing, numbers)
+    dataset = Dataset(
         name=printable(title(path)),
         classes=listing.classes,
         train=splits["train"],
         validation=splits.get("validation"),
         test=splits.get("test"),
-        fingerprint=content_fingerprint(listing, sound, digests.files),
+        fingerprint=LISTED + former,
         mirror=sides(listing.classes) is None,
-        skipped=(*found.broken, *left_out),
+        skipped=skipped,
+        **_told(listing, numbers, first),
+    )
+    if found is None:
+        return dataset
+    files = found.digests.files
+    return replace(
+        dataset,
+        fingerprint=content_fingerprint(listing, numbers, files),
         depth=found.depth,
         cropped=count_cropped(found.sides) if frame.fit == "crop" else 0,
-        former=former_fingerprint(listing, sound),
-        **_told(listing, sound, first),
-        copies=find_copies(listing, sound, digests.pixels),
-        manifest=Manifest([printable(listing.names[i]) for i in sound.tolist()], digests.files),
+        former=former,
+        copies=find_copies(listing, numbers, found.digests.pixels),
+        manifest=Manifest([printable(listing.names[i]) for i in numbers.tolist()], files),
     )
 
 
 def _told(
-    listing: Listing, numbers: NDArray[np.int64], first: NDArray[np.int64] | None = None
+    listing: Listing, numbers: NDArray[np.int64], first: NDArray[np.int64] | None
 ) -> dict[str, Any]:
     """Return what a listing tells of images ``numbers`` beyond their labels, for a `Dataset`.
 

@@ -1,6 +1,7 @@
 """What an image is: digests of its bytes and of its pixels; and what has changed since."""
 
 import hashlib
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnets.data.images import printable
+from resnets.data.images import Stored, opened, printable
 from resnets.data.listing import Listing
 from resnets.data.pipeline import read_ahead
 from resnets.data.sources import open_listing
@@ -67,14 +68,31 @@ def digest_all(count: int, open: Callable[[int], BinaryIO]) -> NDArray[np.uint8]
     return digests.files
 
 
-def digest_files(paths: Sequence[Path]) -> NDArray[np.uint8]:
-    """Return the SHA-256 of files as (N, 32); zeros for one that cannot be read."""
-    return digest_all(len(paths), lambda index: open_regular(paths[index]))
+def digest_files(images: Sequence[Path | Stored]) -> NDArray[np.uint8]:
+    """Return the SHA-256 of images' files as (N, 32); zeros for one that cannot be read."""
+    return digest_all(len(images), lambda index: opened(images[index]))
 
 
-def content_digest(paths: Sequence[Path]) -> str:
-    """Return one SHA-256 for the content of files, in their order."""
-    return hashlib.sha256(digest_files(paths).tobytes()).hexdigest()
+def content_digest(images: Sequence[Path | Stored]) -> str:
+    """Return one SHA-256 for the content of images' files, in their order."""
+    return hashlib.sha256(digest_files(images).tobytes()).hexdigest()
+
+
+def images_digest(names: Iterable[str], images: Iterable[Path | Stored]) -> str:
+    """Return the SHA-256 of images' names, sizes and times of change."""
+    digest = hashlib.sha256()
+    for name, image in zip(names, images, strict=True):
+        try:
+            if isinstance(image, Stored):
+                size, stamp = image.size, image.stamp
+            else:
+                status = os.stat(image)
+                size, stamp = status.st_size, status.st_mtime_ns
+            facts = f"{name}\0{size}\0{stamp}\0"
+        except OSError:  # a link to nothing: broken, and told so when its turn comes
+            facts = f"{name}\0\0\0"
+        digest.update(facts.encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def content_fingerprint(

@@ -8,6 +8,7 @@ What a file is, its content says, never its extension. Every mode has one define
 | 1, P, CMYK, YCCK, HSV      | RGB (Pillow's conversion; 1-bit is 0 or 255)                     |
 | LA, PA, RGBA, or with tRNS | composited on white                                              |
 | 16 bits, grey or colours   | a range to 0..255; without one 0..65535                          |
+| 12 bits, grey              | a range to 0..255; without one 0..4095                           |
 | I (32 bits)                | as 16 bits; values beyond these need a range                     |
 | F (floats)                 | a range to 0..255; without one 0..1, and values beyond need one  |
 
@@ -18,8 +19,11 @@ first frame. Metadata other than the orientation change no pixel and are not loo
 """
 
 import io
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,7 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.decoders import Box, decode_jpeg, decoders
-from resnets.data.depth import Deep, Extent, Scale, load_deep
+from resnets.data.depth import Deep, Extent, Range, Scale, load_deep
 from resnets.data.headers import TURNED, check_size, identified, orientation_of, told
 from resnets.data.quiet import quieten_libtiff
 from resnets.data.streams import JPEG, PNG, has_all_scans, jpeg_endings, jpeg_rests, png_pixels
@@ -47,6 +51,20 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An image that is no file of its own, but lies in a pack, a tar or Parquet."""
+
+    source: str  # the archive, or several, as they were named
+    name: str  # as in a folder of the images
+    open: Callable[[], BinaryIO]  # raises OSError
+    size: int
+    stamp: int  # another number when the content may be another
+
+    def __str__(self) -> str:
+        return f"{self.source}/{self.name}"
 
 
 @dataclass(frozen=True)
@@ -80,7 +98,7 @@ class Decoded:
 
 
 def decode(
-    source: Path | Image.Image,
+    source: Path | Stored | Image.Image,
     channels: int,
     scale: Scale = "container",
     *,
@@ -89,19 +107,32 @@ def decode(
     """Return the upright image in mode "L" (1 channel) or "RGB" (3 channels).
 
     ``scale`` says which values of more than 8 bits become black and white: a range (low, high),
-    beyond which they are clipped, or all that the file's kind of number holds. With ``truncated`` a
-    JPEG or PNG that has lost its end is what is left of it, and grey or black. Raises ImageError,
-    a DataError, for anything else that is not a whole image of at most MAX_PIXELS, and UsageError
-    for another number of channels.
+    beyond which they are clipped, as a UserWarning says once, or all that the file's kind of number
+    holds. With ``truncated`` a JPEG or PNG that has lost its end is what is left of it, and grey or
+    black. Raises ImageError, a DataError, for anything else that is not a whole image of at most
+    MAX_PIXELS, and UsageError for another number of channels.
     """
     if channels not in MODES:
         raise UsageError(f"images have 1 or 3 channels, not {channels}")
     whole = read_image(source, all_bits=isinstance(scale, tuple), truncated=truncated)
+    if isinstance(scale, tuple) and (extent := whole.extent) and extent.exceeds(scale):
+        _warn_of_clipping(scale)
     return whole.image(channels, scale)
 
 
+@cache
+def _warn_of_clipping(scale: Range) -> None:
+    """Say it once, whatever the filters of warnings: decoding resets what these remember."""
+    low, high = scale
+    warnings.warn(
+        f"there are images with values beyond {low:g} to {high:g}, the range of the model's "
+        "images, which are clipped",
+        stacklevel=2,
+    )
+
+
 def read_image(
-    source: Path | Image.Image,
+    source: Path | Stored | Image.Image,
     *,
     all_bits: bool = True,
     truncated: bool = False,
@@ -114,9 +145,14 @@ def read_image(
         name = printable(getattr(source, "filename", "")) or "the image"
         with told(name):
             return _loaded(source, name, all_bits)
-    name = printable(source)
-    with told(name), open_regular(source) as file:
+    name = printable(str(source))
+    with told(name), opened(source) as file:
         return read_file(file, name, all_bits=all_bits, truncated=truncated)
+
+
+def opened(source: Path | Stored) -> BinaryIO:
+    """Return an image's encoded bytes as an open file. Raises OSError."""
+    return source.open() if isinstance(source, Stored) else open_regular(source)
 
 
 def read_file(

@@ -1,22 +1,25 @@
-"""A folder of labelled images to look at, not to learn from: what is missing is no fault.
+"""Labelled images to look at, not to learn from: what is missing in a folder is no fault.
 
 Labels are the names of the folders, or what a table says; which classes there are is the reader's
 knowledge. So a class may be missing or empty, there may be one alone, ``test/`` may stand without
-``train/``, and what lies outside of the class folders is counted.
+``train/``, and what lies outside of the class folders is counted. Packs, tars and Parquet are those
+that are trained on.
 """
 
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from resnets.data.class_folders import SPLITS, Walk, class_name
+from resnets.data.images import Stored
 from resnets.data.label_columns import NoLabels
-from resnets.data.label_table import find_table, open_table
+from resnets.data.label_table import open_table
 from resnets.data.listing import Listing
 from resnets.data.scan import Disk, by_folder, check_folder_at, readable
+from resnets.data.sources import holds_archives, open_listing, stored, table_at
 from resnets.errors import DataError, check_name
 from resnets.formatting import printable
 
@@ -25,22 +28,24 @@ WHOLE = "all"  # the part of a folder without parts
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images of one part of a folder, not decoded, by the class of their folder or a table."""
+    """Images of one part of a folder, archives or a table, not decoded, and their classes."""
 
     root: Path
     part: str  # WHOLE, "train", "validation" or "test"
-    images: dict[str, tuple[Path, ...]]  # classes in code-point order, files by path
-    loose: int  # images outside of the class folders, which nothing labels
+    counts: dict[str, int]  # images by class, in code-point order
+    samples: tuple[tuple[Path | Stored, str], ...]  # each with its class
+    loose: int = 0  # images outside of the class folders, which nothing labels
 
-    def relative(self, path: Path) -> str:
-        """Return an image's path in the folder, for people."""
-        return printable(path.relative_to(self.root).as_posix())
+    def name(self, image: Path | Stored) -> str:
+        """Return an image's path in the folder or archives, for people."""
+        name = image.name if isinstance(image, Stored) else image.relative_to(self.root).as_posix()
+        return printable(name)
 
 
 def open_labelled(
     path: Path, *, part: str | None = None, classes: Collection[str] = ()
 ) -> Labelled:
-    """Find the labelled images of a folder, or of one of its parts, without decoding them.
+    """Find the labelled images of a folder or archives, or of one part, without decoding them.
 
     ``classes`` are the names that folders of classes may have: where one of them stands beside a
     folder called "train" or "test", these are classes too. ``part`` is "train", "validation" or
@@ -50,12 +55,16 @@ def open_labelled(
     if part is not None:
         check_name("split", part, ("train", "validation", "test"))
     with readable(path):
-        if table := find_table(path):
+        if table := table_at(path):
             try:
-                return _of_table(open_table(table, whole=False), part)
+                listing = open_table(table, whole=False)
+                return _of_listing(listing, part, lambda i: listing.root / listing.names.spelled(i))
             except NoLabels:
                 if table == path:
                     raise
+        if holds_archives(path):
+            listing = open_listing(path)
+            return _of_listing(listing, part, lambda i: stored(listing, str(path), i))
         check_folder_at(path)
         walk = Walk(path, Disk(path, facts=False))
         parts = _parts(walk, classes)
@@ -70,7 +79,10 @@ def _meant(path: Path, part: str | None, parts: Collection[str]) -> str:
     raise DataError(f"{printable(path)}: has no {part} split", hint=f"it has {', '.join(parts)}")
 
 
-def _of_table(listing: Listing, part: str | None) -> Labelled:
+def _of_listing(
+    listing: Listing, part: str | None, image: Callable[[int], Path | Stored]
+) -> Labelled:
+    """Return the images of a part of a listing, in the order in which they are read fastest."""
     if listing.targets is not None:
         raise DataError(
             f"{printable(listing.root)}: its table gives an image several classes, and the model "
@@ -79,15 +91,15 @@ def _of_table(listing: Listing, part: str | None) -> Labelled:
         )
     parts = [WHOLE] if listing.splits == ("train",) else listing.splits
     name = _meant(listing.root, part, parts)
-    own = listing.parts == (0 if name == WHOLE else listing.splits.index(name))
-    by_class = {
-        word: tuple(
-            listing.root / listing.names.spelled(i)
-            for i in np.flatnonzero(own & (listing.labels == label)).tolist()
-        )
-        for label, word in enumerate(listing.classes)
-    }
-    return Labelled(listing.root, name, by_class, 0)
+    number = 0 if name == WHOLE else listing.splits.index(name)
+    own = listing.fastest[listing.parts[listing.fastest] == number]
+    labels = listing.labels[own]
+    counts = np.bincount(labels, minlength=len(listing.classes)).tolist()
+    samples = tuple(
+        (image(i), listing.classes[label])
+        for i, label in zip(own.tolist(), labels.tolist(), strict=True)
+    )
+    return Labelled(listing.root, name, dict(zip(listing.classes, counts, strict=True)), samples)
 
 
 def _parts(walk: Walk, classes: Collection[str]) -> dict[str, str]:
@@ -117,8 +129,10 @@ def _labelled(walk: Walk, part: str, folder: str, classes: Collection[str]) -> L
             else "labels are the names of folders: expected photos/<class>/*.jpg"
         )
         raise walk.fault(f"no class folders in {printable(walk.root / folder)}", hint=hint)
-    by_class = {
-        name: tuple(walk.root / image for image in sorted(found[name], key=by_folder))
+    samples = tuple(
+        (walk.root / image, name)
         for name in sorted(found)
-    }
-    return Labelled(walk.root, part, by_class, len(contents.images))
+        for image in sorted(found[name], key=by_folder)
+    )
+    counts = {name: len(found[name]) for name in sorted(found)}
+    return Labelled(walk.root, part, counts, samples, len(contents.images))

@@ -5,7 +5,7 @@ Images become NumPy's arrays without torch, which is imported only where tensors
 
 import mmap
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, lru_cache
@@ -18,7 +18,7 @@ from PIL import Image
 
 from resnets.data.depth import Range, Scale
 from resnets.data.framing import Frame
-from resnets.data.images import decode, pixels
+from resnets.data.images import Stored, decode, pixels
 from resnets.errors import CheckpointError, UsageError
 from resnets.machine import cpu
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # so that prediction by another runtime does without torch
 
     from resnets.data.dataset import Split
 
-ImageLike = Image.Image | Path | str  # or the name of its file
+ImageLike = Image.Image | Path | Stored | str  # or the name of its file
 
 MEASURED = 2048  # photographs: the standard error of a mean is then about a grey level
 
@@ -106,7 +106,7 @@ class Preprocess:
 
     def decoded(self, image: ImageLike) -> Image.Image:
         """Return an image, upright and of 8 bits, of its own size. Raises as `decode` does."""
-        source = image if isinstance(image, Image.Image) else Path(image)
+        source = Path(image) if isinstance(image, str) else image
         return decode(source, self.channels, self.scale)
 
     def fitted(self, images: "Tensor") -> "Tensor":
@@ -239,7 +239,13 @@ def stored_side(size: int) -> int:
 
 
 def measure(
-    split: "Split", size: int, kind: str, *, fit: str = "crop", range: Range | None = None
+    split: "Split",
+    size: int,
+    kind: str,
+    *,
+    fit: str = "crop",
+    range: Range | None = None,
+    report: Callable[[int, int], None] = lambda done, total: None,
 ) -> Preprocess:
     """Return the preprocessing that normalises a training split, measured over its images.
 
@@ -247,8 +253,9 @@ def measure(
     the mean image, He et al. 2015, sec. 4.2) or "imagenet" (ImageNet's constants, nothing is
     measured). Values are rounded to 6 decimals, so that they are the same in the file as in the
     run. Of more than MEASURED photographs in files, so many are chosen, always the same.
-    ``fit`` and ``range`` are how the split's images were stored. Raises UsageError for
-    "imagenet" with images that are not red, green and blue.
+    ``fit`` and ``range`` are how the split's images were stored; ``report`` is told how many are
+    measured, of how many. Raises UsageError for "imagenet" with images that are not red, green and
+    blue.
     """
     import torch
 
@@ -266,13 +273,14 @@ def measure(
         split = split.subset(order[:MEASURED].sort().values)
     count, total = 0, torch.zeros(channels, size, size, dtype=torch.int64)
     levels = torch.zeros(channels, 256, dtype=torch.int64)
-    for images, _ in split.batches(256):
+    for batch, (images, _) in enumerate(split.batches(256), 1):
         values = images[:, :, middle, middle]
         count += len(values)
         if kind == "pixel_mean":
             total += values.sum(0, dtype=torch.int32)
         for channel, plane in enumerate(values.unbind(1)):
             levels[channel] += torch.bincount(plane.flatten(), minlength=256)
+        report(min(256 * batch, len(split)), len(split))  # also of those that cannot be read
     if kind == "pixel_mean":
         return replace(stored, mean=_rounded(total.double() / count / 255))
     pixels = count * size * size

@@ -1,10 +1,9 @@
 """What a folder on a disk holds, before any image is decoded: one walk, one look at each file."""
 
-import hashlib
 import os
 import shlex
 import stat
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
@@ -60,20 +59,12 @@ def readable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def images_in(path: Path) -> list[Path]:
+def names_in(folder: Path) -> list[str]:
     """Return the files of a folder, and of those below it, that should be images, by name.
 
-    A file stands for itself, and so does what only has an image's name; decoding it says what it
-    is. Raises DataError when there are none.
+    What only has an image's name stands for itself; decoding it says what it is. Raises DataError
+    when there are none.
     """
-    if path.is_file():
-        return [path]
-    names, whole = names_in(path), path.resolve()
-    return [whole / name for name in names]
-
-
-def names_in(folder: Path) -> list[str]:
-    """Return the same as names in the folder, which takes less time and memory for very many."""
     if not folder.exists():
         raise DataError(f"{printable(folder)}: there is no such folder", hint="give images")
     images = Walk(folder, Disk(folder.resolve(), facts=False)).images("")
@@ -85,19 +76,6 @@ def names_in(folder: Path) -> list[str]:
 def by_folder(name: str) -> str:
     """Return what sorts relative names as paths are: folder by folder, whatever their letters."""
     return name.replace("/", "\0")
-
-
-def images_digest(root: Path, names: Iterable[str]) -> str:
-    """Return the SHA-256 of images' names below ``root``, their sizes and times of change."""
-    digest = hashlib.sha256()
-    for name in names:
-        try:
-            status = os.stat(os.path.join(root, name))
-            facts = f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0"
-        except OSError:  # a link to nothing: broken, and told so when its turn comes
-            facts = f"{name}\0\0\0"
-        digest.update(facts.encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
 
 
 class Disk:

@@ -2,18 +2,20 @@
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from glob import glob, has_magic
 from itertools import chain, islice, product, zip_longest
 from os.path import commonpath
 from pathlib import Path
 
 from resnets.data.class_folders import Report, has_extension, is_hidden
+from resnets.data.images import Stored
 from resnets.data.label_columns import NoLabels
 from resnets.data.label_table import find_table, open_table
 from resnets.data.listing import Listing
 from resnets.data.parquet import holds_images, open_parquet
-from resnets.data.scan import ARCHIVES, readable, scan
+from resnets.data.scan import ARCHIVES, names_in, readable, scan
 from resnets.data.tar_headers import BLOCK, compressed_by, is_tar
 from resnets.data.tars import open_tars
 from resnets.errors import DataError
@@ -41,8 +43,8 @@ def open_listing(
     found; ``on_fault`` is that of `open_table`. Raises DataError.
     """
     with readable(path):
-        table = find_table(path)
-        if table is None or _has_images(table):
+        table = table_at(path)
+        if table is None:
             paths, no_labels = _paths(path), None
         else:
             try:
@@ -72,8 +74,63 @@ def open_listing(
     return open_parquet(parquet, root, report=report)
 
 
-def _has_images(path: Path) -> bool:
-    return path.suffix.lower() == ".parquet" and holds_images(path)
+def table_at(path: Path) -> Path | None:
+    """Return the table of labels that a path means, if any: none that holds the images itself.
+
+    Raises what `find_table` raises.
+    """
+    table = find_table(path)
+    has_images = table and table.suffix.lower() == ".parquet" and holds_images(table)
+    return None if has_images else table
+
+
+def stored_in(path: str | Path) -> list[Stored]:
+    """Return the images of what `open_listing` takes and is no folder of them; none of others.
+
+    They are in the order in which they are read fastest. Raises DataError.
+    """
+    name, path = str(path), Path(path)
+    if not holds_archives(path):
+        return []
+    listing = open_listing(path)
+    return [stored(listing, name, number) for number in listing.fastest.tolist()]
+
+
+def images_in(path: Path) -> Sequence[Path | Stored]:
+    """Return the images that a path means: in and below a folder, in archives, or itself.
+
+    Raises DataError when there are none.
+    """
+    if found := stored_in(path):
+        return found
+    if path.is_file():
+        return [path]
+    names, whole = names_in(path), path.resolve()
+    return [whole / name for name in names]
+
+
+def stored(listing: Listing, source: str, number: int) -> Stored:
+    """Return the image of a number of archives that were named ``source``."""
+    return Stored(
+        source,
+        listing.names[number],
+        partial(listing.open, number),
+        int(listing.sizes[number]),
+        int(listing.stamps[number]),
+    )
+
+
+def holds_archives(path: Path) -> bool:
+    """Whether a path means packs, tars or Parquet, rather than a folder of images or one image.
+
+    Raises DataError for a pattern that counts files of which one is not there.
+    """
+    if has_extension(path.name) and not os.path.isdir(path):
+        return False
+    try:
+        return bool(_paths(path))
+    except OSError:  # told of when it is read
+        return False
 
 
 def _paths(path: Path) -> list[Path]:

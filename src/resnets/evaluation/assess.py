@@ -1,6 +1,6 @@
 """evaluate(): a model of any kind on labelled images of any kind, each counted once."""
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -12,6 +12,7 @@ from resnets.data.classes import changed, changes_in
 from resnets.data.identity import changes, read_manifest
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE, Labelled, open_labelled
+from resnets.data.listing import Listing
 from resnets.data.preprocess import preprocess_of
 from resnets.data.sources import open_listing
 from resnets.errors import DataError
@@ -98,9 +99,17 @@ def _ready(
     return runtime
 
 
-def _opened(runtime: Runtime, data: str | Path, root: Path | None) -> "Dataset":
-    channels, preprocess = runtime.spec.in_channels, runtime.preprocess
-    return open_as_trained(data, root, runtime.made, channels=channels, preprocess=preprocess)
+def _opened(
+    runtime: Runtime, data: str | Path, root: Path | None, listing: Listing | None = None
+) -> "Dataset":
+    return open_as_trained(
+        data,
+        root,
+        runtime.made,
+        channels=runtime.spec.in_channels,
+        preprocess=runtime.preprocess,
+        listing=listing,
+    )
 
 
 def _as_trained_on(
@@ -156,7 +165,7 @@ def _as_data_set(
         if find_spec("torch") is None:
             notes.append("these may be the images of its training: without torch nothing can tell")
             return None
-    return _opened(runtime, folder, root)
+    return _opened(runtime, folder, root, listing)
 
 
 def _is_same(folder: Path, source: Any) -> bool:
@@ -219,22 +228,24 @@ def _of_split(
 
 
 def _on_folder(runtime: Runtime, labelled: Labelled, on_progress: Progress) -> Assessment:
-    changes = changes_in(runtime.made, list(labelled.images))
-    images: defaultdict[str, list[Path]] = defaultdict(list)
-    for name, files in labelled.images.items():  # one that the model leaves out is strange to it
-        images[changes.get(name) or name] += files
-    counts = {name: len(files) for name, files in images.items()}
+    changes = changes_in(runtime.made, list(labelled.counts))
+
+    def seen_as(name: str) -> str:
+        return changes.get(name) or name  # one that the model leaves out is strange to it
+
+    counts: Counter[str] = Counter()
+    for name, count in labelled.counts.items():
+        counts[seen_as(name)] += count
     labelling = label(str(labelled.root), counts, *_alternatives(runtime), "alphabetical")
     pairs = [
-        (file, labelling.outputs[name])
-        for name, files in images.items()
-        if name in labelling.outputs
-        for file in files
+        (image, labelling.outputs[seen_as(name)])
+        for image, name in labelled.samples
+        if seen_as(name) in labelling.outputs
     ]
     scores, unread = answer(
-        runtime, (file for file, _ in pairs), [output for _, output in pairs], on_progress
+        runtime, (image for image, _ in pairs), [output for _, output in pairs], on_progress
     )
-    broken = tuple((labelled.relative(pairs[place][0]), reason) for place, reason in unread)
+    broken = tuple((labelled.name(pairs[place][0]), reason) for place, reason in unread)
     return _assessment(
         scores, labelling, counts, part=labelled.part, broken=broken, loose=labelled.loose
     )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.headers import ImageError
+from resnets.data.images import Stored
 from resnets.errors import DataError, NonFiniteError
 from resnets.evaluation.scores import Evaluation
 from resnets.formatting import plural
@@ -22,7 +23,7 @@ Broken = tuple[int, str]  # the place of an image that cannot be read, and why
 
 def answer(
     runtime: Runtime,
-    images: Iterable[Path | Image.Image],
+    images: Iterable[Path | Stored | Image.Image],
     labels: Sequence[int],
     on_progress: Callable[[int, int], None],
 ) -> tuple[Evaluation, list[Broken]]:

@@ -1,6 +1,6 @@
 """v1 or v1.5? Two nets of the same shapes: which of them do given weights belong to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from resnets.data.images import Stored
 from resnets.data.preprocess import identity, imagenet
 from resnets.errors import CheckpointError
 from resnets.inference.prediction import predict
@@ -29,7 +30,7 @@ class Fit:
     pictures: int
 
 
-def compare_variants(checkpoint: Checkpoint, images: list[Path]) -> list[Fit]:
+def compare_variants(checkpoint: Checkpoint, images: Sequence[Path | Stored]) -> list[Fit]:
     """Return how v1 and v1.5 with these weights take images, the one that fits better first.
 
     They are in the order of the deviation, which is the stronger sign of the two. Images are
@@ -54,6 +55,7 @@ def compare_variants(checkpoint: Checkpoint, images: list[Path]) -> list[Fit]:
         if network.preprocess is None:
             usual = imagenet if spec.in_channels == 3 else identity
             network.preprocess = usual(spec.in_channels, spec.image_size)
+        network.outputs = network.outputs or "softmax"
         with _means(network) as means:
             predictions = [p for p in predict(network, images, top=1) if p.error is None]
         if not predictions:

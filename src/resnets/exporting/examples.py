@@ -13,7 +13,7 @@ from resnets.data import NAMES, open_as_trained
 from resnets.data.dataset import Dataset
 from resnets.data.images import printable
 from resnets.data.samples import as_images
-from resnets.data.scan import images_in
+from resnets.data.sources import images_in
 from resnets.errors import DataError, ResnetsError, UsageError
 from resnets.exporting.plan import Size
 from resnets.exporting.raw_pixels import Feed, Pixels

@@ -26,11 +26,12 @@ from torch import Tensor
 from resnets.analysis.responses import temporary_mode
 from resnets.data.dataset import Skipped
 from resnets.data.headers import ImageError
-from resnets.data.identity import content_digest, digest_files
-from resnets.data.images import printable
+from resnets.data.identity import content_digest, digest_files, images_digest
+from resnets.data.images import Stored, printable
 from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
-from resnets.data.scan import images_digest, names_in
+from resnets.data.scan import names_in
+from resnets.data.sources import stored_in
 from resnets.errors import CheckpointError, NonFiniteError, UsageError
 from resnets.files import followed, write_json, writing
 from resnets.inference.folder_job import (
@@ -90,6 +91,8 @@ def embed_folder(
 ) -> Embedded:
     """Write ``model.embed`` of every image below a folder to a table, in the order of its paths.
 
+    In place of a folder a pack, tars or Parquet may be given, as `open_dataset` takes them.
+
     ``out`` ends in .npz or .parquet. In memory are the paths, three batches, and some thousand
     rows; what is done lies in a hidden file beside ``out`` until the table is whole. After a stop
     of any kind the same call resumes and ends with the same bytes. Images that cannot be read have
@@ -132,17 +135,15 @@ class _Embeddings(FolderJob):
         self.normalize, self.batch_size, self.on_broken = normalize, batch_size, on_broken
         self.device, self.channels = next(model.parameters()).device, model.spec.channels[-1]
         self.broken_list = out.with_name(f"{out.name}.broken.json")
-        whole = folder.resolve()
-        alone = whole.is_file()  # one image stands in its own folder
-        root, names = (whole.parent, [whole.name]) if alone else (whole, names_in(folder))
+        names, files = _images_of(folder)
         made_of = {
             "weights or preprocessing": network_digest(model, self.preprocess),
-            "pictures": images_digest(root, names),
+            "pictures": images_digest(names, files),
             "normalize": normalize,
             "batch size": batch_size,  # on both of these the last bits of a result may depend
             "device": self.device.type,
         }
-        super().__init__(out, [*map(printable, names)], [root / name for name in names], made_of)
+        super().__init__(out, [*map(printable, names)], files, made_of)
 
     def answers(self, start: int) -> Iterator[list[Record]]:
         batches = (self.files[begin:end] for begin, end in self._bounds(start))
@@ -189,7 +190,7 @@ class _Embeddings(FolderJob):
             rows = b"".join(b64decode(row["embedding"]) for row in chunk if "error" not in row)
             yield np.frombuffer(rows, "<f4").reshape(-1, self.channels)
 
-    def _read(self, file: Path) -> Tensor | ImageError:
+    def _read(self, file: Path | Stored) -> Tensor | ImageError:
         try:
             return self.preprocess(file)
         except ImageError as error:
@@ -246,6 +247,17 @@ class _Embeddings(FolderJob):
                     yield {"path": name, "error": broken[row], **known}
                 else:
                     yield {**_record(name, next(rows)), **known}
+
+
+def _images_of(path: Path) -> tuple[list[str], Sequence[Path | Stored]]:
+    """Return the relative names of images in a folder or archives, and where they are."""
+    if stored := stored_in(path):
+        return [image.name for image in stored], stored
+    whole = path.resolve()
+    if whole.is_file():  # one image stands in its own folder
+        return [whole.name], [whole]
+    names = names_in(path)
+    return names, [whole / name for name in names]
 
 
 def _record(name: str, row: Tensor) -> Record:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from resnets.data.identity import digest_files
+from resnets.data.images import Stored
 from resnets.errors import CheckpointError, ResourceError, UsageError, lacking, unwritable
 from resnets.files import FULL, alone, check_free, json_text, open_own, partial_of
 from resnets.readers.documents import loads
@@ -36,7 +37,11 @@ class FolderJob(ABC):
     """
 
     def __init__(
-        self, out: Path, names: Sequence[str], files: Sequence[Path], made_of: dict[str, Any]
+        self,
+        out: Path,
+        names: Sequence[str],
+        files: Sequence[Path | Stored],
+        made_of: dict[str, Any],
     ) -> None:
         self.out, self.names, self.files, self.made_of = out, names, files, made_of
 

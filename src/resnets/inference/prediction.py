@@ -1,5 +1,6 @@
 """Labelled probabilities of images, decoded in threads while others are computed."""
 
+import warnings
 from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
 from itertools import islice
@@ -10,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from resnets.data.images import printable
+from resnets.data.images import Stored, printable
 from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
 from resnets.errors import DataError, NonFiniteError
 from resnets.inference.runtimes import Runtime, check_reading, open_runtime
-from resnets.weights.outputs import meaning, probabilities
+from resnets.weights.outputs import ASSUMED, meaning, probabilities
 
 if TYPE_CHECKING:  # torch is imported where a model needs it
     from resnets.models import ReadingOptions
@@ -44,7 +45,7 @@ class Prediction:
 
 def predict(
     model: "ResNet | Runtime | str | Path",
-    images: str | Path | Iterable[str | Path],
+    images: str | Path | Stored | Iterable[str | Path | Stored],
     *,
     top: int = 3,
     batch_size: int = 1,
@@ -58,10 +59,12 @@ def predict(
     `load_weights`. In memory are three batches at most: the next two are decoded while one is
     computed. Raises CheckpointError when there is no model, no preprocessing or one output that
     nothing explains, and NonFiniteError for answers that are NaN or infinite. Several outputs that
-    nothing explains are taken as a softmax; ``model.outputs`` says otherwise.
+    nothing explains are taken as a softmax, which a UserWarning says; ``model.outputs`` says
+    otherwise.
     """
-    images = [images] if isinstance(images, str | Path) else images
+    images = [images] if isinstance(images, str | Path | Stored) else images
     runtime = resolved(model, len(images) if isinstance(images, Sized) else None, **reading)
+    warn_of_softmax(runtime)
     for batch in batches(runtime, images, top, batch_size):
         yield from batch
 
@@ -88,8 +91,14 @@ def resolved(
     return model
 
 
+def warn_of_softmax(runtime: Runtime) -> None:
+    """Warn the caller's caller where nothing says that outputs are a softmax."""
+    if runtime.outputs is None:
+        warnings.warn(f'{ASSUMED}; model.outputs = "softmax" or "sigmoid" says it', stacklevel=3)
+
+
 def batches(
-    runtime: Runtime, images: Iterable[str | Path], top: int, batch_size: int
+    runtime: Runtime, images: Iterable[str | Path | Stored], top: int, batch_size: int
 ) -> Iterator[list[Prediction]]:
     """Yield the predictions of each ``batch_size`` images, in order."""
     for batch in read_batches(runtime, images, batch_size):
@@ -100,7 +109,7 @@ Read = tuple[str, NDArray[Any] | DataError]  # an image's name, and what is read
 
 
 def read_batches(
-    runtime: Runtime, images: Iterable[str | Path | Image], batch_size: int
+    runtime: Runtime, images: Iterable[str | Path | Stored | Image], batch_size: int
 ) -> Iterator[list[Read]]:
     """Yield each ``batch_size`` images, in order, as the model takes them.
 
@@ -110,19 +119,19 @@ def read_batches(
     if runtime.input == "pictures":
         batch_size = 1  # each has a size of its own
 
-    def read(image: str | Path | Image) -> Read:
+    def read(image: str | Path | Stored | Image) -> Read:
         return str(image), prepared(runtime, image)
 
     coming = iter(images)
     return read_ahead(read, iter(lambda: list(islice(coming, batch_size)), []))
 
 
-def prepared(runtime: Runtime, path: str | Path | Image) -> NDArray[Any] | DataError:
+def prepared(runtime: Runtime, image: str | Path | Stored | Image) -> NDArray[Any] | DataError:
     """Return an image in the form that a model takes, or why it cannot be read."""
     try:
-        if not isinstance(path, Image) and "://" in str(path):
-            raise DataError(f"{printable(path)}: addresses are not fetched", hint="give a file")
-        return runtime.prepare(path)
+        if isinstance(image, str | Path) and "://" in str(image):
+            raise DataError(f"{printable(image)}: addresses are not fetched", hint="give a file")
+        return runtime.prepare(image)
     except DataError as error:
         return error
 

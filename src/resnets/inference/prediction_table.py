@@ -14,12 +14,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from resnets.data.images import printable
-from resnets.data.scan import images_digest, names_in
+from resnets.data.identity import images_digest
+from resnets.data.images import Stored, printable
+from resnets.data.scan import names_in
+from resnets.data.sources import stored_in
 from resnets.errors import DataError
 from resnets.files import followed, writing
 from resnets.inference.folder_job import CONTENT, FolderJob, Record, Records, check_out, line
-from resnets.inference.prediction import batches, prepared, resolved
+from resnets.inference.prediction import batches, prepared, resolved, warn_of_softmax
 from resnets.inference.runtimes import Runtime
 
 if TYPE_CHECKING:
@@ -49,7 +51,7 @@ class Predicted:
 
 def predict_table(
     model: "ResNet | Runtime | str | Path",
-    images: str | Path | Iterable[str | Path],
+    images: str | Path | Stored | Iterable[str | Path | Stored],
     out: str | Path,
     *,
     top: int = 3,
@@ -58,7 +60,7 @@ def predict_table(
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_broken: Callable[[DataError], None] = lambda error: None,
 ) -> Predicted:
-    """Write the predictions of images, and of those in and below folders, to a table.
+    """Write the predictions of images, and of those in folders and archives, to a table.
 
     ``model`` is what `predict` takes; ``out`` ends in .csv, .jsonl or .parquet. In memory are the
     paths and three batches; what is done lies in a hidden file beside ``out`` until the table is
@@ -74,8 +76,10 @@ def predict_table(
     """
     out = Path(out)
     check_table(out, overwrite=overwrite)
-    names = image_names([images] if isinstance(images, str | Path) else images)
-    job = _Predictions(out, names, resolved(model, len(names)), top, batch_size, on_broken)
+    names = image_names([images] if isinstance(images, str | Path | Stored) else images)
+    runtime = resolved(model, len(names))
+    warn_of_softmax(runtime)
+    job = _Predictions(out, names, runtime, top, batch_size, on_broken)
     resumed, broken = job.run(overwrite=overwrite, on_progress=on_progress)
     return Predicted(out, len(names), len(broken), resumed)
 
@@ -86,22 +90,26 @@ def check_table(out: Path, *, overwrite: bool = False) -> None:
     check_out(out, "predictions", tuple(_WRITERS), readers, overwrite=overwrite)
 
 
-class ImageNames(list[str]):
-    """Names of images, none of folders."""
+class ImageNames(list[str | Stored]):
+    """Names of images, none of folders or archives."""
 
 
-def image_names(images: Iterable[str | Path]) -> ImageNames:
-    """Return the names of images, in place of folders those of the images in and below them.
+def image_names(images: Iterable[str | Path | Stored]) -> ImageNames:
+    """Return the names of images, in place of folders and archives those of the images in them.
 
-    What it has returned before it returns as it is. Raises DataError for a folder without images.
+    What it has returned before it returns as it is. Raises DataError for a folder without images,
+    and for packs, tars and Parquet that cannot be read.
     """
     if isinstance(images, ImageNames):
         return images
     names = ImageNames()
     for image in images:
-        folder = Path(image)
-        if os.path.isdir(folder):  # Path.is_dir() raises for names that no file system takes
-            names += [str(folder / name) for name in names_in(folder)]
+        if isinstance(image, Stored):
+            names.append(image)
+        elif found := stored_in(image):
+            names += found
+        elif os.path.isdir(image):  # Path.is_dir() raises for names that no file system takes
+            names += [str(Path(image) / name) for name in names_in(Path(image))]
         else:
             names.append(str(image))
     return names
@@ -118,18 +126,20 @@ class _Predictions(FolderJob):
         on_broken: Callable[[DataError], None],
     ) -> None:
         self.images, self.runtime, self.batch_size = images, runtime, batch_size
+        names = [*map(str, images)]
+        files = [image if isinstance(image, Stored) else Path(image) for image in images]
         self.top = min(top, len(runtime.labels))
         self.on_broken = on_broken
         made_of = {
             "model": runtime.digest(),
-            "pictures": images_digest(Path(), images),
+            "pictures": images_digest(names, files),
             "number of classes": self.top,
             "batch size": batch_size,  # on both of these the last bits of a result may depend
             "runtime": f"{runtime.name} {runtime.version}",
         }
         if runtime.outputs == "sigmoid":  # what was begun before they had a meaning is of a softmax
             made_of["meaning of outputs"] = "sigmoid"
-        super().__init__(out, [*map(printable, images)], [*map(Path, images)], made_of)
+        super().__init__(out, [*map(printable, names)], files, made_of)
 
     def answers(self, start: int) -> Iterator[list[Record]]:
         for batch in batches(self.runtime, self.images[start:], self.top, self.batch_size):

@@ -1,7 +1,7 @@
 """What is decided before the first step: data, network, recipe, preprocessing, weights, cost."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
@@ -204,7 +204,7 @@ def prepare(
         checkpointing=machine.checkpointing,
     )
     preprocess = replace(
-        _preprocess(dataset, size, recipe, start, before),
+        _preprocess(dataset, size, recipe, start, before, progress.reading),
         version=version,
         interpolation=recipe.data.interpolation,
     )
@@ -271,13 +271,14 @@ def _preprocess(
     recipe: Recipe,
     start: Start | None,
     before: Mapping[str, Any] | None,
+    report: Callable[[int, int], None],
 ) -> Preprocess:
     """Return how the images are normalised: as measured, or as the starting weights know them."""
     kind, train = recipe.data.normalize, dataset.train
     depth = dataset.depth.scale if dataset.depth else recipe.data.range
     limits = depth if isinstance(depth, tuple) else None
     if kind != "weights":
-        return measure(train, size, kind, fit=recipe.data.fit, range=limits)
+        return measure(train, size, kind, fit=recipe.data.fit, range=limits, report=report)
     known = start.preprocess if start else None
     if known is None and before:
         known = Preprocess.from_dict(dict(before))

@@ -13,10 +13,7 @@ Outputs = Literal["softmax", "sigmoid"]
 CHOICES: tuple[Outputs, ...] = ("softmax", "sigmoid")
 STATED = (*CHOICES, "regression")
 
-ASSUMED = (
-    "nothing says what its outputs mean; taken as softmax: one of all classes. --outputs sigmoid "
-    "if each stands alone"
-)
+ASSUMED = "nothing says what its outputs mean; taken as softmax: one of all classes"
 
 
 def checked(outputs: str | None) -> str | None:

@@ -57,7 +57,7 @@ class Runtime(ABC):
     def _decoded(self, image: ImageLike) -> Image.Image:
         if self.preprocess is not None:
             return self.preprocess.decoded(image)
-        source = image if isinstance(image, Image.Image) else Path(image)
+        source = Path(image) if isinstance(image, str) else image
         return decode(source, self.spec.in_channels)
 
     @abstractmethod
@@ -89,7 +89,7 @@ class Exported(Runtime):
         images = super().prepare(image)
         found, wanted = images.shape[1:3], self.size
         if self.input == "pictures" and wanted and found != wanted:
-            name = "the image" if isinstance(image, Image.Image) else printable(image)
+            name = "the image" if isinstance(image, Image.Image) else printable(str(image))
             raise ImageError(
                 name,
                 f"is {found[0]} x {found[1]} (height x width), the model takes {wanted[0]} x "
