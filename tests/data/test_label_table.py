@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
@@ -454,16 +453,15 @@ def test_what_tables_say_is_part_of_what_data_are(photos):
 def test_labelled_images_to_evaluate_on(photos):
     write_csv(photos / "labels.csv", [row[:3] for row in GOOD])
     found = open_labelled(photos / "labels.csv")
-    by_class = defaultdict(list)
-    for name, word in sorted(zip(NAMES, ANIMALS, strict=True)):
-        by_class[word].append(photos / name)
-    assert {name: [*files] for name, files in found.images.items()} == by_class
+    pairs = [(photos / name, word) for name, word in zip(NAMES, ANIMALS, strict=True)]
+    assert sorted(found.samples) == sorted(pairs)
+    assert found.counts == {word: ANIMALS.count(word) for word in sorted({*ANIMALS})}
     rows = [
         GOOD[0][:3],
         *([*row[:2], "test" if i % 2 else "val"] for i, row in enumerate(GOOD[1:])),
     ]
     write_csv(photos / "labels.csv", rows)
-    assert sum(map(len, open_labelled(photos).images.values())) == 4
+    assert sum(open_labelled(photos).counts.values()) == len(open_labelled(photos).samples) == 4
     assert open_labelled(photos).part == "test"
     with pytest.raises(DataError, match="has no train split"):
         open_labelled(photos, part="train")
