@@ -25,8 +25,8 @@ def evaluate(
     data: Annotated[
         str,
         typer.Argument(
-            help="A data set's name, a folder with a folder for each class or a table of labels, or "
-            "a pack, tar or Parquet file."
+            help="A data set's name, a folder with a folder for each class or a table of labels, "
+            "or a pack, tar or Parquet file."
         ),
     ],
     split: Annotated[
