@@ -24,10 +24,18 @@ from typing import Any
 from reproduce import RESULTS, STOPPED, keep, run
 
 # Everything but the first starts from the weights; "one rate" and "classifier" differ from
-# "finetune" in nothing but which parts of the network learn how fast.
+# "finetune" in nothing but which parts of the network learn how fast (the classifier alone bears
+# a higher rate).
 WAYS = {
     "scratch": (),
-    "classifier": ("--recipe", "finetune", "--set", "finetune.freeze=all"),
+    "classifier": (
+        "--recipe",
+        "finetune",
+        "--set",
+        "finetune={freeze: all}",
+        "--set",
+        "optimizer.lr=0.2",
+    ),
     "one_rate": ("--recipe", "finetune", "--set", "finetune={}"),
     "finetune": ("--recipe", "finetune"),
     "auto": (),

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from conftest import signal_at, tiny_dataset
 from resnets import Machine, create_model, get_spec, save_weights, train, train_seeds
 from resnets.data.preprocess import Preprocess
-from resnets.errors import CheckpointError, Stopped, UsageError
+from resnets.errors import CheckpointError, NonFiniteError, Stopped, UsageError
 from resnets.training.auto import Probe, choose, left_out, probe
 from resnets.training.recipe import load_recipe
 
@@ -82,6 +82,15 @@ def test_the_probe_tells_weights_that_know_from_images_of_noise():
     assert "400 training images" in str(known)
 
 
+def test_weights_that_make_nothing_of_images_are_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    broken = create_model("resnet8", num_classes=2).state_dict()
+    broken["conv1.weight"][0] = float("nan")
+    with pytest.raises(NonFiniteError, match="make NaN or infinity of these images"):
+        begin("run", broken, model="resnet8")
+    assert not list(tmp_path.iterdir())
+
+
 def test_of_many_images_a_thousand_are_looked_at():
     network = create_model(replace(get_spec("resnet8"), num_classes=2))
     preprocess = Preprocess(3, 8, 8, (0.5,) * 3, (0.25,) * 3)
@@ -94,18 +103,18 @@ def test_of_many_images_a_thousand_are_looked_at():
 @pytest.mark.parametrize(
     ("accuracy", "images", "finetune", "epochs"),
     [
-        (1.0, 3000, (1.0, 0.7), 13),
-        (0.6, 1200, (1.0, 0.85), 32),
-        (0.6, 90, (1.0, 0.85), 60),
-        (0.25, 3000, (0.0, 1.0), 13),
+        (1.0, 2000, (1.0, 0.7), 13),
+        (0.6, 2000, (1.0, 0.85), 26),
+        (0.6, 90, (1.0, 0.85), 30),
+        (0.25, 3000, (0.0, 1.0), 25),
         (1.0, 100_000, (1.0, 0.7), 12),
     ],
 )
 def test_the_rule(accuracy, images, finetune, epochs):
-    chosen = choose(Probe(1000, accuracy, 0.2), images, 10, 32)
-    assert (chosen.finetune["head_epochs"], chosen.finetune["layer_decay"]) == finetune
-    assert chosen.schedule == {"epochs": epochs}
-    assert "1,000 training images" in chosen.why
+    values, why = choose(Probe(1000, accuracy, 0.2), images, 10, 32)
+    assert (values["finetune"]["head_epochs"], values["finetune"]["layer_decay"]) == finetune
+    assert values["schedule"] == {"epochs": epochs}
+    assert "1,000 training images" in why
 
 
 def test_it_is_finetune_but_for_what_is_chosen():

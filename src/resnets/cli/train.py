@@ -191,7 +191,8 @@ def train(
         from resnets.training.outlook import plan as look_ahead
 
         outlook = look_ahead(data, out=out, **what)
-        print_json(outlook.to_dict()) if as_json else tell(*outlook.sentences())
+        if repetition.is_first():
+            print_json(outlook.to_dict()) if as_json else tell(*outlook.sentences())
         return
     options = {**what, "out": out, "resume": resume, "overwrite": overwrite}
     if resume is not None and seeds is None and seeds_in(Path(resume)):

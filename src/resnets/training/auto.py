@@ -15,7 +15,7 @@ from torch import Tensor
 from resnets.data import counter
 from resnets.data.dataset import Dataset, Split
 from resnets.data.preprocess import Preprocess
-from resnets.errors import UsageError
+from resnets.errors import NonFiniteError, UsageError
 from resnets.formatting import percent, plural
 from resnets.machine.device import Machine
 from resnets.machine.processes import ALONE, Processes
@@ -27,7 +27,7 @@ from resnets.training.starting import Start
 PROBED = 1000  # training images that are looked at, at most
 FAR = 0.15  # Probe.gain, below which weights are hardly better than fresh ones
 LARGEST_DECAY = 0.3  # of the rate from a block to the one before it, where weights know everything
-STEPS, LEAST, MOST = 1200, 12, 60  # a run's length in steps, within so many epochs
+STEPS, LEAST, MOST = 1600, 12, 30  # a run's length where half is known, within so many epochs
 _BATCH = 64
 _PENALTIES = tuple(10.0**power for power in range(-6, 3))  # by the features' mean square
 
@@ -53,18 +53,13 @@ class Probe:
         )
 
 
-@dataclass(frozen=True)
-class Choice:
-    """The values of settings that were left open, by section, and in a sentence why these."""
-
-    finetune: dict[str, Any]
-    schedule: dict[str, Any]
-    why: str
+Values = dict[str, dict[str, Any]]  # of settings, by section and key
 
 
-def choose(found: Probe, images: int, classes: int, batch_size: int) -> Choice:
-    """Return how so many training images are learned, given what the weights know of them."""
-    epochs = min(max(round(STEPS * batch_size / images), LEAST), MOST)
+def choose(found: Probe, images: int, classes: int, batch_size: int) -> tuple[Values, str]:
+    """Return how so many training images are learned, given what the weights know, and why so."""
+    steps = STEPS * (1.5 - found.gain)  # what the weights do not know takes longer
+    epochs = min(max(round(steps * batch_size / images), LEAST), MOST)
     if found.gain < FAR:
         finetune = {"head_epochs": 0.0, "layer_decay": 1.0}
         why = f"{found}: the weights are of little use for these images"
@@ -72,7 +67,7 @@ def choose(found: Probe, images: int, classes: int, batch_size: int) -> Choice:
         decay = round(1 - LARGEST_DECAY * found.gain, 2)
         finetune = {"head_epochs": 1.0, "layer_decay": decay}
         why = f"{found}, and there are about {plural(round(images / classes), 'image')} a class"
-    return Choice(finetune, {"epochs": epochs}, why)
+    return {"finetune": finetune, "schedule": {"epochs": epochs}}, why
 
 
 @torch.no_grad()
@@ -82,6 +77,7 @@ def probe(
     """Measure what a linear classifier can tell by a network's pooled features.
 
     Of more than PROBED images so many are looked at, always the same, as evaluation sees them.
+    Raises NonFiniteError where features are NaN or infinite.
     """
     if len(split) > PROBED:
         order = torch.argsort(counter.bits(0, "probe", 0, split.ids), stable=True)
@@ -93,12 +89,19 @@ def probe(
     for where, images in split.stream(order):
         positions.append(where)
         features.append(network.embed(preprocess(images.to(device))).cpu().double())
-    labels = split.labels[torch.cat(positions)].cpu()
-    targets = F.one_hot(labels).double()
-    correct = targets[torch.arange(len(labels)), left_out(torch.cat(features), targets).argmax(1)]
+    split, known = split.subset(torch.cat(positions)), torch.cat(features)
+    if not known.isfinite().all():
+        raise NonFiniteError(
+            "the weights that training starts from make NaN or infinity of these images",
+            hint="`resnets inspect` looks into their file; start from others",
+        )
+    targets = F.one_hot(split.labels) if split.targets is None else split.targets
+    targets = targets.cpu().double()
+    answers = left_out(known, targets).argmax(1)
+    correct = targets[torch.arange(len(targets)), answers]
     # Rounding differs between machines, and all processes have to choose the same.
     found = processes.gather(torch.stack([correct.mean(), targets.mean(0).max()])[None])[0]
-    return Probe(len(labels), *found.tolist())
+    return Probe(len(targets), *found.tolist())
 
 
 def left_out(features: Tensor, targets: Tensor) -> Tensor:
@@ -139,27 +142,25 @@ def settle(
     """
     if not any(recipe.open.values()):
         return recipe, ""
-    chosen: Choice | Recipe
     if kept is not None:
-        chosen, why, source = kept, "", kept.source
+        values, why, source = kept.model_dump(), "", kept.source
     else:
-        chosen = _chosen(recipe, start, spec, dataset, preprocess, machine)
-        why, source = chosen.why, f"{recipe.source}; chosen because {chosen.why}"
+        found = _probed(recipe, start, spec, dataset, preprocess, machine)
+        values, why = choose(found, len(dataset.train), len(dataset.classes), recipe.batch_size)
+        source = f"{recipe.source}; chosen because {why}"
     for section, keys in recipe.open.items():
-        values = getattr(chosen, section)
-        values = values if isinstance(values, dict) else vars(values)
-        recipe = recipe.having(section, **{key: values[key] for key in keys})
+        recipe = recipe.having(section, **{key: values[section][key] for key in keys})
     return recipe.model_copy(update={"source": source}), why
 
 
-def _chosen(
+def _probed(
     recipe: Recipe,
     start: Start | None,
     spec: Spec,
     dataset: Dataset,
     preprocess: Preprocess,
     machine: Machine,
-) -> Choice:
+) -> Probe:
     if start is None or start.tensors is None:
         keys = [f"{section}.{key}" for section, keys in recipe.open.items() for key in keys]
         raise UsageError(
@@ -170,5 +171,4 @@ def _chosen(
     network = ResNet(spec)
     network.load_state_dict(start.tensors)
     network.to(machine.where, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    found = probe(network, dataset.train, preprocess, machine.processes)
-    return choose(found, len(dataset.train), len(dataset.classes), recipe.batch_size)
+    return probe(network, dataset.train, preprocess, machine.processes)

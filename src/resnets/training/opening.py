@@ -17,6 +17,7 @@ from resnets.data.given import GIVEN
 from resnets.data.identity import LISTED
 from resnets.data.images import printable
 from resnets.data.order import epoch_length
+from resnets.data.photographs import Photographs
 from resnets.formatting import duration, percent, plural
 from resnets.machine.environment import environment
 from resnets.machine.torchrun import launch, launched
@@ -129,11 +130,12 @@ def _known(plan: Plan) -> list[str]:
     how = plan.preprocess
     if plan.start is None or plan.recipe.data.normalize != "weights":
         return []
-    scaled = f"scaled to {how.resize} pixels, of which the middle {how.size} are seen"
-    if how.resize == how.size:
-        scaled = f"scaled to {how.size} pixels"
-    fit = "" if how.fit == "crop" else f", {how.fit}"
-    return [f"images: {scaled} ({how.interpolation}{fit}), normalised as the weights know it"]
+    scaled = ""
+    if isinstance(plan.dataset.train.images, Photographs):
+        middle = "" if how.resize == how.size else f", of which the middle {how.size} are seen"
+        fit = "" if how.fit == "crop" else f", {how.fit}"
+        scaled = f"scaled to {how.resize} pixels{middle} ({how.interpolation}{fit}), and "
+    return [f"images: {scaled}normalised as the weights know it"]
 
 
 def _average_note(plan: Plan) -> list[str]:

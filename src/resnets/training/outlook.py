@@ -146,7 +146,8 @@ def look_ahead(plan: Plan, out: Path) -> Outlook:
     feed = build_feed(dataset, recipe, plan.preprocess, machine.where)
     count = len(feed.indices(0)[0])
     whole = (index for epoch in count_up() for index in feed.indices(epoch) if len(index) == count)
-    steps = (feed.step(0, index, slice(None), feed.augment.size) for index in whole)
+    mine = machine.processes.part(count)
+    steps = (feed.step(0, index, mine, feed.augment.size) for index in whole)
     with (
         torch.random.fork_rng([feed.device] if feed.device.type == "cuda" else []),
         peak_growth() as grown,
@@ -158,13 +159,14 @@ def look_ahead(plan: Plan, out: Path) -> Outlook:
         phases = tuple(_measured(plan, state, batches, *part) for part in _parts(plan))
         evaluation = _evaluation(plan, state)
     sizes = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
+    share = len(range(count)[mine])
     step = peak_memory(
         plan.spec,
         image_size=recipe.data.training_size(plan.spec.image_size),
-        batch_size=count,
+        batch_size=share,
         precision=recipe.precision,
         optimizer=recipe.optimizer.kind,
-        accumulate=min(recipe.optimizer.accumulate, count),
+        accumulate=min(recipe.optimizer.accumulate, share),
         checkpointing=machine.checkpointing,
     )
     where = environment(machine.where, machine.processes, recipe.precision)
@@ -190,8 +192,8 @@ def look_ahead(plan: Plan, out: Path) -> Outlook:
         steps=plan.steps,
         phases=phases,
         evaluation=evaluation,
-        reading=count / waited if isinstance(dataset.train.images, Photographs) else None,
-        network=count / max(phase.seconds for phase in phases),
+        reading=share / waited if isinstance(dataset.train.images, Photographs) else None,
+        network=share / max(phase.seconds for phase in phases),
         memory=step.peak.total,
         grown=grown[0] if grown else None,
         free=available_memory(),
@@ -227,6 +229,7 @@ def _measured(
             lr=_RATE,
             recipe=plan.recipe,
             scaler=state.scaler,
+            teacher=plan.teacher,
         )
         seconds.append(time.perf_counter() - began)
     return Phase(_learning(frozen, thawing.stages), begins, steps, median(seconds[1:] or seconds))
