@@ -28,6 +28,7 @@ NARROW = replace(get_spec("resnet8"), widths=(4, 8, 16), stem_width=4)
 EVERYTHING = (
     "batch_size=8",
     "label_smoothing=0.1",
+    "class_weights=balanced",
     "ema=0.9",
     "precise_batch_norm=20",
     "selection=best",

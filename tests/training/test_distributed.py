@@ -93,6 +93,7 @@ FIVE = ("schedule.iterations=5", "optimizer.accumulate=1")  # parts are of each 
 
 # What recipes of the last years have; LAMB's steps are of one size, however small the gradient.
 NEW = ("loss=binary_cross_entropy", "target_threshold=0.2", "data.repeats=3", "ema_every=2")
+NEW += ("class_weights=none", "data.sampling=balanced")
 NEW += (
     "ema_form=timm",
     "augment.partner=next",
