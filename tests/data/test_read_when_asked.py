@@ -76,10 +76,12 @@ def test_up_to_a_limit(photos):
         list(listed(photos, broken="skip").train.batches(8))
 
 
-@pytest.mark.parametrize("partner", ["any", "next"])
-def test_a_run_leaves_them_out(photos, tmp_path, partner):
+@pytest.mark.parametrize(
+    "setting", ["augment.partner=any", "augment.partner=next", "data.sampling=balanced"]
+)
+def test_a_run_leaves_them_out(photos, tmp_path, setting):
     """It mixes nothing with them, evaluates without them, lists them and is audited."""
-    mixing = [f"augment.partner={partner}", "augment.cutmix=1.0"]
+    mixing = [setting, "augment.cutmix=1.0"]
     settings = [*mixing, "augment.mixup=0.5", "schedule.epochs=2", "batch_size=5", "data.holdout=6"]
     data = listed(photos, broken="skip", broken_limit=0.1)
     run = train(data, model="resnet8", settings=settings, out=tmp_path / "run")

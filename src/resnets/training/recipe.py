@@ -711,6 +711,8 @@ def how_to_set(
 # Values that stand for those that most recipes leave to the data.
 _EXAMPLES = {
     "loss": "binary_cross_entropy",
+    "class_weights": "balanced",
+    "data.sampling": "balanced",
     "drop_path": "0.05",
     "finetune.freeze": "all",
     "schedule.patience": "5",
