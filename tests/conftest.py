@@ -112,6 +112,23 @@ def tiny_dataset(train: int = 50, test: int = 20, side: int = 8) -> Dataset:
     return Dataset("tiny", ("top", "bottom"), part(train, 0), None, part(test, 1), "0" * 64, False)
 
 
+def several_dataset(train: int = 48, test: int = 21, side: int = 12) -> Dataset:
+    """The same where the upper half, the lower one and the whole in red are each a class."""
+
+    def part(count: int, seed: int):
+        generator = torch.Generator().manual_seed(seed)
+        targets = torch.rand(count, 3, generator=generator) < torch.tensor([0.5, 0.3, 0.2])
+        pixels = torch.randint(0, 100, (count, side, side, 3), generator=generator)
+        upper, lower, red = (60 * column[:, None, None] for column in targets.T)
+        pixels[:, : side // 2] += upper[..., None]
+        pixels[:, side // 2 :] += lower[..., None]
+        pixels[..., 0] += red
+        return whole(MemoryImages(pixels.byte()), targets)
+
+    classes = ("upper", "lower", "red")
+    return Dataset("several", classes, part(train, 0), None, part(test, 1), "1" * 64, False)
+
+
 @contextmanager
 def largest_file(size: int):
     """Meanwhile no file can grow beyond ``size`` bytes: a disk that is full there, for all."""

@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 from conftest import tiny_dataset
 from resnets import files
+from resnets.data.dataset import Dataset
 from resnets.files import write_text
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import to_plain
@@ -63,9 +64,12 @@ def run(
     model: Spec = NARROW,
     pictures: int = 48,
     window: int = 3,
+    data: Dataset | None = None,
     **options,
 ) -> dict:
-    """Train on the tiny data set, in this process, which must be a fork; return the results.
+    """Train on the tiny data set, or ``data``, in this process, which must be a fork.
+
+    Returns the results.
 
     ``window`` is the number of steps over which the warm-up by error measures it.
     """
@@ -74,7 +78,7 @@ def run(
     torch.backends.mkldnn.enabled = False  # slower for so little
     schedule.WINDOW = window
     recipe = load_recipe("default", [*EVERYTHING, *settings])
-    dataset = tiny_dataset(pictures, 21, side=12)
+    dataset = data or tiny_dataset(pictures, 21, side=12)
     return train(dataset, model=model, recipe=recipe, out=out, quiet=True, **options).results
 
 

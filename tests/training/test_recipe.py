@@ -84,7 +84,10 @@ def test_no_warmup_is_none_at_all():
         ("schedule={epochs: 1, warmup_rate: 0.1, warmup_from: 0.1}", "set one of them to null"),
         ("optimizer.trust_clip=true", "trust_clip belongs to lamb, not sgd"),
         ("target_threshold=0.2", "target_threshold belongs to loss binary_cross_entropy"),
-        ("loss=bce", "loss: Input should be 'cross_entropy' or 'binary_cross_entropy'"),
+        (
+            "loss=bce",
+            "loss: Input should be 'cross_entropy', 'binary_cross_entropy' or 'asymmetric'",
+        ),
         ("seed=99999999999999999999", "seed: Input should be less than"),
         ("seed=" + 5000 * "9", "a number of 5,000 digits"),
         ("name=a/../../b", "name: String should match pattern"),

@@ -49,6 +49,9 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled images: accuracy, top-5 accuracy and loss, each counted once.
 
+    Where an image may have several classes, also mean average precision and F1, at the thresholds
+    that the model has.
+
     Labels are the names of folders, or what a table says. Where nothing names a model's classes,
     those that are numbers are its outputs, and as many classes as outputs are taken in their order,
     which is then said.
@@ -94,12 +97,17 @@ def _worth(found: "Assessment") -> dict[str, Any]:
 
 def _print(found: "Assessment") -> None:
     from resnets.data.images import printable
-    from resnets.report.verdict import interval_text
+    from resnets.report.verdict import interval_text, several_text
 
     values, count = found.to_dict(), len(found.labels)
-    top5 = f", top-5 {values['top5_accuracy']:.4f}" if found.classes > 5 else ""
+    several = f"{several_text(values)} " if found.several else ""
+    top5 = (
+        f", top-5 {values['top5_accuracy']:.4f}"
+        if "top5_accuracy" in values and found.classes > 5
+        else ""
+    )
     tell(
-        f"{found.part}: {plural(count, 'image')}, accuracy {found.accuracy:.4f} "
+        f"{found.part}: {plural(count, 'image')}, {several}accuracy {found.accuracy:.4f} "
         f"({interval_text(found.accuracy, count)}){top5}, loss {found.loss:.4f}"
     )
     for line in (*map(printable, _worth(found)["cautions"]), *found.sentences()):

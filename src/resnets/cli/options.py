@@ -138,7 +138,8 @@ def explain(network: "ResNet", outputs: str | None) -> None:
     from resnets.weights.assumptions import notes
     from resnets.weights.outputs import given
 
-    network.outputs = given(outputs) or network.outputs
+    if word := given(outputs):
+        network.outputs, network.thresholds = word, ()
     for note in notes(network.assumed, network.spec):
         say(f"note: {note}")
 
@@ -234,7 +235,8 @@ def open_answering(
 
     word = given(known.outputs)
     exported = open_runtime(path, runtime, threads=threads, count=count)
-    exported.outputs = word or exported.outputs
+    if word:
+        exported.outputs, exported.thresholds = word, ()
     return _said(exported)
 
 

@@ -40,7 +40,15 @@ def predict(
     ],
     *,
     known: Known,
-    top: Annotated[int, typer.Option(help="How many classes to print.", min=1)] = 3,
+    top: Annotated[
+        int | None,
+        typer.Option(
+            help="How many classes to print at most: 3, or where an image may have several all "
+            "that are above their thresholds.",
+            min=1,
+            show_default=False,
+        ),
+    ] = None,
     runtime: Annotated[
         str,
         typer.Option(
@@ -57,6 +65,9 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Say what is in images: the most probable classes of each.
+
+    Of a model whose images may have several classes, they are those above their thresholds, or
+    none.
 
     An image that cannot be read is reported and the others are done; the exit code is then 3. A
     table may be stopped at any time: the same command resumes. A file that is there already is
@@ -123,6 +134,7 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
         elif not as_json:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
             answers = "   ".join(f"{printable(name)} {100 * p:.1f} %" for name, p in pairs)
+            answers = answers or "none of its classes"
             tell(f"{printable(prediction.path)}   {answers}", flush=True)
     if as_json:
         print_json(records)

@@ -257,12 +257,19 @@ def print_run(run: "Run", as_json: bool) -> None:
 def _sentences(run: "Run", part: str) -> list[str]:
     """Say what came of a run on a part of the data, and what is to be held against it."""
     from resnets.data.images import printable
-    from resnets.report.verdict import accuracy_sentences
+    from resnets.report.verdict import accuracy_sentences, several_text, threshold_notes
+    from resnets.run_folder.record import Score, from_plain
 
     scores, classes = run.results[part], [printable(name) for name in run.classes]
-    return accuracy_sentences(
+    found = accuracy_sentences(
         scores["accuracy"], scores["samples"], scores.get("confusion", ()), classes
     )
+    if "map" in scores:
+        held_out = run.results["validation"]
+        held_out = held_out and from_plain(Score, held_out, run.path)
+        found[0] = f"{several_text(scores)} {found[0]}"
+        found += threshold_notes(held_out, classes)
+    return found
 
 
 def print_seeds(found: "Repetition", as_json: bool) -> None:

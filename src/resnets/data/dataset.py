@@ -94,6 +94,12 @@ class Split:
         """What is true of each sample: its class (N,), or all of its classes (N, classes)."""
         return self.labels if self.targets is None else self.targets
 
+    def counts(self, classes: int) -> list[int]:
+        """Return how many samples have each of so many classes."""
+        if self.targets is None:
+            return torch.bincount(self.labels, minlength=classes).tolist()
+        return self.targets.sum(0).tolist()
+
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Return images uint8 (N, C, H, W) and labels int64 (N,) at positions ``index``."""
         index = index % len(self)
@@ -265,8 +271,7 @@ class Dataset:
     @property
     def counts(self) -> tuple[int, ...]:
         """The number of training samples of each class."""
-        counts: list[int] = self.train.labels.bincount(minlength=len(self.classes)).tolist()
-        return tuple(counts)
+        return tuple(self.train.counts(len(self.classes)))
 
     @property
     def left_out(self) -> tuple[Skipped, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from resnets.data import counter
 from resnets.data.dataset import Dataset, Split
 from resnets.data.images import printable
+from resnets.data.label_sets import hold_out_several
 from resnets.errors import DataError
 from resnets.formatting import plural
 
@@ -44,9 +45,10 @@ def hold_out(
 ) -> tuple[Split, Split]:
     """Return (kept, held out); ``amount`` is a fraction below 1 or a number of samples.
 
-    Each class gives its share, rounded so that the total is exact. A sample's place depends on
-    (seed, its id) alone. ``originals``, int64 by id, names for each sample the first that it stays
-    together with, as copies do, at the place of that first; shares are met as nearly as that
+    Each class gives its share, rounded so that the total is exact; where a sample may have several
+    classes, each set of them does, and each class as nearly as that goes. A sample's place depends
+    on (seed, its id) alone. ``originals``, int64 by id, names for each sample the first that it
+    stays together with, as copies do, at the place of that first; shares are met as nearly as that
     allows. ``grouped`` says that many may stay together, such as the images of a patient: then no
     group that is moved from one side to the other brings all classes nearer to their shares, and
     one at least is held out. Raises DataError when nothing would be left of a class to train on.
@@ -54,27 +56,37 @@ def hold_out(
     count = round(amount * len(split)) if amount < 1 else int(amount)
     if count == 0:
         return split, split.subset(torch.arange(0))
-    sizes = torch.bincount(split.labels)
-    shares = _shares(sizes, count)
-    for label, share in enumerate(shares):
-        if sizes[label] and share >= sizes[label]:
-            name = printable(classes[label]) if classes else f"number {label}"
-            raise DataError(
-                f"holding out {count:,} of {plural(len(split), 'sample')} leaves nothing to train "
-                f"on of class {name}, which has {int(sizes[label])}",
-                hint="lower data.holdout or add images",
-            )
     rank = counter.bits(seed, "holdout", 0, split.ids)
     first = split.ids if originals is None else originals[split.ids]
-    if len(torch.unique(first)) == len(split):
-        chosen = _single(split.labels, rank, shares)
+    if split.targets is not None:
+        chosen = hold_out_several(split.targets, rank, first, count)
+        _check_left(split.targets.sum(0), split.targets[chosen].sum(0), count, len(split), classes)
     else:
-        chosen = _together(split.labels, rank, first, shares, sizes.tolist())
-        if grouped:
-            chosen = _nearest(split.labels, rank, first, shares, chosen)
+        sizes = torch.bincount(split.labels)
+        shares = _shares(sizes, count)
+        _check_left(sizes, torch.tensor(shares), count, len(split), classes)
+        if len(torch.unique(first)) == len(split):
+            chosen = _single(split.labels, rank, shares)
+        else:
+            chosen = _together(split.labels, rank, first, shares, sizes.tolist())
+            if grouped:
+                chosen = _nearest(split.labels, rank, first, shares, chosen)
     return split.subset(torch.nonzero(~chosen).flatten()), split.subset(
         torch.nonzero(chosen).flatten()
     )
+
+
+def _check_left(
+    sizes: Tensor, held: Tensor, count: int, total: int, classes: Sequence[str]
+) -> None:
+    """Raise DataError where all of a class's samples are held out."""
+    for label in torch.nonzero((sizes > 0) & (held >= sizes)).flatten().tolist():
+        name = printable(classes[label]) if classes else f"number {label}"
+        raise DataError(
+            f"holding out {count:,} of {plural(total, 'sample')} leaves nothing to train on of "
+            f"class {name}, which has {int(sizes[label])}",
+            hint="lower data.holdout or add images",
+        )
 
 
 def _single(labels: Tensor, rank: Tensor, shares: Sequence[int]) -> Tensor:

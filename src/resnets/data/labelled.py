@@ -9,6 +9,7 @@ that are trained on.
 from collections import defaultdict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,7 @@ class Labelled:
     counts: dict[str, int]  # images by class, in code-point order
     samples: tuple[tuple[Path | Stored, str], ...]  # each with its class
     loose: int = 0  # images outside of the class folders, which nothing labels
+    tagged: tuple[tuple[Path | Stored, tuple[str, ...]], ...] = ()  # of several: each with its own
 
     def name(self, image: Path | Stored) -> str:
         """Return an image's path in the folder or archives, for people."""
@@ -83,23 +85,26 @@ def _of_listing(
     listing: Listing, part: str | None, image: Callable[[int], Path | Stored]
 ) -> Labelled:
     """Return the images of a part of a listing, in the order in which they are read fastest."""
-    if listing.targets is not None:
-        raise DataError(
-            f"{printable(listing.root)}: its table gives an image several classes, and the model "
-            "one",
-            hint="give images of one class each",
-        )
     parts = [WHOLE] if listing.splits == ("train",) else listing.splits
     name = _meant(listing.root, part, parts)
     number = 0 if name == WHOLE else listing.splits.index(name)
     own = listing.fastest[listing.parts[listing.fastest] == number]
+    if listing.targets is not None:
+        true = listing.targets[own]
+        counts = dict(zip(listing.classes, true.sum(0).tolist(), strict=True))
+        tagged = tuple(
+            (image(i), tuple(compress(listing.classes, row)))
+            for i, row in zip(own.tolist(), true, strict=True)
+        )
+        return Labelled(listing.root, name, counts, (), tagged=tagged)
     labels = listing.labels[own]
-    counts = np.bincount(labels, minlength=len(listing.classes)).tolist()
+    numbers = np.bincount(labels, minlength=len(listing.classes)).tolist()
+    counts = dict(zip(listing.classes, numbers, strict=True))
     samples = tuple(
         (image(i), listing.classes[label])
         for i, label in zip(own.tolist(), labels.tolist(), strict=True)
     )
-    return Labelled(listing.root, name, dict(zip(listing.classes, counts, strict=True)), samples)
+    return Labelled(listing.root, name, counts, samples)
 
 
 def _parts(walk: Walk, classes: Collection[str]) -> dict[str, str]:

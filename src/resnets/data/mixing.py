@@ -46,8 +46,8 @@ class Mix:
         """Return mixed images (N, C, H, W), each class's share, float32 (N, classes), and factors.
 
         ``images`` are normalised floats, ``others`` their partners in the same order; labels are
-        int64 (N,); factors of the samples' losses float32 (N,). Raises ValueError for an alpha
-        outside 0.05 .. 1 other than 0.
+        int64 (N,), or bool (N, classes) where an image may have several; factors of the samples'
+        losses float32 (N,). Raises ValueError for an alpha outside 0.05 .. 1 other than 0.
 
         The loss of a mixed sample is that of both labels on the mixed image, each times its share
         and its own factor, as torch's CrossEntropyLoss(weight=) has it: only so classes that weigh
@@ -61,9 +61,12 @@ class Mix:
             factors = (own + other)[:, 0]
             if not self.whole:
                 share = torch.where(own + other > 0, own / (own + other), share)
-        targets = torch.zeros(len(labels), self.classes, device=labels.device)
-        targets.scatter_(1, labels[:, None], share)
-        targets.scatter_add_(1, other_labels[:, None], 1 - share)
+        if labels.ndim == 2:
+            targets = share * labels + (1 - share) * other_labels
+        else:
+            targets = torch.zeros(len(labels), self.classes, device=labels.device)
+            targets.scatter_(1, labels[:, None], share)
+            targets.scatter_add_(1, other_labels[:, None], 1 - share)
         return torch.lerp(others, images, weights.to(images.dtype)), targets, factors
 
     def _weights(self, ids: Tensor, epoch: int, height: int, width: int) -> Tensor:

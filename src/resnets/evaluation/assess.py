@@ -7,10 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+import numpy as np
+from numpy.typing import NDArray
+
 from resnets.data import NAMES, folder_of, open_as_trained
 from resnets.data.classes import changed, changes_in
 from resnets.data.identity import changes, read_manifest
-from resnets.data.images import printable
+from resnets.data.images import Stored, printable
 from resnets.data.labelled import WHOLE, Labelled, open_labelled
 from resnets.data.listing import Listing
 from resnets.data.preprocess import preprocess_of
@@ -25,6 +28,7 @@ from resnets.inference.prediction import resolved
 from resnets.inference.runtimes import Runtime
 from resnets.inference.runtimes.runtime import Exported
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import UNDECIDED
 from resnets.weights.outputs import alternatives
 
 if TYPE_CHECKING:  # torch is imported where a model or a data set needs it
@@ -193,7 +197,9 @@ def _on_data_set(
     if own and part in _OWN:
         total = sum(map(len, dataset.parts.values()))
         notes.append(f"{_OWN[part]}: {len(chosen):,} of {plural(total, 'image')}")
-    counts = {name: int((chosen.labels == i).sum()) for i, name in enumerate(dataset.classes)}
+    if dataset.several:
+        notes += _check_answers_several(runtime, source)
+    counts = dict(zip(dataset.classes, chosen.counts(len(dataset.classes)), strict=True))
     order = "the set's own" if source in NAMES else "alphabetical"
     labelling = label(source, counts, *_alternatives(runtime), order)
     scores, _ = _of_split(runtime, _relabelled(chosen, dataset.classes, labelling), on_progress)
@@ -201,14 +207,35 @@ def _on_data_set(
     return _assessment(scores, labelling, counts, notes, part=part, broken=broken)
 
 
+def _check_answers_several(runtime: Runtime, source: str) -> list[str]:
+    """Raise DataError unless a model answers several classes; return what is assumed of it."""
+    if runtime.outputs != "sigmoid" or runtime.spec.num_classes == 1:
+        raise DataError(
+            f"{source}: gives an image several classes, and the model answers one of all",
+            hint="give a model that was trained on such data, or --outputs sigmoid if each of its "
+            "outputs stands alone",
+        )
+    assumed = f"it has no thresholds: a class is an answer from a probability of {UNDECIDED} on"
+    return [] if runtime.thresholds else [assumed]
+
+
 def _alternatives(runtime: Runtime) -> tuple[tuple[str, ...], int]:
     return alternatives(runtime.classes, runtime.spec.num_classes, runtime.outputs)
 
 
 def _relabelled(split: "Split", classes: Sequence[str], labelling: Labelling) -> "Split":
-    """Return the samples whose class the model has, labelled by its outputs."""
+    """Return the samples whose class the model has, labelled by its outputs.
+
+    Of several classes an image, all samples, with those that the model has.
+    """
     import torch
 
+    if split.targets is not None:
+        targets = torch.zeros(len(split), len(labelling.names), dtype=torch.bool)
+        for i, name in enumerate(classes):
+            if name in labelling.outputs:
+                targets[:, labelling.outputs[name]] = split.targets[:, i]
+        return replace(split, labels=targets.byte().argmax(1), targets=targets)
     outputs = torch.tensor([labelling.outputs.get(name, -1) for name in classes])[split.labels]
     kept = torch.nonzero(outputs >= 0).flatten()
     return replace(split, labels=outputs).subset(kept)
@@ -221,10 +248,11 @@ def _of_split(
     from resnets.evaluation.network import evaluate as evaluate_network
     from resnets.inference.runtimes.torch_runtime import Network
 
-    if isinstance(runtime, Network) and runtime.outputs != "sigmoid":
+    several = split.targets is not None
+    if isinstance(runtime, Network) and (several or runtime.outputs != "sigmoid"):
         return evaluate_network(runtime.network, split, preprocess_of(runtime)), []
     images = (image for batch, _ in split.batches(64) for image in as_images(batch))
-    return answer(runtime, images, split.labels.tolist(), on_progress)
+    return answer(runtime, images, split.truth.numpy(), on_progress)
 
 
 def _on_folder(runtime: Runtime, labelled: Labelled, on_progress: Progress) -> Assessment:
@@ -237,17 +265,24 @@ def _on_folder(runtime: Runtime, labelled: Labelled, on_progress: Progress) -> A
     for name, count in labelled.counts.items():
         counts[seen_as(name)] += count
     labelling = label(str(labelled.root), counts, *_alternatives(runtime), "alphabetical")
-    pairs = [
-        (image, labelling.outputs[seen_as(name)])
-        for image, name in labelled.samples
-        if seen_as(name) in labelling.outputs
-    ]
-    scores, unread = answer(
-        runtime, (image for image, _ in pairs), [output for _, output in pairs], on_progress
-    )
-    broken = tuple((labelled.name(pairs[place][0]), reason) for place, reason in unread)
+    known = labelling.outputs
+    truth: NDArray[Any]
+    images: list[Path | Stored]
+    notes = []
+    if labelled.tagged:
+        notes = _check_answers_several(runtime, str(labelled.root))
+        images = [image for image, _ in labelled.tagged]
+        truth = np.zeros((len(images), len(labelling.names)), bool)
+        for row, (_, names) in zip(truth, labelled.tagged, strict=True):
+            row[[known[name] for name in map(seen_as, names) if name in known]] = True
+    else:
+        seen = [(image, seen_as(name)) for image, name in labelled.samples]
+        images = [image for image, name in seen if name in known]
+        truth = np.array([known[name] for _, name in seen if name in known])
+    scores, unread = answer(runtime, images, truth, on_progress)
+    broken = tuple((labelled.name(images[place]), reason) for place, reason in unread)
     return _assessment(
-        scores, labelling, counts, part=labelled.part, broken=broken, loose=labelled.loose
+        scores, labelling, counts, notes, part=labelled.part, broken=broken, loose=labelled.loose
     )
 
 

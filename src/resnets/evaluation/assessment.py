@@ -26,6 +26,8 @@ class Assessment(Evaluation):
     @property
     def counts(self) -> list[int]:
         """How many images of each class were looked at."""
+        if self.several:
+            return self.several.counts[0].tolist()  # type: ignore[no-any-return]
         return [sum(row) for row in self.confusion]
 
     @property
@@ -67,18 +69,16 @@ class Assessment(Evaluation):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics, each class's counts and what was left out as JSON-able values."""
-        matrix = self.confusion
+        matrix, figures = self.confusion, super().to_dict()
+        classes = figures.get("classes") or [
+            {"samples": sum(row), "right": row[i], "predicted": sum(other[i] for other in matrix)}
+            for i, row in enumerate(matrix)
+        ]
         return {
             "split": self.part,
-            **super().to_dict(),
+            **figures,
             "classes": [
-                {
-                    "name": name,
-                    "samples": sum(row),
-                    "right": row[i],
-                    "predicted": sum(other[i] for other in matrix),
-                }
-                for i, (name, row) in enumerate(zip(self.names, matrix, strict=True))
+                {"name": name, **each} for name, each in zip(self.names, classes, strict=True)
             ],
             "left_out": {
                 "other_classes": dict(self.strange),

@@ -6,12 +6,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnets.evaluation.several import Several
+
 MOST_CONFUSED = 5000  # classes of a matrix in a record, where it takes 50 MB
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model answered on each sample of a split, and the metrics that follow."""
+    """What a model answered on each sample of a split, and the metrics that follow.
+
+    Where an image may have ``several`` classes, which has all of them, its label is the first, and
+    what is predicted the most probable one.
+    """
 
     labels: NDArray[np.int64]  # (N,)
     predicted: NDArray[np.int64]  # (N,)
@@ -20,15 +26,42 @@ class Evaluation:
     top5: int  # samples whose class is among the five most probable
     classes: int
     positions: NDArray[np.int64] | None = None  # (N,), in the split, of those that were counted
+    several: Several | None = None
+
+    @classmethod
+    def of_several(
+        cls, several: Several, loss: float, positions: NDArray[np.int64] | None = None
+    ) -> "Evaluation":
+        """Return the evaluation of images that may have several classes."""
+        p = several.probabilities
+        return cls(
+            labels=several.targets.argmax(1),
+            predicted=p.argmax(1),
+            confidence=p.max(1).astype(np.float32),
+            loss=loss,
+            top5=0,
+            classes=p.shape[1],
+            positions=positions,
+            several=several,
+        )
 
     @property
     def accuracy(self) -> float:
-        """The fraction of samples whose most probable class is right."""
+        """The fraction of samples whose most probable class is right; of several, all classes."""
+        if self.several:
+            return self.several.exact
         return int((self.predicted == self.labels).sum()) / len(self.labels)
 
     @property
+    def figure(self) -> float:
+        """What the best weights have the highest of: accuracy; of several classes the mAP."""
+        return self.several.map if self.several else self.accuracy
+
+    @property
     def confusion(self) -> list[list[int]]:
-        """Samples of true class i (row) predicted as j (column)."""
+        """Samples of true class i (row) predicted as j (column); empty with several classes."""
+        if self.several:
+            return []
         cells = np.bincount(self.labels * self.classes + self.predicted, minlength=self.classes**2)
         matrix: list[list[int]] = cells.reshape(self.classes, self.classes).tolist()
         return matrix
@@ -42,6 +75,9 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics as JSON-able values, of many thousand classes without confusion."""
+        if self.several:
+            figures = {"loss": self.loss, "accuracy": self.accuracy}
+            return {"samples": len(self.labels), **figures, **self.several.to_dict()}
         confusion = {"confusion": self.confusion} if self.classes <= MOST_CONFUSED else {}
         return {
             "samples": len(self.labels),

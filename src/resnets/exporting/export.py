@@ -43,7 +43,7 @@ from resnets.inference.runtimes.openvino_runtime import read_model
 from resnets.models import ReadingOptions, open_model, restore
 from resnets.nn import ResNet
 from resnets.weights.metadata import Metadata
-from resnets.weights.outputs import checked
+from resnets.weights.outputs import above, checked
 from resnets.weights.save import save_weights
 
 
@@ -147,6 +147,7 @@ def _metadata(network: ResNet, plan: ExportPlan, made: dict[str, Any]) -> str:
         checked(network.outputs),
         network.assumed,
         plan.input,
+        network.thresholds,
     ).to_text()
 
 
@@ -181,5 +182,6 @@ def _quantizer(path: Path, metadata: str, samples: Samples, feed: Feed) -> Quant
 
 
 def _answers(feed: Feed, path: Path, split: Split) -> Tensor:
-    answer = _opened(path)
-    return torch.cat([torch.from_numpy(answer(images)) for images in batches(split, feed)])
+    answer, thresholds = _opened(path), feed.network.thresholds
+    logits = np.concatenate([answer(images) for images in batches(split, feed)])
+    return torch.from_numpy(above(logits, thresholds) if thresholds else logits)

@@ -25,7 +25,8 @@ SIGNIFICANT = 0.05
 AGREEMENT = 0.9  # of the images at least have the same answer
 FEW = 128  # images to find out by how sensitive a layer is
 
-Answers = Callable[[Path, Split], Tensor]  # a file's logits (N, classes) on all of a split
+# A file's logits (N, classes) on all of a split; above their thresholds, where it has some.
+Answers = Callable[[Path, Split], Tensor]
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def quantize(
     exact = answers(whole, samples.search)
 
     def judged() -> Accuracy:
-        return compare(exact, answers(path, samples.search), samples.search.labels, max_loss)
+        return compare(exact, answers(path, samples.search), samples.search.truth, max_loss)
 
     kept: list[str] = []
     quantizer.write(path, kept)
@@ -151,7 +152,7 @@ def quantize(
             quantizer.write(path, kept)
             search = judged()
     report(f"comparing {len(samples.test):,} answers on the {samples.part} split")
-    labels = samples.test.labels
+    labels = samples.test.truth
     test = compare(answers(whole, samples.test), answers(path, samples.test), labels, max_loss)
     for accuracy, part in ((search, "training images"), (test, f"the {samples.part} split")):
         agrees = accuracy.agree >= AGREEMENT * accuracy.of
@@ -168,12 +169,19 @@ def quantize(
 
 
 def compare(before: Tensor, after: Tensor, labels: Tensor, limit: float | None = None) -> Accuracy:
-    """Return how the answers to the same images changed, logits (N, classes) of both files."""
-    first, second = before.argmax(1), after.argmax(1)
-    pairs = ((first, labels), (second, labels), (first, second))
-    right, still_right, agree = (int((one == other).sum()) for one, other in pairs)
-    gained = int(((first != labels) & (second == labels)).sum())
-    return Accuracy(right, still_right, agree, len(labels), gained, limit)
+    """Return how the answers to the same images changed, logits (N, classes) of both files.
+
+    ``labels`` are (N,), or bool (N, classes) where an image may have several classes: then those
+    of a logit from 0 on are its answer, and right with all of them and no others.
+    """
+
+    def same(one: Tensor, other: Tensor) -> Tensor:
+        return one == other if labels.ndim == 1 else (one == other).all(1)
+
+    first, second = (t.argmax(1) if labels.ndim == 1 else t >= 0 for t in (before, after))
+    was, now = same(first, labels), same(second, labels)
+    gained, agree = int((now & ~was).sum()), int(same(first, second).sum())
+    return Accuracy(int(was.sum()), int(now.sum()), agree, len(labels), gained, limit)
 
 
 def _by_damage(

@@ -11,7 +11,7 @@ is what one level more or less in every pixel, at random, changes in the network
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from resnets.exporting.examples import Examples, generated
 from resnets.exporting.plan import ExportPlan, Size
 from resnets.exporting.raw_pixels import Feed, Pixels
 from resnets.nn import ResNet
+from resnets.weights.outputs import above
 
 FACTOR = 16.0
 UNIT = 2.0**-24  # float32 rounds by at most this, relatively
@@ -48,7 +49,7 @@ class Case:
     error: float  # of the file, from float64
     torch_error: float  # of torch, from float64
     largest: float  # logit
-    agree: int  # images with the same most probable class
+    agree: int  # images with the same most probable class, or of several the same classes
     bound: float  # of the file's error
 
     @property
@@ -183,9 +184,17 @@ def _compared(
         error=float((theirs - oracle).abs().max()),
         torch_error=float((ours - oracle).abs().max()),
         largest=float(oracle.abs().max()),
-        agree=int((theirs.argmax(1) == ours.argmax(1)).sum()),
+        agree=_agreeing(theirs, ours, feed.network.thresholds),
         bound=grey,
     )
+
+
+def _agreeing(one: Tensor, other: Tensor, thresholds: Sequence[float]) -> int:
+    """Return for how many images two logits (N, classes) are the same answer."""
+    if not thresholds:
+        return int((one.argmax(1) == other.argmax(1)).sum())
+    answers = (above(logits.numpy(), thresholds) >= 0 for logits in (one, other))
+    return int(np.equal(*answers).all(1).sum())
 
 
 def _in_float64(exact: ResNet, prepared: Tensor) -> Tensor:

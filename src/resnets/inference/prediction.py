@@ -23,9 +23,15 @@ if TYPE_CHECKING:  # torch is imported where a model needs it
     from resnets.nn import ResNet
 
 
+TOP = 3  # classes that are answered, where each image has one of them
+
+
 @dataclass(frozen=True)
 class Prediction:
-    """The most probable classes of one image, most probable first; ``error`` if it is broken."""
+    """The most probable classes of one image, most probable first; ``error`` if it is broken.
+
+    Where an image may have several classes they are those from their thresholds on, or none.
+    """
 
     path: str
     classes: tuple[str, ...] = ()
@@ -47,7 +53,7 @@ def predict(
     model: "ResNet | Runtime | str | Path",
     images: str | Path | Stored | Iterable[str | Path | Stored],
     *,
-    top: int = 3,
+    top: int | None = None,
     batch_size: int = 1,
     **reading: Unpack["ReadingOptions"],
 ) -> Iterator[Prediction]:
@@ -55,12 +61,13 @@ def predict(
 
     ``model`` is a network with its preprocessing, a run folder, weights file or exported file that
     holds one, or what `resnets.inference.runtimes.open_runtime` returns; without torch for an
-    exported file. Of a file of weights ``container``, ``dialect`` and ``ema`` say what they say to
-    `load_weights`. In memory are three batches at most: the next two are decoded while one is
-    computed. Raises CheckpointError when there is no model, no preprocessing or one output that
-    nothing explains, and NonFiniteError for answers that are NaN or infinite. Several outputs that
-    nothing explains are taken as a softmax, which a UserWarning says; ``model.outputs`` says
-    otherwise.
+    exported file. ``top`` is how many classes are answered at most: 3 unless it is said, but all
+    that are from their thresholds on of a model that answers several. Of a file of weights
+    ``container``, ``dialect`` and ``ema`` say what they say to `load_weights`. In memory are three
+    batches at most: the next two are decoded while one is computed. Raises CheckpointError when
+    there is no model, no preprocessing or one output that nothing explains, and NonFiniteError for
+    answers that are NaN or infinite. Several outputs that nothing explains are taken as a softmax,
+    which a UserWarning says; ``model.outputs`` says otherwise.
     """
     images = [images] if isinstance(images, str | Path | Stored) else images
     runtime = resolved(model, len(images) if isinstance(images, Sized) else None, **reading)
@@ -98,7 +105,7 @@ def warn_of_softmax(runtime: Runtime) -> None:
 
 
 def batches(
-    runtime: Runtime, images: Iterable[str | Path | Stored], top: int, batch_size: int
+    runtime: Runtime, images: Iterable[str | Path | Stored], top: int | None, batch_size: int
 ) -> Iterator[list[Prediction]]:
     """Yield the predictions of each ``batch_size`` images, in order."""
     for batch in read_batches(runtime, images, batch_size):
@@ -136,11 +143,11 @@ def prepared(runtime: Runtime, image: str | Path | Stored | Image) -> NDArray[An
         return error
 
 
-def _predictions(runtime: Runtime, batch: list[Read], top: int) -> list[Prediction]:
+def _predictions(runtime: Runtime, batch: list[Read], top: int | None) -> list[Prediction]:
     good = [answer for _, answer in batch if not isinstance(answer, DataError)]
     rows: Iterator[NDArray[np.float64]] = iter(())
     if good:
-        logits = _finite(runtime.logits(np.concatenate(good)))
+        logits = finite(runtime.logits(np.concatenate(good)))
         rows = iter(probabilities(logits, runtime.outputs, len(runtime.labels)))
     labels = runtime.labels
     found = []
@@ -149,12 +156,22 @@ def _predictions(runtime: Runtime, batch: list[Read], top: int) -> list[Predicti
             found.append(Prediction(path, error=answer))
             continue
         row = next(rows)
-        best = np.argsort(-row, kind="stable")[:top]
+        best = np.argsort(-row, kind="stable")
+        if runtime.thresholds:
+            best = best[row[best] >= np.array(runtime.thresholds)[best]]
+        best = best[: at_most(runtime, top)]
         found.append(Prediction(path, tuple(labels[i] for i in best), tuple(row[best].tolist())))
     return found
 
 
-def _finite(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+def at_most(runtime: Runtime, top: int | None) -> int:
+    """Return how many classes are answered at most, where ``top`` may not say it."""
+    count = len(runtime.labels)
+    return min(count, top or (count if runtime.thresholds else TOP))
+
+
+def finite(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return logits as they are; raises NonFiniteError where one is NaN or infinite."""
     if not np.isfinite(logits).all():
         raise NonFiniteError(
             "an answer is NaN or infinite", hint="the model's weights have diverged"

@@ -1,8 +1,9 @@
 """A table of predictions: CSV, JSON lines or Parquet, a row for each image, in order.
 
 JSON lines are the records of `Prediction.to_dict`. The other two have the columns ``path``,
-``error``, ``class_1``, ``probability_1``, ``class_2`` and so on; what a row has not is empty, or
-null in Parquet. Equal records give equal bytes.
+``error``, ``class_1``, ``probability_1``, ``class_2`` and so on, where images may have several
+classes as many as one has; what a row has not is empty, or null in Parquet. Equal records give
+equal bytes.
 """
 
 import csv
@@ -21,7 +22,7 @@ from resnets.data.sources import stored_in
 from resnets.errors import DataError
 from resnets.files import followed, writing
 from resnets.inference.folder_job import CONTENT, FolderJob, Record, Records, check_out, line
-from resnets.inference.prediction import batches, prepared, resolved, warn_of_softmax
+from resnets.inference.prediction import at_most, batches, prepared, resolved, warn_of_softmax
 from resnets.inference.runtimes import Runtime
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def predict_table(
     images: str | Path | Stored | Iterable[str | Path | Stored],
     out: str | Path,
     *,
-    top: int = 3,
+    top: int | None = None,
     batch_size: int = 8,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
@@ -121,14 +122,14 @@ class _Predictions(FolderJob):
         out: Path,
         images: ImageNames,
         runtime: Runtime,
-        top: int,
+        top: int | None,
         batch_size: int,
         on_broken: Callable[[DataError], None],
     ) -> None:
         self.images, self.runtime, self.batch_size = images, runtime, batch_size
         names = [*map(str, images)]
         files = [image if isinstance(image, Stored) else Path(image) for image in images]
-        self.top = min(top, len(runtime.labels))
+        self.top = at_most(runtime, top)
         self.on_broken = on_broken
         made_of = {
             "model": runtime.digest(),
@@ -158,7 +159,13 @@ class _Predictions(FolderJob):
     def write(self, records: Records, broken: dict[int, str]) -> None:
         told = ({k: v for k, v in record.items() if k != CONTENT} for record in records())
         with writing(followed(self.out)) as file:
-            _WRITERS[self.out.suffix.lower()](file, told, self.top)
+            _WRITERS[self.out.suffix.lower()](file, told, self._columns(records))
+
+    def _columns(self, records: Records) -> int:
+        """Return how many classes a row has room for."""
+        if not self.runtime.thresholds:
+            return self.top
+        return max((len(record.get("predictions", ())) for record in records()), default=0)
 
 
 def _write_jsonl(file: BinaryIO, records: Iterable[Record], top: int) -> None:

@@ -16,13 +16,15 @@ class Classifier(Trunk):
 
     ``preprocess`` turns images into the batches it was trained on, ``classes`` names its outputs
     and ``outputs`` says what they mean: "softmax", one of all classes, or "sigmoid", each by
-    itself. They are set where they are known. ``assumed`` names the choices that nothing has shown
+    itself; ``thresholds`` then are the probabilities from which on each class is an answer. They
+    are set where they are known. ``assumed`` names the choices that nothing has shown
     about the weights that were loaded.
     """
 
     preprocess: Callable[[Any], Tensor] | None = None
     classes: tuple[str, ...] = ()
     outputs: str | None = None
+    thresholds: tuple[float, ...] = ()
     assumed: tuple[str, ...] = ()
 
     forward_features: Callable[[Tensor], Tensor]
@@ -53,7 +55,7 @@ class Classifier(Trunk):
             )
             nn.init.zeros_(classifier.bias)
         self.add_module("fc", classifier)
-        self.classes, self.outputs = (), None
+        self.classes, self.outputs, self.thresholds = (), None, ()
 
     @property
     def num_features(self) -> int:

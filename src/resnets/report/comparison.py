@@ -58,11 +58,11 @@ def repeated(runs: Sequence[RunRecord]) -> list[str]:
         seeds = {run.seed for run in group}
         if len(scores) < 2 or len(seeds) < len(group) or len({s.part for s in scores}) > 1:
             continue
-        accuracies = [score.accuracy for score in scores]
+        figures = [score.figure for score in scores]
         sentences.append(
             f"{group[0].model.name}, {plural(len(scores), 'seed')}: "
-            f"{percent(statistics.mean(accuracies), 2)} mean {scores[0].part} accuracy, "
-            f"standard deviation {100 * statistics.stdev(accuracies):.2f} points"
+            f"{percent(statistics.mean(figures), 2)} mean {scores[0].part} {scores[0].name}, "
+            f"standard deviation {100 * statistics.stdev(figures):.2f} points"
         )
     return sentences
 

@@ -17,10 +17,10 @@ from resnets.report.published import published
 from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence
 from resnets.report.style import environment
-from resnets.report.verdict import accuracy_cautions
+from resnets.report.verdict import accuracy_cautions, threshold_notes
 from resnets.run_folder.directory import seeds_in
 from resnets.run_folder.reading import RunRecord, read_run
-from resnets.run_folder.record import Mistake
+from resnets.run_folder.record import ClassScore, Mistake
 
 PAGE = "report.html"
 SHOWN_CLASSES = 20  # the rest folds away
@@ -81,6 +81,8 @@ def _run_page(run: RunRecord) -> str:
         weakest=scores[:SHOWN_CLASSES],
         others=scores[SHOWN_CLASSES:],
         confusions=_confusions(confusion, run.data.classes),
+        labels=_labels(best.score.classes, run.data.classes) if best else [],
+        thresholds=threshold_notes(run.results.validation, run.data.classes),
     )
 
 
@@ -89,6 +91,16 @@ def _cautions(run: RunRecord) -> list[str]:
     best = headline(run)
     found = best and accuracy_cautions(best.accuracy, best.score.confusion, run.data.classes)
     return [*run.warnings, *(found or [])]
+
+
+def _labels(scores: Sequence[ClassScore], classes: Sequence[str]) -> list[tuple[str, ClassScore]]:
+    """Return the classes of which an image may have several, weakest first, absent ones last."""
+    named = zip(class_names(classes, len(scores)), scores, strict=True)
+
+    def strength(pair: tuple[str, ClassScore]) -> float:
+        return 2.0 if pair[1].average_precision is None else pair[1].average_precision
+
+    return sorted(named, key=strength)
 
 
 def _confusions(
@@ -112,9 +124,9 @@ def _comparison_page(runs: list[RunRecord]) -> str:
     scores = [(best, run) for run in runs if (best := headline(run))]
     most = None
     if scores and len(datasets) == 1:
-        best, winner = max(scores, key=lambda pair: pair[0].accuracy)
-        most = best.accuracy
-        title += f": at best {percent(most)} {best.part} accuracy, {winner.model.name}"
+        best, winner = max(scores, key=lambda pair: pair[0].figure)
+        most = best.figure
+        title += f": at best {percent(most)} {best.part} {best.name}, {winner.model.name}"
     own_cautions = [f"{name}: {line}." for name, run in named for line in _cautions(run)]
     return _rendered(
         "comparison.html",

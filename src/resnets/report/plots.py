@@ -68,9 +68,12 @@ def curves(epochs: Sequence[Epoch]) -> list[Plot]:
     # Until batch norm's averages settle, the held-out loss can be a hundred times the training
     # loss; then it leaves the plot rather than flatten everything else.
     ceiling = 2 * max((e.train_loss for e in epochs if e.train_loss is not None), default=inf)
+    maps = _points(epochs, "validation_map", 100)
+    accuracy = "Images with every class right" if maps else "Accuracy"
     plots = [
         _plot("loss", "Loss", lines("loss"), ceiling=ceiling),
-        _plot("accuracy", "Accuracy, %", lines("accuracy", 100), top=100),
+        _plot("map", "mAP, %", [Line("held out", maps, 1, 0)], top=100),
+        _plot("accuracy", f"{accuracy}, %", lines("accuracy", 100), top=100),
         _plot("lr", "Learning rate", [Line("", _points(epochs, "lr"), 2, 0)]),
     ]
     waiting = _points(epochs, "waiting", 100)
@@ -91,6 +94,7 @@ def overlay(runs: Sequence[tuple[str, Sequence[Epoch]]]) -> list[Plot]:
 
     held_out, training = lines("validation_accuracy", 100), lines("train_accuracy", 100)
     plots = [
+        _plot("held-out-map", "Held-out mAP, %", lines("validation_map", 100), top=100),
         _plot("held-out-accuracy", "Held-out accuracy, %", held_out, top=100),
         _plot("training-accuracy", "Training accuracy, %", training, top=100),
         _plot("training-loss", "Training loss", lines("train_loss")),

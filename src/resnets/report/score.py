@@ -10,11 +10,21 @@ from resnets.run_folder.record import Score
 
 @dataclass(frozen=True)
 class Headline:
-    """The accuracy to name first; ``part`` says on which samples it was measured."""
+    """The accuracy to name first, or of several classes the mAP; ``part`` says of which samples."""
 
     part: str  # "test" or "held-out"
     score: Score
     accuracy: float
+
+    @property
+    def figure(self) -> float:
+        """What is named first: mAP where an image may have several classes, else accuracy."""
+        return self.accuracy if self.score.map is None else self.score.map
+
+    @property
+    def name(self) -> str:
+        """What that is called."""
+        return "accuracy" if self.score.map is None else "mAP"
 
 
 def headline(run: RunRecord) -> Headline | None:
@@ -24,7 +34,8 @@ def headline(run: RunRecord) -> Headline | None:
             return Headline(part, score, score.accuracy)
     for epoch in reversed(run.epochs):
         if (accuracy := epoch.validation_accuracy) is not None and 0 <= accuracy <= 1:
-            score = Score(run.data.validation, epoch.validation_loss, accuracy)
+            map_ = epoch.validation_map
+            score = Score(run.data.validation, epoch.validation_loss, accuracy, map=map_)
             return Headline("held-out", score, accuracy)
     return None
 

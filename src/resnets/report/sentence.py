@@ -10,7 +10,7 @@ def sentence(run: RunRecord) -> str:
     """Say in one sentence what was trained on what, and what came of it."""
     best = headline(run)
     none = "nothing held out to measure" if run.status == "finished" else "no accuracy yet"
-    accuracy = f"{percent(best.accuracy)} {best.part} accuracy" if best else none
+    accuracy = f"{percent(best.figure)} {best.part} {best.name}" if best else none
     cost = [_extent(run)]
     if run.progress.seconds is not None:
         cost.append(f"{duration(run.progress.seconds)}{machine(run)}")

@@ -1,10 +1,13 @@
 """What an accuracy is worth: how far chance goes, and what would have come of learning nothing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from resnets.formatting import percent, plural
 from resnets.report.score import class_names, interval
+from resnets.run_folder.record import UNDECIDED, Score
 
+SHOWN = 8  # names in a sentence
 ALMOST_ALL = 0.9  # of the images, and of those of other classes, that get one and the same answer
 
 
@@ -21,6 +24,27 @@ def accuracy_sentences(
     """
     basis = f"{plural(samples, 'image')}; {interval_text(accuracy, samples)}"
     return [f"accuracy {accuracy:.4f} ({basis})", *accuracy_cautions(accuracy, confusion, classes)]
+
+
+def several_text(scores: Mapping[str, Any]) -> str:
+    """Say how well classes are told of which an image may have several."""
+    return (
+        f"mAP {scores['map']:.4f}, F1 {scores['f1_micro']:.4f} (micro) and "
+        f"{scores['f1_macro']:.4f} (macro); whole images, every class and no other:"
+    )
+
+
+def threshold_notes(held_out: Score | None, classes: Sequence[str]) -> list[str]:
+    """Say of which classes the held-out split could show no threshold."""
+    if held_out is None:
+        return [f"no split was held out to choose thresholds on: they are {UNDECIDED}"]
+    pairs = zip(class_names(classes, len(held_out.classes)), held_out.classes, strict=True)
+    names = [name for name, each in pairs if each.samples in (0, held_out.samples)]
+    more = f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else ""
+    return [
+        f"the threshold of {', '.join(names[:SHOWN])}{more} is {UNDECIDED}: all images of the "
+        "held-out split, or none, have the class"
+    ] * bool(names)
 
 
 def interval_text(accuracy: float, samples: int) -> str:

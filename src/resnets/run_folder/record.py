@@ -12,6 +12,7 @@ from resnets.readers import fields as typed
 from resnets.readers.fields import Count, Real
 
 SCHEMA_VERSION = 1
+UNDECIDED = 0.5  # from where on a class is an answer, where nothing has shown a better threshold
 T = TypeVar("T")
 
 
@@ -51,6 +52,7 @@ class Data:
     root: str | None = None
     fingerprint: str = ""
     classes: tuple[str, ...] = ()
+    several: bool = False  # whether an image may have several of them
     image_shape: tuple[Count, ...] = ()
     skipped: Count = 0
     copies: dict[str, Any] | None = None
@@ -124,17 +126,37 @@ class Speed:
 
 
 @dataclass(frozen=True)
+class ClassScore:
+    """The result of one class, where an image may have several."""
+
+    samples: Count = 0  # images that have it
+    right: Count = 0  # of these, those for which it was answered
+    predicted: Count = 0  # answers, right or wrong
+    average_precision: Real | None = None  # None: no image has it
+    f1: Real = 0.0
+    threshold: Real = UNDECIDED  # the probability from which on it was answered
+
+
+@dataclass(frozen=True)
 class Score:
-    """The result on one split; ``confusion[i][j]``: class i that was taken for j."""
+    """The result on one split; ``confusion[i][j]``: class i that was taken for j.
+
+    Where an image may have several classes, its accuracy is the share of images for which all of
+    them were answered, and no others; there is no confusion, but ``classes``.
+    """
 
     samples: Count | None = None
     loss: Real | None = None
     accuracy: Real | None = None  # a fraction
     top5_accuracy: Real | None = None
     confusion: tuple[tuple[Count, ...], ...] = ()
+    map: Real | None = None  # mean average precision
+    f1_micro: Real | None = None
+    f1_macro: Real | None = None
+    classes: tuple[ClassScore, ...] = ()
 
     def __post_init__(self) -> None:
-        for value in (self.accuracy, self.top5_accuracy):
+        for value in (self.accuracy, self.top5_accuracy, self.map, self.f1_micro, self.f1_macro):
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"an accuracy is {value:g}, not a fraction from 0 to 1")
         if any(len(row) != len(self.confusion) for row in self.confusion):
@@ -151,10 +173,10 @@ class Results:
 
     @property
     def summary(self) -> "Results":
-        """The same without confusion matrices, which weights do not carry with them."""
+        """The same without what there is of each class, which weights do not carry with them."""
 
         def short(score: Score | None) -> Score | None:
-            return score and replace(score, confusion=())
+            return score and replace(score, confusion=(), classes=())
 
         return replace(self, validation=short(self.validation), test=short(self.test))
 
@@ -214,6 +236,7 @@ class Epoch:
     train_accuracy: Real | None = None
     validation_loss: Real | None = None
     validation_accuracy: Real | None = None
+    validation_map: Real | None = None  # where an image may have several classes
     samples: Count | None = None
     train_seconds: Real | None = None
     data_seconds: Real | None = None
@@ -247,6 +270,7 @@ class Mistake:
     predicted: str
     confidence: Real
     image: str = ""
+    missed: bool = False  # of several classes: ``predicted`` is there and was not answered
 
 
 @dataclass(frozen=True)
@@ -269,6 +293,7 @@ IN_FILES = {"sessions": "sittings", "image": "picture"}
 _FIELDS = {key: name for name, key in IN_FILES.items()}
 _FREE = {"spec", "environment", "copies", "preprocess", "settings"}  # not ours to look into
 _SPARSE = (Record, Session, Score)  # without what is not known yet; elsewhere that is null
+_OF_SEVERAL = {"several", "validation_map", "missed"}  # without these, where an image has one class
 
 
 def from_plain(kind: type[T], value: Any, where: str | Path) -> T:
@@ -283,11 +308,10 @@ def to_plain(value: Any) -> Any:
     """Return a record, or a list of them, as JSON-able values."""
     if is_dataclass(value):
         values = {each: getattr(value, each.name) for each in fields(value)}
-        sparse = isinstance(value, _SPARSE)
         return {
             IN_FILES.get(each.name, each.name): to_plain(inner)
             for each, inner in values.items()
-            if not (sparse and inner == each.default)
+            if inner != each.default or not (isinstance(value, _SPARSE) or each.name in _OF_SEVERAL)
         }
     return [to_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 

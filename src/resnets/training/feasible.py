@@ -81,6 +81,14 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
             "set data.normalize to channel",
         ),
         (
+            dataset.several
+            and (recipe.class_weights != "none" or recipe.data.sampling != "uniform"),
+            "class_weights and data.sampling balance one class an image, and those of "
+            f"{dataset.name} may have several",
+            "set class_weights to none and data.sampling to uniform; loss=asymmetric weighs absent "
+            "classes less",
+        ),
+        (
             recipe.selection == "best" and nothing_held_out,
             "selection best looks at a held-out split, and there is none",
             "set data.holdout",

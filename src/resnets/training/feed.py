@@ -43,8 +43,8 @@ class Batch:
     """What a step trains on; ``targets`` are the labels, or probabilities where samples mix."""
 
     images: Tensor  # float32 (N, C, H, W), channels-last
-    targets: Tensor  # int64 (N,) or float32 (N, classes)
-    labels: Tensor  # int64 (N,)
+    targets: Tensor  # as the labels, or float32 (N, classes)
+    labels: Tensor  # int64 (N,); bool (N, classes) where an image may have several
     weights: Tensor | None = None  # float32 (N,), the factor of each sample's loss; None: 1
 
 
@@ -182,7 +182,7 @@ class Feed:
         """
         found = asked.index if sound is None else asked.index[sound]
         ids, sample = self.split.draws(found).to(self.device), found % len(self.split)
-        labels = self.split.labels[sample].to(self.device)
+        labels = self.split.truth[sample].to(self.device)
         weights = self.split.weights
         weights = None if weights is None else weights[sample].to(self.device)
         images = images.to(self.device)

@@ -253,7 +253,7 @@ class Loop:
         held_out = self._evaluate()
         self.schedule.after_epoch(held_out.loss if held_out else None)
         if held_out:
-            state.patience.after_epoch(held_out.accuracy, held_out.loss)
+            state.patience.after_epoch(held_out.figure, held_out.loss)
         if (number := epoch + 1 - (self.epochs - self.recipe.soup)) > 0:
             state.soup.add(state.model, number)
         state.ledger.close(epoch, steps)
@@ -288,10 +288,10 @@ class Loop:
                 batch_size=size,
                 processes=self.processes,
             )
-            best = state.best.accuracy if state.best else -1.0
-            if self.recipe.selection == "best" and evaluation.accuracy > best:
+            best = state.best.figure if state.best else -1.0
+            if self.recipe.selection == "best" and evaluation.figure > best:
                 tensors = {k: v.detach().clone() for k, v in state.model.state_dict().items()}
-                state.best = Best(evaluation.accuracy, tensors)
+                state.best = Best(evaluation.figure, tensors)
         return evaluation
 
     def _save(self) -> None:
@@ -327,6 +327,7 @@ class Loop:
             train_accuracy=totals.correct / totals.samples,
             validation_loss=held_out.loss if held_out else None,
             validation_accuracy=held_out.accuracy if held_out else None,
+            validation_map=held_out.several.map if held_out and held_out.several else None,
             samples=totals.samples,
             train_seconds=round(totals.seconds, 3),
             data_seconds=round(totals.data_seconds, 3),

@@ -60,6 +60,7 @@ def new_record(path: Path, plan: Plan) -> Record:
             root=plan.root,
             fingerprint=dataset.fingerprint,
             classes=dataset.classes,
+            several=dataset.several,
             image_shape=(spec.in_channels, spec.image_size, spec.image_size),
             skipped=len(dataset.skipped),
             copies=asdict(dataset.copies) if dataset.copies else None,
@@ -138,6 +139,20 @@ def _known(plan: Plan) -> list[str]:
     return [f"images: {scaled}normalised as the weights know it"]
 
 
+def _several(plan: Plan) -> list[str]:
+    """Return what it means where an image may have several classes."""
+    targets = plan.dataset.train.targets
+    if targets is None:
+        return []
+    counts = targets.sum(1)
+    without = int((counts == 0).sum())
+    return [
+        f"an image may have several classes, {counts.double().mean():.2g} on average"
+        f"{f' ({without:,} have none)' if without else ''}: each class is answered by itself, with "
+        f"loss {plan.recipe.loss} (cross_entropy is for one class an image)"
+    ]
+
+
 def _average_note(plan: Plan) -> list[str]:
     """Return a warning where a run is too short for its average of weights to forget the first."""
     recipe = plan.recipe
@@ -184,7 +199,7 @@ def _notes(plan: Plan) -> list[str]:
         kept, held = (plural(int((groups >= 0).sum()), "group") for groups in of)
         notes.append(f"groups are not divided: {kept} to train on, {held} held out")
     mirrored = mirror_note(dataset.classes, plan.recipe.augment.mirror)
-    return [*notes, mirrored, *_balance_notes(dataset, plan.recipe)]
+    return [*notes, *_several(plan), mirrored, *_balance_notes(dataset, plan.recipe)]
 
 
 def _balance_notes(dataset: Dataset, recipe: Recipe) -> list[str]:

@@ -178,6 +178,14 @@ def prepare(
             )
     if recipe.augment.mirror == "auto":
         recipe = recipe.having("augment", mirror=dataset.mirror)
+    if dataset.several and recipe.loss == "cross_entropy":
+        if "loss" in recipe.model_fields_set:
+            raise UsageError(
+                f"loss is cross_entropy, of one class an image, and those of {dataset.name} may "
+                "have several",
+                hint="--set loss=binary_cross_entropy or --set loss=asymmetric",
+            )
+        recipe = recipe.model_copy(update={"loss": "binary_cross_entropy"})
     dataset = divide(dataset, recipe.data.holdout, recipe.data.split_seed)
     _check_same_everywhere(dataset, machine.processes)
     channels, side, _ = dataset.train.images.shape

@@ -149,5 +149,7 @@ def metrics_text(line: Epoch) -> str:
     parts = [f"loss {line.train_loss:.3f}", f"accuracy {line.train_accuracy:.3f}"]
     if line.validation_accuracy is not None:
         parts.append(f"held out {line.validation_accuracy:.3f}")
+    if line.validation_map is not None:
+        parts.append(f"mAP {line.validation_map:.3f}")
     parts.append(f"{line.images_per_second:.0f} img/s")
     return "   ".join(parts)

@@ -20,6 +20,7 @@ Aspect = Annotated[float, Field(ge=0.01, le=100)]
 Factor = Annotated[float, Field(gt=0, lt=1)]
 Strength = Annotated[float, Field(ge=0, le=10)]
 Turn = Annotated[float, Field(ge=0, le=0.5)]
+Focus = Annotated[float, Field(ge=0, le=100)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 # Bounds far from anything that trains: beyond them numbers overflow, and memory with them.
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -522,6 +523,27 @@ class DistillRecipe(_Section):
     )
 
 
+class AsymmetricRecipe(_Section):
+    """The asymmetric loss: focal, with less weight on classes that an image does not have."""
+
+    gamma_negative: Focus = Field(
+        4.0, description="power of its probability that the loss of an absent class is weighed by"
+    )
+    gamma_positive: Focus = Field(
+        1.0, description="power of what its probability lacks that a present class's is weighed by"
+    )
+    clip: Fraction = Field(
+        0.05, description="what is taken from an absent class's probability, down to 0"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for name in ("gamma_negative", "gamma_positive"):
+            if 0 < getattr(self, name) < 1:  # at a probability of 0 its gradient is infinite
+                raise ValueError(f"{name} is 0, which weighs nothing, or 1 and more")
+        return self
+
+
 class Recipe(_Section):
     """A training recipe; ``source`` says where its values come from."""
 
@@ -535,10 +557,12 @@ class Recipe(_Section):
     seed: Seed = Field(
         0, description="of the weights, the order of the samples and what augmentation draws"
     )
-    loss: Literal["cross_entropy", "binary_cross_entropy"] = Field(
+    loss: Literal["cross_entropy", "binary_cross_entropy", "asymmetric"] = Field(
         "cross_entropy",
         description="cross_entropy: of one of all classes; binary_cross_entropy: the mean over "
-        "classes that each stand alone (Wightman et al. 2021); the best is still the answer",
+        "classes that each stand alone (Wightman et al. 2021); the best is still the answer; "
+        "asymmetric: the same, easy absent classes counting less (Ben-Baruch et al. 2021). Where "
+        "an image may have several classes, the second unless the third is set",
     )
     class_weights: Literal["none", "balanced", "effective"] = Field(
         "none",
@@ -552,7 +576,9 @@ class Recipe(_Section):
         "paper",
     )
     label_smoothing: Fraction = Field(
-        0.0, description="share of a label that is spread over all classes (Szegedy et al. 2016)"
+        0.0,
+        description="share of a label that is spread over all classes (Szegedy et al. 2016), or "
+        "over yes and no where an image may have several",
     )
     target_threshold: Fraction | None = Field(
         None,
@@ -613,6 +639,7 @@ class Recipe(_Section):
     )
     data: DataRecipe = DataRecipe()
     augment: AugmentRecipe = AugmentRecipe()
+    asymmetric: AsymmetricRecipe = AsymmetricRecipe()
     optimizer: OptimizerRecipe = OptimizerRecipe()
     finetune: FinetuneRecipe = FinetuneRecipe()
     schedule: ScheduleRecipe

@@ -1,5 +1,7 @@
 """What comes of a run: the metrics of each part, the worst mistakes, the weights."""
 
+from dataclasses import replace
+from itertools import compress
 from typing import Any
 
 import torch
@@ -19,12 +21,16 @@ from resnets.weights.metadata import Metadata
 from resnets.weights.native import write_native
 
 MISTAKES = 24  # images kept for the report
+NONE = "none of the classes"
 
 
 def evaluate_parts(
     state: RunState, dataset: Dataset, feed: Feed, processes: Processes, folder: RunFolder
 ) -> Results:
     """Return run.json's results: speed, and the metrics on the held-out and test splits.
+
+    Where an image may have several classes, the model's thresholds become those that are best on
+    the held-out split, before the test split is looked at.
 
     The first process writes the most confident mistakes on the last of these into the folder.
     """
@@ -33,16 +39,16 @@ def evaluate_parts(
         for key in ("samples", "train_seconds", "data_seconds")
     )
     speed = Speed(round(samples / seconds, 1), round(seconds, 1), round(data_seconds, 1))
-    scores = {}
+    model, scores = state.model, {}
     for name, split in dataset.parts.items():
         if name != "train":
             evaluation = evaluate(
-                state.model,
-                split,
-                feed.preprocess,
-                batch_size=feed.batch_size,
-                processes=processes,
+                model, split, feed.preprocess, batch_size=feed.batch_size, processes=processes
             )
+            if evaluation.several and name == "validation":
+                several = evaluation.several.with_best_thresholds()
+                model.thresholds = tuple(several.thresholds.tolist())
+                evaluation = replace(evaluation, several=several)
             scores[name] = Score(**evaluation.to_dict())
             if processes.is_first:
                 folder.write_mistakes(_mistakes(evaluation, split, dataset.classes))
@@ -57,21 +63,32 @@ def write_weights(folder: RunFolder, model: ResNet, made: dict[str, Any]) -> Non
         model.classes,
         made,
         model.outputs,
+        thresholds=model.thresholds,
     )
     write_native(folder.weights, model.state_dict(), metadata)
 
 
 def _mistakes(evaluation: Evaluation, split: Split, classes: tuple[str, ...]) -> list[Mistake]:
-    worst = evaluation.mistakes(MISTAKES)
-    counted = evaluation.positions
-    places = worst if counted is None else counted[worst].tolist()
-    return [
-        Mistake(
-            sample=split.names(torch.tensor([place]))[0],
-            label=classes[int(evaluation.labels[i])],
-            predicted=classes[int(evaluation.predicted[i])],
-            confidence=round(float(evaluation.confidence[i]), 6),
-            image=data_url(split, place),
+    several = evaluation.several
+    if several:
+        found = several.mistakes(MISTAKES)
+    else:
+        found = [(i, int(evaluation.predicted[i])) for i in evaluation.mistakes(MISTAKES)]
+    mistakes = []
+    for i, predicted in found:
+        place = i if evaluation.positions is None else int(evaluation.positions[i])
+        label, confidence = classes[int(evaluation.labels[i])], evaluation.confidence[i]
+        if several:
+            label = ", ".join(compress(classes, several.targets[i])) or NONE
+            confidence = several.confidence[i, predicted]
+        mistakes.append(
+            Mistake(
+                sample=split.names(torch.tensor([place]))[0],
+                label=label,
+                predicted=classes[predicted],
+                confidence=round(float(confidence), 6),
+                image=data_url(split, place),
+                missed=several is not None and bool(several.targets[i, predicted]),
+            )
         )
-        for i, place in zip(worst, places, strict=True)
-    ]
+    return mistakes

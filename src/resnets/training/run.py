@@ -25,6 +25,7 @@ from resnets.nn.sync_batch_norm import synchronize
 from resnets.report import write_report
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import (
+    UNDECIDED,
     Change,
     LeftOut,
     Preparation,
@@ -172,7 +173,10 @@ def initial_state(plan: Plan) -> RunState:
     if plan.start and plan.start.tensors:
         model.load_state_dict(plan.start.tensors)
     model.preprocess, model.classes = plan.preprocess, plan.dataset.classes
-    model.outputs = "softmax"  # an image has one class, whichever loss
+    # Where an image has one class that is so whichever loss.
+    model.outputs = "sigmoid" if plan.dataset.several else "softmax"
+    if plan.dataset.several:
+        model.thresholds = (UNDECIDED,) * len(model.classes)
     if machine.checkpointing:
         model.recompute_stages()
     if machine.processes.count > 1 and recipe.sync_batch_norm:

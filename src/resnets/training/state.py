@@ -42,6 +42,7 @@ CHANGEABLE = (
     "data.broken",  # and data.broken_limit
     "target_threshold",
     "loss",
+    "asymmetric.",
 )
 
 
@@ -76,7 +77,7 @@ class Totals:
 class Best:
     """The weights that did best on the held-out split so far."""
 
-    accuracy: float
+    figure: float  # their accuracy there; of several classes an image, their mAP
     tensors: dict[str, Tensor]
 
 
@@ -120,7 +121,7 @@ class RunState:
         values = {
             "identity": self.identity,
             "scaler": self.scaler and self.scaler.state_dict(),
-            "best": self.best and self.best.accuracy,
+            "best": self.best and self.best.figure,
             **{key: to_plain(getattr(self, key)) for key in _VALUES},
         }
         write_tensors(path, tensors, {"state": json.dumps(values)})

@@ -14,7 +14,7 @@ from resnets.errors import NonFiniteError
 from resnets.machine.processes import ALONE, Processes
 from resnets.training.distillation import distilled
 from resnets.training.optimizers import CaffeSGD, Lamb, Muon
-from resnets.training.recipe import OptimizerRecipe, Recipe
+from resnets.training.recipe import AsymmetricRecipe, OptimizerRecipe, Recipe
 
 _NORMS = (nn.modules.batchnorm._BatchNorm, nn.GroupNorm, nn.LayerNorm)
 
@@ -126,6 +126,8 @@ def training_step(
     ``images`` (N, C, H, W) are this process's share of it, and may be none; with several processes
     the model is DistributedDataParallel. ``targets`` are what the loss compares with, classes int64
     (N,) or their probabilities (N, classes); ``labels`` int64 (N,) are what is counted as correct.
+    Where an image may have several classes they are bool (N, classes), and an image is correct
+    whose classes, and no others, have a probability above one half.
     ``weights`` float32 (N,) are the factors of the samples' losses, also of the loss that is told;
     the mean is over samples, not over weights, so that no division of a batch changes it.
     ``scaler`` comes with float16. ``teacher`` sees the same images, in evaluation mode, and its
@@ -223,19 +225,30 @@ def _backward(
             with autocast:
                 logits = model(x)
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            loss = _loss(logits, target, recipe, *factors)
+            loss = _loss(logits, target, recipe, *factors, several=label.ndim == 2)
             if teacher is not None:
                 with autocast, torch.no_grad():
                     taught = teacher(x)
                 loss = distilled(loss, logits, taught, recipe.distill, *factors)
             scaled = loss * share if scaler is None else scaler.scale(loss * share)
             scaled.backward()  # type: ignore[no-untyped-call]
-        sums.append(torch.stack((loss.detach(), (logits.argmax(1) == label).sum())))
+        right = logits.argmax(1) == label if label.ndim == 1 else ((logits > 0) == label).all(1)
+        sums.append(torch.stack((loss.detach(), right.sum())))
     return torch.stack(sums).sum(0)
 
 
-def _loss(logits: Tensor, target: Tensor, recipe: Recipe, weights: Tensor | None = None) -> Tensor:
-    """Return the sum of the samples' losses, each times its weight."""
+def _loss(
+    logits: Tensor,
+    target: Tensor,
+    recipe: Recipe,
+    weights: Tensor | None = None,
+    *,
+    several: bool = False,
+) -> Tensor:
+    """Return the sum of the samples' losses, each times its weight.
+
+    ``several`` classes may be true of an image.
+    """
     smoothing, classes = recipe.label_smoothing, logits.shape[1]
     if recipe.loss == "cross_entropy":
         reduction = "sum" if weights is None else "none"
@@ -243,11 +256,25 @@ def _loss(logits: Tensor, target: Tensor, recipe: Recipe, weights: Tensor | None
         return loss if weights is None else (loss * weights).sum()
     if target.ndim == 1:
         target = torch.zeros_like(logits).scatter_(1, target[:, None], 1)
-    shares = target.to(logits.dtype) * (1 - smoothing) + smoothing / classes
+    # Smoothed towards all classes alike, or where each is answered by itself towards not knowing.
+    spread = smoothing / (2 if several else classes)
+    shares = target.to(logits.dtype) * (1 - smoothing) + spread
     if recipe.target_threshold is not None:
         shares = (shares > recipe.target_threshold).to(logits.dtype)
     each = None if weights is None else weights[:, None]
+    if recipe.loss == "asymmetric":
+        losses = _asymmetric(logits, shares, recipe.asymmetric)
+        return (losses if each is None else losses * each).sum() / classes
     return F.binary_cross_entropy_with_logits(logits, shares, each, reduction="sum") / classes
+
+
+def _asymmetric(logits: Tensor, shares: Tensor, recipe: AsymmetricRecipe) -> Tensor:
+    """Return the loss of each class, (N, classes) (Ben-Baruch et al. 2021, sec. 2.1 to 2.4)."""
+    shifted = (logits.sigmoid() - recipe.clip).clamp(min=0)
+    without = torch.log1p(-shifted) if recipe.clip else F.logsigmoid(-logits)  # which stays finite
+    positive = (-logits).sigmoid() ** recipe.gamma_positive * F.logsigmoid(logits)
+    negative = shifted**recipe.gamma_negative * without
+    return -shares * positive - (1 - shares) * negative
 
 
 def _culprit(model: nn.Module) -> str:

@@ -55,6 +55,11 @@ class Checkpoint:
     unfinished: str = ""  # in words, of a run that has not ended, which state this is
 
     @property
+    def thresholds(self) -> tuple[float, ...]:
+        """The probabilities from which on each class is an answer, where it may have several."""
+        return self.metadata.thresholds if self.metadata else ()
+
+    @property
     def tensors(self) -> dict[str, Tensor]:
         """The tensors under our keys."""
         return self.state.tensors

@@ -274,7 +274,7 @@ def _carry_meaning(model: Network, checkpoint: Checkpoint, *, takes_head: bool) 
         model.preprocess = over_channels(checkpoint.preprocess, model.spec.in_channels)
     if takes_head and isinstance(model, ResNet):
         model.classes = checkpoint.classes if checkpoint.names_fit else ()
-        model.outputs = checkpoint.outputs
+        model.outputs, model.thresholds = checkpoint.outputs, checkpoint.thresholds
 
 
 def over_channels(preprocess: Preprocess, channels: int) -> Preprocess:

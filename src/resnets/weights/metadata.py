@@ -85,6 +85,7 @@ class Metadata:
     outputs: str | None = None  # "softmax", "sigmoid" or "regression"
     assumed: tuple[str, ...] = ()  # of the spec, what nothing has shown
     input: Input | None = None  # of an export
+    thresholds: tuple[float, ...] = ()  # of probabilities, from which on each class is an answer
 
     def to_text(self) -> str:
         """Return the JSON text that `read_metadata` reads."""
@@ -97,6 +98,8 @@ class Metadata:
             "outputs": self.outputs,
             "assumed": list(self.assumed),
         }
+        if self.thresholds:  # where an image may have several classes
+            values["thresholds"] = list(self.thresholds)
         if self.input:
             told = contract(self.preprocess, self.input.form) if self.preprocess else None
             values |= {"export": self.input.to_dict(), "pictures": told}
@@ -111,7 +114,7 @@ class Metadata:
         """
         exported = shapes is None
         spec = read_spec(values["spec"], shapes)
-        members = {"spec", "preprocess", "classes", "made", "outputs", "assumed"}
+        members = {"spec", "preprocess", "classes", "made", "outputs", "assumed", "thresholds"}
         if unknown := values.keys() - members - ({"export", "pictures"} if exported else set()):
             raise CheckpointError(f"it says something unknown: {_short(min(unknown))}")
         made = values.get("made", {})
@@ -130,6 +133,7 @@ class Metadata:
             outputs,
             _names(values.get("assumed", []), "what it calls assumed is"),
             Input.from_dict(values["export"]) if exported else None,
+            _thresholds(values.get("thresholds", []), spec.num_classes, outputs),
         )
 
 
@@ -193,6 +197,14 @@ def _classes(values: Any, count: int, outputs: str | None) -> tuple[str, ...]:
         twice = Counter(names).most_common(1)[0][0]
         raise CheckpointError(f"it names a class twice: {_short(twice)}")
     return names
+
+
+def _thresholds(values: Any, count: int, outputs: str | None) -> tuple[float, ...]:
+    if not isinstance(values, list) or not all(_is_number(v) and 0 <= v <= 1 for v in values):
+        raise CheckpointError(f"its thresholds are {_short(values)}")
+    if values and (len(values), outputs) != (count, "sigmoid"):
+        raise CheckpointError(f"it has {len(values):,} thresholds for {count:,} outputs: {outputs}")
+    return tuple(values)
 
 
 def _names(values: Any, what: str) -> tuple[str, ...]:

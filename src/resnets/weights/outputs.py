@@ -84,6 +84,13 @@ def of_alternatives(logits: NDArray[np.float32], outputs: str | None) -> NDArray
     return np.concatenate([np.zeros_like(logits), logits], 1)
 
 
+def above(logits: NDArray[np.floating], thresholds: Sequence[float]) -> NDArray[np.float32]:
+    """Return by how much logits (N, classes) are above those of thresholds of probabilities."""
+    levels = np.clip(np.array(thresholds), 1e-12, 1 - 1e-12)  # of 0 and 1 they would be infinite
+    found: NDArray[np.float32] = logits - np.log(levels / (1 - levels)).astype(np.float32)
+    return found
+
+
 def fits(classes: Sequence[str], count: int, outputs: str | None) -> bool:
     """Tell whether so many outputs can have these classes: one each, or two of one sigmoid."""
     return len(classes) in (0, count) or (

@@ -61,6 +61,7 @@ def save_weights(
             made or {},
             outputs.checked(model.outputs),
             model.assumed,
+            thresholds=model.thresholds,
         )
         write_native(path, state, metadata)
         return
@@ -102,6 +103,11 @@ def _check_classifier(model: ResNet) -> None:
         raise UsageError(
             f"there are {len(set(classes)):,} different class names for {count:,} outputs",
             hint="set model.classes to one name for each, or to ()",
+        )
+    if model.thresholds and (len(model.thresholds), meaning) != (count, "sigmoid"):
+        raise UsageError(
+            f"there are {len(model.thresholds):,} thresholds for {count:,} outputs: {meaning}",
+            hint='set model.thresholds to one for each and model.outputs to "sigmoid", or to ()',
         )
 
 

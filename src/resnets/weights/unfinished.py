@@ -15,7 +15,7 @@ from resnets.errors import CheckpointError
 from resnets.readers.documents import loads
 from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.run_folder.directory import RunFolder
-from resnets.run_folder.record import to_plain
+from resnets.run_folder.record import UNDECIDED, to_plain
 from resnets.weights.metadata import Metadata
 from resnets.weights.tensors import damaged, read_tensors, retied
 
@@ -82,12 +82,15 @@ def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
         if record.status != "finished" or step != steps:
             made["unfinished"] = {"step": step, "steps": steps, "weights": kept.rstrip("/")}
         own = {name.removeprefix(kept): t for name, t in tensors.items() if name.startswith(kept)}
-        stated = {
+        stated: dict[str, Any] = {
             "spec": record.model.spec,
             "preprocess": preprocess,
             "classes": list(record.data.classes),
             "made": made,
         }
+        if record.data.several:
+            undecided = [UNDECIDED] * len(record.data.classes)
+            stated |= {"outputs": "sigmoid", "thresholds": undecided}
         shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
         metadata = Metadata.from_dict(stated, shapes)
         reached = f"step {step:,}" + (f" of {steps:,}" if steps else "")

@@ -33,6 +33,7 @@ class Runtime(ABC):
     version: str  # of the package that computes
     classes: tuple[str, ...]  # empty where the model does not say
     outputs: str | None = None  # their meaning (`weights.outputs`), if known
+    thresholds: tuple[float, ...] = ()  # where an image may have several classes
     preprocess: Preprocess | None
     input: str
     spec: Spec
@@ -83,6 +84,7 @@ class Exported(Runtime):
         self.input, self.batch, self.size = taken.form, taken.batch, taken.size
         self.classes, self.preprocess = metadata.classes, metadata.preprocess
         self.outputs, self.spec, self.made = metadata.outputs, metadata.spec, metadata.made
+        self.thresholds = metadata.thresholds
 
     def prepare(self, image: ImageLike) -> NDArray[Any]:
         """Return an image as the model takes it; raises ImageError for one of another size."""

@@ -31,7 +31,7 @@ class Network(Runtime):
         self.made = made or {}
         self.network, self.version = network.eval(), torch.__version__
         self.classes, self.input = network.classes or (), "normalized"
-        self.outputs = network.outputs
+        self.outputs, self.thresholds = network.outputs, network.thresholds
         self.preprocess, self.spec = preprocess_of(network), network.spec
 
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
@@ -43,9 +43,11 @@ class Network(Runtime):
         return found
 
     def digest(self) -> str:
-        """Return the SHA-256 of architecture, weights, preprocessing and classes."""
+        """Return the SHA-256 of architecture, weights, preprocessing, classes and thresholds."""
         assert self.preprocess is not None
         digest = hashlib.sha256(json.dumps(self.classes).encode())
+        if self.thresholds:
+            digest.update(json.dumps(self.thresholds).encode())
         digest.update(network_digest(self.network, self.preprocess).encode())
         return digest.hexdigest()
 
