@@ -145,6 +145,7 @@ def test_several_labels_in_every_form(photos, form):
     labels = dict(zip(listing.names, listing.labels.tolist(), strict=True))
     assert labels == dict(zip(NAMES, first, strict=True))
     assert "may have several" in listing.table.said[0]
+    assert ("not used: age" in listing.table.said[0]) == (form in ("0 and 1", "-1 and 1", "true"))
     dataset = open_folder(photos, side=16)
     assert dataset.several
     assert torch.equal(dataset.train.targets, torch.from_numpy(listing.targets))
@@ -160,6 +161,18 @@ def test_columns_of_one_1_are_one_class(photos):
     listing = open_listing(photos)
     assert listing.targets is None
     assert words(listing) == dict(zip(NAMES, ANIMALS, strict=True))
+
+
+def test_a_class_may_be_called_person(photos):
+    every = ["person", "weight lifter"]
+    rows = [
+        [name, int("cat" in own), int("dog" in own)]
+        for name, own in zip(NAMES, SEVERAL, strict=True)
+    ]
+    write_csv(photos / "labels.csv", [["image", *every], *rows])
+    listing = open_listing(photos)
+    assert listing.classes == ("person", "weight lifter")
+    assert listing.groups is None
 
 
 def test_spaces_and_commas_stand_in_names_of_classes(photos):

@@ -5,7 +5,7 @@ the whole column, and said.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from typing import Any
@@ -19,11 +19,11 @@ from resnets.formatting import printable
 Words = tuple[str, ...]
 
 # Names that columns have, without case and signs; the first that is there holds.
-_FILE = "file filename filepath path image imagename imagefile imagepath img imgname imgpath"
-_FILE += " picture photo imageid imgid id"
-_LABEL = "label labels class classes classname labelname category categories target targets"
-_LABEL += " tag tags attributes"
-_SPLIT = "split subset partition set usage phase"
+_FILE = "file filename filepath path image imagename imagefile imagepath imageindex img imgname"
+_FILE += " imgpath picture photo imageid imgid fname id name"
+_LABEL = "labelname classname categoryname label labels class classes category categories target"
+_LABEL += " targets tag tags attributes findinglabels diagnosis species breed"
+_SPLIT = "split subset partition set"
 _WHO = ("group", "patient", "subject", "person", "seller", "user", "video", "scene")
 _GROUP = " ".join(who + end for who in _WHO for end in ("", "id"))
 _WEIGHT = "weight sampleweight weights"
@@ -75,17 +75,23 @@ class Columns:
                 f"{about} files: its first row has {there}",
                 hint="name the columns in the first row: file,label",
             )
-        taken = [name for name in (file, label, split, group, weight) if name is not None]
+        if label is None and group and _flags(table.columns[group]):
+            group = None  # a class called person, with a 0 or 1 as the others have
+        taken = {file, label, split, group, weight}
         left = [name for name in table.columns if name and name not in taken]
         if label is None and len(left) == 1 and _repeats(table.columns[left[0]]):
             label = left.pop()
-        labels = labels_in(table, label) if label else labels_across(table, left)
-        if labels is None:
+        if label:
+            labels = labels_in(table, label)
+        elif len(marked := {n: flags for n in left if (flags := _flags(table.columns[n]))}) > 1:
+            labels = labels_across(marked)
+            left = [name for name in left if name not in marked]
+        else:
             raise NoLabels(
                 f"{about} labels: it has {there}",
                 hint="call the column of classes label, or give a column of 0 and 1 to each class",
             )
-        return cls(file, labels, split, group, weight, tuple(left) if label else ())
+        return cls(file, labels, split, group, weight, tuple(left))
 
     def said(self, table: Table, groups: int) -> str:
         """Say what was decided."""
@@ -126,17 +132,8 @@ def labels_in(table: Table, column: str) -> Labels:
     )
 
 
-def labels_across(table: Table, columns: Iterable[str]) -> Labels | None:
-    """Return what those of ``columns`` that are of 0 and 1 say, a class each.
-
-    None where there are not two of them. -1 may stand for 0, as in CelebA.
-    """
-    marked: dict[str, list[bool]] = {}
-    for name in columns:
-        if flags := _flags(table.columns[name]):
-            marked[name] = flags
-    if len(marked) < 2:
-        return None
+def labels_across(marked: Mapping[str, list[bool]]) -> Labels:
+    """Return what columns that say yes or no of a class each say together."""
     names = [_word(name) for name in marked]
     words = [
         tuple(name for name, flag in zip(names, row, strict=True) if flag)
@@ -212,7 +209,7 @@ def _split(value: str, separator: str) -> Words:
 
 
 def _flags(values: Sequence[Any]) -> list[bool]:
-    """Return a column of 0 and 1, or -1 and 1, as such; empty where it has other values."""
+    """Return a column of 0 and 1, or -1 and 1 as in CelebA; empty where it has other values."""
     for meaning in (_YES_NO, _MINUS):
         with_meaning: Mapping[Any, bool] = meaning
         try:

@@ -131,7 +131,7 @@ def _labelled(walk: Walk, part: str, folder: str, classes: Collection[str]) -> L
         hint = (
             f"the folder's name is the label: give {printable(whole.parent)}"
             if class_name(whole.name) in classes
-            else "labels are the names of folders: expected photos/<class>/*.jpg"
+            else "labels are the names of folders, expected photos/<class>/*.jpg, or in labels.csv"
         )
         raise walk.fault(f"no class folders in {printable(walk.root / folder)}", hint=hint)
     samples = tuple(

@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from resnets.errors import DataError
 from resnets.formatting import printable
 
-EXPECTED = "expected photos/<class>/*.jpg, or photos/train/<class>/*.jpg with val/ and test/ beside"
+EXPECTED = (
+    "expected photos/<class>/*.jpg, or photos/train/<class>/*.jpg with val/ and test/ beside, or "
+    "photos/labels.csv with columns file,label"
+)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from resnets.readers.paths import open_regular
 
 ENDINGS = (".csv", ".tsv", ".jsonl", ".parquet")
 
-_LARGEST = 2 << 30  # bytes of a table of text
+_LARGEST = 1 << 30  # bytes of a table of text
 _CELLS = 400_000_000
 _LINE = 1 << 20  # bytes of a line of JSON
 _DELIMITERS = ",;\t|"
