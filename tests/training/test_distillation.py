@@ -12,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 import torch
 import torch.nn.functional as F
+import typer
 from forks import forked, launched_together
 from runs import NARROW, STEPS, left, run
 from safetensors.torch import load_file
@@ -19,6 +20,8 @@ from torch import Tensor, nn
 
 from conftest import coloured, signal_at, tiny_dataset
 from resnets import create_model, open_model, save_weights
+from resnets.cli import app
+from resnets.cli.arguments import typed_again
 from resnets.data.dataset import Dataset
 from resnets.data.preprocess import Preprocess, imagenet
 from resnets.errors import CheckpointError, ResnetsError, Stopped, UsageError
@@ -311,6 +314,13 @@ def test_a_recipe_for_a_teacher_without_one(tmp_path):
             tiny_dataset(), model="resnet8", settings=["distill.weight=1.0"], out=tmp_path / "run"
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_the_command_is_typed_again_with_the_teacher_first():
+    command = typer.main.get_command(app).commands["distill"]
+    context = command.make_context("distill", ["runs/big", "photos/", "--model", "resnet8"])
+    again = typed_again(context, (), ["--set", "seed=1"])
+    assert again == "distill runs/big photos/ --model resnet8 --set seed=1"
 
 
 def test_names_say_the_network_and_its_weights():

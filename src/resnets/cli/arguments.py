@@ -64,6 +64,7 @@ def _option(match: re.Match[str], options: Collection[str]) -> str:
 def typed_again(context: typer.Context, without: Collection[str], more: Sequence[str]) -> str:
     """Return a command as it was typed, without some of its parameters and with more words."""
     words = context.command_path.split()
+    place = len(words)  # of the next argument, before all options
     for parameter in context.command.params:
         name = parameter.name or ""
         value = context.params.get(name)
@@ -71,7 +72,8 @@ def typed_again(context: typer.Context, without: Collection[str], more: Sequence
             continue
         option = parameter.opts[0]
         if not option.startswith("-"):
-            words.insert(len(context.command_path.split()), str(value))
+            words.insert(place, str(value))
+            place += 1
         elif value is True:
             words.append(option)
         else:
