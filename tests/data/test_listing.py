@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listings import read
 from PIL import Image
 
 from resnets.data.listing import Listing, Names
@@ -70,11 +71,6 @@ def flat(tree: dict, prefix: str = "") -> dict[str, bytes]:
         else:
             found[prefix + name] = content
     return found
-
-
-def read(listing: Listing, index: int) -> bytes:
-    with listing.open(index) as file:
-        return file.read()
 
 
 def told(make) -> list:

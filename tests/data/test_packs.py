@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from listings import content
 from PIL import Image
 
 from conftest import coloured, largest_file
@@ -44,23 +45,6 @@ def photos(tmp_path):
     for seed, name in enumerate([*names, "val/cat/f.jpg", "val/dog/g.png"]):
         noise(root / name, seed=seed, size=(40 + seed, 60 - seed))
     return root
-
-
-def read(listing, index: int) -> bytes:
-    with listing.open(index) as file:
-        return file.read()
-
-
-def content(listing) -> dict[str, tuple[str, str, bytes]]:
-    """What a listing tells of each image, by name."""
-    return {
-        sample.relative: (
-            sample.split,
-            listing.classes[sample.label],
-            read(listing, i),
-        )
-        for i, sample in enumerate(listing.samples)
-    }
 
 
 def test_originals_come_back_byte_for_byte(photos, tmp_path):

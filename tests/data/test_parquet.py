@@ -1,14 +1,12 @@
 """Parquet as Hugging Face writes it: the images and classes that went in, in a fixed order."""
 
-import io
 import json
 import random
 import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from listings import content, image, read
 
 from resnets.data.encoding import Encoding
 from resnets.data.packing import pack
@@ -20,13 +18,6 @@ pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-
-
-def image(seed: int) -> bytes:
-    values = np.random.default_rng(seed).integers(0, 256, (6, 5, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(values).save(file, "png")
-    return file.getvalue()
 
 
 def features(names) -> dict[bytes, bytes]:
@@ -44,18 +35,6 @@ def parquet(path: Path, labels, start=0, names=("cat", "dog"), path_of=None, **o
         table = table.replace_schema_metadata(features(names))
     pq.write_table(table, path, row_group_size=3, **options)
     return path
-
-
-def read(listing, index: int) -> bytes:
-    with listing.open(index) as file:
-        return file.read()
-
-
-def content(listing) -> dict[str, tuple[str, str, bytes]]:
-    return {
-        sample.relative: (sample.split, listing.classes[sample.label], read(listing, i))
-        for i, sample in enumerate(listing.samples)
-    }
 
 
 def test_images_with_named_classes(tmp_path):

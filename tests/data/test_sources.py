@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -100,6 +101,22 @@ def test_whatever_looks_at_images_takes_every_form(photos, tmp_path):
     assert found[1:] == found[:1] * 3
     for other in embeddings[1:]:
         np.testing.assert_allclose(other, embeddings[0], rtol=1e-5, atol=1e-6)
+
+
+def test_a_folder_that_is_evaluated_is_listed_once(photos):
+    model = create_model("resnet8", num_classes=3, image_size=16).eval()
+    model.classes = ("apple", "basil", "ceramic")
+    listed: list[str] | None = []
+
+    def hear(event, arguments):
+        if event == "open" and listed is not None and isinstance(arguments[0], str):
+            listed.append(arguments[0])
+
+    sys.addaudithook(hear)  # for good
+    assert len(evaluate(model, photos).labels) == 30
+    opened, listed = listed, None
+    assert opened.count(str(photos / "basil")) == 1
+    assert opened.count(str(photos / "basil/3.png")) > 0
 
 
 def test_check_compares_a_pack_with_its_digests(photos, tmp_path):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from listings import content, image, read
 
 from resnets.data.encoding import Encoding
 from resnets.data.packing import pack
@@ -18,13 +18,6 @@ from resnets.data.scan import scan
 from resnets.data.tar_headers import members
 from resnets.data.tars import open_tars
 from resnets.errors import DataError
-
-
-def image(seed: int, kind: str = "png") -> bytes:
-    values = np.random.default_rng(seed).integers(0, 256, (6, 5, 3), np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(values).save(file, kind)
-    return file.getvalue()
 
 
 def tar(path: Path, contents: dict[str, bytes], form: int = tarfile.PAX_FORMAT) -> Path:
@@ -35,19 +28,6 @@ def tar(path: Path, contents: dict[str, bytes], form: int = tarfile.PAX_FORMAT) 
             member.size = len(data)
             file.addfile(member, io.BytesIO(data))
     return path
-
-
-def read(listing, index: int) -> bytes:
-    with listing.open(index) as file:
-        return file.read()
-
-
-def content(listing) -> dict[str, tuple[str, str, bytes]]:
-    """What a listing tells of each image, by name."""
-    return {
-        sample.relative: (sample.split, listing.classes[sample.label], read(listing, i))
-        for i, sample in enumerate(listing.samples)
-    }
 
 
 def opened(*paths: Path, root: Path | None = None, **options):
