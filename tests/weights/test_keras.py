@@ -547,14 +547,14 @@ def test_written_and_read_again(name, kind, tmp_path):
 
 
 def test_long_lists_of_names_are_written_in_parts(tmp_path):
-    spec = replace(SPEC, depths=(600,), widths=(1,), stem_width=1)
+    spec = replace(SPEC, depths=(900,), widths=(1,), stem_width=1)
     path = tmp_path / "deep.h5"
     write_keras(path, weights(spec), spec)
     with h5py.File(path) as file:
         assert "layer_names" not in file.attrs
         assert len(file.attrs["layer_names0"]) > 100
     tree = read_keras(path).tree
-    assert len(ordered_names(tree, spec)) == 2 * 1201 + 1
+    assert len(ordered_names(tree, spec)) == 2 * 1801 + 1
 
 
 def test_what_cannot_be_written(tmp_path):
