@@ -102,6 +102,15 @@ class Index:
             more=more,
         )
 
+    def tells(self, listing: Listing, told: Mapping[str, NDArray[Any]]) -> bool:
+        """Whether it tells the same of as many images, with the classes and splits of a listing."""
+        before = told_of(self)
+        return (
+            (self.classes, self.splits) == (listing.classes, listing.splits)
+            and before.keys() == told.keys()
+            and all(np.array_equal(before[name], told[name]) for name in told)
+        )
+
     def encoded(self) -> bytes:
         """Return it in bytes."""
         given = {column[0]: getattr(self, column[0]) for column in _COLUMNS}
@@ -229,6 +238,12 @@ class Index:
         """
         first = np.ascontiguousarray(self.digests[:, :8]).view("<u8")[:, 0]
         return (first >> np.uint64(4)).astype(np.int64)
+
+
+def told_of(images: Listing | Index) -> dict[str, NDArray[Any]]:
+    """Return the columns that tell what images are, those that there are, by name."""
+    columns = ((name, getattr(images, name)) for name in ("labels", "parts", *_OPTIONAL))
+    return {name: column for name, column in columns if column is not None}
 
 
 def indexed(

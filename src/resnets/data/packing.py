@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resnets.data.encoding import Encoding
 from resnets.data.headers import ImageError
-from resnets.data.indexed import LARGEST, Index
+from resnets.data.indexed import LARGEST, Index, told_of
 from resnets.data.listing import Listing, Names
 from resnets.data.pack_journal import Journal, write
 from resnets.data.packs import (
@@ -297,8 +296,8 @@ class _Work:
                 hint="see `resnets data check`",
             )
         images, listing, old = np.array(self.images), self.listing, self.old
-        told = _told(listing, images)
-        if old is None or not self._says_the_same(old, told):
+        told = {name: column[images] for name, column in told_of(listing).items()}
+        if old is None or not old.tells(listing, told):
             parts, names = told["parts"], self.names
             order = np.array(sorted(range(len(images)), key=lambda row: (parts[row], names[row])))
             index = Index(
@@ -329,31 +328,11 @@ class _Work:
         self.journal.file.close()
         self.journal.path.unlink()
 
-    def _says_the_same(self, old: Index, told: dict[str, NDArray[Any]]) -> bool:
-        """Whether a pack that is there has all of its images, and what is said of them now."""
-        listing = self.listing
-        now = (len(self.names), listing.classes, listing.splits)
-        if now != (len(old.names), old.classes, old.splits):
-            return False
-        before = {name: c for name in _TOLD if (c := getattr(old, name)) is not None}
-        return before.keys() == told.keys() and all(
-            np.array_equal(before[name], told[name]) for name in told
-        )
-
     def _end(self, data: bytes) -> None:
         """Write the last bytes of the file and cut off what may be behind them."""
         write(self.file, data + _END)
         self.file.truncate()
         os.fsync(self.file.fileno())
-
-
-_TOLD = ("labels", "parts", "groups", "weights", "targets")
-
-
-def _told(listing: Listing, images: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """Return what a listing says of images, each where it says anything."""
-    columns = ((name, getattr(listing, name)) for name in _TOLD)
-    return {name: column[images] for name, column in columns if column is not None}
 
 
 def _check_made(out: Path, made: Any, encoding: Encoding) -> None:
