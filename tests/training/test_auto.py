@@ -82,6 +82,17 @@ def test_the_probe_tells_weights_that_know_from_images_of_noise():
     assert "400 training images" in str(known)
 
 
+def test_of_several_classes_any_is_right():
+    split = tiny_dataset(100).train
+    both = F.one_hot(split.labels, 3).bool()
+    both[:, 2] = True
+    network = create_model("resnet8", num_classes=3)
+    preprocess = Preprocess(3, 8, 8, (0.5,) * 3, (0.25,) * 3)
+    found = probe(network, replace(split, targets=both), preprocess)
+    assert (found.accuracy, found.largest) == (1.0, 1.0)  # the third is everywhere
+    assert found.gain == 0
+
+
 def test_weights_that_make_nothing_of_images_are_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     broken = create_model("resnet8", num_classes=2).state_dict()

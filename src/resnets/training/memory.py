@@ -78,7 +78,7 @@ def check_fits(
     ``batch`` images (C, H, W) as the data set has them are computed by one process.
     """
     parts = min(recipe.optimizer.accumulate, batch)
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
+    free = free_memory(device)
     if PLENTY * profile(spec).activations * batch // parts < free:
         return
     step = peak_memory(
@@ -96,6 +96,11 @@ def check_fits(
             f"{needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free",
             hint="lower data.image_size or batch_size, or raise optimizer.accumulate",
         )
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes that can be used where a step is computed."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
 
 
 def peak_memory(

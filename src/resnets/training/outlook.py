@@ -17,11 +17,11 @@ from resnets.data.given import GIVEN
 from resnets.data.photographs import Photographs
 from resnets.evaluation.network import evaluate
 from resnets.formatting import duration, percent, plural, speed
-from resnets.machine.available import available_memory, peak_growth
+from resnets.machine.available import peak_growth
 from resnets.machine.environment import environment
 from resnets.run_folder.directory import RunFolder
 from resnets.training.feed import Batch, build_feed
-from resnets.training.memory import peak_memory
+from resnets.training.memory import free_memory, peak_memory
 from resnets.training.opening import opening_lines, recipe_line
 from resnets.training.prepare import Plan
 from resnets.training.recipe import Recipe
@@ -101,8 +101,9 @@ class Outlook:
             )
 
     def _time(self) -> str:
+        most = "about" if self.recipe["schedule.patience"] is None else "at most about"
         return (
-            f"time: about {duration(self.seconds)} on this machine as busy as it is now, "
+            f"time: {most} {duration(self.seconds)} on this machine as busy as it is now, "
             f"{duration(self.evaluation)} of them to evaluate"
         )
 
@@ -196,7 +197,7 @@ def look_ahead(plan: Plan, out: Path) -> Outlook:
         network=share / max(phase.seconds for phase in phases),
         memory=step.peak.total,
         grown=grown[0] if grown else None,
-        free=available_memory(),
+        free=free_memory(machine.where),
     )
 
 
