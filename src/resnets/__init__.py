@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from resnets.training.outlook import plan as plan
     from resnets.training.seeds import train_seeds as train_seeds
     from resnets.training.train import train as train
+    from resnets.training.tune import tune as tune
     from resnets.weights.load import load_weights as load_weights
     from resnets.weights.save import save_weights as save_weights
     from resnets.zoo import get_spec as get_spec
@@ -57,6 +58,7 @@ _HOME = {
     "save_weights": "weights.save",
     "train": "training.train",
     "train_seeds": "training.seeds",
+    "tune": "training.tune",
 }
 
 __all__ = sorted([*_HOME, "__version__"])

@@ -20,7 +20,7 @@ from resnets.errors import ResourceError, UsageError, unwritable
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 _TRIES = 100  # at a file that others make and remove meanwhile
-_OF_RUNS = ("run.json", "seeds.json")  # by which a folder of training is known
+_OF_RUNS = ("run.json", "seeds.json", "tune.json")  # by which a folder of training is known
 _LONGEST = 48  # letters of a name in that of its temporary file, which has a limit too
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # how systems say that there is no space left
 _REMEDIES = {

@@ -18,6 +18,15 @@ from resnets.training.train import train
 SETTINGS = ("batch_size=8", "data.holdout=10", "augment.padding=2")
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """For so little, one is faster."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def geometric(low, high, steps):
     return [low * (high / low) ** (number / steps) for number in range(steps)]
 

@@ -30,6 +30,7 @@ from resnets.cli import (
     report,
     show,
     train,
+    tune,
     verify,
 )
 from resnets.cli.arguments import for_command
@@ -69,6 +70,7 @@ app.add_typer(data.app, name="data")
 app.command()(recipes.recipes)
 app.command()(train.train)
 app.command()(distill.distill)
+app.command()(tune.tune)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(features.features)

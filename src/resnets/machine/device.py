@@ -1,6 +1,8 @@
 """Where and how to compute; none of it belongs to what is computed."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -19,6 +21,10 @@ class Machine:
     save_minutes: float = 10  # between states within an epoch
     quiet: bool = False
     track: tuple[str, ...] = ()  # who is shown it: wandb, mlflow, trackio
+    test: bool = True  # whether the test split is looked at in the end
+    # Called before an epoch with metrics.jsonl's lines of those before, and how many there will be;
+    # what it raises ends the run, whose state is saved.
+    watch: Callable[[Sequence[Any], int], None] | None = None
     processes: Processes = ALONE  # that share the run; `resnets.train` meets those of torchrun
 
     @property

@@ -12,12 +12,11 @@ import torch
 from resnets.errors import NonFiniteError, UsageError
 from resnets.formatting import plural
 from resnets.training.feed import Step, build_feed
-from resnets.training.loop import seed_dropout
 from resnets.training.prepare import Plan
 from resnets.training.progress import RunProgress
 from resnets.training.run import computing, initial_state
 from resnets.training.schedule import image_size
-from resnets.training.step import training_step
+from resnets.training.step import seed_dropout, training_step
 from resnets.training.thawing import Thawing
 from resnets.training.train import planned
 

@@ -8,7 +8,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from resnets.data import counter
 from resnets.data.photographs import Photographs
 from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation.network import evaluate
@@ -25,7 +24,7 @@ from resnets.training.progress import Clock, RunProgress, metrics_text
 from resnets.training.schedule import Schedule, image_size
 from resnets.training.signals import StopRequest
 from resnets.training.state import Best, RunState, Totals
-from resnets.training.step import Outcome, training_step
+from resnets.training.step import Outcome, seed_dropout, training_step
 from resnets.training.tensorboard import TensorBoard
 from resnets.training.thawing import Thawing
 from resnets.training.trackers import Tracker, numbers_of
@@ -104,6 +103,8 @@ class Loop:
             closing(self.feed.batches(self._steps())) as batches,
         ):
             for epoch in range(state.step // len(self.feed), self.epochs):
+                if self.machine.watch and state.metrics:
+                    self.machine.watch(state.metrics, self.epochs)
                 self._epoch(epoch, batches)
                 if self._enough:
                     self.progress.say(state.patience.why_over(len(state.metrics)))
@@ -353,8 +354,3 @@ class Loop:
             f"{self.folder.nonfinite}",
             hint="an earlier state is kept; lower optimizer.lr or look at these samples",
         )
-
-
-def seed_dropout(seed: int, step: int, rank: int) -> None:
-    """Let what a network itself draws, such as dropout, depend on nothing but the step."""
-    torch.manual_seed(int(counter.bits(seed, "dropout", step, torch.tensor([rank]))))

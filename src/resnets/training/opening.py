@@ -72,7 +72,7 @@ def new_record(path: Path, plan: Plan) -> Record:
         recipe=recipe.name,
         environment=environment(plan.machine.where, plan.machine.processes, recipe.precision),
         weights=begun_from(plan),
-        teacher=_taught_by(plan),
+        teacher=taught_by(plan),
         launch=launch() if launched() else None,
     )
 
@@ -301,7 +301,8 @@ def begun_from(plan: Plan) -> Weights | None:
     return Weights(start.source, start.digest, dict(start.reading)) if start else None
 
 
-def _taught_by(plan: Plan) -> Taught | None:
+def taught_by(plan: Plan) -> Taught | None:
+    """Return what a run's record says of its teacher."""
     teacher = plan.teacher
     return Taught(teacher.source, teacher.digest, teacher.network.spec.name) if teacher else None
 
@@ -311,7 +312,7 @@ def command_of(plan: Plan, recipe: Path, out: str | None = None) -> str:
 
     It is a call in Python where the data, the weights or the teacher were given there.
     """
-    start, teacher = plan.start, _taught_by(plan)
+    start, teacher = plan.start, taught_by(plan)
     taught_here = teacher is not None and teacher.source == IN_PYTHON
     if plan.source == GIVEN or (start and start.source == IN_MEMORY) or taught_here:
         data = "data" if plan.source == GIVEN else repr(plan.source)

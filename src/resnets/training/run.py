@@ -121,7 +121,8 @@ def run(
             wrap = partial(computing, plan, state.model)
             Loop(plan, state, wrap, feed, folder, progress, stop).fit()
             _settle(plan, state, feed)
-            results = evaluate_parts(state, plan.dataset, feed, processes, folder)
+            seen = plan.dataset if plan.machine.test else replace(plan.dataset, test=None)
+            results = evaluate_parts(state, seen, feed, processes, folder)
             if record.teacher and results.validation:
                 progress.say(_beside_the_teacher(record.teacher, results.validation))
             if first:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resnets.data import counter
 from resnets.errors import NonFiniteError
 from resnets.machine.processes import ALONE, Processes
 from resnets.training.distillation import distilled
@@ -94,6 +95,11 @@ def _placed(groups: list[dict[str, Any]], places: Mapping[int, Place]) -> list[d
             scale = here[1] * group.get("lr_scale", 1.0)
             divided.append(group | {"params": own, "lr_scale": scale})
     return divided
+
+
+def seed_dropout(seed: int, step: int, rank: int) -> None:
+    """Let what a network itself draws, such as dropout, depend on nothing but the step."""
+    torch.manual_seed(int(counter.bits(seed, "dropout", step, torch.tensor([rank]))))
 
 
 @dataclass(frozen=True)
