@@ -115,13 +115,6 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
             "give as many",
         ),
         (
-            dataset.several
-            and (recipe.class_weights != "none" or recipe.data.sampling == "balanced"),
-            "class_weights and data.sampling balanced are for images of one class each, and those "
-            f"of {dataset.name} may have several",
-            "set them to none and uniform",
-        ),
-        (
             last.output[1:] == (1, 1) and smallest <= 1,
             "batch norm cannot train on a single image whose last maps are 1x1, and the smallest "
             f"batch is divided by {divided}",
