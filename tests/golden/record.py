@@ -86,6 +86,18 @@ RUNS: dict[str, tuple[str, str, dict[str, Any], tuple[str, ...]]] = {
     "timm_a3_imagenet": ("timm_a3_imagenet", "resnet50", SHORT, OTHER_SIZE),
     "torchvision_v1_imagenet": ("torchvision_v1_imagenet", "resnet50", SHORT, ()),
     "torchvision_v2_imagenet": ("torchvision_v2_imagenet", "resnet50", SHORT, OTHER_SIZE),
+    "finetune": ("finetune", "resnet8", {}, (WHOLE, *HELD)),
+    "auto": ("auto", "resnet8", {}, (WHOLE, *HELD)),
+    "beyer2022_imagenet": (
+        *("beyer2022_imagenet", "resnet8", {}),
+        (WHOLE, *HELD, "optimizer.lr=0.001"),
+    ),
+}
+# What some begin from: the run of another, as weights or as a teacher.
+BEGUN = {
+    "finetune": ("weights", "default"),
+    "auto": ("weights", "default"),
+    "beyer2022_imagenet": ("teacher", "default"),
 }
 ZOO = (
     *("resnet18", "resnet34", "resnet50", "resnet50_v1", "resnet18_v2", "timm_resnet18_v2"),
@@ -185,7 +197,11 @@ def runs() -> dict[str, Any]:
         settings = (f"schedule.iterations={STEPS}", "batch_size=16", "data.image_size=32", SQUARE)
         spec = replace(resnets.get_spec(model), **small)
         settings = (*settings, *fitting)
-        resnets.train(PHOTOS, model=spec, recipe=recipe, settings=settings, out=out, resume="auto")
+        kind, of = BEGUN.get(name, ("weights", None))
+        begun = {kind: of and Path(f"{of}-{how}")}
+        resnets.train(
+            PHOTOS, model=spec, recipe=recipe, settings=settings, out=out, resume="auto", **begun
+        )
         return taken
 
     found = {}
