@@ -22,6 +22,7 @@ from resnets.models import open_model
 from resnets.run_folder.directory import RunFolder
 
 MORE = ("data.holdout=12", "schedule.warmup_rate=null", "schedule.warmup_until_error=null")
+MORE += ("class_weights=none",)  # which are of one class an image
 
 
 def sitting(out: Path, *settings: str, step: int | None = None, **options) -> dict:
@@ -130,6 +131,12 @@ def test_one_class_of_all_is_refused_where_it_is_meant(tmp_path):
         )
     assert "loss=asymmetric" in str(refused.value.hint)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("setting", ["class_weights=balanced", "data.sampling=balanced"])
+def test_what_balances_one_class_an_image_is_refused(tmp_path, setting):
+    with pytest.raises(UsageError, match="balance one class an image, and those of several may h"):
+        resnets.train(several_dataset(), settings=[setting], out=tmp_path / "run", quiet=True)
 
 
 def test_a_net_learns_several_classes(tmp_path):

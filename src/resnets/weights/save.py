@@ -104,10 +104,13 @@ def _check_classifier(model: ResNet) -> None:
             f"there are {len(set(classes)):,} different class names for {count:,} outputs",
             hint="set model.classes to one name for each, or to ()",
         )
-    if model.thresholds and (len(model.thresholds), meaning) != (count, "sigmoid"):
+    levels = model.thresholds
+    fit = (len(levels), meaning) == (count, "sigmoid") and all(0 <= t <= 1 for t in levels)
+    if levels and not fit:
         raise UsageError(
-            f"there are {len(model.thresholds):,} thresholds for {count:,} outputs: {meaning}",
-            hint='set model.thresholds to one for each and model.outputs to "sigmoid", or to ()',
+            f"{len(levels):,} thresholds are no probabilities of {count:,} classes: {meaning}",
+            hint='set model.thresholds to one for each, 0 to 1, and model.outputs to "sigmoid"; '
+            "or to ()",
         )
 
 
