@@ -159,12 +159,12 @@ def test_trials_are_plain_runs_and_the_best_is_a_recipe(tmp_path):
             out=tmp_path / f"plain-{trial.name}",
             quiet=True,
         )
-        assert plain.results["validation"]["accuracy"] == trial.accuracy
+        assert plain.results["validation"]["accuracy"] == trial.score
         assert plain.results["validation"]["loss"] == trial.loss
         assert folder.read_record().results.test is None
         assert plain.results["test"] is not None
         assert not folder.states()
-    best = max(trials, key=lambda t: (t.accuracy, -t.loss))
+    best = max(trials, key=lambda t: (t.score, -t.loss))
     assert found.search.best is best
     recipe = load_recipe(found.recipe)
     assert {key: recipe.flat()[key] for key in best.settings} == best.settings
@@ -173,6 +173,19 @@ def test_trials_are_plain_runs_and_the_best_is_a_recipe(tmp_path):
     assert all(trial.name in page for trial in trials)
     again = searched(tmp_path / "again", 3)
     assert timeless(to_plain(again.search)) == timeless(to_plain(found.search))
+
+
+@needs_optuna
+def test_several_classes_are_scored_by_mean_average_precision(tmp_path):
+    data = tiny_dataset()
+    wide = torch.nn.functional.one_hot(data.train.labels, 2).bool()
+    data = replace(data, train=replace(data.train, targets=wide), test=None)
+    settings = [*SETTINGS, "loss=binary_cross_entropy"]
+    search = searched(tmp_path / "s", 1, data=data, settings=settings).search
+    results = RunFolder(tmp_path / "s/trial-000").read_record().results
+    assert search.measure == "mean average precision"
+    assert search.trials[0].score == results.validation.map
+    assert search.trials[0].epochs[-1] == results.validation.map
 
 
 class Forbidden:

@@ -152,7 +152,7 @@ def print_tuning(found: "Tuning", as_json: bool) -> None:
         [
             (
                 trial.name,
-                percent(trial.accuracy, 2),
+                percent(trial.score, 2),
                 len(trial.epochs),
                 duration(trial.seconds),
                 trial.status,
@@ -163,7 +163,7 @@ def print_tuning(found: "Tuning", as_json: bool) -> None:
     )
     best = found.search.best
     if best:
-        tell(f"best: {best.name}, {percent(best.accuracy, 2)} of the held-out images")
+        tell(f"best: {best.name}, held-out {found.search.measure} {percent(best.score, 2)}")
         tell(f"train with: {found.command}")
     else:
         say("no trial has come to its end")

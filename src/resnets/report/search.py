@@ -21,13 +21,13 @@ def write_search_page(folder: SearchFolder, search: Search, command: str) -> Non
     best = search.best
     title = f"{plural(len(search.trials), 'trial')} of {search.model} on {search.data}"
     if best:
-        title += f": at best {percent(best.accuracy, 2)} of the held-out images"
+        title += f": at best {percent(best.score, 2)} of the held-out images"
     keys = list(search.space)
     ranked = sorted(
-        search.trials, key=lambda t: (t.status != "finished", -(t.accuracy or 0), t.loss or 0)
+        search.trials, key=lambda t: (t.status != "finished", -(t.score or 0), t.loss or 0)
     )
-    measured = [trial for trial in search.trials if trial.accuracy is not None]
-    plots = [_history(measured)] if measured else []
+    measured = [trial for trial in search.trials if trial.score is not None]
+    plots = [_history(measured, search.measure)] if measured else []
     plots += [_scatter(key, search.space[key], measured) for key in keys if measured]
     given = best.settings if best else {}
     text = (
@@ -65,7 +65,7 @@ def _axes(figure: Figure, label: str) -> Any:
 
 
 def _finish(axes: Any, trials: list[Trial]) -> None:
-    values = [100 * (trial.accuracy or 0) for trial in trials]
+    values = [100 * (trial.score or 0) for trial in trials]
     room = max(1.0, 0.08 * (max(values) - min(values)))
     axes.set_ylim(min(values) - room, min(100.5, max(values) + room))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
@@ -77,7 +77,7 @@ def _points(axes: Any, places: list[float], trials: list[Trial]) -> tuple[Key, .
     keys = []
     for colour, dash, finished in ((0, "solid", True), (1, "dotted", False)):
         some = [
-            (x, 100 * (trial.accuracy or 0))
+            (x, 100 * (trial.score or 0))
             for x, trial in zip(places, trials, strict=True)
             if (trial.status == "finished") == finished
         ]
@@ -95,14 +95,14 @@ def _points(axes: Any, places: list[float], trials: list[Trial]) -> tuple[Key, .
     return tuple(keys)
 
 
-def _history(trials: list[Trial]) -> Plot:
+def _history(trials: list[Trial], measure: str) -> Plot:
     """Draw what the trials came to, one after another, and the best so far."""
     figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72))
     axes = _axes(figure, "trial")
     numbers = [float(trial.name.rpartition("-")[2]) for trial in trials]
     best, so_far = 0.0, []
     for trial in trials:
-        best = max(best, trial.accuracy or 0) if trial.status == "finished" else best
+        best = max(best, trial.score or 0) if trial.status == "finished" else best
         so_far.append(100 * best)
     begun = [i for i, value in enumerate(so_far) if value]
     axes.plot(
@@ -115,8 +115,8 @@ def _history(trials: list[Trial]) -> Plot:
     keys = _points(axes, numbers, trials)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     _finish(axes, trials)
-    told = f"Held-out accuracy of {plural(len(trials), 'trial')}; at best {percent(best, 2)}."
-    return Plot("Held-out accuracy, %", svg.inline(figure, "history", told), keys)
+    told = f"Held-out {measure} of {plural(len(trials), 'trial')}; at best {percent(best, 2)}."
+    return Plot(f"Held-out {measure}, %", svg.inline(figure, "history", told), keys)
 
 
 def _scatter(key: str, text: str, trials: list[Trial]) -> Plot:
@@ -138,5 +138,5 @@ def _scatter(key: str, text: str, trials: list[Trial]) -> Plot:
         axes.set_xticks(range(len(names)), names, parse_math=False)
     _points(axes, places, trials)
     _finish(axes, trials)
-    told = f"Held-out accuracy of {plural(len(trials), 'trial')} over {key}, {text}."
+    told = f"What {plural(len(trials), 'trial')} came to over {key}, {text}."
     return Plot(key, svg.inline(figure, key.replace(".", "-"), told))

@@ -17,16 +17,16 @@ SEARCH = "tune.json"
 
 @dataclass(frozen=True)
 class Trial:
-    """A run of a search, in the folder ``name``; accuracies are fractions on the held-out split."""
+    """A run of a search, in the folder ``name``; scores are fractions, on the held-out split."""
 
     name: str
     settings: dict[str, Any]
     # running, finished, pruned, diverged (its loss was NaN) or refused (settings that do not go
     # together)
     status: str = "running"
-    accuracy: Real | None = None  # of the weights that are kept; of a pruned trial, its last
+    score: Real | None = None  # of the weights that are kept; of a pruned trial, its last
     loss: Real | None = None  # the same
-    epochs: tuple[Real, ...] = ()  # the accuracy after each epoch
+    epochs: tuple[Real, ...] = ()  # the score after each epoch
     seconds: Real | None = None
     reason: str = ""  # why it was refused, or diverged
 
@@ -43,6 +43,7 @@ class Search:
     seed: Count
     count: Count  # trials that are wanted
     prune: bool
+    measure: str = "accuracy"  # or mean average precision, where an image may have several classes
     spec: dict[str, Any] | None = None  # where the model was given so
     root: str | None = None
     weights: Weights | None = None
@@ -51,9 +52,9 @@ class Search:
 
     @property
     def best(self) -> Trial | None:
-        """The finished trial of the highest accuracy; of equal ones, that of the lower loss."""
+        """The finished trial of the highest score; of equal ones, that of the lower loss."""
         finished = [trial for trial in self.trials if trial.status == "finished"]
-        return max(finished, key=lambda t: (t.accuracy or 0, -(t.loss or 0)), default=None)
+        return max(finished, key=lambda t: (t.score or 0, -(t.loss or 0)), default=None)
 
     def with_last(self, **values: Any) -> "Search":
         """Return the search with values of its last trial changed."""

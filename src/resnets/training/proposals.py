@@ -57,7 +57,7 @@ def propose(space: Space, trials: Sequence[Trial], seed: int) -> dict[str, Any]:
                 study.add_trial(
                     optuna.trial.create_trial(
                         state=optuna.trial.TrialState[("PRUNED", "COMPLETE")[finished]],
-                        value=trial.accuracy if finished else None,
+                        value=trial.score if finished else None,
                         params={k: _told(space[k], trial.settings[k]) for k in space},
                         distributions=distributions,
                         intermediate_values=dict(enumerate(trial.epochs, start=1)),
@@ -85,15 +85,15 @@ def _meant(values: Range | Choice, asked: Any) -> Any:
     return asked if values.whole else values.nearest(asked)
 
 
-def falls_behind(accuracies: Sequence[float], epochs: int, others: Sequence[Trial]) -> bool:
+def falls_behind(scores: Sequence[float], epochs: int, others: Sequence[Trial]) -> bool:
     """Whether a trial of so many epochs has fallen behind: its best is below the others' median.
 
-    ``accuracies`` are those after its epochs so far; of others those count that have finished, at
+    ``scores`` are those after its epochs so far; of others those count that have finished, at
     the same epoch (Golovin et al. 2017, as Optuna has it). The first quarter of the epochs and the
     first trials are let be, and so is a last epoch.
     """
-    done = len(accuracies)
+    done = len(scores)
     if done >= epochs or done <= GRACE * epochs:
         return False
     then = [t.epochs[done - 1] for t in others if t.status == "finished" and len(t.epochs) >= done]
-    return len(then) >= FEWEST and max(accuracies) < statistics.median(then)
+    return len(then) >= FEWEST and max(scores) < statistics.median(then)

@@ -100,6 +100,8 @@ def tune(
 ) -> Tuning:
     """Look for the settings that do best on the held-out split, by ``trials`` (20) runs.
 
+    Best is the accuracy, or mean average precision where an image may have several classes.
+
     What is tried are fields of the recipe: ``search`` has words such as
     ``optimizer.lr=1e-4..1e-1:log`` or ``label_smoothing=0,0.1``, ``space`` a YAML file of them;
     without either it is rate, weight decay, label smoothing and augmentation. The first trial is
@@ -159,6 +161,7 @@ def tune(
             space=texts or default_space(plan.recipe, starts=plan.start is not None),
             seed=seed,
             count=trials or TRIALS,
+            measure="mean average precision" if plan.dataset.several else "accuracy",
             prune=prune,
         )
         own = {key: plan.recipe.flat()[key] for key in wanted.space}
@@ -237,6 +240,14 @@ def _how_to_resume(folder: SearchFolder, search: Search) -> str:
     return f"resnets tune --resume {shlex.quote(str(folder.path))}"
 
 
+def _scores(lines: Sequence[Epoch]) -> tuple[float, ...]:
+    """Return what trials are compared by after each epoch."""
+    return tuple(
+        line.validation_accuracy or 0.0 if line.validation_map is None else line.validation_map
+        for line in lines
+    )
+
+
 @dataclass
 class _Tuner:
     """What takes one trial after another, and writes down each before and after it."""
@@ -287,7 +298,8 @@ class _Tuner:
                 recipe=recipe, out=folder.path, resume="auto", test=False, watch=self._watch
             )
             late, held_out = run.asked_to_stop, run.results["validation"]
-            found = {"status": "finished"} | {k: held_out[k] for k in ("accuracy", "loss")}
+            score = held_out.get("map", held_out["accuracy"])
+            found = {"status": "finished", "score": score, "loss": held_out["loss"]}
         except _Pruned:
             found = {"status": "pruned"}
         except NonFiniteError as error:
@@ -296,12 +308,10 @@ class _Tuner:
             found = {"status": "refused", "reason": error.message}
         if folder.record.exists():
             record = read_run(folder.path)
-            lines = [line for line in record.epochs if line.validation_accuracy is not None]
-            found["epochs"] = tuple(line.validation_accuracy for line in lines)
+            found["epochs"] = scores = _scores(record.epochs)
             found["seconds"] = record.progress.seconds
-            if lines and found["status"] != "finished":
-                found["accuracy"] = lines[-1].validation_accuracy
-                found["loss"] = lines[-1].validation_loss
+            if scores and found["status"] != "finished":
+                found |= {"score": scores[-1], "loss": record.epochs[-1].validation_loss}
         self.search = self.search.with_last(**found)
         self.folder.write(self.search)
         folder.prune(keep=0)  # what it would be resumed from
@@ -311,8 +321,7 @@ class _Tuner:
 
     def _watch(self, lines: Sequence[Epoch], epochs: int) -> None:
         """End a trial after an epoch that shows that it is in vain, or when the time is over."""
-        accuracies = [line.validation_accuracy or 0.0 for line in lines]
-        if self.search.prune and falls_behind(accuracies, epochs, self.search.trials[:-1]):
+        if self.search.prune and falls_behind(_scores(lines), epochs, self.search.trials[:-1]):
             raise _Pruned("fallen behind")
         if len(lines) < epochs and time.monotonic() > self.deadline:
             raise _TimeOver("the time is over")
@@ -321,10 +330,10 @@ class _Tuner:
         """Say what came of a trial, and let recipe and page follow."""
         trial, best = self.search.trials[-1], self.search.best
         line = f"trial {number}: {trial.status}"
-        if trial.accuracy is not None:
-            line += f", held out {percent(trial.accuracy, 2)}"
+        if trial.score is not None:
+            line += f", held out {percent(trial.score, 2)}"
         if best:
-            line += f"; best so far {percent(best.accuracy, 2)}, {best.name}"
+            line += f"; best so far {percent(best.score, 2)}, {best.name}"
         self.progress.say(line)
         if best and best is trial:
             recipe = read_recipe(self.folder.trial(best.name).recipe)
