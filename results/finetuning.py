@@ -15,6 +15,7 @@ import argparse
 import json
 import statistics
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from reproduce import RESULTS, STOPPED, keep, run
+
+from resnets.training.recipe import load_recipe
 
 # Everything but the first starts from the weights; "one rate" and "classifier" differ from
 # "finetune" in nothing but which parts of the network learn how fast (the classifier alone bears
@@ -121,7 +124,7 @@ def table(results: Path) -> Iterator[str]:
             f"{where['threads']} threads, "
             f"torch {where['torch']}, {where['precision']}"
         )
-        started = [record["weights"] for each in found.values() for record in each]
+        started = [record.get("weights") for each in found.values() for record in each]
         if source := next((start for start in started if start), None):
             yield f"weights: {source['source']} (SHA-256 {source['digest'][:16]})"
         yield ""
@@ -131,17 +134,15 @@ def table(results: Path) -> Iterator[str]:
         if note := PUBLISHED.get(name):
             yield note
         if chosen := next(iter(found.get("auto", [])), None):
-            yield f"auto: {chosen['why']}"
+            yield from textwrap.wrap(f"auto: {chosen['why']}", 100)
 
 
 def records(folder: Path) -> list[dict[str, Any]]:
     """Return run.json of each seed of an experiment, with what its recipe says of its values."""
-    found = []
-    for path in sorted(folder.glob("seed-*/run.json")):
-        recipe = (path.parent / "recipe.yaml").read_text().splitlines()
-        why = next((line for line in recipe if line.startswith("source:")), "source:")
-        found.append(json.loads(path.read_text()) | {"why": why.removeprefix("source:").strip()})
-    return found
+    return [
+        json.loads(path.read_text()) | {"why": load_recipe(path.with_name("recipe.yaml")).source}
+        for path in sorted(folder.glob("seed-*/run.json"))
+    ]
 
 
 def row(title: str, runs: list[dict[str, Any]]) -> str:
@@ -172,12 +173,12 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    places = {
-        str(options.data.resolve()): "photographs",
-        str(options.runs.resolve()): "runs",
-    }
-    if options.weights and Path(options.weights).exists():
-        places |= {str(Path(options.weights).resolve()): "weights", options.weights: "weights"}
+    named = {options.data: "photographs", options.runs: "runs"}
+    if options.weights and (start := Path(options.weights)).exists():
+        named[start] = "/".join(start.resolve().parts[-2:])
+    # As they are typed and as they are; what is relative tells nothing of the machine.
+    places = {str(path.resolve()): name for path, name in named.items()}
+    places |= {str(path): name for path, name in named.items() if path.is_absolute()}
     deadline = time.monotonic() + 60 * options.minutes
     rounds = range(1, options.seeds + 1) if options.weights else ()
     for seeds in rounds:

@@ -29,7 +29,14 @@ def test_two_ways_make_a_table(tmp_path, monkeypatch, capsys):
     monkeypatch.syspath_prepend(RESULTS)
     main = runpy.run_path(str(RESULTS / "finetuning.py"))["main"]
     words = ["--weights", known, "--data", tmp_path / "all", "--sets", "things", "--size", "32"]
-    words += ["--model", "resnet8", "--ways", "classifier,auto", "--set", "schedule.epochs=1"]
+    words += [
+        "--model",
+        "resnet8",
+        "--ways",
+        "scratch,classifier,auto",
+        "--set",
+        "schedule.epochs=1",
+    ]
     words += ["--runs", tmp_path / "runs", "--results", tmp_path / "results"]
 
     def call(seeds: int) -> str:
@@ -44,7 +51,9 @@ def test_two_ways_make_a_table(tmp_path, monkeypatch, capsys):
     capsys.readouterr()
     assert "recipe auto                      2" in call(2)
     kept = tmp_path / "results/finetuning/things-auto"
-    assert json.loads((kept / "seed-1/run.json").read_text())["weights"]["source"] == "weights"
+    assert json.loads((kept / "seed-1/run.json").read_text())["weights"]["source"].endswith(
+        "/known"
+    )
     assert str(tmp_path) not in "".join(f.read_text() for f in kept.rglob("*") if f.is_file())
     assert not list(tmp_path.glob("results/**/*.safetensors"))
     call(2)
