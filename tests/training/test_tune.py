@@ -184,6 +184,7 @@ def test_several_classes_are_scored_by_mean_average_precision(tmp_path):
     search = searched(tmp_path / "s", 1, data=data, settings=settings).search
     results = RunFolder(tmp_path / "s/trial-000").read_record().results
     assert search.measure == "mean average precision"
+    assert "held-out mean average precision" in (tmp_path / "s/report.html").read_text()
     assert search.trials[0].score == results.validation.map
     assert search.trials[0].epochs[-1] == results.validation.map
 

@@ -21,7 +21,7 @@ def write_search_page(folder: SearchFolder, search: Search, command: str) -> Non
     best = search.best
     title = f"{plural(len(search.trials), 'trial')} of {search.model} on {search.data}"
     if best:
-        title += f": at best {percent(best.score, 2)} of the held-out images"
+        title += f": at best {percent(best.score, 2)} held-out {search.measure}"
     keys = list(search.space)
     ranked = sorted(
         search.trials, key=lambda t: (t.status != "finished", -(t.score or 0), t.loss or 0)
