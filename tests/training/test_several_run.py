@@ -133,6 +133,15 @@ def test_one_class_of_all_is_refused_where_it_is_meant(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_the_bias_begins_at_the_frequencies(tmp_path):
+    data = several_dataset()
+    settings = ["optimizer.lr=1e-9", "schedule.iterations=1", "data.holdout=0", "batch_size=8"]
+    resnets.train(data, model="resnet8", settings=settings, out=tmp_path / "run", quiet=True)
+    p = (data.train.truth.sum(0) + 1) / (len(data.train) + 2)
+    bias = load_file(RunFolder(tmp_path / "run").weights)["fc.bias"]
+    assert (bias - (p / (1 - p)).log()).abs().max() < 1e-6
+
+
 @pytest.mark.parametrize("setting", ["class_weights=balanced", "data.sampling=balanced"])
 def test_what_balances_one_class_an_image_is_refused(tmp_path, setting):
     with pytest.raises(UsageError, match="balance one class an image, and those of several may h"):

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from resnets.analysis.drawing import draw
+from resnets.data.dataset import Dataset
 from resnets.data.identity import changes as changes_of
 from resnets.data.identity import read_manifest
 from resnets.errors import CheckpointError, Stopped, UsageError
@@ -165,6 +166,12 @@ def finished(folder: RunFolder, record: Record, progress: RunProgress, *, first:
     return Run(folder.path, to_plain(record.results), record.data.classes)
 
 
+def _frequencies(dataset: Dataset) -> Tensor:
+    """Return the share of training images with each class, and of none 0 or 1, (classes,)."""
+    counts = torch.tensor(dataset.counts, dtype=torch.float64)
+    return (counts + 1) / (len(dataset.train) + 2)
+
+
 def initial_state(plan: Plan) -> RunState:
     """Return the state before the first step: weights drawn with the seed, or those given."""
     recipe, machine = plan.recipe, plan.machine
@@ -178,6 +185,10 @@ def initial_state(plan: Plan) -> RunState:
     model.outputs = "sigmoid" if plan.dataset.several else "softmax"
     if plan.dataset.several:
         model.thresholds = (UNDECIDED,) * len(model.classes)
+        if plan.start is None and recipe.loss == "binary_cross_entropy":
+            # Begun at the classes' frequencies, it need not first learn that most are rare.
+            with torch.no_grad():
+                model.fc.bias.copy_(_frequencies(plan.dataset).logit())
     if machine.checkpointing:
         model.recompute_stages()
     if machine.processes.count > 1 and recipe.sync_batch_norm:
