@@ -26,15 +26,19 @@ STEPS, STOP = 12, 8  # epochs of three steps: within the third
 SGD = ("schedule.epochs=4", "schedule.warmup_until_error=0.99")
 ADAM = ("optimizer.kind=adam", "optimizer.nesterov=false", "optimizer.lr=0.001")
 LAMB = ("optimizer.kind=lamb", "loss=binary_cross_entropy", "ema_every=2", "ema_form=timm")
+STILL = ("finetune.batch_norm=keep_statistics", "precise_batch_norm=0")  # but for the rate
 KINDS = {
     "sgd": SGD,
     "adam": (*SGD, *ADAM),
     "lamb": (*SGD, *ADAM[1:], *LAMB),
     "patient": (*SGD, "schedule.plateau_patience=2"),
-    "even": (*SGD, "optimizer.lr=1e-6"),  # no epoch is better than the first
+    "even": (*SGD, *STILL, "optimizer.lr=1e-9"),  # no epoch is better than the first
     "warming": ("schedule.epochs=4", "schedule.warmup_until_error=0.6"),
     "cold": ("schedule.epochs=4", "schedule.warmup_until_error=0.3"),
     "float16": (*SGD, "precision=float16"),
+    "hopeless": (*SGD, *STILL, "optimizer.lr=1e-9", "schedule.patience=2"),  # three epochs
+    "slow": (*SGD, *STILL, "optimizer.lr=1e-4", "schedule.patience=1"),  # at lower losses
+    "soup": (*SGD, "soup=3", "ema=0", "selection=last"),
 }
 
 
@@ -152,6 +156,10 @@ OTHERS = [
     ("lamb", "optimizer/exp_avg/"),
     ("lamb", "optimizer/exp_avg_sq/"),
     ("lamb", "optimizer/step/"),
+    ("hopeless", "patience.waited"),
+    ("hopeless", "patience.accuracy"),
+    ("slow", "patience.loss"),
+    ("soup", "soup/"),
     ("float16", "scaler"),
     ("float16", "skipped"),
 ]

@@ -99,7 +99,7 @@ class Soup:
     @torch.no_grad()
     def add(self, model: nn.Module, number: int) -> None:
         """Take in the weights as they are; ``number`` counts from 1 those that are taken in."""
-        if number == 1:
+        if number == 1 or not self.tensors:
             self.tensors = _copy(model)
             return
         for key, value in model.state_dict().items():
