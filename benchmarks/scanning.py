@@ -59,7 +59,7 @@ def scan(folder: Path) -> Callable[[], Sized]:
 def labelled(folder: Path) -> Callable[[], Sized]:
     from resnets.data.labelled import open_labelled
 
-    return lambda: [*open_labelled(folder).images.values()]
+    return lambda: open_labelled(folder).samples
 
 
 def names(folder: Path) -> Callable[[], Sized]:
@@ -69,10 +69,12 @@ def names(folder: Path) -> Callable[[], Sized]:
 
 
 def digest(folder: Path) -> Callable[[], Sized]:
-    from resnets.data.scan import images_digest, names_in
+    from resnets.data.identity import images_digest
+    from resnets.data.scan import names_in
 
     found = names_in(folder)
-    return lambda: images_digest(folder, found)
+    files = [folder / name for name in found]
+    return lambda: images_digest(found, files)
 
 
 ROWS = {

@@ -159,6 +159,7 @@ def test_in_the_commands_words(hint, options, told):
     assert for_command(hint, options) == told
 
 
+@pytest.mark.filterwarnings("ignore:nothing says what its outputs mean")
 def test_functions_take_the_prefix_that_they_are_told(folder, tmp_path):
     """One network of two, whose names nobody knows: both are listed, and either is taken."""
     rgb = torch.load(folder / "plain.pth")

@@ -154,6 +154,7 @@ def test_sixteen_bits_are_scaled_not_clipped(tmp_path, kind):
         assert pixels(decode(path, 1))[0, :, 0].tolist() == expected
 
 
+@pytest.mark.filterwarnings("ignore:.*which are clipped")  # said once, where test_depth looks
 @pytest.mark.parametrize(
     ("values", "scale", "expected"),
     [
