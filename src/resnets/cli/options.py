@@ -26,6 +26,14 @@ Root = Annotated[
     Path | None, typer.Option(help="Where CIFAR is; default: $RESNETS_DATA or the user's cache.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+ModelName = Annotated[str | None, typer.Option(help="A model's name.", show_default="resnet18")]
+Compile = Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")]
+Checkpointing = Annotated[
+    bool,
+    typer.Option(
+        "--checkpointing", help="Compute blocks twice instead of keeping what they compute."
+    ),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is there already.")]
 OverwriteTable = Annotated[
     bool,

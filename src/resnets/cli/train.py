@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnets.cli.arguments import typed_again
-from resnets.cli.options import Container, Device, Dialect, Ema, Json, Root
+from resnets.cli.options import (
+    Checkpointing,
+    Compile,
+    Container,
+    Device,
+    Dialect,
+    Ema,
+    Json,
+    ModelName,
+    Root,
+)
 from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import UsageError
 from resnets.formatting import duration, percent, plural
@@ -31,9 +41,7 @@ def train(
             "labels.csv, or such a table; also a pack, tars or Parquet."
         ),
     ] = None,
-    model: Annotated[
-        str | None, typer.Option(help="A model's name.", show_default="resnet18")
-    ] = None,
+    model: ModelName = None,
     recipe: Annotated[
         str | None,
         typer.Option(
@@ -75,9 +83,7 @@ def train(
     ] = None,
     root: Root = None,
     device: Device = "auto",
-    compile: Annotated[
-        bool, typer.Option("--compile", help="Run the network through torch.compile.")
-    ] = False,
+    compile: Compile = False,
     cuda_graph: Annotated[
         bool,
         typer.Option(
@@ -85,12 +91,7 @@ def train(
         ),
     ] = False,
     capture: Annotated[bool | None, typer.Option("--capture/--no-capture", hidden=True)] = None,
-    checkpointing: Annotated[
-        bool,
-        typer.Option(
-            "--checkpointing", help="Compute blocks twice instead of keeping what they compute."
-        ),
-    ] = False,
+    checkpointing: Checkpointing = False,
     save_every: Annotated[
         float, typer.Option(help="Minutes between states within an epoch.", metavar="MINUTES")
     ] = 10,

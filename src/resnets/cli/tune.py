@@ -6,7 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resnets.cli.options import Container, Device, Dialect, Ema, Json, Root
+from resnets.cli.options import (
+    Checkpointing,
+    Compile,
+    Container,
+    Device,
+    Dialect,
+    Ema,
+    Json,
+    ModelName,
+    Root,
+)
 from resnets.cli.output import print_json, print_table, say, tell
 from resnets.formatting import duration, percent
 from resnets.machine import cpu
@@ -38,9 +48,7 @@ def tune(
         bool, typer.Option("--prune/--no-prune", help="End trials that have fallen behind.")
     ] = True,
     seed: Annotated[int, typer.Option(help="Of what is tried; training has its own.", min=0)] = 0,
-    model: Annotated[
-        str | None, typer.Option(help="A model's name.", show_default="resnet18")
-    ] = None,
+    model: ModelName = None,
     recipe: Annotated[
         str | None,
         typer.Option(help="A recipe's name, or a YAML file.", show_default="default"),
@@ -77,15 +85,8 @@ def tune(
     ] = False,
     root: Root = None,
     device: Device = "auto",
-    compile: Annotated[
-        bool, typer.Option("--compile", help="Run the network through torch.compile.")
-    ] = False,
-    checkpointing: Annotated[
-        bool,
-        typer.Option(
-            "--checkpointing", help="Compute blocks twice instead of keeping what they compute."
-        ),
-    ] = False,
+    compile: Compile = False,
+    checkpointing: Checkpointing = False,
     as_json: Json = False,
 ) -> None:
     """Look for the settings that do best on the held-out split, by trials that are runs.

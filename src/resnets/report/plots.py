@@ -191,6 +191,11 @@ def _frame(axes: Axes, lines: list[Line], top: float | None, ceiling: float, acr
         axes.set_xlim(first, last)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.xaxis.set_minor_locator(NullLocator())
+    style_axes(axes, across)
+
+
+def style_axes(axes: Axes, across: str) -> None:
+    """Give axes the look of all curves: five round figures on the left, ``across`` below."""
     axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.set_xlabel(across, color=svg.MUTED, fontsize=12)

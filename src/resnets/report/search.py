@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 from resnets.files import write_text
 from resnets.formatting import percent, plural
 from resnets.report import svg
-from resnets.report.plots import Key, Plot
+from resnets.report.plots import Key, Plot, style_axes
 from resnets.report.style import environment
 from resnets.run_folder.trials import Search, SearchFolder, Trial
 
@@ -54,13 +54,7 @@ def _value(value: Any) -> str:
 
 def _axes(figure: Figure, label: str) -> Any:
     axes = figure.add_axes((48 / _WIDTH, 40 / _HEIGHT, 1 - 60 / _WIDTH, 1 - 52 / _HEIGHT))
-    axes.set_xlabel(label, color=svg.MUTED, fontsize=12)
-    axes.tick_params(length=0, labelsize=12, labelcolor=svg.MUTED, pad=5)
-    axes.grid(axis="y", color=svg.RULE, linewidth=1)
-    axes.set_axisbelow(True)
-    for side, spine in axes.spines.items():
-        spine.set_visible(side == "bottom")
-        spine.set_color(svg.MUTED)
+    style_axes(axes, label)
     return axes
 
 
@@ -68,8 +62,6 @@ def _finish(axes: Any, trials: list[Trial]) -> None:
     values = [100 * (trial.score or 0) for trial in trials]
     room = max(1.0, 0.08 * (max(values) - min(values)))
     axes.set_ylim(min(values) - room, min(100.5, max(values) + room))
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 2.5, 5, 10]))
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
 
 
 def _points(axes: Any, places: list[float], trials: list[Trial]) -> tuple[Key, ...]:

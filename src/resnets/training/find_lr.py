@@ -17,7 +17,6 @@ from resnets.training.progress import RunProgress
 from resnets.training.run import computing, initial_state
 from resnets.training.schedule import image_size
 from resnets.training.step import seed_dropout, training_step
-from resnets.training.thawing import Thawing
 from resnets.training.train import planned
 
 BETA = 0.98  # of the moving average; this and the next are fastai's
@@ -105,7 +104,7 @@ def _first_steps(plan: Plan, steps: int) -> Iterator[Callable[[float], float]]:
     """Yield what takes the plan's next step at a rate, and returns the mean loss of its batch."""
     recipe, processes, state = plan.recipe, plan.machine.processes, initial_state(plan)
     feed = build_feed(plan.dataset, recipe, plan.preprocess, plan.machine.where)
-    thawing = Thawing(recipe.finetune, plan.spec, len(feed))
+    thawing = plan.thawing
     frozen = thawing.frozen(max(steps, plan.steps) - 1)  # the peak is for what learns in the end
     if thawing.holds:
         thawing.freeze(state.model, frozen)

@@ -26,7 +26,6 @@ from resnets.training.signals import StopRequest
 from resnets.training.state import Best, RunState, Totals
 from resnets.training.step import Outcome, seed_dropout, training_step
 from resnets.training.tensorboard import TensorBoard
-from resnets.training.thawing import Thawing
 from resnets.training.trackers import Tracker, numbers_of
 from resnets.training.waiting import Waiting
 
@@ -59,7 +58,7 @@ class Loop:
         self.steps, self.first = plan.steps, state.step
         self.epochs = -(-self.steps // len(feed))
         peak = self.recipe.optimizer.peak
-        self.thawing = Thawing(self.recipe.finetune, plan.spec, len(feed))
+        self.thawing = plan.thawing
         self.schedule = Schedule(
             self.recipe.schedule, peak, self.steps, state.rate, len(feed), self.thawing.head
         )

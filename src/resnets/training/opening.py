@@ -29,7 +29,6 @@ from resnets.training.feed import loss_factors
 from resnets.training.prepare import Plan
 from resnets.training.recipe import DistillRecipe, Recipe
 from resnets.training.starting import IN_MEMORY
-from resnets.training.thawing import Thawing
 
 SMALL = 64  # pixels: a side at which most images can still be told apart
 VERY_UNEVEN = 10  # times as many images as another class, from where it is said what helps
@@ -113,7 +112,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         f"{cost.image_size}x{cost.image_size}{trained}; {where}, {how}",
         *(plan.start.lines if plan.start else ()),
         *_known(plan),
-        *Thawing(recipe.finetune, plan.spec, plan.batches).sentences(plan.batches, plan.steps),
+        *plan.thawing.sentences(plan.steps),
         *_fresh_note(plan),
         *_average_note(plan),
     ]
@@ -121,7 +120,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
 
 def _fresh_note(plan: Plan) -> list[str]:
     """Return a warning where what is held back has weights that nothing has trained."""
-    if plan.start or not Thawing(plan.recipe.finetune, plan.spec, plan.batches).holds:
+    if plan.start or not plan.thawing.holds:
         return []
     return ["warning: weights that have learnt nothing are held back: give --weights to start from"]
 

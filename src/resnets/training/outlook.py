@@ -28,7 +28,6 @@ from resnets.training.recipe import Recipe
 from resnets.training.run import initial_state
 from resnets.training.state import RunState
 from resnets.training.step import training_step
-from resnets.training.thawing import Thawing
 from resnets.training.train import default_out, planned
 
 _STEPS = 4  # of each phase; the first, which is slower, is not counted
@@ -203,7 +202,7 @@ def look_ahead(plan: Plan, out: Path) -> Outlook:
 
 def _parts(plan: Plan) -> Iterator[tuple[int, int, int]]:
     """Yield how many parts of the network are frozen, from which step on, for how many steps."""
-    thawing = Thawing(plan.recipe.finetune, plan.spec, plan.batches)
+    thawing = plan.thawing
     begins = sorted({0, *(int(start) for start in thawing.starts if start < plan.steps)})
     for begin, end in pairwise([*begins, plan.steps]):
         yield thawing.frozen(begin), begin, end - begin
@@ -212,7 +211,7 @@ def _parts(plan: Plan) -> Iterator[tuple[int, int, int]]:
 def _measured(
     plan: Plan, state: RunState, batches: Iterator[Batch], frozen: int, begins: int, steps: int
 ) -> Phase:
-    thawing = Thawing(plan.recipe.finetune, plan.spec, plan.batches)
+    thawing = plan.thawing
     seconds: list[float] = []
     if thawing.holds:
         thawing.freeze(state.model, frozen)

@@ -35,6 +35,7 @@ from resnets.training.progress import RunProgress
 from resnets.training.recipe import DistillRecipe, Recipe, read_recipe
 from resnets.training.schedule import fitted_rate
 from resnets.training.starting import Start, as_known, fit_start, open_start
+from resnets.training.thawing import Thawing
 from resnets.weights.checkpoint import Source
 from resnets.zoo import get_spec
 
@@ -65,6 +66,11 @@ class Plan:
     def steps(self) -> int:
         """The number of optimizer steps that the recipe asks for."""
         return _steps(self.recipe, self.dataset)
+
+    @property
+    def thawing(self) -> Thawing:
+        """What of the network learns when, and how fast."""
+        return Thawing(self.recipe.finetune, self.spec, self.batches)
 
     @property
     def ignorant_loss(self) -> float:

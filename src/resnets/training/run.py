@@ -51,12 +51,11 @@ from resnets.training.opening import (
 from resnets.training.precise_bn import measure_statistics
 from resnets.training.prepare import Plan, identity_of
 from resnets.training.progress import RunProgress
-from resnets.training.recipe import FinetuneRecipe, read_recipe
+from resnets.training.recipe import read_recipe
 from resnets.training.results import evaluate_parts, write_weights
 from resnets.training.signals import StopRequest
 from resnets.training.state import RunState, differences
 from resnets.training.step import build_optimizer
-from resnets.training.thawing import Thawing
 from resnets.training.tracking import Followers
 
 
@@ -195,11 +194,10 @@ def initial_state(plan: Plan) -> RunState:
         synchronize(model)
     model.to(machine.where, memory_format=torch.channels_last)  # type: ignore[call-overload]
     scales = recipe.precision == "float16"
-    thawing = Thawing(recipe.finetune, plan.spec)
-    own = recipe.finetune.model_copy(update={"batch_norm": "learn"}) != FinetuneRecipe()
+    thawing = plan.thawing
     return RunState(
         model,
-        build_optimizer(model, recipe.optimizer, thawing.place if own else None),
+        build_optimizer(model, recipe.optimizer, thawing.place if thawing.divides else None),
         plan.identity,
         average=Average(model, decays(recipe, plan.steps, plan.batches)) if recipe.ema else None,
         scaler=torch.amp.GradScaler(machine.where.type) if scales else None,

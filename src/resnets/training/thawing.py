@@ -24,7 +24,7 @@ class Thawing:
     """
 
     def __init__(self, recipe: FinetuneRecipe, spec: Spec, batches: int = 1) -> None:
-        self.recipe = recipe
+        self.recipe, self.batches = recipe, batches
         self.stages = len(spec.depths)
         self._before = (0, *accumulate(spec.depths))  # blocks before each stage
         self.head = round(float(recipe.head_epochs) * batches)  # steps of the classifier alone
@@ -42,6 +42,12 @@ class Thawing:
     def holds(self) -> bool:
         """Whether anything is held back at any step."""
         return any(self.starts) or self.recipe.batch_norm != "learn"
+
+    @property
+    def divides(self) -> bool:
+        """Whether parts begin to learn at different steps, or at rates of their own."""
+        recipe = self.recipe
+        return any(self.starts) or recipe.layer_decay != 1 or recipe.rates is not None
 
     def frozen(self, step: int) -> int:
         """Return how many parts, from the stem on, do not learn in a step, counted from 0."""
@@ -96,14 +102,14 @@ class Thawing:
             above = 1  # a norm after the last block
         return part, float(self.recipe.layer_decay) ** above
 
-    def sentences(self, batches: int, steps: int) -> list[str]:
+    def sentences(self, steps: int) -> list[str]:
         """Say, in a run of so many steps, what learns when, and at which rates."""
         found = []
         never = sum(start >= steps for start in self.starts)
         if never > self.stages:
             found.append("only the classifier learns; all else keeps its weights and statistics")
         elif self.holds and any(self.starts):
-            found.append(self._thaw(never, batches))
+            found.append(self._thaw(never))
         if self.recipe.batch_norm != "learn" and never <= self.stages:
             kept = "statistics" if self.recipe.batch_norm == "keep_statistics" else "every value"
             found.append(f"batch norm keeps {kept} of the weights that training starts from")
@@ -116,11 +122,11 @@ class Thawing:
             )
         return found
 
-    def _thaw(self, never: int, batches: int) -> str:
+    def _thaw(self, never: int) -> str:
         """Say in which order the parts begin to learn; ``never`` of them do not."""
         words = []
         if self.head:
-            words.append(f"the classifier alone for {plural(self.head / batches, 'epoch')}")
+            words.append(f"the classifier alone for {plural(self.head / self.batches, 'epoch')}")
         names = ["the stem", *(f"stage {number}" for number in range(1, self.stages + 1))]
         last = self.starts[-1]
         if last == self.starts[never]:
