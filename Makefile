@@ -53,10 +53,10 @@ zoo-sample: $(INSTALLED)  ## the same for some models of each family, others eve
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/pip install --quiet -c constraints.txt -c reference/constraints.txt \
-		-e . pytest pytest-xdist torchvision timm keras segmentation-models-pytorch
+		-e . pytest pytest-xdist torchvision timm keras segmentation-models-pytorch mapie
 	touch $@
 
-reference: $(REFERENCE)/installed  ## same weights, same output as torchvision, timm, Keras and smp
+reference: $(REFERENCE)/installed  ## same weights, same output as torchvision, timm, Keras and smp; same label sets as MAPIE
 	cd reference && ../$(REFERENCE)/bin/python -m pytest -n 2 --dist worksteal
 
 check: lint types test  ## what CI runs
