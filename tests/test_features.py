@@ -18,7 +18,8 @@ from conftest import coloured, scramble
 from every_model import each_model
 from resnets import ResNet, create_model
 from resnets.analysis.features import grad_cam, stage_maps, write_features
-from resnets.analysis.features.overlays import image_url, map_url, overlay_url
+from resnets.analysis.features.maps import telling
+from resnets.analysis.features.overlays import glow_url, image_url, map_url, overlay_url
 from resnets.errors import CheckpointError, DataError, NonFiniteError
 from resnets.spec import Spec
 from resnets.zoo import ZOO, get_spec
@@ -228,10 +229,10 @@ def test_frozen_parameters_do_not_matter(images):
         assert torch.equal(frozen, cams[name])
 
 
-def opened(url: str) -> np.ndarray:
+def opened(url: str, mode: str = "RGB") -> np.ndarray:
     kind, _, encoded = url.partition(";base64,")
     assert kind in ("data:image/png", "data:image/jpeg")
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")).astype(int)
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))).convert(mode)).astype(int)
 
 
 def test_a_picture_is_shown_exactly():
@@ -263,6 +264,32 @@ def test_heat_glows_where_it_is():
     assert changed[:24, -24:].min() > 100  # top right
     assert changed[96:].max() < 10
     assert changed[:, :96].max() < 10
+
+
+def test_glow_is_the_overlay_for_a_page_to_stretch():
+    assert glow_url(torch.zeros(4, 4)) == ""
+    heat = torch.tensor([[0.0, 1.0, 2.0], [4.0, 0.0, 0.0]])
+    url = glow_url(heat)
+    assert len(url) < 400
+    glow = opened(url, "RGBA")
+    assert np.array_equal(glow, opened(glow_url(heat / 7), "RGBA"))  # its own greatest value counts
+    alpha = 0.8 * (heat / 4).numpy() ** 0.7
+    np.testing.assert_allclose(glow[..., 3], 255 * alpha, atol=0.5)
+    over = opened(overlay_url(torch.zeros(3, 2, 3, dtype=torch.uint8), heat)).reshape(
+        2, 64, 3, 64, 3
+    )
+    middle = over[:, 28:36, :, 28:36].mean((1, 3))  # JPEG's, and smooth between positions
+    np.testing.assert_allclose(middle, glow[..., :3] * glow[..., 3:] / 255, atol=30)
+
+
+@pytest.mark.parametrize(
+    ("side", "name"), [(32, "layer2"), (64, "layer3"), (128, "layer4"), (8, "layer1")]
+)
+def test_where_is_told_by_the_last_stage_that_has_places(side, name):
+    cams = grad_cam(
+        create_model("resnet18", num_classes=2), torch.rand(1, 3, side, side), torch.tensor([[1]])
+    )
+    assert telling(cams) is cams[name]
 
 
 class Page(HTMLParser):

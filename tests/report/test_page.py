@@ -11,7 +11,7 @@ from resnets.errors import CheckpointError, UsageError
 from resnets.report import write_report
 from resnets.report.page import layers
 
-VOID = {"meta", "link", "img", "br"}
+VOID = {"input", "meta", "link", "img", "br"}
 EVIL = "<script>alert('x')</script>"
 
 
@@ -97,6 +97,22 @@ def test_one_run(tmp_path: Path) -> None:
     assert page.tags.count("svg") == 4
     assert page.html.count('class="small"') == 12
     assert all(value for name, value in page.attributes if name == "alt")
+
+
+def test_where_it_looked_lies_over_the_mistakes(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    without = write_report([folder]).read_text()
+    assert "Grad-CAM" not in without
+    mistakes = json.loads((folder / "mistakes.json").read_text())
+    mistakes[0]["heat"] = mistakes[1]["picture"]
+    mistakes[1]["heat"] = "https://example.com/pixel.png"
+    (folder / "mistakes.json").write_text(json.dumps(mistakes))
+    page = Page(write_report([folder]))
+    page.check_alone()
+    assert "Grad-CAM" in page.text
+    assert page.tags.count("img") == 12 + 1
+    assert page.html.count(f'class="heat" src="{mistakes[1]["picture"]}"') == 1
+    assert "example.com" not in page.html
 
 
 def test_it_needs_no_more_than_a_run_json(tmp_path: Path) -> None:

@@ -64,7 +64,11 @@ def read_run(path: Path | str) -> RunRecord:
         path=folder.path,
         epochs=epochs,
         mistakes=tuple(
-            mistake if is_image(mistake.image) else replace(mistake, image="")
+            replace(
+                mistake,
+                image=mistake.image if is_image(mistake.image) else "",
+                heat=mistake.heat if is_image(mistake.heat) else "",
+            )
             for mistake in folder.read_mistakes()
         ),
         drawing=drawing,

@@ -263,7 +263,7 @@ class LedgerLine:
 
 @dataclass(frozen=True)
 class Mistake:
-    """An entry of mistakes.json; ``image`` is a data URL or empty."""
+    """An entry of mistakes.json; ``image`` and ``heat`` are data URLs or empty."""
 
     sample: Count | str
     label: str
@@ -271,6 +271,7 @@ class Mistake:
     confidence: Real
     image: str = ""
     missed: bool = False  # of several classes: ``predicted`` is there and was not answered
+    heat: str = ""  # a data URL to lay over the image: where the network finds ``predicted``
 
 
 @dataclass(frozen=True)
@@ -293,7 +294,8 @@ IN_FILES = {"sessions": "sittings", "image": "picture"}
 _FIELDS = {key: name for name, key in IN_FILES.items()}
 _FREE = {"spec", "environment", "copies", "preprocess", "settings"}  # not ours to look into
 _SPARSE = (Record, Session, Score)  # without what is not known yet; elsewhere that is null
-_OF_SEVERAL = {"several", "validation_map", "missed"}  # without these, where an image has one class
+# Without these where there is nothing to say, as in folders of one class an image.
+_SELDOM = {"several", "validation_map", "missed", "heat"}
 
 
 def from_plain(kind: type[T], value: Any, where: str | Path) -> T:
@@ -311,7 +313,7 @@ def to_plain(value: Any) -> Any:
         return {
             IN_FILES.get(each.name, each.name): to_plain(inner)
             for each, inner in values.items()
-            if inner != each.default or not (isinstance(value, _SPARSE) or each.name in _OF_SEVERAL)
+            if inner != each.default or not (isinstance(value, _SPARSE) or each.name in _SELDOM)
         }
     return [to_plain(inner) for inner in value] if isinstance(value, list | tuple) else value
 

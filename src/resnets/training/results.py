@@ -1,11 +1,14 @@
 """What comes of a run: the metrics of each part, the worst mistakes, the weights."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import compress
 from typing import Any
 
 import torch
 
+from resnets.analysis.features.maps import grad_cam, telling
+from resnets.analysis.features.overlays import glow_url
 from resnets.data.dataset import Dataset, Split
 from resnets.data.preprocess import preprocess_of
 from resnets.data.samples import data_url
@@ -50,8 +53,9 @@ def evaluate_parts(
                 model.thresholds = tuple(several.thresholds.tolist())
                 evaluation = replace(evaluation, several=several)
             scores[name] = Score(**evaluation.to_dict())
-            if processes.is_first:
-                folder.write_mistakes(_mistakes(evaluation, split, dataset.classes))
+            last = evaluation, split
+    if scores and processes.is_first:
+        folder.write_mistakes(_mistakes(model, feed, *last))
     return Results(speed, **scores)
 
 
@@ -68,15 +72,17 @@ def write_weights(folder: RunFolder, model: ResNet, made: dict[str, Any]) -> Non
     write_native(folder.weights, model.state_dict(), metadata)
 
 
-def _mistakes(evaluation: Evaluation, split: Split, classes: tuple[str, ...]) -> list[Mistake]:
-    several = evaluation.several
+def _mistakes(model: ResNet, feed: Feed, evaluation: Evaluation, split: Split) -> list[Mistake]:
+    several, classes = evaluation.several, model.classes
     if several:
         found = several.mistakes(MISTAKES)
     else:
         found = [(i, int(evaluation.predicted[i])) for i in evaluation.mistakes(MISTAKES)]
+    positions = evaluation.positions
+    places = [i if positions is None else int(positions[i]) for i, _ in found]
+    heats = _heats(model, feed, split, places, [predicted for _, predicted in found])
     mistakes = []
-    for i, predicted in found:
-        place = i if evaluation.positions is None else int(evaluation.positions[i])
+    for (i, predicted), place, heat in zip(found, places, heats, strict=True):
         label, confidence = classes[int(evaluation.labels[i])], evaluation.confidence[i]
         if several:
             label = ", ".join(compress(classes, several.targets[i])) or NONE
@@ -89,6 +95,22 @@ def _mistakes(evaluation: Evaluation, split: Split, classes: tuple[str, ...]) ->
                 confidence=round(float(confidence), 6),
                 image=data_url(split, place),
                 missed=several is not None and bool(several.targets[i, predicted]),
+                heat=heat,
             )
         )
     return mistakes
+
+
+def _heats(
+    model: ResNet, feed: Feed, split: Split, places: list[int], classes: list[int]
+) -> Iterator[str]:
+    """Yield, for images of a split, where the network finds a class in each, as data URLs.
+
+    In batches as large as those of training, which there was memory for.
+    """
+    size = feed.batch_size
+    for start in range(0, len(places), size):
+        images, _ = split.batch(torch.tensor(places[start : start + size]))
+        wanted = torch.tensor(classes[start : start + size], device=feed.device)
+        cams = grad_cam(model, feed.preprocess(images.to(feed.device)), wanted[:, None])
+        yield from map(glow_url, telling(cams)[:, 0].float().cpu())

@@ -54,6 +54,15 @@ def grad_cam(model: ResNet, images: Tensor, classes: Tensor, answers: int = 0) -
     return {name: torch.stack(cams, 1) for name, cams in found.items()}
 
 
+def telling(cams: dict[str, Tensor]) -> Tensor:
+    """Return the maps of the last stage that tells places apart: of 4 x 4 and more, or the first's.
+
+    Of small images the last stages have a position or four left, which say nothing of where.
+    """
+    stages = [cam for name, cam in cams.items() if name != "stem"]
+    return next((cam for cam in reversed(stages) if min(cam.shape[2:]) >= 4), stages[0])
+
+
 def _stages(model: ResNet) -> dict[str, nn.Module]:
     """Return for each stage the module whose output is the stage's maps."""
     found: dict[str, nn.Module] = {"stem": model.activation}

@@ -47,12 +47,29 @@ def overlay_url(pixels: Tensor, heat: Tensor) -> str:
     """
     factor = -(-2 * SHARP // max(pixels.shape[1:])) if is_small(pixels.shape[1:]) else 1
     grey = pixels.float().mean(0).repeat_interleave(factor, 0).repeat_interleave(factor, 1)
-    strength = stretched(heat.float() / (float(heat.max()) or 1), grey.shape)[..., None]
-    # Not from the palette's dark end, which would look like shade.
-    colours = torch.from_numpy(_palette(GLOW)[(60 + 195 * strength[..., 0]).byte().numpy()])
-    alpha = OPACITY * strength**0.7
+    colours, alpha = _glowing(stretched(heat.float() / (float(heat.max()) or 1), grey.shape))
     mixed = (1 - alpha) * DIMMED * grey[..., None] + alpha * colours
     return _data_url(Image.fromarray(mixed.round().byte().numpy()), "JPEG")
+
+
+def glow_url(heat: Tensor) -> str:
+    """Return a map (H, W) >= 0 for a page to stretch over an image; empty for one of zeros.
+
+    It is scaled to its greatest value, has one pixel for each position, and lets through what is
+    below it where there is nothing: a hundredth of the bytes of `overlay_url`.
+    """
+    if not bool(heat.any()):
+        return ""
+    colours, alpha = _glowing(heat.float() / heat.max())
+    pixels = torch.cat([colours.byte(), (255 * alpha).round().byte()], 2)
+    return _data_url(Image.fromarray(pixels.numpy(), "RGBA"))
+
+
+def _glowing(strength: Tensor) -> tuple[Tensor, Tensor]:
+    """Return colours (H, W, 3), to 255, and opacity (H, W, 1), to 1, of a map from 0 to 1."""
+    # Not from the palette's dark end, which would look like shade.
+    colours = torch.from_numpy(_palette(GLOW)[(60 + 195 * strength).byte().numpy()])
+    return colours, OPACITY * strength[..., None] ** 0.7
 
 
 def stretched(values: Tensor, size: Sequence[int]) -> Tensor:
