@@ -13,10 +13,10 @@ from conftest import tiny_dataset
 from resnets import export
 from resnets.data.dataset import Split
 from resnets.errors import DataError, ExportError, UsageError
-from resnets.exporting.calibration import CALIBRATION, Samples, choose_samples
 from resnets.exporting.examples import generated
 from resnets.exporting.int8 import Accuracy, compare, quantize
 from resnets.exporting.ranges import LEVELS, best_range
+from resnets.exporting.sampling import CALIBRATION, Samples, choose_samples
 from resnets.inference.runtimes import open_runtime
 
 

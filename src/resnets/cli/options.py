@@ -147,7 +147,7 @@ def explain(network: "ResNet", outputs: str | None) -> None:
     from resnets.weights.outputs import given
 
     if word := given(outputs):
-        network.outputs, network.thresholds = word, ()
+        network.outputs, network.thresholds, network.calibration = word, (), None
     for note in notes(network.assumed, network.spec):
         say(f"note: {note}")
 
@@ -244,7 +244,7 @@ def open_answering(
     word = given(known.outputs)
     exported = open_runtime(path, runtime, threads=threads, count=count)
     if word:
-        exported.outputs, exported.thresholds = word, ()
+        exported.outputs, exported.thresholds, exported.calibration = word, (), None
     return _said(exported)
 
 

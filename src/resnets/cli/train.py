@@ -108,6 +108,16 @@ def train(
             "--plan", help="Only say what would happen and how long it would take; write nothing."
         ),
     ] = False,
+    calibrate: Annotated[
+        str,
+        typer.Option(
+            help="How probabilities are calibrated on the held-out split, in the end: temperature, "
+            "or vector, a scale and a bias for each class."
+        ),
+    ] = "temperature",
+    no_calibrate: Annotated[
+        bool, typer.Option("--no-calibrate", help="Leave probabilities as they come.")
+    ] = False,
     track: Annotated[
         list[str] | None,
         typer.Option(help="Show it to wandb, mlflow or trackio, too; may be given several times."),
@@ -173,6 +183,7 @@ def train(
             checkpointing=checkpointing,
             save_minutes=save_every,
             track=tuple(track or ()),
+            calibrate=None if no_calibrate else calibrate,
         ),
     }
     if find_lr:

@@ -1,5 +1,6 @@
 """A network on a split of a data set: each sample counted once, by however many processes."""
 
+from dataclasses import replace
 from math import fsum, isfinite
 
 import torch
@@ -23,6 +24,7 @@ def evaluate(
     *,
     batch_size: int = 128,
     processes: Processes = ALONE,
+    keep_logits: bool = False,
 ) -> Evaluation:
     """Return the answers of ``model``, in evaluation mode, on every sample of ``split``.
 
@@ -31,7 +33,9 @@ def evaluate(
     classes the mean of their binary cross-entropies) summed without rounding: on equal machines and
     threads, the result is equal bit for bit however many processes there are.
 
-    Where an image may have several classes, the model's ``thresholds`` are applied, or one half.
+    What is answered is calibrated where the model has a ``calibration``; the loss is of its logits
+    as they are. Where an image may have several classes, the model's ``thresholds`` are applied, or
+    one half. ``keep_logits`` keeps them in the result.
     Images that cannot be read, and may be left out, are not counted. The model keeps its device and
     modes. Raises ValueError for an empty split, DataError when none can be read, and NonFiniteError
     when an answer is NaN or infinite, on every process.
@@ -39,23 +43,27 @@ def evaluate(
     if len(split) == 0:
         raise ValueError("there is nothing to evaluate: the split is empty")
     device = next(model.parameters()).device
+    calibration, several = getattr(model, "calibration", None), split.targets is not None
+    with_logits = keep_logits or calibration is not None
     modes = {module: module.training for module in model.modules()}
     model.eval()
     classes = 0
     # float64 holds every value below exactly. They stay on the device, which need not wait.
-    width = 5 if split.targets is None else 2 + split.targets.shape[1]
-    rows = [torch.empty(0, width, dtype=torch.float64, device=device)]
+    rows: list[Tensor] = []
     order = torch.arange(len(split), device=split.ids.device)
     mine = order.split(batch_size)[processes.rank :: processes.count]  # type: ignore[no-untyped-call]
     for positions, images in split.stream(mine):
         truth = split.truth[positions].to(device)
         logits = model(preprocess(images.to(device))).float()
         classes = logits.shape[1]
-        columns = _one(logits, truth) if split.targets is None else _several(logits, truth)
+        columns = _several(logits, truth) if several else _one(logits, truth, with_logits)
         rows.append(torch.cat((positions.to(device)[:, None].double(), columns), dim=1))
     for module, mode in modes.items():  # frozen parts do not train while others do
         module.training = mode
-    table = processes.gather(torch.cat(rows).cpu())
+    classes = int(processes.gather(torch.tensor([classes])).max())
+    width = 2 + classes if several else 5 + classes * with_logits
+    nothing = torch.empty(0, width, dtype=torch.float64, device=device)  # one may have had no batch
+    table = processes.gather(torch.cat((nothing, *rows)).cpu())
     if not len(table):
         raise DataError("none of the images that were to be evaluated can be read")
     table = table[table[:, 0].argsort()]
@@ -63,29 +71,40 @@ def evaluate(
     if not isfinite(loss):
         raise NonFiniteError(f"the loss on {plural(len(table), 'sample')} is {loss}")
     loss /= len(table)
+    logits = table[:, -classes:].float().numpy()
     if split.targets is not None:
         targets = split.targets.cpu()[positions].numpy()
-        several = scored(targets, table[:, 2:].numpy(), getattr(model, "thresholds", ()))
-        return Evaluation.of_several(several, loss, positions.numpy())
-    predicted, confidence, top5 = table[:, 2:].unbind(1)
-    return Evaluation(
-        labels=split.labels.cpu()[positions].numpy(),
-        predicted=predicted.long().numpy(),
-        confidence=confidence.float().numpy(),
-        loss=loss,
-        top5=int(top5.sum()),
-        classes=int(processes.gather(torch.tensor([classes])).max()),
-        positions=positions.numpy(),
-    )
+        scores = scored(targets, logits, getattr(model, "thresholds", ()))
+        found = Evaluation.of_several(scores, loss, positions.numpy())
+    else:
+        predicted, confidence, top5 = table[:, 2:5].unbind(1)
+        found = Evaluation(
+            labels=split.labels.cpu()[positions].numpy(),
+            predicted=predicted.long().numpy(),
+            confidence=confidence.float().numpy(),
+            loss=loss,
+            top5=int(top5.sum()),
+            classes=classes,
+            positions=positions.numpy(),
+        )
+    if with_logits or several:
+        found = replace(found, logits=logits)
+    if calibration is not None:
+        found = found.calibrated(calibration)
+    return found if keep_logits else replace(found, logits=None)
 
 
-def _one(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return loss, predicted class, its probability, and if the label is of the top 5, (N, 4)."""
+def _one(logits: Tensor, labels: Tensor, with_logits: bool) -> Tensor:
+    """Return loss, predicted class, its probability, and if the label is of the top 5, (N, 4).
+
+    With logits, (N, 4 + classes), these follow.
+    """
     losses = F.cross_entropy(logits, labels, reduction="none")
     predicted, confidence = logits.argmax(1), logits.softmax(1).amax(1)
     best = logits.topk(min(5, logits.shape[1])).indices
     top5 = (best == labels[:, None]).any(1)
-    return torch.stack([each.double() for each in (losses, predicted, confidence, top5)], dim=1)
+    columns = [each.double() for each in (losses, predicted, confidence, top5)]
+    return torch.cat((torch.stack(columns, dim=1), *[logits.double()] * with_logits), dim=1)
 
 
 def _several(logits: Tensor, targets: Tensor) -> Tensor:

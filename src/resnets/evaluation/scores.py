@@ -1,12 +1,14 @@
 """What a model answered on labelled images, each counted once, and the metrics that follow."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.evaluation.several import Several
+from resnets.evaluation.several import Several, scored
+from resnets.weights.calibration import Calibration
+from resnets.weights.outputs import probabilities
 
 MOST_CONFUSED = 5000  # classes of a matrix in a record, where it takes 50 MB
 
@@ -27,6 +29,7 @@ class Evaluation:
     classes: int
     positions: NDArray[np.int64] | None = None  # (N,), in the split, of those that were counted
     several: Several | None = None
+    logits: NDArray[np.float32] | None = None  # (N, outputs), raw, where they were asked for
 
     @classmethod
     def of_several(
@@ -43,6 +46,23 @@ class Evaluation:
             classes=p.shape[1],
             positions=positions,
             several=several,
+        )
+
+    def calibrated(self, calibration: Calibration) -> "Evaluation":
+        """Return what is answered with a calibration; of an evaluation that has kept its logits."""
+        assert self.logits is not None
+        logits = calibration(self.logits)
+        if self.several:
+            several = scored(self.several.targets, logits, self.several.thresholds.tolist())
+            found = Evaluation.of_several(several, self.loss, self.positions)
+            return replace(found, logits=self.logits)
+        p, rows = probabilities(logits, "softmax"), np.arange(len(logits))
+        predicted = p.argmax(1)
+        return replace(
+            self,
+            predicted=predicted,
+            confidence=p[rows, predicted].astype(np.float32),
+            top5=int(((p > p[rows, self.labels][:, None]).sum(1) < 5).sum()),
         )
 
     @property

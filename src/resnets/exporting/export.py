@@ -14,7 +14,6 @@ from torch import Tensor
 
 from resnets.data.dataset import Dataset, Split
 from resnets.errors import UsageError
-from resnets.exporting.calibration import Samples, batches, choose_samples, whole_batches
 from resnets.exporting.certificate import Export, certificate, function_digest
 from resnets.exporting.examples import find_data, find_examples
 from resnets.exporting.int8 import quantize
@@ -35,6 +34,7 @@ from resnets.exporting.plan import (
 )
 from resnets.exporting.quantizers import OnnxQuantizer, OpenVinoQuantizer, Quantizer
 from resnets.exporting.raw_pixels import Feed
+from resnets.exporting.sampling import Samples, batches, choose_samples, whole_batches
 from resnets.exporting.trace import trace
 from resnets.exporting.write import write_program
 from resnets.files import write_json
@@ -148,6 +148,7 @@ def _metadata(network: ResNet, plan: ExportPlan, made: dict[str, Any]) -> str:
         network.assumed,
         plan.input,
         network.thresholds,
+        network.calibration,
     ).to_text()
 
 

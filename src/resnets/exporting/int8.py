@@ -16,8 +16,8 @@ from torch import Tensor
 
 from resnets.data.dataset import Split
 from resnets.errors import ExportError
-from resnets.exporting.calibration import Samples
 from resnets.exporting.quantizers import Quantizer
+from resnets.exporting.sampling import Samples
 
 LIMIT = 0.003  # of the images, whose answer may become wrong on balance
 BY_CHANCE = 0.01  # of the images, where so many may become wrong by chance as well

@@ -16,7 +16,7 @@ from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
 from resnets.errors import DataError, NonFiniteError
 from resnets.inference.runtimes import Runtime, check_reading, open_runtime
-from resnets.weights.outputs import ASSUMED, meaning, probabilities
+from resnets.weights.outputs import ASSUMED, meaning
 
 if TYPE_CHECKING:  # torch is imported where a model needs it
     from resnets.models import ReadingOptions
@@ -148,7 +148,7 @@ def _predictions(runtime: Runtime, batch: list[Read], top: int | None) -> list[P
     rows: Iterator[NDArray[np.float64]] = iter(())
     if good:
         logits = finite(runtime.logits(np.concatenate(good)))
-        rows = iter(probabilities(logits, runtime.outputs, len(runtime.labels)))
+        rows = iter(runtime.probabilities(logits))
     labels = runtime.labels
     found = []
     for path, answer in batch:

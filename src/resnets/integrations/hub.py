@@ -66,7 +66,7 @@ class HubResNet(
             ours.training = theirs.training
         shared.preprocess, shared.classes = model.preprocess, model.classes
         shared.outputs, shared.assumed = model.outputs, model.assumed
-        shared.thresholds = model.thresholds
+        shared.thresholds, shared.calibration = model.thresholds, model.calibration
         shared.made = dict(getattr(model, "made", {}))
         return shared
 

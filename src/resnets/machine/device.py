@@ -21,6 +21,7 @@ class Machine:
     save_minutes: float = 10  # between states within an epoch
     quiet: bool = False
     track: tuple[str, ...] = ()  # who is shown it: wandb, mlflow, trackio
+    calibrate: str | None = "temperature"  # or "vector"; on the held-out split, in the end
     test: bool = True  # whether the test split is looked at in the end
     # Called before an epoch with metrics.jsonl's lines of those before, and how many there will be;
     # what it raises ends the run, whose state is saved.

@@ -16,8 +16,9 @@ class Classifier(Trunk):
 
     ``preprocess`` turns images into the batches it was trained on, ``classes`` names its outputs
     and ``outputs`` says what they mean: "softmax", one of all classes, or "sigmoid", each by
-    itself; ``thresholds`` then are the probabilities from which on each class is an answer. They
-    are set where they are known. ``assumed`` names the choices that nothing has shown
+    itself; ``thresholds`` then are the probabilities from which on each class is an answer, and
+    ``calibration`` is what makes probabilities hold (`resnets.weights.calibration`). They are set
+    where they are known. ``assumed`` names the choices that nothing has shown
     about the weights that were loaded.
     """
 
@@ -25,6 +26,7 @@ class Classifier(Trunk):
     classes: tuple[str, ...] = ()
     outputs: str | None = None
     thresholds: tuple[float, ...] = ()
+    calibration: Any = None
     assumed: tuple[str, ...] = ()
 
     forward_features: Callable[[Tensor], Tensor]
@@ -55,7 +57,7 @@ class Classifier(Trunk):
             )
             nn.init.zeros_(classifier.bias)
         self.add_module("fc", classifier)
-        self.classes, self.outputs, self.thresholds = (), None, ()
+        self.classes, self.outputs, self.thresholds, self.calibration = (), None, (), None
 
     @property
     def num_features(self) -> int:

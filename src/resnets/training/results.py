@@ -14,6 +14,7 @@ from resnets.data.preprocess import preprocess_of
 from resnets.data.samples import data_url
 from resnets.evaluation.network import evaluate
 from resnets.evaluation.scores import Evaluation
+from resnets.evaluation.temperature import fit_calibration
 from resnets.machine.processes import Processes
 from resnets.nn import ResNet
 from resnets.run_folder.directory import RunFolder
@@ -28,12 +29,18 @@ NONE = "none of the classes"
 
 
 def evaluate_parts(
-    state: RunState, dataset: Dataset, feed: Feed, processes: Processes, folder: RunFolder
+    state: RunState,
+    dataset: Dataset,
+    feed: Feed,
+    processes: Processes,
+    folder: RunFolder,
+    calibrate: str | None = None,
 ) -> Results:
     """Return run.json's results: speed, and the metrics on the held-out and test splits.
 
-    Where an image may have several classes, the model's thresholds become those that are best on
-    the held-out split, before the test split is looked at.
+    On the held-out split, before the test split is looked at, the model is calibrated, in the way
+    that ``calibrate`` names, and where an image may have several classes, its thresholds become
+    those that are best there.
 
     The first process writes the most confident mistakes on the last of these into the folder.
     """
@@ -46,8 +53,15 @@ def evaluate_parts(
     for name, split in dataset.parts.items():
         if name != "train":
             evaluation = evaluate(
-                model, split, feed.preprocess, batch_size=feed.batch_size, processes=processes
+                model,
+                split,
+                feed.preprocess,
+                batch_size=feed.batch_size,
+                processes=processes,
+                keep_logits=True,
             )
+            if calibrate and name == "validation":
+                evaluation = _calibrate(model, evaluation, calibrate)
             if evaluation.several and name == "validation":
                 several = evaluation.several.with_best_thresholds()
                 model.thresholds = tuple(several.thresholds.tolist())
@@ -59,6 +73,14 @@ def evaluate_parts(
     return Results(speed, **scores)
 
 
+def _calibrate(model: ResNet, held_out: Evaluation, kind: str) -> Evaluation:
+    """Calibrate a model on its held-out answers, where that holds; return what it then answers."""
+    truth = held_out.several.targets if held_out.several else held_out.labels
+    assert held_out.logits is not None
+    model.calibration = fit_calibration(held_out.logits, truth, kind)
+    return held_out.calibrated(model.calibration) if model.calibration else held_out
+
+
 def write_weights(folder: RunFolder, model: ResNet, made: dict[str, Any]) -> None:
     """Write the weights, and how they were ``made``."""
     metadata = Metadata(
@@ -68,6 +90,7 @@ def write_weights(folder: RunFolder, model: ResNet, made: dict[str, Any]) -> Non
         made,
         model.outputs,
         thresholds=model.thresholds,
+        calibration=model.calibration,
     )
     write_native(folder.weights, model.state_dict(), metadata)
 

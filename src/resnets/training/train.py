@@ -14,6 +14,7 @@ from resnets.data.given import GIVEN, as_dataset
 from resnets.data.images import printable
 from resnets.data.label_table import title
 from resnets.errors import CheckpointError, DataError, UsageError, check_name
+from resnets.evaluation.temperature import KINDS
 from resnets.machine.device import Machine
 from resnets.machine.processes import join
 from resnets.machine.torchrun import launch, program, restarts
@@ -198,6 +199,8 @@ def _machine(machine: object, fields: dict[str, Any]) -> Machine:
     track = (machine.track,) if isinstance(machine.track, str) else tuple(machine.track)
     for name in track:
         check_name("tracker", name, tuple(TRACKERS))
+    if machine.calibrate is not None:
+        check_name("calibration", machine.calibrate, KINDS)
     return replace(machine, track=track)
 
 

@@ -17,6 +17,7 @@ from resnets.readers.reader import read
 from resnets.spec import Spec, fields_told
 from resnets.weights import catalog
 from resnets.weights.beside import labels, stated_outputs
+from resnets.weights.calibration import Calibration
 from resnets.weights.containers import unwrap
 from resnets.weights.dialects import Input
 from resnets.weights.infer import Guess, described, looks_like
@@ -58,6 +59,11 @@ class Checkpoint:
     def thresholds(self) -> tuple[float, ...]:
         """The probabilities from which on each class is an answer, where it may have several."""
         return self.metadata.thresholds if self.metadata else ()
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What makes probabilities of the logits hold, where the file has it."""
+        return self.metadata.calibration if self.metadata else None
 
     @property
     def tensors(self) -> dict[str, Tensor]:

@@ -275,6 +275,7 @@ def _carry_meaning(model: Network, checkpoint: Checkpoint, *, takes_head: bool) 
     if takes_head and isinstance(model, ResNet):
         model.classes = checkpoint.classes if checkpoint.names_fit else ()
         model.outputs, model.thresholds = checkpoint.outputs, checkpoint.thresholds
+        model.calibration = checkpoint.calibration
 
 
 def over_channels(preprocess: Preprocess, channels: int) -> Preprocess:

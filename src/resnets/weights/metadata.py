@@ -19,12 +19,17 @@ from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError
 from resnets.files import json_text
 from resnets.spec import Spec
+from resnets.weights.calibration import Calibration
 from resnets.weights.contract import contract
 from resnets.weights.outputs import STATED, fits
 
 KEY = "resnets"  # of the text, in whatever a format has for metadata
 SCHEMA_VERSION = 1
 FORMS = ("normalized", "pixels", "pictures")
+_MEMBERS = {
+    *("spec", "preprocess", "classes", "made", "outputs", "assumed"),
+    *("thresholds", "calibration"),
+}
 
 BLOCKS = 10_000  # of a network; the papers' deepest has 600
 CHANNELS = 2**16  # of any layer
@@ -86,6 +91,7 @@ class Metadata:
     assumed: tuple[str, ...] = ()  # of the spec, what nothing has shown
     input: Input | None = None  # of an export
     thresholds: tuple[float, ...] = ()  # of probabilities, from which on each class is an answer
+    calibration: Calibration | None = None
 
     def to_text(self) -> str:
         """Return the JSON text that `read_metadata` reads."""
@@ -100,6 +106,8 @@ class Metadata:
         }
         if self.thresholds:  # where an image may have several classes
             values["thresholds"] = list(self.thresholds)
+        if self.calibration:
+            values["calibration"] = self.calibration.to_dict()
         if self.input:
             told = contract(self.preprocess, self.input.form) if self.preprocess else None
             values |= {"export": self.input.to_dict(), "pictures": told}
@@ -114,8 +122,7 @@ class Metadata:
         """
         exported = shapes is None
         spec = read_spec(values["spec"], shapes)
-        members = {"spec", "preprocess", "classes", "made", "outputs", "assumed", "thresholds"}
-        if unknown := values.keys() - members - ({"export", "pictures"} if exported else set()):
+        if unknown := values.keys() - _MEMBERS - ({"export", "pictures"} if exported else set()):
             raise CheckpointError(f"it says something unknown: {_short(min(unknown))}")
         made = values.get("made", {})
         if not isinstance(made, dict):
@@ -134,6 +141,7 @@ class Metadata:
             _names(values.get("assumed", []), "what it calls assumed is"),
             Input.from_dict(values["export"]) if exported else None,
             _thresholds(values.get("thresholds", []), spec.num_classes, outputs),
+            _calibration(values.get("calibration"), spec.num_classes),
         )
 
 
@@ -205,6 +213,16 @@ def _thresholds(values: Any, count: int, outputs: str | None) -> tuple[float, ..
     if values and (len(values), outputs) != (count, "sigmoid"):
         raise CheckpointError(f"it has {len(values):,} thresholds for {count:,} outputs: {outputs}")
     return tuple(values)
+
+
+def _calibration(values: Any, count: int) -> Calibration | None:
+    if values is None:
+        return None
+    try:
+        return Calibration.from_dict(values, count)
+    except _MALFORMED as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+        raise CheckpointError(f"its calibration is damaged: {reason}") from None
 
 
 def _names(values: Any, what: str) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ def save_weights(
             outputs.checked(model.outputs),
             model.assumed,
             thresholds=model.thresholds,
+            calibration=model.calibration,
         )
         write_native(path, state, metadata)
         return

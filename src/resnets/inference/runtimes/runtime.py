@@ -15,8 +15,9 @@ from resnets.data.images import decode, pixels, printable
 from resnets.data.preprocess import ImageLike, Preprocess, preprocess_of
 from resnets.errors import CheckpointError, ResnetsError, ResourceError
 from resnets.spec import Spec
+from resnets.weights.calibration import Calibration, calibrated
 from resnets.weights.metadata import Metadata, read_metadata
-from resnets.weights.outputs import answers
+from resnets.weights.outputs import answers, probabilities
 
 _CODES = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
 _PLACES = ("Exception from", "Check '")  # OpenVINO's
@@ -34,6 +35,7 @@ class Runtime(ABC):
     classes: tuple[str, ...]  # empty where the model does not say
     outputs: str | None = None  # their meaning (`weights.outputs`), if known
     thresholds: tuple[float, ...] = ()  # where an image may have several classes
+    calibration: Calibration | None = None
     preprocess: Preprocess | None
     input: str
     spec: Spec
@@ -69,6 +71,14 @@ class Runtime(ABC):
         there is not enough memory.
         """
 
+    def probabilities(self, logits: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the probabilities (N, answers) of logits, calibrated where the model can.
+
+        Raises CheckpointError for one output that nothing explains.
+        """
+        known = calibrated(logits, self.calibration)
+        return probabilities(known, self.outputs, len(self.labels))
+
     @abstractmethod
     def digest(self) -> str:
         """Return the SHA-256 of all that decides what the model answers."""
@@ -84,7 +94,7 @@ class Exported(Runtime):
         self.input, self.batch, self.size = taken.form, taken.batch, taken.size
         self.classes, self.preprocess = metadata.classes, metadata.preprocess
         self.outputs, self.spec, self.made = metadata.outputs, metadata.spec, metadata.made
-        self.thresholds = metadata.thresholds
+        self.thresholds, self.calibration = metadata.thresholds, metadata.calibration
 
     def prepare(self, image: ImageLike) -> NDArray[Any]:
         """Return an image as the model takes it; raises ImageError for one of another size."""

@@ -32,6 +32,7 @@ class Network(Runtime):
         self.network, self.version = network.eval(), torch.__version__
         self.classes, self.input = network.classes or (), "normalized"
         self.outputs, self.thresholds = network.outputs, network.thresholds
+        self.calibration = network.calibration
         self.preprocess, self.spec = preprocess_of(network), network.spec
 
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
@@ -43,11 +44,13 @@ class Network(Runtime):
         return found
 
     def digest(self) -> str:
-        """Return the SHA-256 of architecture, weights, preprocessing, classes and thresholds."""
+        """Return the SHA-256 of architecture, weights, preprocessing, classes, calibration."""
         assert self.preprocess is not None
         digest = hashlib.sha256(json.dumps(self.classes).encode())
         if self.thresholds:
             digest.update(json.dumps(self.thresholds).encode())
+        if self.calibration:
+            digest.update(json.dumps(self.calibration.to_dict()).encode())
         digest.update(network_digest(self.network, self.preprocess).encode())
         return digest.hexdigest()
 

@@ -1,0 +1,110 @@
+"""What makes a model's answers trustworthy: probabilities that hold, and when not to answer.
+
+It is fitted on held-out images once a network is trained (`resnets.evaluation.calibration`) and
+travels with the weights; applying it takes NumPy alone, so that exported files do without torch.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+SCORES = ("energy", "max_logit")
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """From which score on an image is of none of the classes; scores are of raw logits."""
+
+    score: str  # one of SCORES; higher is stranger
+    threshold: float  # unknown above it
+    false_alarms: float  # the share of known images that may be above it, as it was asked for
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all fields as JSON-able values."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Build from `to_dict`'s values. Raises ValueError for what cannot be meant."""
+        found = cls(**values)
+        if found.score not in SCORES:
+            raise ValueError(f"its unknown score is {str(found.score)[:40]!r}")
+        _numbers([found.threshold, found.false_alarms], "unknown threshold")
+        if not 0 <= found.false_alarms <= 1:
+            raise ValueError(f"its false alarms are {found.false_alarms:g}")
+        return found
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Logits times ``scale``, plus ``bias``: temperature scaling (Guo 2017), or a class's own."""
+
+    samples: int  # held-out images that it was fitted on
+    scale: tuple[float, ...] = (1.0,)  # 1 / temperature; or one for each output
+    bias: tuple[float, ...] = ()  # one for each output, or none
+    unknown: Unknown | None = None
+
+    @property
+    def temperature(self) -> float | None:
+        """What logits are divided by; None where each class has its own scale."""
+        return 1 / self.scale[0] if len(self.scale) == 1 and not self.bias else None
+
+    def __call__(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return calibrated logits (N, outputs) in double precision."""
+        scaled = logits.astype(np.float64) * np.array(self.scale)
+        if self.bias:
+            scaled += np.array(self.bias)
+        found: NDArray[np.float64] = scaled
+        return found
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is known, as JSON-able values."""
+        values: dict[str, Any] = {"samples": self.samples, "scale": list(self.scale)}
+        if self.bias:
+            values["bias"] = list(self.bias)
+        if self.unknown:
+            values["unknown"] = self.unknown.to_dict()
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], outputs: int) -> Self:
+        """Build from `to_dict`'s values, for so many outputs.
+
+        Raises ValueError, TypeError or KeyError for what cannot be meant.
+        """
+        samples, scale, bias = values["samples"], values["scale"], values.get("bias", [])
+        if unknown := values.keys() - {"samples", "scale", "bias", "unknown"}:
+            raise ValueError(f"it says something unknown: {str(min(unknown))[:40]!r}")
+        if not isinstance(samples, int) or samples < 0:
+            raise ValueError(f"it was fitted on {str(samples)[:40]} images")
+        if len(scale) not in (1, outputs) or len(bias) not in (0, outputs):
+            raise ValueError(
+                f"it has {len(scale):,} scales and {len(bias):,} biases for {outputs:,} outputs"
+            )
+        if min(_numbers(scale, "scale")) <= 0:
+            raise ValueError("a scale is not positive")
+        stranger = values.get("unknown")
+        return cls(
+            samples,
+            tuple(scale),
+            tuple(_numbers(bias, "bias")),
+            None if stranger is None else Unknown.from_dict(stranger),
+        )
+
+
+def calibrated(
+    logits: NDArray[np.floating], calibration: Calibration | None
+) -> NDArray[np.floating]:
+    """Return logits (N, outputs) as a model's calibration has them; as they are without one."""
+    return logits if calibration is None else calibration(logits)
+
+
+def _numbers(values: list[Any], what: str) -> list[float]:
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise ValueError(f"its {what} is {str(value)[:40]!r}")
+    return values
