@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from resnets.training.memory import peak_memory as peak_memory
     from resnets.training.outlook import plan as plan
     from resnets.training.seeds import train_seeds as train_seeds
+    from resnets.training.suspects import apply_suspects as apply_suspects
+    from resnets.training.suspects import find_suspects as find_suspects
     from resnets.training.train import train as train
     from resnets.training.tune import tune as tune
     from resnets.weights.load import load_weights as load_weights
@@ -41,12 +43,14 @@ _HOME = {
     "ResNet": "nn",
     "ResnetsError": "errors",
     "Spec": "spec",
+    "apply_suspects": "training.suspects",
     "audit": "training.audit",
     "create_backbone": "models",
     "create_model": "models",
     "evaluate": "evaluation",
     "export": "exporting.export",
     "find_lr": "training.find_lr",
+    "find_suspects": "training.suspects",
     "get_spec": "zoo",
     "list_models": "zoo",
     "load_weights": "weights.load",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resnets.cli import suspects
 from resnets.cli.options import Json, Root
 from resnets.cli.output import Progress, print_json, print_table, say, tell
 from resnets.errors import UsageError
@@ -225,6 +226,9 @@ def sample(
 
     for path in write_samples(open_dataset(source, root=root), split, count, out):
         tell(path)
+
+
+app.command()(suspects.suspects)
 
 
 def _check_folder(path: Path, near: bool, as_json: bool) -> None:

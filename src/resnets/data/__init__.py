@@ -4,7 +4,8 @@ Modules: ``dataset`` (what every data set looks like), ``digits``, ``cifar`` wit
 ``cifar_download``, ``given`` and ``folder`` (the data sets); ``sources`` (which images a path
 means) with ``scan``, ``label_table`` (over ``tables``, ``label_columns`` and ``table_files``),
 ``packs``, ``tars`` and ``parquet``, each of which makes a ``listing``, and
-``packing`` (which writes one); ``examined``, ``identity``, ``copies``, ``near`` and ``check`` (what
+``packing`` (which writes one); ``folds``, ``neighbours`` and ``corrections`` (for labels that may
+be wrong); ``examined``, ``identity``, ``copies``, ``near`` and ``check`` (what
 reading images tells); ``headers``, ``images``, ``decoders``, ``streams`` and ``depth`` (how a file
 becomes pixels); ``framing`` (which square is seen), ``windows`` and ``views`` (which crop),
 ``photographs`` over ``pipeline`` (reading ahead); ``order``, ``augment``, ``policies``,

@@ -12,6 +12,8 @@ from torch import Tensor
 from resnets.data.dataset import Dataset, Split
 from resnets.files import write_bytes
 
+_SMALL, _THUMBNAIL = 96, 256  # pixels of the longer side
+
 
 def as_images(images: Tensor) -> list[Image.Image]:
     """Return a batch of pixels, uint8 (N, C, H, W) with 1 or 3 channels, as images."""
@@ -29,6 +31,17 @@ def png(split: Split, position: int) -> bytes:
 def data_url(split: Split, position: int) -> str:
     """Return the image at a position of a split as a ``data:`` address of a PNG."""
     return "data:image/png;base64," + base64.b64encode(png(split, position)).decode()
+
+
+def thumbnail_url(split: Split, position: int) -> str:
+    """Return the same no larger than a page shows it, as a JPEG; small ones as they are."""
+    (image,) = as_images(split.batch(torch.tensor([position]))[0])
+    if max(image.size) <= _SMALL:
+        return data_url(split, position)
+    image.thumbnail((_THUMBNAIL, _THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def write_samples(dataset: Dataset, part: str, count: int, folder: Path) -> list[Path]:

@@ -1,5 +1,6 @@
 """A network on a split of a data set: each sample counted once, by however many processes."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import fsum, isfinite
 
@@ -92,6 +93,27 @@ def evaluate(
     if calibration is not None:
         found = found.calibrated(calibration)
     return found if keep_logits else replace(found, logits=None)
+
+
+@torch.no_grad()
+def computed(
+    compute: Callable[[Tensor], Tensor],
+    split: Split,
+    device: torch.device,
+    *,
+    batch_size: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """Return the positions, (M,), of the images of a split that can be read, and what is computed.
+
+    ``compute`` makes a row for each of a batch of images, uint8 (N, C, H, W) on the device; what is
+    returned lies on the CPU.
+    """
+    positions, rows = [], []
+    order = torch.arange(len(split)).split(batch_size)  # type: ignore[no-untyped-call]
+    for where, images in split.stream(order):
+        positions.append(where)
+        rows.append(compute(images.to(device)).cpu())
+    return torch.cat(positions), torch.cat(rows)
 
 
 def _one(logits: Tensor, labels: Tensor, with_logits: bool) -> Tensor:

@@ -16,6 +16,7 @@ from resnets.data import counter
 from resnets.data.dataset import Dataset, Split
 from resnets.data.preprocess import Preprocess
 from resnets.errors import NonFiniteError, UsageError
+from resnets.evaluation.network import computed
 from resnets.formatting import percent, plural
 from resnets.machine.device import Machine
 from resnets.machine.processes import ALONE, Processes
@@ -28,7 +29,6 @@ PROBED = 1000  # training images that are looked at, at most
 FAR = 0.15  # Probe.gain, below which weights are hardly better than fresh ones
 LARGEST_DECAY = 0.3  # of the rate from a block to the one before it, where weights know everything
 STEPS, LEAST, MOST = 1600, 12, 30  # a run's length where half is known, within so many epochs
-_BATCH = 64
 _PENALTIES = tuple(10.0**power for power in range(-6, 3))  # by the features' mean square
 
 
@@ -70,7 +70,6 @@ def choose(found: Probe, images: int, classes: int, batch_size: int) -> tuple[Va
     return {"finetune": finetune, "schedule": {"epochs": epochs}}, why
 
 
-@torch.no_grad()
 def probe(
     network: ResNet, split: Split, preprocess: Preprocess, processes: Processes = ALONE
 ) -> Probe:
@@ -84,12 +83,8 @@ def probe(
         split = split.subset(order[:PROBED].sort().values)
     device = next(network.parameters()).device
     network.eval()
-    positions, features = [], []
-    order = torch.arange(len(split)).split(_BATCH)  # type: ignore[no-untyped-call]
-    for where, images in split.stream(order):
-        positions.append(where)
-        features.append(network.embed(preprocess(images.to(device))).cpu().double())
-    split, known = split.subset(torch.cat(positions)), torch.cat(features)
+    positions, features = computed(lambda images: network.embed(preprocess(images)), split, device)
+    split, known = split.subset(positions), features.double()
     if not known.isfinite().all():
         raise NonFiniteError(
             "the weights that training starts from make NaN or infinity of these images",

@@ -104,12 +104,12 @@ def train(
                     )
                 if data is None:
                     return finished(folder, record, progress, first=processes.is_first)
-            data = data if data is not None else _source(folder, record)
+            data = data if data is not None else source_of(folder, record)
             root = root if root is not None else record.data.root
-            model, recipe = _model_of(folder, record), _recipe_of(folder, settings)
+            model, recipe = model_of(folder, record), recipe_of(folder, settings)
             begin = _start_of(folder, record)
             reading = reading_in(record.weights.reading if record.weights else {}, begin)
-            teacher = teacher if teacher is not None else _teacher_of(folder, record)
+            teacher = teacher if teacher is not None else teacher_of(folder, record)
         else:
             assert data is not None  # as was looked at above
             model = model or model_in(weights, **reading)
@@ -249,7 +249,7 @@ def model_in(weights: Source | None, **reading: Unpack[ReadingOptions]) -> str |
     return _DEFAULT_MODEL
 
 
-def _source(folder: RunFolder, record: Record) -> str:
+def source_of(folder: RunFolder, record: Record) -> str:
     """Return where a run has its data; raises DataError where they are no longer there."""
     source, path = record.data.source, shlex.quote(str(folder.path))
     if source in NAMES or Path(source).exists():
@@ -265,7 +265,8 @@ def _source(folder: RunFolder, record: Record) -> str:
     )
 
 
-def _model_of(folder: RunFolder, record: Record) -> Spec:
+def model_of(folder: RunFolder, record: Record) -> Spec:
+    """Return the network of a run. Raises CheckpointError where its record is damaged."""
     try:
         return read_spec(record.model.spec)
     except CheckpointError as error:
@@ -274,7 +275,8 @@ def _model_of(folder: RunFolder, record: Record) -> Spec:
         ) from None
 
 
-def _recipe_of(folder: RunFolder, settings: Sequence[str]) -> Recipe:
+def recipe_of(folder: RunFolder, settings: Sequence[str]) -> Recipe:
+    """Return the recipe of a run, with settings changed. Raises CheckpointError without one."""
     if not folder.recipe.exists():
         raise CheckpointError(
             f"{folder.path}: was killed before it began", hint="start it with --overwrite"
@@ -300,7 +302,7 @@ def _start_of(folder: RunFolder, record: Record) -> Source | Start | None:
     return source
 
 
-def _teacher_of(folder: RunFolder, record: Record) -> str | None:
+def teacher_of(folder: RunFolder, record: Record) -> str | None:
     """Return where a run has its teacher; raises UsageError where it has to be given again."""
     if record.teacher is None:
         return None

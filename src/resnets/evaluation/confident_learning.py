@@ -1,0 +1,64 @@
+"""Which labels are likely wrong, by probabilities of models that have not learnt them.
+
+Northcutt, Jiang & Chuang 2021, *Confident Learning: Estimating Uncertainty in Dataset Labels*.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probabilities = NDArray[np.floating]  # (N, C), rows of sum 1, none from a model that saw the image
+_ROUNDING = 1e-6  # by which a probability may miss a mean of others
+
+
+def thresholds(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean probability of each class where it is the label, (C,); eq. 2.
+
+    Infinite for a class that is no label: nothing shows how probable it is where it is true.
+    """
+    count = probabilities.shape[1]
+    own = probabilities[np.arange(len(labels)), labels]
+    sizes = np.bincount(labels, minlength=count)
+    means = np.full(count, np.inf)
+    np.divide(np.bincount(labels, own, count), sizes, out=means, where=sizes > 0)
+    return means
+
+
+def confident_class(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the class that each image is confidently of, (N,); -1 where it is of none.
+
+    It is the most probable of those that reach their threshold.
+    """
+    reached = probabilities >= thresholds(probabilities, labels) - _ROUNDING
+    best = np.where(reached, probabilities, -1).argmax(1)
+    return np.where(reached.any(1), best, -1)
+
+
+def confident_joint(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many images of a label (row) are confidently of a class (column); eq. 1.
+
+    What is off its diagonal is likely wrong.
+    """
+    count, found = probabilities.shape[1], confident_class(probabilities, labels)
+    sure = found >= 0
+    cells = np.bincount(labels[sure] * count + found[sure], minlength=count**2)
+    return cells.reshape(count, count)
+
+
+def likely_wrong(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which images are off the diagonal of the confident joint, (N,)."""
+    found = confident_class(probabilities, labels)
+    wrong: NDArray[np.bool_] = (found >= 0) & (found != labels)
+    return wrong
+
+
+def suggestions(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the most probable class but the label, (N,)."""
+    others = probabilities.copy()
+    others[np.arange(len(labels)), labels] = -1
+    return np.asarray(others.argmax(1))
+
+
+def margins(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.floating]:
+    """Return how much more probable the label is than any other class, (N,) of -1 to 1."""
+    rows = np.arange(len(labels))
+    return probabilities[rows, labels] - probabilities[rows, suggestions(probabilities, labels)]
