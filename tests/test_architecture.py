@@ -29,7 +29,8 @@ ROOMS = {
     "report": "errors files formatting run_folder",
     "analysis": "errors files spec zoo nn data weights report",
     "inference": "errors spec files readers nn data weights models analysis",
-    "evaluation": "errors formatting machine nn data run_folder weights models inference",
+    "evaluation": "errors files formatting machine nn data run_folder weights models report"
+    " inference",
     "training": "errors files formatting readers machine spec zoo nn data weights models"
     " run_folder report analysis evaluation",
     "exporting": "errors files formatting readers machine nn data weights models inference",
@@ -68,8 +69,12 @@ WITHOUT_TORCH = (
     "report",
     "evaluation/__init__",
     "evaluation/assess",
+    "evaluation/choice",
     "evaluation/collected",
+    "evaluation/ensemble",
     "evaluation/labels",
+    "evaluation/metrics",
+    "evaluation/paired",
     "evaluation/scores",
     "inference/folder_job",
     "inference/prediction",

@@ -1,11 +1,12 @@
-"""`resnets evaluate`: any model on any labelled images."""
+"""`resnets evaluate`: any models on any labelled images."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnets.cli.options import Device, Json, Known, Root, Threads, open_answering, takes_known
-from resnets.cli.output import Progress, print_json, tell
+from resnets.cli.output import Progress, print_json, print_table, say, tell
 from resnets.formatting import plural
 
 if TYPE_CHECKING:
@@ -14,12 +15,13 @@ if TYPE_CHECKING:
 
 @takes_known()
 def evaluate(
-    run: Annotated[
-        str,
+    models: Annotated[
+        list[str],
         typer.Argument(
             help="A run folder, a checkpoint in any format, an exported file (.onnx, .xml, .pt2), "
-            "or a model's name with --weights.",
-            metavar="MODEL",
+            "or a model's name with --weights. Several, or a folder of several seeds, are an "
+            "ensemble.",
+            metavar="MODEL...",
         ),
     ],
     data: Annotated[
@@ -45,12 +47,24 @@ def evaluate(
     threads: Threads = 0,
     root: Root = None,
     device: Device = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder for evaluation.json, a page and each model's scores, which are not "
+            "computed again; default: nothing is written.",
+            metavar="FOLDER",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a model on labelled images: accuracy, top-5 accuracy and loss, each counted once.
+    """Measure models on labelled images: accuracy and how far probabilities can be trusted.
 
-    Where an image may have several classes, also mean average precision and F1, at the thresholds
-    that the model has.
+    Accuracy comes with its 95 % interval (Wilson), top-5, balanced accuracy and F1; probabilities
+    with log loss, Brier score and calibration error (ECE). Where an image may have several classes,
+    also mean average precision, at the thresholds that the model has.
+
+    Several models answer the same images, and together the mean of their probabilities. Each is
+    compared with the first: paired difference, its interval, and McNemar's exact test.
 
     Labels are the names of folders, or what a table says. Where nothing names a model's classes,
     those that are numbers are its outputs, and as many classes as outputs are taken in their order,
@@ -62,9 +76,15 @@ def evaluate(
     Examples:
       resnets evaluate runs/photos-resnet18 more-photos/ --json
       resnets evaluate model.onnx test-photos/
+      resnets evaluate runs/photos-seeds runs/photos-resnet50 photos/
       resnets evaluate resnet20.pth cifar10 --preprocess "mean=0.49,0.48,0.45 std=0.2,0.2,0.2"
     """
-    answering = open_answering(run, known, runtime, threads)
+    from resnets.run_folder.directory import seeds_in
+
+    words: list[str] = []
+    for word in models:
+        words += [str(run) for run in seeds_in(Path(word))] or [word]
+    answering = [open_answering(word, known, runtime, threads) for word in words]
     from resnets.evaluation import evaluate
 
     progress = Progress()
@@ -74,25 +94,17 @@ def evaluate(
         split=split,
         root=root,
         device=device,
-        home=run,
+        home=words,
+        out=out,
         on_progress=progress.show,
     )
     progress.clear()
     if as_json:
-        print_json(found.to_dict() | _worth(found))
+        print_json(found.to_dict())
     else:
         _print(found)
-
-
-def _worth(found: "Assessment") -> dict[str, Any]:
-    """Return how sure the accuracy is, and what is to be held against it."""
-    from resnets.report.score import interval
-    from resnets.report.verdict import accuracy_cautions
-
-    return {
-        "interval": list(interval(found.accuracy, len(found.labels))),
-        "cautions": accuracy_cautions(found.accuracy, found.confusion, found.names),
-    }
+    if out is not None:
+        say(f"look at {out / 'evaluation.html'}")
 
 
 def _print(found: "Assessment") -> None:
@@ -106,9 +118,43 @@ def _print(found: "Assessment") -> None:
         if "top5_accuracy" in values and found.classes > 5
         else ""
     )
+    together = f"{len(found.members)} models together: " if found.members else ""
     tell(
-        f"{found.part}: {plural(count, 'image')}, {several}accuracy {found.accuracy:.4f} "
-        f"({interval_text(found.accuracy, count)}){top5}, loss {found.loss:.4f}"
+        f"{found.part}: {plural(count, 'image')}, {together}{several}accuracy "
+        f"{found.accuracy:.4f} ({interval_text(found.accuracy, count)}){top5}, "
+        f"loss {found.loss:.4f}",
+        f"  {_trust(values)}",
     )
-    for line in (*map(printable, _worth(found)["cautions"]), *found.sentences()):
+    if found.members:
+        _print_members(values)
+    for line in (*map(printable, values["cautions"]), *found.sentences()):
         tell(f"  {line}")
+
+
+def _trust(values: dict[str, Any]) -> str:
+    """Say how well classes are told however many images they have, and what probabilities are."""
+    parts = []
+    if "balanced_accuracy" in values:
+        parts.append(f"balanced accuracy {values['balanced_accuracy']:.4f}")
+        parts.append(f"F1 (macro) {values['f1_macro']:.4f}")
+    before = (
+        f", uncalibrated {values['uncalibrated']['ece']:.4f}" if "uncalibrated" in values else ""
+    )
+    parts.append(f"Brier score {values['brier']:.4f}")
+    return ", ".join([*parts, f"calibration error {values['ece']:.4f}{before}"])
+
+
+def _print_members(values: dict[str, Any]) -> None:
+    from resnets.report.verdict import paired_text
+
+    figures = {"accuracy": "accuracy", "map": "mAP", "log_loss": "log loss", "ece": "ECE"}
+    figures = {key: name for key, name in figures.items() if key in values}
+    rows = [
+        (each["name"], *(f"{each[key]:.4f}" for key in figures), paired_text(each))
+        for each in (
+            *values["members"],
+            {"name": "mean", **values["members_mean"]},
+            {"name": "together", **values},
+        )
+    ]
+    print_table(("model", *figures.values(), "accuracy beside the first"), rows)

@@ -1,20 +1,36 @@
 """What came of an evaluation, on which images, and what was left out of them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from statistics import fmean
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE
+from resnets.evaluation import metrics
 from resnets.evaluation.labels import similar
+from resnets.evaluation.paired import Paired
 from resnets.evaluation.scores import Evaluation
 from resnets.formatting import plural
+from resnets.report.score import interval
+from resnets.report.verdict import accuracy_cautions
+from resnets.weights.calibration import Calibration, calibrated
+from resnets.weights.outputs import of_alternatives, probabilities
 
 SHOWN = 5  # names in a sentence
 
 
 @dataclass(frozen=True)
 class Assessment(Evaluation):
-    """What a model answered on labelled images, on which, and what was left out of them."""
+    """What a model answered on labelled images, on which, and what was left out of them.
+
+    Of several models it is what they answer together, and ``members`` are what each does; all but
+    the first are compared with it in ``against``.
+    """
 
     part: str = WHOLE  # of the data: "train", "validation", "test" or all
     names: tuple[str, ...] = ()  # of the model's outputs
@@ -22,13 +38,58 @@ class Assessment(Evaluation):
     broken: tuple[tuple[str, str], ...] = ()  # images that cannot be read, and why
     loose: int = 0  # images outside of the class folders
     notes: tuple[str, ...] = ()  # what was assumed, and what else to know
+    outputs: str = "softmax"  # what they mean
+    calibration: Calibration | None = None
+    images: Sequence[int] | Sequence[str] = ()  # by name, those that were looked at
+    name: str = ""  # of the model among several
+    members: tuple["Assessment", ...] = ()
+    against: Paired | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether each class is answered by itself, rather than one of all."""
+        return self.outputs == "sigmoid" and self.logits is not None and self.logits.shape[1] > 1
+
+    @property
+    def targets(self) -> NDArray[np.bool_]:
+        """What is true, (N, classes)."""
+        if self.several:
+            return self.several.targets
+        true: NDArray[np.bool_] = np.arange(self.classes) == self.labels[:, None]
+        return true
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each image's answer is right, (N,); of several, all classes and no other."""
+        if self.several:
+            return (self.several.answered == self.several.targets).all(1)  # type: ignore[no-any-return]
+        right: NDArray[np.bool_] = self.predicted == self.labels
+        return right
+
+    @property
+    def probabilities(self) -> NDArray[np.float64]:
+        """The probabilities (N, classes), calibrated where the model is."""
+        assert self.logits is not None
+        return self._of(calibrated(self.logits, self.calibration))
+
+    def _of(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        return probabilities(
+            of_alternatives(logits, self.outputs), "sigmoid" if self.alone else "softmax"
+        )
+
+    @cached_property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Of each class: images that have it, answers, and answers that are right, (3, classes)."""
+        if self.several:
+            return self.several.counts
+        answers = (self.labels, self.predicted, self.labels[self.right])
+        return np.stack([np.bincount(each, minlength=self.classes) for each in answers])
 
     @property
     def counts(self) -> list[int]:
         """How many images of each class were looked at."""
-        if self.several:
-            return self.several.counts[0].tolist()  # type: ignore[no-any-return]
-        return [sum(row) for row in self.confusion]
+        found: list[int] = self.class_counts[0].tolist()
+        return found
 
     @property
     def absent(self) -> tuple[str, ...]:
@@ -68,18 +129,24 @@ class Assessment(Evaluation):
         return lines
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the metrics, each class's counts and what was left out as JSON-able values."""
-        matrix, figures = self.confusion, super().to_dict()
-        classes = figures.get("classes") or [
-            {"samples": sum(row), "right": row[i], "predicted": sum(other[i] for other in matrix)}
-            for i, row in enumerate(matrix)
-        ]
-        return {
+        """Return the metrics, each class's counts and what was left out as JSON-able values.
+
+        Those of probabilities are of calibrated ones, and beside them those of raw ones.
+        """
+        figures, trust = super().to_dict(), self._trust(self.probabilities)
+        labels = trust.pop("labels", {})
+        if self.calibration:
+            assert self.logits is not None
+            raw = self._trust(self._of(self.logits))
+            raw.pop("labels", None)
+            trust |= {"calibration": self.calibration.to_dict(), "uncalibrated": raw}
+        found = {
             "split": self.part,
             **figures,
-            "classes": [
-                {"name": name, **each} for name, each in zip(self.names, classes, strict=True)
-            ],
+            "interval": list(interval(self.accuracy, len(self.labels))),
+            **({} if self.several else metrics.of_classes(*self.class_counts)),
+            **trust,
+            "classes": self._class_figures(figures.get("classes", ()), labels),
             "left_out": {
                 "other_classes": dict(self.strange),
                 "broken": [{"path": path, "reason": reason} for path, reason in self.broken],
@@ -87,6 +154,47 @@ class Assessment(Evaluation):
             },
             "without_pictures": list(self.absent),
             "notes": list(self.notes),
+            "cautions": accuracy_cautions(self.accuracy, self.confusion, self.names),
+        }
+        return found | self._beside()
+
+    def _trust(self, p: NDArray[np.float64]) -> dict[str, Any]:
+        """Return how far probabilities (N, classes) can be trusted."""
+        if self.alone:
+            return metrics.of_several(p, self.targets)
+        return metrics.of_one(p, self.labels)
+
+    def _class_figures(
+        self, several: Sequence[dict[str, Any]], labels: dict[str, list[float]]
+    ) -> list[dict[str, Any]]:
+        """Return what there is of each class, with the 95 % intervals (Wilson) of its shares."""
+        found = []
+        columns = zip(self.names, *self.class_counts.tolist(), strict=True)
+        for place, (name, samples, predicted, right) in enumerate(columns):
+            each = {"name": name, "samples": samples, "right": right, "predicted": predicted}
+            for share, of in (("recall", samples), ("precision", predicted)):
+                each[share] = right / of if of else None
+                each[f"{share}_interval"] = list(interval(right / of, of)) if of else None
+            each["f1"] = float(metrics.f1(samples, predicted, right))
+            each |= several[place] if several else {}
+            found.append(each | {key: values[place] for key, values in labels.items()})
+        return found
+
+    def _beside(self) -> dict[str, Any]:
+        """Return what each of several models comes to by itself, and beside the first."""
+        if not self.members or not self.against:
+            return {}
+        members: list[dict[str, Any]] = []
+        means: list[str] = []  # what all have
+        for member in self.members:
+            figures = {k: v for k, v in member.to_dict().items() if isinstance(v, float)}
+            against = {"against_first": member.against.to_dict()} if member.against else {}
+            members.append({"name": member.name, **figures, **against})
+            means = [key for key in means or figures if key in figures]
+        return {
+            "against_first": self.against.to_dict(),
+            "members_mean": {key: fmean(each[key] for each in members) for key in means},
+            "members": members,
         }
 
 

@@ -1,6 +1,7 @@
 """The answers of any runtime to labelled images, decoded in threads while others are computed."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from math import fsum
 from pathlib import Path
 from typing import Any
@@ -17,29 +18,34 @@ from resnets.evaluation.several import scored
 from resnets.formatting import plural
 from resnets.inference.prediction import finite, read_batches
 from resnets.inference.runtimes import Runtime
+from resnets.weights.calibration import calibrated
 from resnets.weights.outputs import alternatives, of_alternatives, probabilities
 
 BATCH = 32
-Broken = tuple[int, str]  # the place of an image that cannot be read, and why
+# What a model answers, and of images that cannot be read their places, and why.
+Scores = tuple[Evaluation, list[tuple[int, str]]]
 
 
 def answer(
     runtime: Runtime,
     images: Iterable[Path | Stored | Image.Image],
-    truth: NDArray[np.int64] | NDArray[np.bool_],
+    truth: NDArray[Any],
     on_progress: Callable[[int, int], None],
-) -> tuple[Evaluation, list[Broken]]:
+) -> Scores:
     """Return what a model answers to images with these outputs as labels, each counted once.
 
-    ``truth`` are these (N,), or where an image may have several classes all of them (N, outputs).
+    ``truth`` are these (N,), or where an image may have several classes bool (N, outputs).
     With the scores of the images that can be read come the others. Raises DataError when none
     can be read, and NonFiniteError when an answer is NaN or infinite.
     """
-    broken: list[Broken] = []
+    several = truth.ndim == 2
+    broken: list[tuple[int, str]] = []
+    places: list[int] = []
     tables: list[NDArray[Any]] = []
+    kept: list[NDArray[np.float32]] = []
     done = 0
     for batch in read_batches(runtime, images, BATCH):
-        good, places = [], []
+        good, first = [], len(places)
         for place, (_, read) in enumerate(batch, done):
             if isinstance(read, DataError):
                 broken.append((place, read.reason if isinstance(read, ImageError) else str(read)))
@@ -48,9 +54,11 @@ def answer(
                 places.append(place)
         if good:
             logits = finite(runtime.logits(np.concatenate(good)))
+            true = truth[places[first:]]
             tables.append(
-                (_several if truth.ndim == 2 else _scored)(runtime, logits, truth[places])
+                _binary(logits, true)[None] if several else _scored(runtime, logits, true)
             )
+            kept.append(logits)
         done += len(batch)
         on_progress(done, len(truth))
     if not tables:
@@ -58,48 +66,47 @@ def answer(
             f"none of {plural(done, 'image')} can be read; the first {broken[0][1]}",
             hint="`resnets predict DIR` says what is wrong with each",
         )
-    table = np.concatenate(tables, axis=1)
-    if truth.ndim == 2:
-        targets, logits = np.split(table[1:].T, 2, axis=1)
-        several = scored(targets > 0, logits, runtime.thresholds)
-        return Evaluation.of_several(several, fsum(table[0]) / len(targets)), broken
-    label, predicted, confidence, losses, top5 = table
-    scores = Evaluation(
-        labels=label.astype(np.int64),
+    loss, *columns = np.concatenate(tables, axis=1)
+    mean, positions = fsum(loss) / len(loss), np.array(places)
+    logits = np.concatenate(kept)
+    if several:
+        known = calibrated(logits, runtime.calibration)
+        scores = scored(truth[places], known, runtime.thresholds)
+        return replace(Evaluation.of_several(scores, mean, positions), logits=logits), broken
+    predicted, confidence, top5 = columns
+    found = Evaluation(
+        labels=truth[places],
         predicted=predicted.astype(np.int64),
         confidence=confidence.astype(np.float32),
-        loss=fsum(losses) / len(losses),
+        loss=mean,
         top5=int(top5.sum()),
         classes=alternatives(runtime.classes, runtime.spec.num_classes, runtime.outputs)[1],
+        positions=positions,
+        logits=logits,
     )
-    return scores, broken
-
-
-def _several(
-    runtime: Runtime, logits: NDArray[np.float32], targets: NDArray[Any]
-) -> NDArray[np.float64]:
-    """Return (1 + 2 classes, N): the loss, what is true, and logits."""
-    return np.concatenate([_binary(logits, targets)[None], targets.T, logits.T])
+    return found, broken
 
 
 def _scored(
     runtime: Runtime, logits: NDArray[np.float32], labels: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """Return (5, N) of logits (N, outputs): label, predicted, confidence, loss, among the top 5.
+    """Return (4, N) of logits (N, outputs): loss, predicted, its probability, among the top 5.
 
-    The loss is the cross-entropy; of outputs that each stand alone the mean of theirs.
+    The loss, of logits as they are, is the cross-entropy; of outputs that each stand alone the mean
+    of theirs.
     """
-    rows, logits = np.arange(len(labels)), of_alternatives(logits, runtime.outputs)
-    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
-    logarithms = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
-    predicted = logits.argmax(1)
-    better = (logits > logits[rows, labels][:, None]).sum(1)
-    losses = -logarithms[rows, labels]
-    confidence = np.exp(logarithms[rows, predicted])
-    if runtime.outputs == "sigmoid" and runtime.spec.num_classes > 1:
+    rows, alone = np.arange(len(labels)), runtime.outputs == "sigmoid" and logits.shape[1] > 1
+    known = of_alternatives(calibrated(logits, runtime.calibration), runtime.outputs)
+    predicted = known.argmax(1)
+    better = (known > known[rows, labels][:, None]).sum(1)
+    confidence = probabilities(known, "sigmoid" if alone else "softmax")[rows, predicted]
+    if alone:
         losses = _binary(logits, np.arange(logits.shape[1]) == labels[:, None])
-        confidence = probabilities(logits, "sigmoid")[rows, predicted]
-    return np.stack([labels, predicted, confidence, losses, better < 5])
+    else:
+        logits = of_alternatives(logits, runtime.outputs)
+        shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+        losses = np.log(np.exp(shifted).sum(1)) - shifted[rows, labels]
+    return np.stack([losses, predicted, confidence, better < 5])
 
 
 def _binary(logits: NDArray[np.float32], true: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnets.evaluation.metrics import f1
 from resnets.run_folder.record import UNDECIDED
 from resnets.weights.outputs import probabilities
 
@@ -48,13 +49,13 @@ class Several:
     @property
     def f1(self) -> NDArray[np.float64]:
         """The F1 of each class, (classes,): 0 where there is nothing to find and no answer."""
-        found: NDArray[np.float64] = _f1(*self.counts)
+        found: NDArray[np.float64] = f1(*self.counts)
         return found
 
     @property
     def f1_micro(self) -> float:
         """The F1 of all answers together."""
-        return float(_f1(*self.counts.sum(1)))
+        return float(f1(*self.counts.sum(1)))
 
     @property
     def f1_macro(self) -> float:
@@ -143,7 +144,7 @@ def best_threshold(true: NDArray[np.bool_], scores: NDArray[np.floating]) -> flo
     if positives in (0, len(true)):
         return None
     hits, taken, levels = _ranked(true, scores)
-    best = int(_f1(positives, taken, hits).argmax())
+    best = int(f1(positives, taken, hits).argmax())
     lowest, below = levels[best], levels[best + 1] if best + 1 < len(levels) else 0.0
     middle = (lowest + below) / 2
     return float(middle if below < middle else lowest)  # of neighbours there is none between
@@ -157,7 +158,3 @@ def _ranked(
     ranked = scores[order]
     last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))  # of equal scores
     return np.cumsum(true[order], dtype=np.int64)[last], last + 1, ranked[last]
-
-
-def _f1(true: Any, answered: Any, right: Any) -> Any:
-    return 2 * right / np.maximum(true + answered, 1)

@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from resnets.formatting import percent, plural
@@ -10,14 +11,14 @@ from resnets.report.score import headline
 from resnets.run_folder.reading import RunRecord
 
 
-def labels(runs: Sequence[RunRecord]) -> list[str]:
-    """Return the folder names of the runs, with as many parents as it takes to tell them apart."""
-    paths = [run.path.resolve().parts for run in runs]
-    for parts in range(1, max(map(len, paths)) + 1):
-        names = ["/".join(path[-parts:]) for path in paths]
+def distinct(paths: Sequence[Path]) -> list[str]:
+    """Return the names of files or folders, with as many parents as it takes to tell them apart."""
+    whole = [path.resolve().parts for path in paths]
+    for parts in range(1, max(map(len, whole)) + 1):
+        names = ["/".join(path[-parts:]) for path in whole]
         if len(set(names)) == len(names):
             return names
-    return [str(run.path) for run in runs]
+    return [str(path) for path in paths]
 
 
 @dataclass(frozen=True)

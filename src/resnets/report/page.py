@@ -56,7 +56,8 @@ def _distinct(runs: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def _rendered(template: str, **values: Any) -> str:
+def rendered(template: str, **values: Any) -> str:
+    """Return a page of this room's templates."""
     found = environment("resnets.report")
     for function in (is_small, layers, unbroken):
         found.filters[function.__name__] = function
@@ -68,7 +69,7 @@ def _run_page(run: RunRecord) -> str:
     confusion = best.score.confusion if best else ()
     samples = best.score.samples if best else None
     scores = class_scores(confusion, run.data.classes)
-    return _rendered(
+    return rendered(
         "run.html",
         title=sentence(run),
         run=run,
@@ -80,7 +81,7 @@ def _run_page(run: RunRecord) -> str:
         confusion=plots.confusion_matrix(confusion, run.data.classes),
         weakest=scores[:SHOWN_CLASSES],
         others=scores[SHOWN_CLASSES:],
-        confusions=_confusions(confusion, run.data.classes),
+        confusions=confusions(confusion, run.data.classes),
         labels=_labels(best.score.classes, run.data.classes) if best else [],
         thresholds=threshold_notes(run.results.validation, run.data.classes),
     )
@@ -103,9 +104,10 @@ def _labels(scores: Sequence[ClassScore], classes: Sequence[str]) -> list[tuple[
     return sorted(named, key=strength)
 
 
-def _confusions(
+def confusions(
     confusion: Sequence[Sequence[int]], classes: Sequence[str]
 ) -> list[tuple[str, str, int]]:
+    """Return which class was most often taken for which, and how often."""
     names = class_names(classes, len(confusion))
     found = [
         (names[i], names[j], count)
@@ -117,7 +119,7 @@ def _confusions(
 
 
 def _comparison_page(runs: list[RunRecord]) -> str:
-    names = comparison.labels(runs)
+    names = comparison.distinct([run.path for run in runs])
     named = list(zip(names, runs, strict=True))
     datasets = list(dict.fromkeys(run.data.name for run in runs))
     title = f"{len(runs)} runs on {' and '.join(datasets)}"
@@ -128,7 +130,7 @@ def _comparison_page(runs: list[RunRecord]) -> str:
         most = best.figure
         title += f": at best {percent(most)} {best.part} {best.name}, {winner.model.name}"
     own_cautions = [f"{name}: {line}." for name, run in named for line in _cautions(run)]
-    return _rendered(
+    return rendered(
         "comparison.html",
         title=title,
         runs=[

@@ -53,6 +53,17 @@ def interval_text(accuracy: float, samples: int) -> str:
     return f"95 % interval {100 * low:.1f} to {100 * high:.1f} %"
 
 
+def paired_text(scores: Mapping[str, Any]) -> str:
+    """Say how an accuracy differs from that of the first of several models; nothing of the first.
+
+    In points, with the 95 % interval and McNemar's p.
+    """
+    if (against := scores.get("against_first")) is None:
+        return ""
+    points, low, high = (100 * v for v in (against["difference"], *against["interval"]))
+    return f"{points:+.2f} points ({low:+.2f} to {high:+.2f}), p = {against['p_value']:.2g}"
+
+
 def accuracy_cautions(
     accuracy: float, confusion: Sequence[Sequence[int]], classes: Sequence[str] = ()
 ) -> list[str]:

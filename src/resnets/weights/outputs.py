@@ -77,7 +77,7 @@ def alternatives(
     return names, 2
 
 
-def of_alternatives(logits: NDArray[np.float32], outputs: str | None) -> NDArray[np.float32]:
+def of_alternatives(logits: NDArray[np.floating], outputs: str | None) -> NDArray[np.floating]:
     """Return logits (N, alternatives): a sigmoid is a softmax of its logit and zero."""
     if (logits.shape[1], outputs) != (1, "sigmoid"):
         return logits

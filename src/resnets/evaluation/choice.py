@@ -1,0 +1,328 @@
+"""Which labelled images each of some models is measured on, before any of them is computed."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from importlib.util import find_spec
+from operator import itemgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnets.data import NAMES, folder_of, open_as_trained
+from resnets.data.classes import changed, changes_in
+from resnets.data.identity import changes, digest_files, read_manifest
+from resnets.data.images import Stored, printable
+from resnets.data.labelled import WHOLE, Labelled, open_labelled
+from resnets.data.listing import Listing
+from resnets.data.sources import open_listing, stored
+from resnets.errors import DataError
+from resnets.evaluation.labels import Labelling, label
+from resnets.formatting import plural
+from resnets.inference.runtimes import Runtime
+from resnets.inference.runtimes.runtime import Exported
+from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.record import UNDECIDED
+from resnets.weights.outputs import alternatives
+
+if TYPE_CHECKING:  # torch is imported where a data set needs it
+    from resnets.data.dataset import Dataset, Split
+
+# What the splits of a model's own data are to it; its test split is as good as anybody's.
+_OWN = {
+    "train": "measured on the very images that the model was trained on",
+    "validation": "measured on the held-out split of the data that the model was trained on",
+}
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Labelled images that a model is to be measured on.
+
+    ``truth`` has their labels by the model's outputs: (N,), or bool (N, outputs) where an image may
+    have several. ``split`` are they as training reads them, where torch has opened them.
+    """
+
+    part: str
+    labelling: Labelling
+    counts: dict[str, int]  # images of each class of the data
+    truth: NDArray[Any]
+    names: Sequence[int] | Sequence[str]
+    images: Callable[[], Iterable[Path | Stored | Image.Image]]
+    files: Callable[[], Sequence[Path | Stored]] | None  # None: of a published set
+    fingerprint: str = ""  # of that
+    split: "Split | None" = None
+    left_out: Callable[[], tuple[tuple[str, str], ...]] = tuple  # broken, so far
+    loose: int = 0
+    notes: tuple[str, ...] = ()
+
+
+class Choice:
+    """The images of a data set's name or a folder that models are measured on, the same for all.
+
+    ``part`` is train, validation or test; None: the last there is. Where one of the models was
+    trained on the data, the held-out split is that of its run, for all of them.
+    """
+
+    def __init__(self, data: str | Path, part: str | None, root: Path | None) -> None:
+        self.name = data if isinstance(data, str) and data in NAMES else None
+        self.source = self.name or folder_of(data)
+        self.part, self.root = part, root
+        self._datasets: dict[str, Dataset] = {}
+        self._contents: dict[str, bytes] = {}
+
+    def of(self, runtimes: Sequence[Runtime], homes: Sequence[str | Path | None]) -> list[Chosen]:
+        """Return what each model is measured on; ``homes`` are their run folders, where known.
+
+        Raises DataError where there is nothing that a model can be measured on.
+        """
+        notes: list[list[str]] = [[] for _ in runtimes]
+        opened = [self._opened(*each) for each in zip(runtimes, homes, notes, strict=True)]
+        owners = [r for r, d in zip(runtimes, opened, strict=True) if d and _is_own(r, d)]
+        found = []
+        for runtime, dataset, said in zip(runtimes, opened, notes, strict=True):
+            if dataset is None and owners:  # it is in the way of none that it was not trained on
+                dataset = self._as_trained(runtime)
+            if dataset:
+                chosen = self._of_data_set(runtime, dataset, owners[0] if owners else None)
+            else:
+                assert isinstance(self.source, Path)  # a name is always opened as a data set
+                labelled = open_labelled(self.source, part=self.part, classes=runtime.classes)
+                chosen = _of_folder(runtime, labelled)
+            found.append(replace(chosen, notes=(*chosen.notes, *said)))
+        return found
+
+    def digest(self, chosen: Chosen) -> str:
+        """Return the SHA-256 of images' names, classes and contents, in whatever order they are."""
+        names = [str(name) for name in chosen.names]
+        if chosen.files and not self._contents:  # they are the same files for all models
+            digests = digest_files(chosen.files())
+            self._contents = {n: each.tobytes() for n, each in zip(names, digests, strict=True)}
+        found, classes = hashlib.sha256(chosen.fingerprint.encode()), chosen.labelling.names
+        for name, own in sorted(zip(names, chosen.truth, strict=True), key=itemgetter(0)):
+            places = np.flatnonzero(own) if chosen.truth.ndim == 2 else [own]
+            told = (name, *sorted(classes[place] for place in places), "")
+            found.update("\0".join(told).encode("utf-8", "surrogateescape"))
+            found.update(self._contents.get(name, b""))
+        return found.hexdigest()
+
+    def _opened(
+        self, runtime: Runtime, home: str | Path | None, notes: list[str]
+    ) -> "Dataset | None":
+        """Return the data as training opens them; None for a folder that it does not take.
+
+        What is to be said where its images are those of the model's training is added to ``notes``.
+        """
+        if isinstance(self.source, str):
+            return self._as_trained(runtime)
+        try:
+            dataset = self._of_own_classes(runtime, notes)
+        except DataError:  # training would not take it, but it may be looked at
+            dataset = None
+        own = runtime.made.get("data", {})
+        known = dataset.known_as(own.get("fingerprint", "")) if dataset else None
+        if known is None and _is_same(self.source, own.get("source")):
+            found = _changes(dataset, home) if dataset else ""
+            notes.append(
+                f"{printable(self.source)} has changed since the model was trained on it"
+                f"{found and f' ({found})'}: images of its training are among these"
+            )
+        return known or (None if isinstance(runtime, Exported) else dataset)
+
+    def _of_own_classes(self, runtime: Runtime, notes: list[str]) -> "Dataset | None":
+        """Return a folder with the model's classes, opened as for training, which needs torch.
+
+        For an exported file None, unless there are as many images as it was trained on.
+        """
+        listing = self._listing
+        classes, numbers = changed(listing.classes, changes_in(runtime.made, listing.classes))
+        if classes != runtime.classes:
+            return None
+        if isinstance(runtime, Exported):
+            own = runtime.made.get("data", {})
+            counts = [own.get(name) or 0 for name in ("train", "validation", "test", "skipped")]
+            if sum(counts) != sum(numbers[label] >= 0 for label in listing.labels.tolist()):
+                return None
+            if find_spec("torch") is None:
+                notes.append(
+                    "these may be the images of its training: without torch nothing can tell"
+                )
+                return None
+        return self._as_trained(runtime)
+
+    @cached_property
+    def _listing(self) -> Listing:
+        return open_listing(Path(self.source))
+
+    def _as_trained(self, runtime: Runtime) -> "Dataset":
+        """Return the data as a model was trained on such; those of like models are opened once."""
+        made, channels = runtime.made, runtime.spec.in_channels
+        seen_as = runtime.preprocess and (runtime.preprocess.frame, runtime.preprocess.scale)
+        key = repr((channels, seen_as, made.get("data"), made.get("recipe", {}).get("data")))
+        if key not in self._datasets:
+            self._datasets[key] = open_as_trained(
+                self.source,
+                self.root,
+                made,
+                channels=channels,
+                preprocess=runtime.preprocess,
+                listing=None if self.name else self._listing,
+            )
+        return self._datasets[key]
+
+    def _of_data_set(self, runtime: Runtime, dataset: "Dataset", owner: Runtime | None) -> Chosen:
+        from resnets.data.holdout import divide
+
+        part, notes, source = self.part or "", [], str(self.source)
+        if owner:
+            how = owner.made.get("recipe", {}).get("data", {})
+            dataset = divide(dataset, how["holdout"], how["split_seed"])
+        elif self.part is None and list(dataset.parts) == ["train"]:
+            part = WHOLE
+        part = part or list(dataset.parts)[-1]
+        chosen = dataset.train if part == WHOLE else dataset.part(part)
+        if part in _OWN and _is_own(runtime, dataset):
+            total = sum(map(len, dataset.parts.values()))
+            notes.append(f"{_OWN[part]}: {len(chosen):,} of {plural(total, 'image')}")
+        if dataset.several:
+            notes += _check_answers_several(runtime, source)
+        counts = dict(zip(dataset.classes, chosen.counts(len(dataset.classes)), strict=True))
+        order = "the set's own" if self.name else "alphabetical"
+        labelling = label(source, counts, *_alternatives(runtime), order)
+        split = _relabelled(chosen, dataset.classes, labelling)
+        return Chosen(
+            part,
+            labelling,
+            counts,
+            split.truth.numpy(),
+            _names(split),
+            lambda: _images(runtime, split, source),
+            None if self.name else lambda: _files(split, source),
+            dataset.fingerprint if self.name else "",
+            split,
+            lambda: tuple((skipped.path, skipped.reason) for skipped in dataset.left_out),
+            notes=tuple(notes),
+        )
+
+
+def _is_own(runtime: Runtime, dataset: "Dataset") -> bool:
+    """Whether a model was trained on a data set."""
+    return bool(runtime.made.get("data", {}).get("fingerprint") == dataset.fingerprint)
+
+
+def _is_same(folder: Path, source: Any) -> bool:
+    """Whether a folder is the one where a model's training images were."""
+    try:
+        return isinstance(source, str) and source not in NAMES and folder.samefile(source)
+    except OSError:
+        return False
+
+
+def _changes(dataset: "Dataset", home: str | Path | None) -> str:
+    """Return in what images differ from those that a run has begun with, where it lists them."""
+    before = None if home is None else read_manifest(RunFolder(Path(home)).manifest)
+    if before is None or dataset.manifest is None:
+        return ""
+    return str(changes(before, dataset.manifest))
+
+
+def _check_answers_several(runtime: Runtime, source: str) -> list[str]:
+    """Raise DataError unless a model answers several classes; return what is assumed of it."""
+    if runtime.outputs != "sigmoid" or runtime.spec.num_classes == 1:
+        raise DataError(
+            f"{source}: gives an image several classes, and the model answers one of all",
+            hint="give a model that was trained on such data, or --outputs sigmoid if each of its "
+            "outputs stands alone",
+        )
+    assumed = f"it has no thresholds: a class is an answer from a probability of {UNDECIDED} on"
+    return [] if runtime.thresholds else [assumed]
+
+
+def _alternatives(runtime: Runtime) -> tuple[tuple[str, ...], int]:
+    return alternatives(runtime.classes, runtime.spec.num_classes, runtime.outputs)
+
+
+def _relabelled(split: "Split", classes: Sequence[str], labelling: Labelling) -> "Split":
+    """Return the samples whose class the model has, labelled by its outputs.
+
+    Of several classes an image, all samples, with those that the model has.
+    """
+    import torch
+
+    if split.targets is not None:
+        targets = torch.zeros(len(split), len(labelling.names), dtype=torch.bool)
+        for i, name in enumerate(classes):
+            if name in labelling.outputs:
+                targets[:, labelling.outputs[name]] = split.targets[:, i]
+        return replace(split, labels=targets.byte().argmax(1), targets=targets)
+    outputs = torch.tensor([labelling.outputs.get(name, -1) for name in classes])[split.labels]
+    kept = torch.nonzero(outputs >= 0).flatten()
+    return replace(split, labels=outputs).subset(kept)
+
+
+def _names(split: "Split") -> list[int] | list[str]:
+    import torch
+
+    return split.names(torch.arange(len(split)))
+
+
+def _images(runtime: Runtime, split: "Split", source: str) -> Iterable[Path | Stored | Image.Image]:
+    """Return the images of a split: as training sees them, or for a protocol as they are."""
+    from resnets.data.samples import as_images
+    from resnets.inference.runtimes.torch_runtime import Network
+
+    if not isinstance(runtime, Exported | Network) and (files := _files(split, source)):
+        return files
+    return (image for batch, _ in split.batches(64) for image in as_images(batch))
+
+
+def _files(split: "Split", source: str) -> list[Stored]:
+    """Return the files of a split's images; none of a published set."""
+    from resnets.data.photographs import Photographs
+
+    if not isinstance(split.images, Photographs):
+        return []
+    numbers = split.images.numbers[split.ids.numpy()].tolist()
+    return [stored(split.images.listing, source, number) for number in numbers]
+
+
+def _of_folder(runtime: Runtime, labelled: Labelled) -> Chosen:
+    changes = changes_in(runtime.made, list(labelled.counts))
+
+    def seen_as(name: str) -> str:
+        return changes.get(name) or name  # one that the model leaves out is strange to it
+
+    counts: Counter[str] = Counter()
+    for name, count in labelled.counts.items():
+        counts[seen_as(name)] += count
+    labelling = label(str(labelled.root), counts, *_alternatives(runtime), "alphabetical")
+    known = labelling.outputs
+    truth: NDArray[Any]
+    images: list[Path | Stored]
+    notes = []
+    if labelled.tagged:
+        notes = _check_answers_several(runtime, str(labelled.root))
+        images = [image for image, _ in labelled.tagged]
+        truth = np.zeros((len(images), len(labelling.names)), bool)
+        for row, (_, names) in zip(truth, labelled.tagged, strict=True):
+            row[[known[name] for name in map(seen_as, names) if name in known]] = True
+    else:
+        seen = [(image, seen_as(name)) for image, name in labelled.samples]
+        images = [image for image, name in seen if name in known]
+        truth = np.array([known[name] for _, name in seen if name in known])
+    return Chosen(
+        labelled.part,
+        labelling,
+        counts,
+        truth,
+        [labelled.name(image) for image in images],
+        lambda: images,
+        lambda: images,
+        loose=labelled.loose,
+        notes=tuple(notes),
+    )

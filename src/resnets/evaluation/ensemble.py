@@ -1,0 +1,128 @@
+"""Several models on the same images: each compared with the first, and all of them together."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnets.data.images import printable
+from resnets.errors import DataError
+from resnets.evaluation.assessment import Assessment
+from resnets.evaluation.choice import Chosen
+from resnets.evaluation.metrics import surprise
+from resnets.evaluation.paired import paired
+from resnets.evaluation.scores import Evaluation
+from resnets.evaluation.several import Several
+from resnets.formatting import plural
+
+SHOWN = 3  # names in a message
+
+
+def check_alike(names: Sequence[str], chosen: Sequence[Chosen]) -> None:
+    """Raise DataError unless models tell the same classes apart, on the same images."""
+    first = chosen[0]
+    for name, each in zip(names[1:], chosen[1:], strict=True):
+        classes = each.labelling.names
+        if odd := set(classes) ^ set(first.labelling.names):
+            raise DataError(
+                f"{name} and {names[0]} tell other classes apart: {_listed(odd)} "
+                f"{'is' if len(odd) == 1 else 'are'} known to one of them only",
+                hint="give models of the same classes, or evaluate each by itself",
+            )
+        if strange := {*each.names} ^ {*first.names}:
+            raise DataError(
+                f"{name} and {names[0]} would be measured on different images: only one of them on "
+                f"{_listed(strange)}",
+                hint="name the images with --split, or evaluate each by itself",
+            )
+        truth = each.truth[_places(each.names, first.names)]
+        columns = _places(classes, first.labelling.names)
+        same = truth[:, columns] if truth.ndim == 2 else np.argsort(columns)[truth]
+        if not np.array_equal(same, first.truth):
+            raise DataError(
+                f"{name} and {names[0]} were trained with different classes of these images",
+                hint="evaluate each by itself",
+            )
+
+
+def together(members: Sequence[Assessment]) -> Assessment:
+    """Return what models answer together, the mean of their probabilities, and each beside it.
+
+    Where an image may have several classes, their thresholds are the means of the members'. Raises
+    DataError where some could read other images than the first, or stand for something else.
+    """
+    first, compared = members[0], []
+    sums, levels = np.zeros_like(first.probabilities), np.zeros(first.classes)
+    for member in members:
+        rows, columns = _places_in(member, first)
+        sums += member.probabilities[rows][:, columns]
+        if member.several:
+            levels += member.several.thresholds[columns]
+        against = None if member is first else paired(member.right[rows], first.right)
+        compared.append(replace(member, against=against))
+    scores = _answered(sums / len(members), levels / len(members), first)
+    answered = replace(first, **vars(scores), name="", calibration=None, members=tuple(compared))
+    return replace(
+        answered,
+        outputs="sigmoid" if first.alone else "softmax",
+        notes=tuple(dict.fromkeys(chain.from_iterable(each.notes for each in members))),
+        against=paired(answered.right, first.right),
+    )
+
+
+def _answered(p: NDArray[np.float64], levels: NDArray[np.float64], first: Assessment) -> Evaluation:
+    """Return the evaluation of probabilities (N, classes) of images with the first's labels."""
+    logits, targets = np.log(np.maximum(p, np.finfo(np.float64).tiny)), first.targets
+    if first.alone:
+        logits -= np.log(np.maximum(1 - p, np.finfo(np.float64).tiny))
+        loss = float(surprise(np.where(targets, p, 1 - p)).mean())
+    else:
+        loss = float(surprise(p[targets]).mean())
+    raw = logits.astype(np.float32)
+    if first.several:
+        several = Several(targets, p, levels)
+        return replace(Evaluation.of_several(several, loss, first.positions), logits=raw)
+    rows, predicted = np.arange(len(p)), p.argmax(1)
+    return Evaluation(
+        labels=first.labels,
+        predicted=predicted,
+        confidence=p[rows, predicted].astype(np.float32),
+        loss=loss,
+        top5=int(((p > p[targets][:, None]).sum(1) < 5).sum()),
+        classes=first.classes,
+        positions=first.positions,
+        logits=raw,
+    )
+
+
+def _places_in(
+    member: Assessment, first: Assessment
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the first's images and classes are among a member's."""
+    if member.alone != first.alone:
+        alone, other = (member, first) if member.alone else (first, member)
+        raise DataError(
+            f"{alone.name} answers each class by itself, {other.name} one of all",
+            hint="evaluate each by itself",
+        )
+    if odd := {*member.images} ^ {*first.images}:
+        raise DataError(
+            f"{member.name} and {first.name} cannot both read {plural(len(odd), 'image')}, such as "
+            f"{_listed(odd)}",
+            hint="mend or remove them: `resnets data check` says what is wrong",
+        )
+    return _places(member.images, first.images), _places(member.names, first.names)
+
+
+def _places(names: Sequence[Any], wanted: Sequence[Any]) -> NDArray[np.int64]:
+    """Return where each wanted name is among others."""
+    known = {name: place for place, name in enumerate(names)}
+    return np.array([known[name] for name in wanted], np.int64)
+
+
+def _listed(names: Collection[Any]) -> str:
+    few = ", ".join(printable(name) for name in sorted(map(str, names))[:SHOWN])
+    return f"{few} and {len(names) - SHOWN} more" if len(names) > SHOWN else few
