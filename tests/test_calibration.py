@@ -124,7 +124,7 @@ def test_a_damaged_calibration_is_one_line(damage):
 def runs(tmp_path_factory):
     """Return two runs of the same seed: one calibrated, one not."""
     folder = tmp_path_factory.mktemp("runs")
-    settings = ["schedule.epochs=2", "data.holdout=0.3"]
+    settings = ["schedule.epochs=1", "batch_size=32", "data.holdout=0.3"]
     for name, calibrate in (("with", "temperature"), ("without", None)):
         resnets.train(
             "digits",
@@ -179,3 +179,15 @@ def test_it_is_carried_on_and_dropped_with_the_classifier(runs, tmp_path):
 def test_a_calibration_of_another_name_is_refused():
     with pytest.raises(UsageError, match='no calibration is called "magic"'):
         resnets.train("digits", model="resnet8", calibrate="magic")
+
+
+def test_the_run_says_how_far_its_probabilities_hold(runs):
+    record = json.loads((runs / "with" / "run.json").read_text())
+    told = record["results"]["calibration"]
+    assert (told["split"], told["samples"]) == ("test", 431)
+    assert sum(told["before"]["reliability"]["counts"]) == record["results"]["test"]["samples"]
+    assert told["before"]["log_loss"] == pytest.approx(record["results"]["test"]["loss"], abs=1e-6)
+    assert told["after"]["log_loss"] < told["before"]["log_loss"]
+    assert "calibration" not in json.loads((runs / "without" / "run.json").read_text())["results"]
+    pages = [(runs / name / "report.html").read_text() for name in ("with", "without")]
+    assert ["alibrated: temperature" in page for page in pages] == [True, False]

@@ -260,6 +260,11 @@ def print_run(run: "Run", as_json: bool) -> None:
             tell(f"{name} {figure}")
             for caution in beside:
                 tell(f"  {caution}")
+    if trust := run.results.get("calibration"):
+        from resnets.report.verdict import calibration_sentence
+        from resnets.run_folder.record import Calibrated, from_plain
+
+        tell(calibration_sentence(from_plain(Calibrated, trust, run.path)))
     if not (run.results["test"] or run.results["validation"]):
         say(NO_ACCURACY)
     folder = shlex.quote(str(run.path))

@@ -14,13 +14,14 @@ from resnets.files import followed, write_text
 from resnets.formatting import percent
 from resnets.report import comparison, plots
 from resnets.report.published import published
+from resnets.report.reliability import reliability_diagram
 from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence
 from resnets.report.style import environment
-from resnets.report.verdict import accuracy_cautions, threshold_notes
+from resnets.report.verdict import accuracy_cautions, calibration_sentence, threshold_notes
 from resnets.run_folder.directory import seeds_in
 from resnets.run_folder.reading import RunRecord, read_run
-from resnets.run_folder.record import ClassScore, Mistake
+from resnets.run_folder.record import Calibrated, ClassScore, Mistake
 
 PAGE = "report.html"
 SHOWN_CLASSES = 20  # the rest folds away
@@ -79,12 +80,24 @@ def _run_page(run: RunRecord) -> str:
         comparisons=comparisons(run),
         curves=plots.curves(run.epochs),
         confusion=plots.confusion_matrix(confusion, run.data.classes),
+        trusted=_trusted(run.results.calibration),
+        calibrated=run.results.calibration and calibration_sentence(run.results.calibration),
         weakest=scores[:SHOWN_CLASSES],
         others=scores[SHOWN_CLASSES:],
         confusions=confusions(confusion, run.data.classes),
         labels=_labels(best.score.classes, run.data.classes) if best else [],
         thresholds=threshold_notes(run.results.validation, run.data.classes),
     )
+
+
+def _trusted(found: Calibrated | None) -> plots.Plot | None:
+    """Draw how far probabilities hold, before and after calibration."""
+    if found is None:
+        return None
+    curves = {"as answered": found.after or found.before}
+    if found.after:
+        curves["before calibration"] = found.before
+    return reliability_diagram({name: vars(each.reliability) for name, each in curves.items()})
 
 
 def _cautions(run: RunRecord) -> list[str]:

@@ -5,9 +5,10 @@ from typing import Any
 
 from resnets.formatting import percent, plural
 from resnets.report.score import class_names, interval
-from resnets.run_folder.record import UNDECIDED, Score
+from resnets.run_folder.record import UNDECIDED, Calibrated, Score
 
 SHOWN = 8  # names in a sentence
+SPLITS = {"test": "test", "validation": "held-out"}
 ALMOST_ALL = 0.9  # of the images, and of those of other classes, that get one and the same answer
 
 
@@ -45,6 +46,22 @@ def threshold_notes(held_out: Score | None, classes: Sequence[str]) -> list[str]
         f"the threshold of {', '.join(names[:SHOWN])}{more} is {UNDECIDED}: all images of the "
         "held-out split, or none, have the class"
     ] * bool(names)
+
+
+def calibration_sentence(found: Calibrated) -> str:
+    """Say what calibration has changed, and of which images that is true."""
+    before, where = percent(found.before.ece), f"of the {SPLITS[found.split]} split"
+    if found.after is None:
+        return (
+            "probabilities are as they come, for what was fitted on a part of the held-out split "
+            f"did not hold on the rest; their calibration error {where} is {before}"
+        )
+    how = f"temperature {found.temperature:.3g}" if found.temperature else "a scale for each class"
+    own = ", on which it was fitted" if found.split == "validation" else ""
+    return (
+        f"calibrated: {how}, from {plural(found.samples, 'held-out image')}; the calibration error "
+        f"{where} is {percent(found.after.ece)}{own}, before it was {before}"
+    )
 
 
 def interval_text(accuracy: float, samples: int) -> str:

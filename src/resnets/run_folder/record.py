@@ -164,12 +164,48 @@ class Score:
 
 
 @dataclass(frozen=True)
+class Bins:
+    """How often what was so probable was so, by bins of equal width of the probability."""
+
+    counts: tuple[Count, ...]
+    confidence: tuple[Real | None, ...]  # the mean probability in the bin; None in an empty one
+    accuracy: tuple[Real | None, ...]  # the share that was so
+
+    def __post_init__(self) -> None:
+        if not len(self.counts) == len(self.confidence) == len(self.accuracy):
+            raise ValueError("its bins are not as many as their figures")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far probabilities can be taken at their word."""
+
+    log_loss: Real
+    brier: Real
+    ece: Real  # expected calibration error
+    reliability: Bins
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What calibration has changed on a split; ``after`` is None where it would not have held."""
+
+    split: str  # "test" or "validation"
+    before: Trust
+    after: Trust | None = None
+    kind: str = "temperature"
+    samples: Count = 0  # held-out images that it was fitted on
+    temperature: Real | None = None
+
+
+@dataclass(frozen=True)
 class Results:
     """How it went, for each split."""
 
     train: Speed = Speed()
     validation: Score | None = None
     test: Score | None = None
+    calibration: Calibrated | None = None
 
     @property
     def summary(self) -> "Results":
@@ -178,7 +214,9 @@ class Results:
         def short(score: Score | None) -> Score | None:
             return score and replace(score, confusion=(), classes=())
 
-        return replace(self, validation=short(self.validation), test=short(self.test))
+        return replace(
+            self, validation=short(self.validation), test=short(self.test), calibration=None
+        )
 
 
 @dataclass(frozen=True)
@@ -295,7 +333,7 @@ _FIELDS = {key: name for name, key in IN_FILES.items()}
 _FREE = {"spec", "environment", "copies", "preprocess", "settings"}  # not ours to look into
 _SPARSE = (Record, Session, Score)  # without what is not known yet; elsewhere that is null
 # Without these where there is nothing to say, as in folders of one class an image.
-_SELDOM = {"several", "validation_map", "missed", "heat"}
+_SELDOM = {"several", "validation_map", "missed", "heat", "calibration"}
 
 
 def from_plain(kind: type[T], value: Any, where: str | Path) -> T:

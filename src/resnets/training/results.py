@@ -12,17 +12,28 @@ from resnets.analysis.features.overlays import glow_url
 from resnets.data.dataset import Dataset, Split
 from resnets.data.preprocess import preprocess_of
 from resnets.data.samples import data_url
+from resnets.evaluation import metrics
 from resnets.evaluation.network import evaluate
 from resnets.evaluation.scores import Evaluation
 from resnets.evaluation.temperature import fit_calibration
 from resnets.machine.processes import Processes
 from resnets.nn import ResNet
 from resnets.run_folder.directory import RunFolder
-from resnets.run_folder.record import Mistake, Results, Score, Speed
+from resnets.run_folder.record import (
+    Bins,
+    Calibrated,
+    Mistake,
+    Results,
+    Score,
+    Speed,
+    Trust,
+)
 from resnets.training.feed import Feed
 from resnets.training.state import RunState
+from resnets.weights.calibration import Calibration, calibrated
 from resnets.weights.metadata import Metadata
 from resnets.weights.native import write_native
+from resnets.weights.outputs import probabilities
 
 MISTAKES = 24  # images kept for the report
 NONE = "none of the classes"
@@ -68,9 +79,14 @@ def evaluate_parts(
                 evaluation = replace(evaluation, several=several)
             scores[name] = Score(**evaluation.to_dict())
             last = evaluation, split
-    if scores and processes.is_first:
+    if not scores:
+        return Results(speed)
+    if processes.is_first:
         folder.write_mistakes(_mistakes(model, feed, *last))
-    return Results(speed, **scores)
+    worth = None
+    if calibrate and "validation" in scores:
+        worth = _worth(model.calibration, last[0], name, calibrate)
+    return Results(speed, **scores, calibration=worth)
 
 
 def _calibrate(model: ResNet, held_out: Evaluation, kind: str) -> Evaluation:
@@ -79,6 +95,28 @@ def _calibrate(model: ResNet, held_out: Evaluation, kind: str) -> Evaluation:
     assert held_out.logits is not None
     model.calibration = fit_calibration(held_out.logits, truth, kind)
     return held_out.calibrated(model.calibration) if model.calibration else held_out
+
+
+def _worth(
+    calibration: Calibration | None, answers: Evaluation, split: str, kind: str
+) -> Calibrated:
+    """Return how far probabilities hold on a split, as they come and calibrated."""
+    before = _trust(answers, None)
+    if calibration is None:
+        return Calibrated(split, before)
+    found = Calibrated(split, before, _trust(answers, calibration), kind, calibration.samples)
+    return replace(found, temperature=calibration.temperature)
+
+
+def _trust(answers: Evaluation, calibration: Calibration | None) -> Trust:
+    assert answers.logits is not None
+    logits, several = calibrated(answers.logits, calibration), answers.several
+    if several:
+        figures = metrics.of_several(probabilities(logits, "sigmoid"), several.targets)
+    else:
+        figures = metrics.of_one(probabilities(logits, "softmax"), answers.labels)
+    bins = Bins(**{key: tuple(values) for key, values in figures["reliability"].items()})
+    return Trust(figures["log_loss"], figures["brier"], figures["ece"], bins)
 
 
 def write_weights(folder: RunFolder, model: ResNet, made: dict[str, Any]) -> None:
