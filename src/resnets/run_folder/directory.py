@@ -62,6 +62,7 @@ class RunFolder:
         self.tracking = path / "tracking"
         self.drawing = path / "architecture.svg"
         self.report = path / "report.html"
+        self.new_images = path / "new-images.html"
         self._states = path / "state"  # may be deleted when finished
         self._locked = False
 

@@ -23,6 +23,13 @@ class Unknown:
     threshold: float  # unknown above it
     false_alarms: float  # the share of known images that may be above it, as it was asked for
 
+    def of(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Return how strange images are, (N,), of their raw logits (N, outputs)."""
+        values = logits.astype(np.float64)
+        by_class = self.score == "max_logit"
+        found: NDArray[np.float64] = values.max(1) if by_class else np.logaddexp.reduce(values, 1)
+        return -found
+
     def to_dict(self) -> dict[str, Any]:
         """Return all fields as JSON-able values."""
         return dict(vars(self))
