@@ -53,17 +53,10 @@ zoo-sample: $(INSTALLED)  ## the same for some models of each family, others eve
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/pip install --quiet -c constraints.txt -c reference/constraints.txt \
-<<<<<<< HEAD
-		-e . pytest pytest-xdist torchvision timm keras segmentation-models-pytorch mapie
+		-e . pytest pytest-xdist torchvision timm keras segmentation-models-pytorch mapie cleanlab netcal
 	touch $@
 
-reference: $(REFERENCE)/installed  ## same weights, same output as torchvision, timm, Keras and smp; same label sets as MAPIE
-=======
-		-e . pytest pytest-xdist torchvision timm keras segmentation-models-pytorch cleanlab
-	touch $@
-
-reference: $(REFERENCE)/installed  ## the same as torchvision, timm, Keras, smp and cleanlab
->>>>>>> cd594e1 (Likely label errors: a run repeated on folds, its neighbours, a page, and a table to accept)
+reference: $(REFERENCE)/installed  ## the same as torchvision, timm, Keras, smp, MAPIE, cleanlab and netcal
 	cd reference && ../$(REFERENCE)/bin/python -m pytest -n 2 --dist worksteal
 
 check: lint types test  ## what CI runs
