@@ -68,7 +68,10 @@ class Kept:
             return None
         runtime, chosen = self._runtimes[number], self._chosen[number]
         try:
-            with np.load(self._place(number), allow_pickle=False) as file:
+            with (
+                self._place(number).open("rb") as opened,  # which NumPy leaves open where it fails
+                np.load(opened, allow_pickle=False) as file,
+            ):
                 values = {name: file[name] for name in file.files}
             positions, logits = values["positions"], values["logits"]
             if logits.shape != (len(positions), runtime.spec.num_classes):

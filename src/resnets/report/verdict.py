@@ -78,7 +78,9 @@ def paired_text(scores: Mapping[str, Any]) -> str:
     if (against := scores.get("against_first")) is None:
         return ""
     points, low, high = (100 * v for v in (against["difference"], *against["interval"]))
-    return f"{points:+.2f} points ({low:+.2f} to {high:+.2f}), p = {against['p_value']:.2g}"
+    p = against["p_value"]
+    chance = f"p = {p:.2g}" if p >= 0.0001 else "p < 0.0001"
+    return f"{points:+.2f} points ({low:+.2f} to {high:+.2f}), {chance}"
 
 
 def accuracy_cautions(
