@@ -53,8 +53,8 @@ def calibration_sentence(found: Calibrated) -> str:
     before, where = percent(found.before.ece), f"of the {SPLITS[found.split]} split"
     if found.after is None:
         return (
-            "probabilities are as they come, for what was fitted on a part of the held-out split "
-            f"did not hold on the rest; their calibration error {where} is {before}"
+            "probabilities are as they come: the held-out split shows no calibration that holds "
+            f"beyond its own images; their error {where} is {before}"
         )
     how = f"temperature {found.temperature:.3g}" if found.temperature else "a scale for each class"
     own = ", on which it was fitted" if found.split == "validation" else ""
