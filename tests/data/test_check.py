@@ -14,6 +14,7 @@ from resnets.data.folder import open_folder
 from resnets.data.headers import ImageError
 from resnets.data.images import decode
 from resnets.data.sources import images_in
+from resnets.weights.shipped import DEFAULT, shipped
 
 
 def scene(seed: int, side: int = 96) -> Image.Image:
@@ -84,6 +85,44 @@ def test_near_copies_within_one_class_are_no_fault(tmp_path):
     found = check_folder(tmp_path, near=True)
     assert [group.names for group in found.near] == [("cat/a.png", "cat/b.png")]
     assert found.sound
+
+
+def tinted(seed):
+    """A scene of a colour, which any network sees."""
+    colour = tuple(np.random.default_rng(seed).integers(0, 256, 3).tolist())
+    return Image.blend(scene(seed, 160), Image.new("RGB", (160, 160), colour), 0.6)
+
+
+def cut(picture, seed, area=0.75):
+    """Some part of an image, of this share of its area, as another file has it."""
+    side = round(picture.width * area**0.5)
+    left, top = np.random.default_rng(seed).integers(0, picture.width - side + 1, 2).tolist()
+    return recompressed(picture.crop((left, top, left + side, top + side)))
+
+
+def test_where_a_network_says_what_is_alike_cut_copies_are_found(tmp_path, resnets):
+    """Of 24 parts at least 22, half of them mirrored, and nothing else; without it hardly any."""
+    photos, weights = tmp_path / "photos", shipped(*DEFAULT)
+    for number in range(24):
+        part = cut(tinted(number), number)
+        for split, picture in (
+            ("train", tinted(number)),
+            ("test", ImageOps.mirror(part) if number % 2 else part),
+            ("test", tinted(1000 + number)),
+        ):
+            folder = photos / split / ("cat" if number % 3 else "dog")
+            folder.mkdir(parents=True, exist_ok=True)
+            name = f"{number}.png" if picture.width == 160 else f"{number}-part.png"
+            picture.save(folder / name)
+    assert len(check_folder(photos, near=True).near) < 4
+    words = ("data", "check", photos, "--near", "--model", weights, "--device", "cpu", "--json")
+    code, out, err = resnets(*words)
+    assert code == 3, err
+    found = [group["names"] for group in json.loads(out)["near"]]
+    assert len(found) >= 22
+    for one, other in found:
+        assert one.removeprefix("train") == other.removeprefix("test").replace("-part", "")
+    assert resnets("data", "check", photos, "--model", weights)[0] == 2
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnets.cli import suspects
-from resnets.cli.options import Json, Root
+from resnets.cli.options import Device, Json, Root
 from resnets.cli.output import Progress, print_json, print_table, say, tell
 from resnets.errors import UsageError
 from resnets.formatting import plural
@@ -65,6 +65,15 @@ def check(
             "--near", help="Also find copies that were scaled, compressed again or mirrored."
         ),
     ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            help="With --near: a run folder or weights, whose embeddings find copies that were cut "
+            "out of others, too.",
+            metavar="RUN|FILE",
+        ),
+    ] = None,
+    device: Device = "auto",
     root: Root = None,
     as_json: Json = False,
 ) -> None:
@@ -80,12 +89,15 @@ def check(
       resnets data check photos/
       resnets data check photos/labels.csv
       resnets data check photos/ --near
+      resnets data check photos/ --near --model runs/photos-resnet18
       resnets data check cifar10 --json
     """
     from resnets.data import NAMES, folder_of, open_dataset
 
+    if model is not None and not near:
+        raise UsageError("--model looks for near copies", hint="--near --model MODEL")
     if source not in NAMES:
-        _check_folder(folder_of(source), near, as_json)
+        _check_folder(folder_of(source), near, model, device, as_json)
         return
     if near:
         raise UsageError(
@@ -231,11 +243,18 @@ def sample(
 app.command()(suspects.suspects)
 
 
-def _check_folder(path: Path, near: bool, as_json: bool) -> None:
+def _check_folder(path: Path, near: bool, model: str | None, device: str, as_json: bool) -> None:
     from resnets.data.check import check_folder
 
-    progress = Progress()
-    found = check_folder(path, near=near, report=progress.show)
+    progress, lookalikes = Progress(), None
+    if model is not None:
+        from resnets.evaluation.lookalikes import lookalikes_by
+        from resnets.machine.device import choose_device
+        from resnets.models import restore
+
+        network, _ = restore(model, needs_classifier=False)
+        lookalikes = lookalikes_by(network.to(choose_device(device)))
+    found = check_folder(path, near=near, lookalikes=lookalikes, report=progress.show)
     progress.clear()
     if as_json:
         print_json(_values(found))

@@ -5,7 +5,7 @@ Modules: ``dataset`` (what every data set looks like), ``digits``, ``cifar`` wit
 means) with ``scan``, ``label_table`` (over ``tables``, ``label_columns`` and ``table_files``),
 ``packs``, ``tars`` and ``parquet``, each of which makes a ``listing``, and
 ``packing`` (which writes one); ``folds``, ``neighbours`` and ``corrections`` (for labels that may
-be wrong); ``examined``, ``identity``, ``copies``, ``near`` and ``check`` (what
+be wrong); ``examined``, ``identity``, ``copies``, ``near``, ``cut_copies`` and ``check`` (what
 reading images tells); ``headers``, ``images``, ``decoders``, ``streams`` and ``depth`` (how a file
 becomes pixels); ``framing`` (which square is seen), ``windows`` and ``views`` (which crop),
 ``photographs`` over ``pipeline`` (reading ahead); ``order``, ``augment``, ``policies``,

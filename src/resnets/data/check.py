@@ -1,16 +1,18 @@
 """What is wrong with a folder of images: broken files, copies, leaks, labels that disagree."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.classes import look_alike, sides
 from resnets.data.copies import Copies, Shared, find_copies, find_shared, originals
+from resnets.data.cut_copies import LARGER, cut_pairs
 from resnets.data.dataset import Skipped
 from resnets.data.depth import Depth
 from resnets.data.examined import Report, examine
@@ -18,11 +20,14 @@ from resnets.data.framing import Frame, count_cropped
 from resnets.data.headers import frames
 from resnets.data.images import printable
 from resnets.data.label_table import title
-from resnets.data.listing import FromTable
+from resnets.data.listing import FromTable, Listing
 from resnets.data.near import SIDE, Near, find_near, thumbnail
 from resnets.data.photographs import Store
 from resnets.data.sources import open_listing
 
+# Of a listing, the numbers of some N images of it, and the first of each one's copies, (N,): which
+# of these are most like each, (N, K); -1 is none.
+Lookalikes = Callable[[Listing, NDArray[np.int64], NDArray[np.int64]], NDArray[np.int64]]
 UNEVEN = 3  # times as many images as another class, from where that is told
 
 
@@ -81,7 +86,11 @@ class FolderCheck:
 
 
 def check_folder(
-    path: Path, *, near: bool = False, report: Report = lambda done, total: None
+    path: Path,
+    *,
+    near: bool = False,
+    lookalikes: Lookalikes | None = None,
+    report: Report = lambda done, total: None,
 ) -> FolderCheck:
     """Decode every image and report what is broken, doubled or labelled in two ways.
 
@@ -89,7 +98,8 @@ def check_folder(
     row names, and groups in more than one split.
 
     Images are the same when they have the same size and the same RGB pixels, whatever the files'
-    formats. ``near`` also looks for copies that were scaled, compressed again or mirrored.
+    formats. ``near`` also looks for copies that were scaled, compressed again or mirrored, and
+    where ``lookalikes`` says which images a network finds alike, for those cut out of others.
     ``report`` is told how many are read, of how many; before, how many are found, of 0. Raises
     DataError for a folder in no known layout.
     """
@@ -98,7 +108,10 @@ def check_folder(
         path, verify=True, report=lambda found: report(found, 0), on_fault=faults.append
     )
     count = len(listing)
-    thumbnails = np.zeros((count if near else 0, SIDE, SIDE), np.uint8)
+    thumbnails, larger = (
+        np.zeros((count if wanted else 0, side, side), np.uint8)
+        for side, wanted in ((SIDE, near), (LARGER, near and lookalikes))
+    )
     animated = np.zeros(count, bool)
 
     def look(index: int, file: BinaryIO) -> None:
@@ -108,6 +121,8 @@ def check_folder(
     def see(index: int, image: Image.Image) -> None:
         if near:
             thumbnails[index] = thumbnail(image)
+        if len(larger):
+            larger[index] = thumbnail(image, LARGER)
 
     store = Store(Frame(SIDE, SIDE), 3)
     found = examine(listing, store, anew=True, see=see, look=look, report=report)
@@ -137,7 +152,10 @@ def check_folder(
     near_copies = None
     if near:
         samples = [listing.samples[i] for i in sound.tolist()]
-        near_copies = find_near(samples, thumbnails[sound], found.sides, pixels)
+        cut: Iterator[tuple[int, int]] = iter(())
+        if lookalikes:
+            cut = cut_pairs(thumbnails[sound], larger[sound], lookalikes(listing, sound, first))
+        near_copies = find_near(samples, thumbnails[sound], found.sides, pixels, cut)
     divided: tuple[Shared, ...] = ()
     if listing.groups is not None:
         divided = tuple(find_shared(listing, sound, listing.groups[sound]))

@@ -6,8 +6,9 @@ pairs are compared, in blocks: memory grows with the number of images, time with
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,9 +43,9 @@ class Near:
         return len(self.splits) > 1 or self.classes > 1
 
 
-def thumbnail(image: Image.Image) -> NDArray[np.uint8]:
-    """Return a whole image in grey as uint8 (SIDE, SIDE)."""
-    return np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BILINEAR), np.uint8)
+def thumbnail(image: Image.Image, side: int = SIDE) -> NDArray[np.uint8]:
+    """Return a whole image in grey as uint8 (side, side)."""
+    return np.asarray(image.convert("L").resize((side, side), Image.Resampling.BILINEAR), np.uint8)
 
 
 def find_near(
@@ -52,11 +53,12 @@ def find_near(
     thumbnails: NDArray[np.uint8],
     sizes: NDArray[np.int64],
     pixels: NDArray[np.uint8],
+    also: Iterable[tuple[int, int]] = (),
 ) -> tuple[Near, ...]:
     """Return the groups of near copies among images; equal ones alone are no such group.
 
     ``thumbnails`` is (N, SIDE, SIDE), ``sizes`` (N, 2) and ``pixels`` the digests (N, B) of their
-    pixels.
+    pixels; ``also`` are pairs that are known to be near copies.
     """
     first = originals(pixels)
     unique = np.unique(first)
@@ -67,8 +69,9 @@ def find_near(
             roots[index] = index = roots[roots[index]]
         return index
 
-    for a, b in _pairs(thumbnails[unique], sizes[unique].min(1)):
-        a, b = root(int(unique[a])), root(int(unique[b]))
+    pairs = _pairs(thumbnails[unique], sizes[unique].min(1))
+    for a, b in chain(((unique[a], unique[b]) for a, b in pairs), also):
+        a, b = root(int(first[a])), root(int(first[b]))
         roots[max(a, b)] = min(a, b)
     groups: defaultdict[int, list[int]] = defaultdict(list)
     for index, original in enumerate(first.tolist()):
@@ -86,34 +89,36 @@ def find_near(
 
 def _pairs(thumbnails: NDArray[np.uint8], shorter: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
     """Yield pairs of near copies, the earlier first, as they are or one of them mirrored."""
-    coarse = _details(_halved(thumbnails))
+    coarse = details(halved(thumbnails))
     large = shorter >= _FINE_FROM
     for start in range(0, len(thumbnails), _BLOCK):
         rows = slice(start, start + _BLOCK)
         here = thumbnails[rows]
         for seen in (here, here[:, :, ::-1]):
-            details = _details(_halved(seen))
+            here_details = details(halved(seen))
             for other in range(start, len(thumbnails), _BLOCK):
-                alike = details @ coarse[other : other + _BLOCK].T >= _COARSE
+                alike = here_details @ coarse[other : other + _BLOCK].T >= _COARSE
                 a, b = np.nonzero(alike)
                 later = b + other > a + start
                 a, b = a[later], b[later] + other
                 both = large[a + start] & large[b]
                 for at in range(0, len(a), _BLOCK):  # many only where almost all are alike
                     part = slice(at, at + _BLOCK)
-                    fine = (_details(seen[a[part]]) * _details(thumbnails[b[part]])).sum(1)
+                    fine = (details(seen[a[part]]) * details(thumbnails[b[part]])).sum(1)
                     kept = (fine >= _FINE) | ~both[part]
                     yield from zip(
                         (a[part][kept] + start).tolist(), b[part][kept].tolist(), strict=True
                     )
 
 
-def _halved(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
-    blocks = thumbnails.reshape(len(thumbnails), SIDE // 2, 2, SIDE // 2, 2)
+def halved(thumbnails: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return thumbnails (N, side, side) at half their side."""
+    half = thumbnails.shape[1] // 2
+    blocks = thumbnails.reshape(len(thumbnails), half, 2, half, 2)
     return np.asarray(blocks.mean((2, 4)), np.float32)
 
 
-def _details(images: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
+def details(images: NDArray[np.uint8] | NDArray[np.float32]) -> NDArray[np.float32]:
     """Return differences between neighbours as rows of norm 1; of flat images, of norm 0."""
     values = images.astype(np.float32)
     differences = np.concatenate(
