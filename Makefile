@@ -53,10 +53,10 @@ zoo-sample: $(INSTALLED)  ## the same for some models of each family, others eve
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/pip install --quiet -c constraints.txt -c reference/constraints.txt \
-		-e . pytest pytest-xdist torchvision timm keras segmentation-models-pytorch mapie cleanlab netcal
+		-e . pytest pytest-xdist torchvision timm keras segmentation-models-pytorch mapie cleanlab netcal scikit-learn
 	touch $@
 
-reference: $(REFERENCE)/installed  ## the same as torchvision, timm, Keras, smp, MAPIE, cleanlab and netcal
+reference: $(REFERENCE)/installed  ## the same as torchvision, timm, Keras, smp, MAPIE, cleanlab, netcal and scikit-learn
 	cd reference && ../$(REFERENCE)/bin/python -m pytest -n 2 --dist worksteal
 
 check: lint types test  ## what CI runs

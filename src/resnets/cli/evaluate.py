@@ -47,6 +47,14 @@ def evaluate(
     threads: Threads = 0,
     root: Root = None,
     device: Device = "auto",
+    class_names: Annotated[
+        Path | None,
+        typer.Option(
+            help="Words for names of classes, such as synsets: lines `n01440764 tench`, CSV or "
+            "JSON.",
+            metavar="FILE",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -95,6 +103,7 @@ def evaluate(
         root=root,
         device=device,
         home=words,
+        class_names=class_names,
         out=out,
         on_progress=progress.show,
     )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+from resnets.data.class_words import ClassWords, read_class_words
 from resnets.data.preprocess import preprocess_of
 from resnets.evaluation.assessment import Assessment
 from resnets.evaluation.choice import Choice, Chosen
@@ -33,6 +34,7 @@ def evaluate(
     root: str | Path | None = None,
     device: str = "auto",
     home: str | Path | Sequence[str | Path] | None = None,
+    class_names: str | Path | None = None,
     out: str | Path | None = None,
     on_progress: Progress = lambda done, total: None,
     **reading: Unpack["ReadingOptions"],
@@ -55,6 +57,8 @@ def evaluate(
     is where torch computes. ``home`` is the run folder of a model that is given opened, where the
     images that it was trained on are listed, or one for each of several.
 
+    ``class_names`` is a file of words for names of classes, such as synsets (docs/evaluation.md): a
+    class of the data may be called by either, and so are a model's outputs that have no names.
     ``out`` is a folder for evaluation.json, a page and what each model has answered: a model that
     was measured there already, on the same images in the same way, is not computed again.
     ``on_progress`` is called with how many images of how many are computed. Of a file of weights
@@ -68,7 +72,8 @@ def evaluate(
     given, homes = _given(models, home)
     names = _names(homes)
     runtimes = [_ready(model, device, reading) for model in given]
-    choice = Choice(data, split, None if root is None else Path(root))
+    words = read_class_words(Path(class_names)) if class_names else ClassWords()
+    choice = Choice(data, split, None if root is None else Path(root), words)
     chosen = choice.of(runtimes, homes)
     check_alike(names, chosen)
     kept = Kept(None if out is None else Path(out), runtimes, chosen, choice.digest)

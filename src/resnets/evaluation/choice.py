@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data import NAMES, folder_of, open_as_trained
+from resnets.data.class_words import ClassWords
 from resnets.data.classes import changed, changes_in
 from resnets.data.identity import changes, digest_files, read_manifest
 from resnets.data.images import Stored, printable
@@ -66,13 +67,16 @@ class Choice:
     """The images of a data set's name or a folder that models are measured on, the same for all.
 
     ``part`` is train, validation or test; None: the last there is. Where one of the models was
-    trained on the data, the held-out split is that of its run, for all of them.
+    trained on the data, the held-out split is that of its run, for all of them. ``words`` are those
+    of classes that the data or a model have names for.
     """
 
-    def __init__(self, data: str | Path, part: str | None, root: Path | None) -> None:
+    def __init__(
+        self, data: str | Path, part: str | None, root: Path | None, words: ClassWords
+    ) -> None:
         self.name = data if isinstance(data, str) and data in NAMES else None
         self.source = self.name or folder_of(data)
-        self.part, self.root = part, root
+        self.part, self.root, self._words = part, root, words
         self._datasets: dict[str, Dataset] = {}
         self._contents: dict[str, bytes] = {}
 
@@ -93,7 +97,7 @@ class Choice:
             else:
                 assert isinstance(self.source, Path)  # a name is always opened as a data set
                 labelled = open_labelled(self.source, part=self.part, classes=runtime.classes)
-                chosen = _of_folder(runtime, labelled)
+                chosen = self._of_folder(runtime, labelled)
             found.append(replace(chosen, notes=(*chosen.notes, *said)))
         return found
 
@@ -193,8 +197,8 @@ class Choice:
             notes += _check_answers_several(runtime, source)
         counts = dict(zip(dataset.classes, chosen.counts(len(dataset.classes)), strict=True))
         order = "the set's own" if self.name else "alphabetical"
-        labelling = label(source, counts, *_alternatives(runtime), order)
-        split = _relabelled(chosen, dataset.classes, labelling)
+        labelling, classes, counts = self._labelled(runtime, source, counts, {}, order)
+        split = _relabelled(chosen, [classes[name] for name in dataset.classes], labelling)
         return Chosen(
             part,
             labelling,
@@ -208,6 +212,59 @@ class Choice:
             lambda: tuple((skipped.path, skipped.reason) for skipped in dataset.left_out),
             notes=tuple(notes),
         )
+
+    def _of_folder(self, runtime: Runtime, labelled: Labelled) -> Chosen:
+        changes = changes_in(runtime.made, list(labelled.counts))
+        labelling, classes, counts = self._labelled(
+            runtime, str(labelled.root), labelled.counts, changes, "alphabetical"
+        )
+        known = labelling.outputs
+        truth: NDArray[Any]
+        images: list[Path | Stored]
+        notes = []
+        if labelled.tagged:
+            notes = _check_answers_several(runtime, str(labelled.root))
+            images = [image for image, _ in labelled.tagged]
+            truth = np.zeros((len(images), len(labelling.names)), bool)
+            for row, (_, names) in zip(truth, labelled.tagged, strict=True):
+                row[[known[classes[name]] for name in names if classes[name] in known]] = True
+        else:
+            seen = [(image, classes[name]) for image, name in labelled.samples]
+            images = [image for image, name in seen if name in known]
+            truth = np.array([known[name] for _, name in seen if name in known])
+        return Chosen(
+            labelled.part,
+            labelling,
+            counts,
+            truth,
+            [labelled.name(image) for image in images],
+            lambda: images,
+            lambda: images,
+            loose=labelled.loose,
+            notes=tuple(notes),
+        )
+
+    def _labelled(
+        self,
+        runtime: Runtime,
+        source: str,
+        counts: Mapping[str, int],
+        changes: Mapping[str, str | None],
+        order: str,
+    ) -> tuple[Labelling, dict[str, str], dict[str, int]]:
+        """Return which output stands for which class, with words for outputs.
+
+        With it come the name by which each class of the data goes there, after the ``changes`` of
+        training, and the images of each of these. One that the model leaves out is strange to it.
+        """
+        names, outputs = alternatives(runtime.classes, runtime.spec.num_classes, runtime.outputs)
+        names = self._words.of_model(names, outputs)
+        classes = {name: self._words.seen_as(changes.get(name) or name, names) for name in counts}
+        summed: Counter[str] = Counter()
+        for name, count in counts.items():
+            summed[classes[name]] += count
+        labelling = label(source, summed, names, outputs, order)
+        return replace(labelling, names=self._words.shown(labelling.names)), classes, summed
 
 
 def _is_own(runtime: Runtime, dataset: "Dataset") -> bool:
@@ -241,10 +298,6 @@ def _check_answers_several(runtime: Runtime, source: str) -> list[str]:
         )
     assumed = f"it has no thresholds: a class is an answer from a probability of {UNDECIDED} on"
     return [] if runtime.thresholds else [assumed]
-
-
-def _alternatives(runtime: Runtime) -> tuple[tuple[str, ...], int]:
-    return alternatives(runtime.classes, runtime.spec.num_classes, runtime.outputs)
 
 
 def _relabelled(split: "Split", classes: Sequence[str], labelling: Labelling) -> "Split":
@@ -289,40 +342,3 @@ def _files(split: "Split", source: str) -> list[Stored]:
         return []
     numbers = split.images.numbers[split.ids.numpy()].tolist()
     return [stored(split.images.listing, source, number) for number in numbers]
-
-
-def _of_folder(runtime: Runtime, labelled: Labelled) -> Chosen:
-    changes = changes_in(runtime.made, list(labelled.counts))
-
-    def seen_as(name: str) -> str:
-        return changes.get(name) or name  # one that the model leaves out is strange to it
-
-    counts: Counter[str] = Counter()
-    for name, count in labelled.counts.items():
-        counts[seen_as(name)] += count
-    labelling = label(str(labelled.root), counts, *_alternatives(runtime), "alphabetical")
-    known = labelling.outputs
-    truth: NDArray[Any]
-    images: list[Path | Stored]
-    notes = []
-    if labelled.tagged:
-        notes = _check_answers_several(runtime, str(labelled.root))
-        images = [image for image, _ in labelled.tagged]
-        truth = np.zeros((len(images), len(labelling.names)), bool)
-        for row, (_, names) in zip(truth, labelled.tagged, strict=True):
-            row[[known[name] for name in map(seen_as, names) if name in known]] = True
-    else:
-        seen = [(image, seen_as(name)) for image, name in labelled.samples]
-        images = [image for image, name in seen if name in known]
-        truth = np.array([known[name] for _, name in seen if name in known])
-    return Chosen(
-        labelled.part,
-        labelling,
-        counts,
-        truth,
-        [labelled.name(image) for image in images],
-        lambda: images,
-        lambda: images,
-        loose=labelled.loose,
-        notes=tuple(notes),
-    )
