@@ -83,8 +83,12 @@ class Preprocess:
 
         Raises as a call does.
         """
+        return self.normalized(self.squares(images))
+
+    def normalized(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return float32 of uint8 (N, C, size, size), bit for bit what `normalize` returns."""
         mean, scale = self.constants
-        values = np.subtract(self.squares(images), mean, dtype=np.float32, order="C")
+        values = np.subtract(pixels, mean, dtype=np.float32, order="C")
         values *= scale
         return values
 

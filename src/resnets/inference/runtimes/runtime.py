@@ -40,6 +40,7 @@ class Runtime(ABC):
     input: str
     spec: Spec
     made: dict[str, Any]  # how its weights came about, as far as the file says
+    views: int = 1  # of an image, in what is prepared of it
 
     @property
     def labels(self) -> tuple[str, ...]:

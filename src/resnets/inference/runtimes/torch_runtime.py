@@ -3,11 +3,13 @@
 import hashlib
 import json
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from resnets.data.preprocess import Preprocess, preprocess_of
@@ -37,10 +39,35 @@ class Network(Runtime):
 
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Return the logits (N, classes) of normalised images (N, C, H, W)."""
+        return self._computed(self.network, images)
+
+    def map_size(self, size: int) -> tuple[int, int]:
+        """Return the height and width of the last map of images of size x size."""
+        images = np.zeros((1, self.spec.in_channels, size, size), np.float32)
+        return self._computed(self.network.forward_features, images).shape[2:]
+
+    def slid(self, images: NDArray[Any], window: tuple[int, int]) -> NDArray[np.float32]:
+        """Return the logits (N, classes), averaged, of the classifier slid over the last map.
+
+        It sees ``window`` of the map at once, and every place of it. Pooling over all places, which
+        is what the network does, and a last layer without activation make the average of the places
+        the logits of their averaged features.
+        """
+
+        def forward(batch: torch.Tensor) -> torch.Tensor:
+            features = self.network.forward_features(batch)
+            return self.network.forward_head(F.avg_pool2d(features, window, stride=1))
+
+        return self._computed(forward, images)
+
+    def _computed(
+        self, forward: Callable[[torch.Tensor], torch.Tensor], images: NDArray[Any]
+    ) -> NDArray[np.float32]:
         batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-        device = next(self.network.parameters()).device
+        own = next(self.network.parameters())
         with torch.no_grad():
-            found: NDArray[np.float32] = self.network(batch.to(device)).float().cpu().numpy()
+            answers = forward(batch.to(own.device, own.dtype))
+        found: NDArray[np.float32] = answers.float().cpu().numpy()
         return found
 
     def digest(self) -> str:
