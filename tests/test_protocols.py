@@ -1,7 +1,10 @@
 """Crops, scales and mirror images: as slow loops over Pillow's and torch's functions have them."""
 
 import copy
+import json
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,8 +13,10 @@ from PIL import Image, ImageOps
 
 from conftest import scramble
 from exported import export
-from resnets import create_model, get_spec
+from resnets import create_model, evaluate, get_spec, open_model, save_weights
+from resnets.data import open_dataset
 from resnets.data.preprocess import Preprocess
+from resnets.data.samples import as_images
 from resnets.errors import UsageError
 from resnets.evaluation.averaged import Averaged, averaged
 from resnets.evaluation.protocols import PROTOCOLS, Protocol, asked
@@ -321,7 +326,7 @@ def test_ten_crops_leave_a_margin_of_their_own_where_the_model_has_none():
     protocol = asked(crops=10).settled(small)
     assert protocol.resize == 36
     assert protocol.sentence == (
-        "ten crops of 32 x 32, the corners and the middle of the middle square scaled to 36 x 36, "
+        "ten crops of 32 x 32, the corners and the middle of the central square scaled to 36 x 36, "
         "and their mirror images; the average of their probabilities"
     )
     for fit, area in (("pad", "the whole image beside black"), ("squash", "the whole image")):
@@ -357,3 +362,112 @@ def test_the_size_alone_keeps_the_crops_share():
     assert asked("torchvision", size=448).settled(usual).resize == 512
     assert asked("timm-0.95").settled(usual).resize == 235  # as timm rounds
     assert asked(size=224).settled(usual) == asked().settled(usual)
+
+
+# On labelled images, by `evaluate`.
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> tuple[Path, Path]:
+    """Photographs in folders of classes, and weights as of a run on them."""
+    root = tmp_path_factory.mktemp("photographs")
+    for label, name in enumerate(("ash", "birch")):
+        (root / "photos" / name).mkdir(parents=True)
+        for number in range(6):
+            image = photograph(90 + 9 * number, 100 - 5 * label, 10 * label + number)
+            image.save(root / "photos" / name / f"{number}.png")
+    model = network(num_classes=2)
+    model.classes = ("ash", "birch")
+    dataset = open_dataset(root / "photos", frame=model.preprocess.frame)
+    made = {
+        "data": {
+            "fingerprint": dataset.fingerprint,
+            "source": str(root / "photos"),
+            **{"train": 8, "validation": 4, "test": 0, "skipped": 0},
+        },
+        "recipe": {"data": {"holdout": 4, "split_seed": 0, "broken": "error"}},
+    }
+    save_weights(model, root / "run.safetensors", made=made)
+    return root / "run.safetensors", root / "photos"
+
+
+CORNERS = Protocol(crops=10, whole=True)  # of the whole image, which no square has
+
+
+def test_views_are_cut_of_the_images_and_not_of_the_stored_squares(trained):
+    run, photos = trained
+    found = evaluate(run, photos, protocol=CORNERS)
+    assert (found.part, len(found.labels)) == ("validation", 4)
+    model = open_model(run)
+    images = [Image.open(photos / name) for name in found.images]
+    expected = [mean_probabilities(model, mirrored(five(shorter(i, 72), 64))) for i in images]
+    np.testing.assert_allclose(found.probabilities, np.stack(expected), atol=1e-5)
+    assert found.notes[0] == (
+        "shown ten crops of 64 x 64, the corners and the middle of the image scaled to a shorter "
+        "side of 72, and their mirror images; the average of their probabilities"
+    )
+    assert found.to_dict()["protocol"]["resize"] == 72
+
+
+def test_a_folder_a_pack_and_a_table_are_shown_alike(resnets, trained, tmp_path):
+    run, photos = trained
+    pytest.importorskip("onnxruntime")
+    assert resnets("data", "pack", photos, "--out", tmp_path / "photos.pack")[0] == 0
+    shutil.copytree(photos, tmp_path / "table" / "images")
+    files = [path.relative_to(photos) for path in sorted(photos.rglob("*.png"))]
+    rows = [f"images/{file.as_posix()},{file.parent.name}" for file in files]
+    (tmp_path / "table" / "labels.csv").write_text("\n".join(["file,label", *rows]) + "\n")
+    exported = export(open_model(run), tmp_path / "model.onnx")
+    expected = {
+        file.stem + file.parent.name: mean_probabilities(
+            open_model(run), mirrored(five(shorter(Image.open(photos / file), 72), 64))
+        )
+        for file in files
+    }
+    for model in (run, exported):
+        for data in (photos, tmp_path / "photos.pack", tmp_path / "table"):
+            found = evaluate(model, data, protocol=CORNERS)
+            assert len(found.images) in (4, 12)  # the held-out split, or all
+            for name, row in zip(map(Path, found.images), found.probabilities, strict=True):
+                np.testing.assert_allclose(row, expected[name.stem + name.parent.name], atol=1e-4)
+
+
+def test_images_in_memory(trained):
+    model = network("resnet8", 8, 8, num_classes=10, in_channels=1)
+    model.classes = tuple("0123456789")
+    split = open_dataset("digits").test
+    images = as_images(split.batch(torch.arange(len(split)))[0])[:20]
+    found = evaluate(model, "digits", crops=10)
+    expected = [mean_probabilities(model, mirrored(five(shorter(i, 9), 8))) for i in images]
+    np.testing.assert_allclose(found.probabilities[:20], np.stack(expected), atol=1e-4)
+
+
+def test_what_is_the_models_own_is_computed_as_ever(trained):
+    run, photos = trained
+    own = evaluate(run, photos)
+    for settings in ({"size": 64}, {"resize": 72}, {"protocol": "timm-0.875", "resize": 72}):
+        again = evaluate(run, photos, **settings)
+        assert again.logits.tobytes() == own.logits.tobytes()
+        assert again.notes == own.notes
+    assert own.to_dict()["protocol"]["name"] is None
+    assert evaluate(run, photos, resize=64).logits.tobytes() != own.logits.tobytes()
+
+
+def test_the_command(resnets, trained):
+    run, photos = trained
+    code, out, _ = resnets("evaluate", "--protocol", "list")
+    assert code == 0
+    assert all(f"{name}: " in out for name in PROTOCOLS)
+    words = ["evaluate", run, photos, "--json"]
+    code, out, err = resnets(*words, "--scales", "64,96", "--tta")
+    assert code == 0, err
+    first = json.loads(out)
+    assert first["protocol"]["scales"] == [64, 96]
+    assert first["protocol"]["tta"]
+    code, out, _ = resnets(*words, "--protocol", "keras")
+    second = json.loads(out)
+    assert second["protocol"]["name"] == "keras"
+    assert second["log_loss"] != first["log_loss"]
+    for wrong in (["--protocol", "kera"], ["--scales", "big"], ["--crops", "10", "--tta"]):
+        code, _, err = resnets(*words, *wrong)
+        assert (code, len(err.splitlines())) == (2, 2), err

@@ -7,10 +7,32 @@ import typer
 
 from resnets.cli.options import Device, Json, Known, Root, Threads, open_answering, takes_known
 from resnets.cli.output import Progress, print_json, print_table, say, tell
+from resnets.errors import UsageError
 from resnets.formatting import plural
 
 if TYPE_CHECKING:
     from resnets.evaluation import Assessment
+
+
+def _list_protocols(name: str | None) -> str | None:
+    """Answer `--protocol list`, which takes no model and no data."""
+    if name == "list":
+        from resnets.data.preprocess import imagenet
+        from resnets.evaluation.protocols import PROTOCOLS
+
+        usual = imagenet(3, 224)
+        for each, (protocol, source) in PROTOCOLS.items():
+            tell(f"{each}: {protocol.settled(usual).sentence}", f"  {source}")
+        raise typer.Exit
+    return name
+
+
+def _scales(text: str | None) -> list[int]:
+    """Return what ``--scales`` says. Raises UsageError."""
+    words = (text or "").replace(",", " ").split()
+    if not all(word.isascii() and word.isdecimal() for word in words):
+        raise UsageError(f'--scales is "{text}"', hint="give pixels such as 224,256,384,480,640")
+    return [*map(int, words)]
 
 
 @takes_known()
@@ -63,6 +85,37 @@ def evaluate(
             metavar="FOLDER",
         ),
     ] = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            help="How images are shown, by a name such as he2015-ten-crops; list shows all. "
+            "Default: as each model's own preprocessing has it. The options below go before its "
+            "settings.",
+            metavar="NAME",
+            callback=_list_protocols,
+            is_eager=True,
+        ),
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(help="The side of a crop, in pixels; with --scales of a window.")
+    ] = None,
+    resize: Annotated[
+        int | None, typer.Option(help="The shorter side of the image that crops are cut of.")
+    ] = None,
+    crop_fraction: Annotated[
+        float | None, typer.Option(help="In its place: the crop's side over that, as timm has it.")
+    ] = None,
+    crops: Annotated[
+        int | None, typer.Option(help="1: the middle; 10: also corners, and mirror images.")
+    ] = None,
+    scales: Annotated[
+        str | None,
+        typer.Option(
+            help="Whole images at these shorter sides, such as 224,256,384,480,640, the classifier "
+            "slid over the map.",
+        ),
+    ] = None,
+    tta: Annotated[bool, typer.Option("--tta", help="Mirror images too.")] = False,
     as_json: Json = False,
 ) -> None:
     """Measure models on labelled images: accuracy and how far probabilities can be trusted.
@@ -85,10 +138,22 @@ def evaluate(
       resnets evaluate runs/photos-resnet18 more-photos/ --json
       resnets evaluate model.onnx test-photos/
       resnets evaluate runs/photos-seeds runs/photos-resnet50 photos/
+      resnets evaluate runs/photos-resnet18 photos/ --crops 10
+      resnets evaluate resnet50 imagenet/ --weights resnet50.pth --protocol he2015-multi-scale
       resnets evaluate resnet20.pth cifar10 --preprocess "mean=0.49,0.48,0.45 std=0.2,0.2,0.2"
     """
+    from resnets.evaluation.protocols import asked
     from resnets.run_folder.directory import seeds_in
 
+    shown = asked(
+        protocol,
+        size=size,
+        resize=resize,
+        crop_fraction=crop_fraction,
+        crops=crops,
+        scales=_scales(scales),
+        tta=tta,
+    )
     words: list[str] = []
     for word in models:
         words += [str(run) for run in seeds_in(Path(word))] or [word]
@@ -105,6 +170,7 @@ def evaluate(
         home=words,
         class_names=class_names,
         out=out,
+        protocol=shown,
         on_progress=progress.show,
     )
     progress.clear()

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Unpack
 from resnets.data.class_words import ClassWords, read_class_words
 from resnets.data.preprocess import preprocess_of
 from resnets.evaluation.assessment import Assessment
+from resnets.evaluation.averaged import Averaged, carried_out
 from resnets.evaluation.choice import Choice, Chosen
 from resnets.evaluation.collected import Scores, answer
 from resnets.evaluation.ensemble import check_alike, together
 from resnets.evaluation.kept import Kept
+from resnets.evaluation.protocols import Protocol, asked
 from resnets.inference.prediction import resolved
 from resnets.inference.runtimes import Runtime
 from resnets.report.comparison import distinct
@@ -36,6 +38,13 @@ def evaluate(
     home: str | Path | Sequence[str | Path] | None = None,
     class_names: str | Path | None = None,
     out: str | Path | None = None,
+    protocol: str | Protocol | None = None,
+    size: int | None = None,
+    resize: int | None = None,
+    crop_fraction: float | None = None,
+    crops: int | None = None,
+    scales: Sequence[int] = (),
+    tta: bool = False,
     on_progress: Progress = lambda done, total: None,
     **reading: Unpack["ReadingOptions"],
 ) -> Assessment:
@@ -59,22 +68,38 @@ def evaluate(
 
     ``class_names`` is a file of words for names of classes, such as synsets (docs/evaluation.md): a
     class of the data may be called by either, and so are a model's outputs that have no names.
+
     ``out`` is a folder for evaluation.json, a page and what each model has answered: a model that
     was measured there already, on the same images in the same way, is not computed again.
+
+    Images are shown as each model's own preprocessing has it, or as ``protocol`` says: a name of
+    `resnets.evaluation.protocols.PROTOCOLS`, or a Protocol. ``size``, ``resize``,
+    ``crop_fraction``, ``crops``, ``scales`` and ``tta`` are its fields, and go before its own.
+
     ``on_progress`` is called with how many images of how many are computed. Of a file of weights
     ``container``, ``dialect`` and ``ema`` say what they say to `load_weights`.
 
     Raises CheckpointError when there is no model or nothing says how images are prepared or what
     its one output means, DataError when no image is left to look at or models tell other classes
-    apart, UsageError for a part that cannot be meant, and NonFiniteError when an answer is NaN or
-    infinite.
+    apart, UsageError for a part or a protocol that cannot be meant, and NonFiniteError when an
+    answer is NaN or infinite.
     """
+    settings = asked(
+        protocol,
+        size=size,
+        resize=resize,
+        crop_fraction=crop_fraction,
+        crops=crops,
+        scales=scales,
+        tta=tta,
+    )
     given, homes = _given(models, home)
     names = _names(homes)
-    runtimes = [_ready(model, device, reading) for model in given]
+    opened = [_ready(model, device, reading) for model in given]
+    runtimes = [carried_out(runtime, settings) for runtime in opened]
     words = read_class_words(Path(class_names)) if class_names else ClassWords()
     choice = Choice(data, split, None if root is None else Path(root), words)
-    chosen = choice.of(runtimes, homes)
+    chosen = choice.of(opened, homes)
     check_alike(names, chosen)
     kept = Kept(None if out is None else Path(out), runtimes, chosen, choice.digest)
     with kept.alone():
@@ -91,7 +116,7 @@ def evaluate(
             scores = known[number] or _answers(runtime, each, progress)
             if not known[number]:
                 kept.save(number, *scores)
-            members.append(_assessment(names[number], runtime, each, scores))
+            members.append(_assessment(names[number], runtime, settings, each, scores))
         found = members[0] if len(members) == 1 else together(members)
         kept.write(found, names, str(choice.source))
     return found
@@ -148,11 +173,18 @@ def _answers(runtime: Runtime, chosen: Chosen, on_progress: Progress) -> Scores:
             scores = evaluate_network(network, chosen.split, preprocess, keep_logits=True)
             on_progress(len(chosen.split), len(chosen.split))
             return scores, []
-    return answer(runtime, chosen.images(), chosen.truth, on_progress)
+    # Views are cut of the images themselves, not of the squares that training keeps.
+    files = chosen.files() if chosen.files and isinstance(runtime, Averaged) else ()
+    return answer(runtime, files or chosen.images(), chosen.truth, on_progress)
 
 
-def _assessment(name: str, runtime: Runtime, chosen: Chosen, found: Scores) -> Assessment:
+def _assessment(
+    name: str, runtime: Runtime, protocol: Protocol, chosen: Chosen, found: Scores
+) -> Assessment:
     labelling, (scores, broken) = chosen.labelling, found
+    if runtime.preprocess:
+        protocol = protocol.settled(runtime.preprocess)
+    shown = (f"shown {protocol.sentence}", *runtime.notes) if isinstance(runtime, Averaged) else ()
     unread = tuple((str(chosen.names[place]), reason) for place, reason in broken)
     positions = () if scores.positions is None else scores.positions.tolist()
     return Assessment(
@@ -160,11 +192,12 @@ def _assessment(name: str, runtime: Runtime, chosen: Chosen, found: Scores) -> A
         name=name,
         outputs=meaning(runtime.outputs, runtime.spec.num_classes),
         calibration=runtime.calibration,
+        protocol=protocol,
         images=[chosen.names[place] for place in positions],
         part=chosen.part,
         names=labelling.names,
         strange=tuple((name, chosen.counts[name]) for name in labelling.strange),
         broken=(*chosen.left_out(), *unread),
         loose=chosen.loose,
-        notes=(*chosen.notes, *([labelling.assumed] if labelling.assumed else [])),
+        notes=(*shown, *chosen.notes, *([labelling.assumed] if labelling.assumed else [])),
     )

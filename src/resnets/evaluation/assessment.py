@@ -14,6 +14,7 @@ from resnets.data.labelled import WHOLE
 from resnets.evaluation import metrics
 from resnets.evaluation.labels import similar
 from resnets.evaluation.paired import Paired
+from resnets.evaluation.protocols import OWN, Protocol
 from resnets.evaluation.scores import Evaluation
 from resnets.formatting import plural
 from resnets.report.score import interval
@@ -40,6 +41,7 @@ class Assessment(Evaluation):
     notes: tuple[str, ...] = ()  # what was assumed, and what else to know
     outputs: str = "softmax"  # what they mean
     calibration: Calibration | None = None
+    protocol: Protocol = OWN  # how images are shown
     images: Sequence[int] | Sequence[str] = ()  # by name, those that were looked at
     name: str = ""  # of the model among several
     members: tuple["Assessment", ...] = ()
@@ -142,6 +144,7 @@ class Assessment(Evaluation):
             trust |= {"calibration": self.calibration.to_dict(), "uncalibrated": raw}
         found = {
             "split": self.part,
+            "protocol": self.protocol.to_dict(),
             **figures,
             "interval": list(interval(self.accuracy, len(self.labels))),
             **({} if self.several else metrics.of_classes(*self.class_counts)),
@@ -189,7 +192,8 @@ class Assessment(Evaluation):
         for member in self.members:
             figures = {k: v for k, v in member.to_dict().items() if isinstance(v, float)}
             against = {"against_first": member.against.to_dict()} if member.against else {}
-            members.append({"name": member.name, **figures, **against})
+            about = {"name": member.name, "protocol": member.protocol.to_dict()}
+            members.append({**about, **figures, **against})
             means = [key for key in means or figures if key in figures]
         return {
             "against_first": self.against.to_dict(),

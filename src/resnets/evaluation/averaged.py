@@ -14,7 +14,7 @@ from resnets.data.framing import Frame, half
 from resnets.data.images import pixels
 from resnets.data.preprocess import ImageLike, Preprocess, preprocess_of
 from resnets.errors import UsageError
-from resnets.evaluation.protocols import Protocol
+from resnets.evaluation.protocols import OWN, Protocol
 from resnets.inference.runtimes import Runtime
 from resnets.inference.runtimes.runtime import Exported
 from resnets.weights.calibration import calibrated
@@ -32,14 +32,13 @@ class Averaged(Runtime):
     of a single one they are the model's own.
     """
 
-    name = "views"
-
     def __init__(self, model: Runtime, protocol: Protocol) -> None:
         """Raise UsageError where a model cannot be shown what the protocol says."""
         own = preprocess_of(model)
         self.model, self.protocol = model, protocol.settled(own)
         _check(model, self.protocol)
-        self.version, self.input, self.preprocess = model.version, model.input, own
+        self.name, self.version = model.name, model.version
+        self.input, self.preprocess = model.input, own
         self.classes, self.outputs, self.thresholds = model.classes, model.outputs, model.thresholds
         self.spec, self.made, self.views = model.spec, model.made, self.protocol.views
         self.calibration = model.calibration if self.views == 1 else None
@@ -114,6 +113,17 @@ class Averaged(Runtime):
         """Return the SHA-256 of the model's own and the protocol."""
         settings = json.dumps(self.protocol.to_dict() | {"name": None, "sentence": None})
         return hashlib.sha256(f"{self.model.digest()} {settings}".encode()).hexdigest()
+
+
+def carried_out(model: Runtime, protocol: Protocol) -> Runtime:
+    """Return a model that is shown images as a protocol says: as it is, where that is its own.
+
+    Raises UsageError where it cannot be shown that.
+    """
+    own = model.preprocess
+    if protocol == OWN or (own and protocol.settled(own) == OWN.settled(own)):
+        return model
+    return Averaged(model, protocol)
 
 
 def averaged(logits: NDArray[np.floating], outputs: str | None) -> NDArray[np.float32]:

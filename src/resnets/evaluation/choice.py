@@ -205,7 +205,7 @@ class Choice:
             counts,
             split.truth.numpy(),
             _names(split),
-            lambda: _images(runtime, split, source),
+            lambda: _images(split),
             None if self.name else lambda: _files(split, source),
             dataset.fingerprint if self.name else "",
             split,
@@ -324,13 +324,10 @@ def _names(split: "Split") -> list[int] | list[str]:
     return split.names(torch.arange(len(split)))
 
 
-def _images(runtime: Runtime, split: "Split", source: str) -> Iterable[Path | Stored | Image.Image]:
-    """Return the images of a split: as training sees them, or for a protocol as they are."""
+def _images(split: "Split") -> Iterable[Image.Image]:
+    """Return the images of a split as training sees them."""
     from resnets.data.samples import as_images
-    from resnets.inference.runtimes.torch_runtime import Network
 
-    if not isinstance(runtime, Exported | Network) and (files := _files(split, source)):
-        return files
     return (image for batch, _ in split.batches(64) for image in as_images(batch))
 
 

@@ -44,7 +44,7 @@ def answer(
     tables: list[NDArray[Any]] = []
     kept: list[NDArray[np.float32]] = []
     done = 0
-    for batch in read_batches(runtime, images, BATCH):
+    for batch in read_batches(runtime, images, max(1, BATCH // runtime.views)):
         good, first = [], len(places)
         for place, (_, read) in enumerate(batch, done):
             if isinstance(read, DataError):

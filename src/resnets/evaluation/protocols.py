@@ -102,6 +102,8 @@ class Protocol:
     @property
     def sentence(self) -> str:
         """Say what a model sees, once all is said."""
+        if self.size is None:
+            return "as the model's file prepares images"
         crop, average = f"{self.size} x {self.size}", "; the average of their probabilities"
         if self.scales:
             *others, last = map(str, self.scales)
@@ -113,7 +115,7 @@ class Protocol:
         elif self.crops == 10:
             side = f"{self.resize} x {self.resize}"
             area = {
-                "crop": f"the middle square scaled to {side}",
+                "crop": f"the central square scaled to {side}",
                 "pad": f"the whole image beside black, {side}",
                 "squash": f"the whole image scaled to {side}",
             }[self.fit or "crop"]
@@ -128,10 +130,10 @@ class Protocol:
         elif self.fit == "squash":
             shown = f"the whole image scaled to {crop}"
         elif self.size == self.resize:
-            shown = f"the middle square scaled to {crop}"
+            shown = f"the central square scaled to {crop}"
         else:
             shown = f"the middle {crop} of the image scaled to a shorter side of {self.resize}"
-        mirrored = ", and the mirror image" if self.tta else ""
+        mirrored = ", with mirror images" if self.tta else ""
         return f"{shown}{mirrored}{average if self.views > 1 else ''}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -149,6 +151,7 @@ class Protocol:
         }
 
 
+OWN = Protocol()  # each model's
 # The protocols that have a name, and who says so.
 PROTOCOLS: Mapping[str, tuple[Protocol, str]] = {
     "torchvision": (
@@ -207,7 +210,7 @@ def asked(
         check_name("protocol", protocol, PROTOCOLS)
         base = replace(PROTOCOLS[protocol][0], name=protocol)
     else:
-        base = protocol or Protocol()
+        base = protocol or OWN
     changes: dict[str, Any] = {
         "size": size,
         "resize": resize,

@@ -4,7 +4,7 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ class Runtime(ABC):
     (N, C, H, W), scaled and cropped, or "pictures" uint8 (N, H, W, C) of any size.
     """
 
-    name: ClassVar[str]  # "onnxruntime", "openvino" or "torch"
+    name: str  # "onnxruntime", "openvino" or "torch"
     version: str  # of the package that computes
     classes: tuple[str, ...]  # empty where the model does not say
     outputs: str | None = None  # their meaning (`weights.outputs`), if known
