@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-import resnets
+import resnets as package
 from resnets.errors import CheckpointError, UsageError
 from resnets.evaluation.temperature import fit_calibration, log_losses
 from resnets.weights.calibration import Calibration, Unknown
@@ -41,23 +41,23 @@ def test_no_other_temperature_is_likelier():
 
 
 def test_a_vector_finds_a_scale_and_a_bias_for_each_class():
-    logits, labels = _samples(50_000, classes=3, temperature=1.0)
+    logits, labels = _samples(10_000, classes=3, temperature=1.0)
     spoilt = logits * [2.0, 1.0, 0.5] + [1.0, 0.0, -1.0]
     found = fit_calibration(spoilt, labels, "vector")
     # A softmax does not see what is added to all logits.
     mended = np.add([1.0, 0.0, -1.0] * np.array(found.scale), found.bias)
-    np.testing.assert_allclose(found.scale, [0.5, 1.0, 2.0], rtol=0.05)
-    np.testing.assert_allclose(mended - mended.mean(), 0, atol=0.05)
+    np.testing.assert_allclose(found.scale, [0.5, 1.0, 2.0], rtol=0.1)
+    np.testing.assert_allclose(mended - mended.mean(), 0, atol=0.1)
     assert found.temperature is None
 
 
 def test_several_classes_are_calibrated_by_their_own_losses():
     random = np.random.default_rng(0)
-    true = random.normal(0, 2, (20_000, 3))
+    true = random.normal(0, 2, (10_000, 3))
     targets = random.random(true.shape) < probabilities(true, "sigmoid")
-    assert fit_calibration(true * 3, targets).temperature == pytest.approx(3, rel=0.02)
+    assert fit_calibration(true * 3, targets).temperature == pytest.approx(3, rel=0.05)
     found = fit_calibration(true * [3, 1, 1], targets, "vector")
-    np.testing.assert_allclose(found.scale, [1 / 3, 1, 1], rtol=0.05)
+    np.testing.assert_allclose(found.scale, [1 / 3, 1, 1], rtol=0.1)
 
 
 @pytest.mark.parametrize("kind", ["temperature", "vector"])
@@ -72,7 +72,7 @@ def test_what_does_not_hold_beyond_its_own_images_is_not_kept(kind):
 
 
 def _written(calibration, classes=3):
-    spec = resnets.get_spec("resnet20")
+    spec = package.get_spec("resnet20")
     metadata = Metadata(replace(spec, num_classes=classes), calibration=calibration)
     return metadata.to_text()
 
@@ -126,7 +126,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     settings = ["schedule.epochs=1", "batch_size=32", "data.holdout=0.3"]
     for name, calibrate in (("with", "temperature"), ("without", None)):
-        resnets.train(
+        package.train(
             "digits",
             model="resnet8",
             settings=settings,
@@ -138,7 +138,7 @@ def runs(tmp_path_factory):
 
 
 def test_a_run_is_calibrated_and_its_training_is_not_touched(runs):
-    one, other = (resnets.open_model(runs / n) for n in ("with", "without"))
+    one, other = (package.open_model(runs / n) for n in ("with", "without"))
     assert one.calibration.temperature > 0
     assert one.calibration.samples == 431
     assert other.calibration is None
@@ -152,9 +152,9 @@ def test_a_run_is_calibrated_and_its_training_is_not_touched(runs):
 def test_probabilities_are_those_of_the_temperature(runs, tmp_path):
     path = tmp_path / "digit.png"
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(path)
-    (sure,) = resnets.predict(runs / "without", path, top=10)
-    (calibrated,) = resnets.predict(runs / "with", path, top=10)
-    model = resnets.open_model(runs / "with").eval()
+    (sure,) = package.predict(runs / "without", path, top=10)
+    (calibrated,) = package.predict(runs / "with", path, top=10)
+    model = package.open_model(runs / "with").eval()
     with torch.no_grad():
         logits = model(model.preprocess(path)).double() / model.calibration.temperature
     expected = logits.softmax(1).sort(descending=True).values[0].tolist()
@@ -164,13 +164,13 @@ def test_probabilities_are_those_of_the_temperature(runs, tmp_path):
 
 
 def test_it_is_carried_on_and_dropped_with_the_classifier(runs, tmp_path):
-    model = resnets.open_model(runs / "with")
-    resnets.save_weights(model, tmp_path / "saved.safetensors")
-    again = resnets.open_model(tmp_path / "saved.safetensors")
+    model = package.open_model(runs / "with")
+    package.save_weights(model, tmp_path / "saved.safetensors")
+    again = package.open_model(tmp_path / "saved.safetensors")
     assert again.calibration == model.calibration
     again.reset_classifier(10)
     assert again.calibration is None
-    other = resnets.create_model(
+    other = package.create_model(
         "resnet8", in_channels=1, weights=runs / "with", num_classes=7, head="drop"
     )
     assert other.calibration is None
@@ -178,7 +178,7 @@ def test_it_is_carried_on_and_dropped_with_the_classifier(runs, tmp_path):
 
 def test_a_calibration_of_another_name_is_refused():
     with pytest.raises(UsageError, match='no calibration is called "magic"'):
-        resnets.train("digits", model="resnet8", calibrate="magic")
+        package.train("digits", model="resnet8", calibrate="magic")
 
 
 def test_the_run_says_how_far_its_probabilities_hold(runs):
@@ -191,3 +191,12 @@ def test_the_run_says_how_far_its_probabilities_hold(runs):
     assert "calibration" not in json.loads((runs / "without" / "run.json").read_text())["results"]
     pages = [(runs / name / "report.html").read_text() for name in ("with", "without")]
     assert ["alibrated: temperature" in page for page in pages] == [True, False]
+
+
+def test_who_converts_it_away_is_told(tmp_path, resnets):
+    model = package.create_model("resnet18", num_classes=2)
+    model.outputs, model.calibration = "softmax", Calibration(9, (0.5,))
+    package.save_weights(model, tmp_path / "calibrated")
+    for to, told in (("torchvision", True), ("native", False)):
+        code, _, said = resnets("convert", tmp_path / "calibrated", tmp_path / to, "--to", to)
+        assert (code, "no place for the model's calibration" in said) == (0, told)

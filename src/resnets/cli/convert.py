@@ -59,6 +59,9 @@ def convert(
     if report.unexpected:
         say(f"note: left behind: {', '.join(report.unexpected[:5])}")
     head = "fc.weight" in report.loaded
+    lost = [name for name in ("calibration", "thresholds") if getattr(network, name)]
+    if to != "native" and lost:
+        say(f"note: {to} has no place for the model's {' and '.join(lost)}, which are left behind")
     with alone(out):
         _check_free(out, overwrite)  # another may have written it meanwhile
         save_weights(network, out, dialect=to, made=checkpoint.made, head=head)
