@@ -13,6 +13,7 @@ import torch
 
 from exported import export
 from resnets import evaluate, save_weights
+from resnets.data import open_dataset
 from resnets.errors import DataError
 from resnets.evaluation.metrics import of_one
 from resnets.inference.runtimes import open_runtime
@@ -201,6 +202,26 @@ def test_damaged_scores_are_computed_again(models, data, tmp_path):
         seen: list = []
         evaluate(models[0], data, out=tmp_path / "out", on_progress=progress(seen))
         assert seen[-1] == (28, 28)
+
+
+def test_what_is_kept_says_what_was_broken(tmp_path):
+    """A large set is known by names and sizes: what is broken is found when it is read."""
+    root = trees(tmp_path / "photos", COUNTS)
+    known = open_dataset(root, side=18, content=False).fingerprint
+    how = {"holdout": 0.5, "split_seed": 0, "broken": "skip", "broken_limit": 0.5}
+    made = {"data": {"fingerprint": known}, "recipe": {"data": how}}
+    save_weights(network(), tmp_path / "run.safetensors", made=made)
+    whole = evaluate(tmp_path / "run.safetensors", root)
+    gone = root / str(whole.images[3])
+    gone.write_bytes(b"\0" * gone.stat().st_size)
+    found, again = (
+        evaluate(tmp_path / "run.safetensors", root, out=tmp_path / "out").to_dict()
+        for _ in range(2)
+    )
+    assert found == again
+    (broken,) = found["left_out"]["broken"]
+    assert root / broken["path"] == gone
+    assert found["samples"] == len(whole.labels) - 1
 
 
 def test_a_folder_says_how_it_came_about(resnets, models, data, tmp_path):

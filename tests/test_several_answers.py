@@ -167,3 +167,33 @@ def test_an_unfinished_run_answers_from_one_half_on(run, photos, tmp_path):
     network = open_model(tmp_path)
     assert network.outputs == "sigmoid"
     assert network.thresholds == (0.5,) * 3
+
+
+def test_several_models_of_several_classes(run, exported, photos, tmp_path):
+    """Each label by itself: the mean of probabilities, at the mean of thresholds."""
+    alone = [evaluate(each, photos) for each in (run, exported)]
+    found = evaluate([run, exported], photos, out=tmp_path / "out")
+    mean = (alone[0].probabilities + alone[1].probabilities) / 2
+    np.testing.assert_allclose(found.probabilities, mean, atol=1e-6)
+    values, first = found.to_dict(), alone[0].to_dict()
+    assert values["map"] == pytest.approx(first["map"])  # an exported file answers the same
+    assert values["accuracy"] == pytest.approx(first["accuracy"])
+    targets, p = found.targets, found.probabilities
+    assert values["brier"] == pytest.approx(((p - targets) ** 2).mean())
+    assert values["log_loss"] == pytest.approx(-np.log(np.where(targets, p, 1 - p)).mean())
+    assert [each["brier"] for each in values["classes"]] == pytest.approx(
+        ((p - targets) ** 2).mean(0)
+    )
+    assert values["ece"] == pytest.approx(np.mean([each["ece"] for each in values["classes"]]))
+    assert values["members"][1]["against_first"]["difference"] == 0
+    levels = [each["threshold"] for each in values["classes"]]
+    assert levels == pytest.approx([each["threshold"] for each in first["classes"]])
+    again = evaluate([run, exported], photos, out=tmp_path / "out", on_progress=computed_nothing)
+    assert again.to_dict() == values
+    page = (tmp_path / "out" / "evaluation.html").read_text()
+    assert "mAP on" in page
+    assert "average precision" in page
+
+
+def computed_nothing(done: int, total: int) -> None:
+    raise AssertionError("what is kept is not computed again")

@@ -4,6 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Unpack
 
+import numpy as np
+
 from resnets.data.class_words import ClassWords, read_class_words
 from resnets.data.preprocess import preprocess_of
 from resnets.evaluation.assessment import Assessment
@@ -13,6 +15,7 @@ from resnets.evaluation.collected import Scores, answer
 from resnets.evaluation.ensemble import check_alike, together
 from resnets.evaluation.kept import Kept
 from resnets.evaluation.protocols import Protocol, asked
+from resnets.evaluation.scores import Evaluation
 from resnets.inference.prediction import resolved
 from resnets.inference.runtimes import Runtime
 from resnets.report.comparison import distinct
@@ -170,12 +173,20 @@ def _answers(runtime: Runtime, chosen: Chosen, on_progress: Progress) -> Scores:
         several = chosen.split.targets is not None
         if isinstance(runtime, Network) and (several or runtime.outputs != "sigmoid"):
             network, preprocess = runtime.network, preprocess_of(runtime)
-            scores = evaluate_network(network, chosen.split, preprocess, keep_logits=True)
-            on_progress(len(chosen.split), len(chosen.split))
-            return scores, []
+            scores = evaluate_network(
+                network, chosen.split, preprocess, keep_logits=True, on_progress=on_progress
+            )
+            return scores, _unread(chosen, scores)
     # Views are cut of the images themselves, not of the squares that training keeps.
     files = chosen.files() if chosen.files and isinstance(runtime, Averaged) else ()
     return answer(runtime, files or chosen.images(), chosen.truth, on_progress)
+
+
+def _unread(chosen: Chosen, scores: Evaluation) -> list[tuple[int, str]]:
+    """Return which images have turned out to be broken, and why."""
+    reasons = dict(chosen.left_out())
+    places = set(range(len(chosen.truth))) - set(np.asarray(scores.positions).tolist())
+    return [(place, reasons[str(chosen.names[place])]) for place in sorted(places)]
 
 
 def _assessment(
@@ -197,7 +208,7 @@ def _assessment(
         part=chosen.part,
         names=labelling.names,
         strange=tuple((name, chosen.counts[name]) for name in labelling.strange),
-        broken=(*chosen.left_out(), *unread),
+        broken=tuple(dict((*chosen.left_out(), *unread)).items()),
         loose=chosen.loose,
         notes=(*shown, *chosen.notes, *([labelling.assumed] if labelling.assumed else [])),
     )

@@ -26,6 +26,7 @@ def evaluate(
     batch_size: int = 128,
     processes: Processes = ALONE,
     keep_logits: bool = False,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Return the answers of ``model``, in evaluation mode, on every sample of ``split``.
 
@@ -36,7 +37,8 @@ def evaluate(
 
     What is answered is calibrated where the model has a ``calibration``; the loss is of its logits
     as they are. Where an image may have several classes, the model's ``thresholds`` are applied, or
-    one half. ``keep_logits`` keeps them in the result.
+    one half. ``keep_logits`` keeps them in the result; ``on_progress`` is told how many images this
+    process has done, of how many there are.
     Images that cannot be read, and may be left out, are not counted. The model keeps its device and
     modes. Raises ValueError for an empty split, DataError when none can be read, and NonFiniteError
     when an answer is NaN or infinite, on every process.
@@ -59,6 +61,7 @@ def evaluate(
         classes = logits.shape[1]
         columns = _several(logits, truth) if several else _one(logits, truth, with_logits)
         rows.append(torch.cat((positions.to(device)[:, None].double(), columns), dim=1))
+        on_progress(sum(map(len, rows)), len(split))
     for module, mode in modes.items():  # frozen parts do not train while others do
         module.training = mode
     classes = int(processes.gather(torch.tensor([classes])).max())
