@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+from conftest import coloured
+
 PAGE = (Path(__file__).parents[1] / "docs/trust.md").read_text("utf-8")
 SHORT = ("--set", "schedule.epochs=1", "--set", "data.image_size=32", "--model", "resnet8")
 
@@ -23,3 +25,16 @@ def test_calibration(photos, monkeypatch, resnets):
         assert code == 0, err
         said = "calibrated: " in out or "probabilities are as they come" in out
         assert said == ("--no-calibrate" not in words)
+
+
+def test_label_sets(photos, monkeypatch, resnets):
+    monkeypatch.chdir(photos.parent)
+    run = ["--set", "data.holdout=0.5", "--out", "runs/photos-resnet18"]
+    assert resnets("train", photos, *SHORT, *run)[0] == 0
+    Path("new").symlink_to(photos)
+    coloured(0, 0).save("new.jpg")
+    for words in _commands("Label sets"):
+        code, out, err = resnets(*words)
+        assert code == 0, err
+        assert "--out" in words or re.search(r"   {.*}$", out)
+    assert "label_set" in Path("new.csv").read_text("utf-8").splitlines()[0]

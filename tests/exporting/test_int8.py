@@ -18,6 +18,7 @@ from resnets.exporting.int8 import Accuracy, compare, quantize
 from resnets.exporting.ranges import LEVELS, best_range
 from resnets.exporting.sampling import CALIBRATION, Samples, choose_samples
 from resnets.inference.runtimes import open_runtime
+from resnets.weights.calibration import Calibration, Unknown
 
 
 def cost(values: np.ndarray, low: float, high: float) -> float:
@@ -257,6 +258,8 @@ def sure(tmp_path_factory) -> Path:
 )
 def test_an_8_bit_network(tmp_path, sure, to, form, capfd):
     model = fair()
+    unknown = Unknown("energy", 0.0, 0.05)
+    model.calibration = Calibration(9, (0.5,), (), unknown) if form == "normalized" else None
     written = export(
         model, tmp_path / NAMES[to], to=to, int8=True, input=form, data=sure, batch="dynamic"
     )
@@ -284,6 +287,12 @@ def test_an_8_bit_network(tmp_path, sure, to, form, capfd):
         logits = runtime.logits(model.preprocess(pixels).contiguous().numpy())
     off = np.abs(logits - expected).max() / np.abs(expected).max()
     assert 1e-4 < off < 0.2  # in 8 bits, and the network all the same
+    assert ("answers" in record) == (form == "normalized")
+    if form == "normalized":  # what follows from the logits does so in float32
+        again, p, score = runtime.answers(model.preprocess(pixels).contiguous().numpy())
+        assert np.array_equal(again, logits)
+        assert np.abs(p - runtime.probabilities(logits)).max() < 1e-5
+        assert np.abs(score - unknown.of(logits)).max() < 1e-5
 
 
 def test_8_bits_need_pictures_of_the_networks_classes(tmp_path, photos):

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -25,6 +25,8 @@ from resnets.readers.paths import FOLDER_WEIGHTS
 
 if TYPE_CHECKING:
     from resnets.inference.prediction import Prediction
+
+SHOWN = 10  # classes of a label set
 
 
 @takes_known()
@@ -59,6 +61,20 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Write a table instead: .csv, .jsonl or .parquet.")
     ] = None,
+    coverage: Annotated[
+        float | None,
+        typer.Option(
+            help="Also the set of classes among which an image's own is with this probability, 0.5 "
+            "to 0.99."
+        ),
+    ] = None,
+    sets: Annotated[
+        str | None,
+        typer.Option(
+            help="How --coverage chooses them: lac (the smallest sets), aps or raps.",
+            show_default=False,
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(help="Images at a time.", min=1)] = 8,
     threads: Threads = 0,
     overwrite: OverwriteTable = False,
@@ -78,6 +94,7 @@ def predict(
       resnets predict photo.jpg
       resnets predict runs/photos-resnet18 holiday.jpg
       resnets predict model.onnx photos/ --out photos.csv
+      resnets predict runs/photos-resnet18 holiday.jpg --coverage 0.9
       resnets predict resnet50.pth cat.jpg --preprocess imagenet
     """
     model, *images = words
@@ -86,6 +103,8 @@ def predict(
         known = replace(known, model=None)
     elif not images:
         raise UsageError(f"there is no image to look at with {model}", hint="name one after it")
+    if sets and coverage is None:
+        raise UsageError("--sets is of label sets", hint=f"--coverage 0.9 --sets {sets}")
     from resnets.inference.prediction import predict
     from resnets.inference.prediction_table import check_table, image_names, predict_table
 
@@ -93,8 +112,10 @@ def predict(
         check_table(out, overwrite=overwrite)
     names = image_names(images)
     answering = open_answering(model, known, runtime, threads, len(names))
+    asked: dict[str, Any] = {"top": top, "batch_size": batch_size, "coverage": coverage}
+    asked |= {"sets": sets} if sets else {}
     if out is None:
-        broken = _print(predict(answering, names, top=top, batch_size=batch_size), as_json)
+        broken = _print(predict(answering, names, **asked), as_json)
     else:
         progress = Progress()
         with progress.resumable():
@@ -102,8 +123,7 @@ def predict(
                 answering,
                 names,
                 out,
-                top=top,
-                batch_size=batch_size,
+                **asked,
                 overwrite=overwrite,
                 on_progress=progress.show,
                 on_broken=progress.broken,
@@ -135,6 +155,10 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
             answers = "   ".join(f"{printable(name)} {100 * p:.1f} %" for name, p in pairs)
             answers = answers or "none of its classes"
+            if prediction.label_set is not None:
+                names, more = prediction.label_set[:SHOWN], len(prediction.label_set) - SHOWN
+                rest = f" and {more:,} more" if more > 0 else ""
+                answers += f"   {{{', '.join(map(printable, names))}{rest}}}"
             tell(f"{printable(prediction.path)}   {answers}", flush=True)
     if as_json:
         print_json(records)

@@ -137,11 +137,11 @@ class Assessment(Evaluation):
         """
         figures, trust = super().to_dict(), self._trust(self.probabilities)
         labels = trust.pop("labels", {})
-        if self.calibration:
+        if self.calibration and self.calibration.changes:
             assert self.logits is not None
             raw = self._trust(self._of(self.logits))
             raw.pop("labels", None)
-            trust |= {"calibration": self.calibration.to_dict(), "uncalibrated": raw}
+            trust |= {"calibration": self.calibration.summary(), "uncalibrated": raw}
         found = {
             "split": self.part,
             "protocol": self.protocol.to_dict(),

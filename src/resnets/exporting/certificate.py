@@ -58,6 +58,9 @@ class Export:
         ]
         if self.quantized:
             lines += _judged(self.quantized)
+        if answered := self.record.get("answers"):
+            off = [f"{name} {distance:.1e}" for name, distance in answered["off"].items()]
+            lines.append(f"besides logits: {', '.join(off)} off what follows from these")
         return [*lines, f"certificate: {self.certificate}"]
 
     def _compared(self) -> list[str]:
@@ -100,10 +103,12 @@ def certificate(
     comparison: Comparison,
     quantized: Quantized | None,
     made: Mapping[str, Any],
+    answered: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """Return the content of a certificate for files that are written.
 
-    ``made`` is how the weights came about, of which it says whether their run had ended.
+    ``made`` is how the weights came about, of which it says whether their run had ended;
+    ``answered`` how far off what the file answers beside its logits is, where it does.
     """
     packages = [*_PACKAGES[plan.to], *(["nncf"] if plan.int8 and plan.to == "openvino" else [])]
     # The module says it whatever it was installed as: onnxruntime may be onnxruntime-gpu.
@@ -122,6 +127,7 @@ def certificate(
         "versions": {"resnets": __version__, **versions},
         "float32": comparison.to_dict(),
         "int8": quantized.to_dict() if quantized else None,
+        **({"answers": answered} if answered else {}),
         "passed": True,
     }
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Unpack, cast
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from torch import Tensor
 
 from resnets.data.dataset import Dataset, Split
 from resnets.errors import UsageError
+from resnets.exporting.answers import check_answers, output_names
 from resnets.exporting.certificate import Export, certificate, function_digest
 from resnets.exporting.examples import find_data, find_examples
 from resnets.exporting.int8 import quantize
 from resnets.exporting.keeping import drafted
-from resnets.exporting.parity import Answer, compare
+from resnets.exporting.parity import Answer, compare, decisive
 from resnets.exporting.plan import (
     Dynamic,
     ExportPlan,
@@ -40,10 +41,11 @@ from resnets.exporting.write import write_program
 from resnets.files import write_json
 from resnets.inference.runtimes import check_reading, open_runtime
 from resnets.inference.runtimes.openvino_runtime import read_model
+from resnets.inference.runtimes.runtime import Exported
 from resnets.models import ReadingOptions, open_model, restore
 from resnets.nn import ResNet
 from resnets.weights.metadata import Metadata
-from resnets.weights.outputs import above, checked
+from resnets.weights.outputs import checked
 from resnets.weights.save import save_weights
 
 
@@ -114,7 +116,7 @@ def export(
     asked = images is not None or data is not None
     examples = find_examples(feed, found if images is None else Path(images), asked=asked)
     with drafted(out) as draft:
-        quantized = None
+        quantized = answered = None
         report(f"writing {plan.to}, comparing it with the network in torch")
         if to == "safetensors":
             save_weights(network, draft, made=made)
@@ -122,16 +124,17 @@ def export(
         else:
             whole = draft.with_name(f"float32{draft.suffix}") if samples else draft
             text = _metadata(network, replace(plan, int8=False), made)
-            write_program(trace(network, plan), whole, text)
-            comparison = compare(_opened(whole), feed, examples)
+            write_program(trace(network, plan), whole, text, output_names(network))
+            comparison = compare(_opened(whole).logits, feed, examples)
             if samples:
                 report(f"choosing 8-bit ranges on {len(samples.calibration):,} training images")
                 quantizer = _quantizer(whole, _metadata(network, plan, made), samples, feed)
                 quantized = quantize(
                     quantizer, draft, whole, samples, partial(_answers, feed), report, max_loss
                 )
+            answered = check_answers(_opened(draft).answers, feed, examples)
         _, *files = files_of(draft)
-        record = certificate(network, plan, files, comparison, quantized, made)
+        record = certificate(network, plan, files, comparison, quantized, made, answered)
         write_json(certificate_of(draft), record)
     path = certificate_of(out)
     return Export(out, path, network.spec.name, plan, comparison, quantized, record)
@@ -152,8 +155,8 @@ def _metadata(network: ResNet, plan: ExportPlan, made: dict[str, Any]) -> str:
     ).to_text()
 
 
-def _opened(path: Path) -> Answer:
-    return open_runtime(path, threads=torch.get_num_threads()).logits
+def _opened(path: Path) -> Exported:
+    return cast(Exported, open_runtime(path, threads=torch.get_num_threads()))
 
 
 def _reloaded(path: Path) -> Answer:
@@ -183,6 +186,6 @@ def _quantizer(path: Path, metadata: str, samples: Samples, feed: Feed) -> Quant
 
 
 def _answers(feed: Feed, path: Path, split: Split) -> Tensor:
-    answer, thresholds = _opened(path), feed.network.thresholds
-    logits = np.concatenate([answer(images) for images in batches(split, feed)])
-    return torch.from_numpy(above(logits, thresholds) if thresholds else logits)
+    runtime = _opened(path)
+    raw = np.concatenate([runtime.logits(images) for images in batches(split, feed)])
+    return torch.from_numpy(decisive(raw, feed.network))

@@ -11,7 +11,7 @@ is what one level more or less in every pixel, at random, changes in the network
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from resnets.exporting.examples import Examples, generated
 from resnets.exporting.plan import ExportPlan, Size
 from resnets.exporting.raw_pixels import Feed, Pixels
 from resnets.nn import ResNet
+from resnets.weights.calibration import calibrated
 from resnets.weights.outputs import above
 
 FACTOR = 16.0
@@ -184,17 +185,23 @@ def _compared(
         error=float((theirs - oracle).abs().max()),
         torch_error=float((ours - oracle).abs().max()),
         largest=float(oracle.abs().max()),
-        agree=_agreeing(theirs, ours, feed.network.thresholds),
+        agree=_agreeing(theirs, ours, feed.network),
         bound=grey,
     )
 
 
-def _agreeing(one: Tensor, other: Tensor, thresholds: Sequence[float]) -> int:
+def decisive(logits: NDArray[np.float32], network: ResNet) -> NDArray[np.floating]:
+    """Return logits (N, classes) as a network decides by them: calibrated, above its thresholds."""
+    known = calibrated(logits, network.calibration)
+    return above(known, network.thresholds) if network.thresholds else known
+
+
+def _agreeing(one: Tensor, other: Tensor, network: ResNet) -> int:
     """Return for how many images two logits (N, classes) are the same answer."""
-    if not thresholds:
-        return int((one.argmax(1) == other.argmax(1)).sum())
-    answers = (above(logits.numpy(), thresholds) >= 0 for logits in (one, other))
-    return int(np.equal(*answers).all(1).sum())
+    first, second = (decisive(logits.numpy(), network) for logits in (one, other))
+    if not network.thresholds:
+        return int((first.argmax(1) == second.argmax(1)).sum())
+    return int(((first >= 0) == (second >= 0)).all(1).sum())
 
 
 def _in_float64(exact: ResNet, prepared: Tensor) -> Tensor:

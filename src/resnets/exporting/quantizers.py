@@ -45,7 +45,10 @@ class OnnxQuantizer:
         self._model, self._metadata = model, metadata
         nodes = model.graph.node
         first = next(i for i, node in enumerate(nodes) if node.op_type == "Conv")
-        self._before = [node.name for node in nodes[:first]]  # resizing and normalising
+        logits = model.graph.output[0].name
+        after = 1 + next(i for i, node in enumerate(nodes) if logits in node.output)
+        # Resizing and normalising, and what is made of the logits.
+        self._outside = [node.name for node in (*nodes[:first], *nodes[after:])]
         weighted = [node for node in nodes if node.op_type in ("Conv", "Gemm")]
         self._nodes = {_layer(node.input[1]): node.name for node in weighted}
         self.layers = list(self._nodes)
@@ -53,7 +56,7 @@ class OnnxQuantizer:
             value.name: value.type.tensor_type.elem_type
             for value in (*model.graph.value_info, *model.graph.input, *model.graph.output)
         }
-        outputs = [name for node in nodes[first:] for name in node.output]
+        outputs = [name for node in nodes[first:after] for name in node.output]
         names = [nodes[first].input[0], *(n for n in outputs if kinds.get(n) == _FLOAT)]
         self._ranges = find_ranges(model, names, batches, threads)
 
@@ -79,7 +82,7 @@ class OnnxQuantizer:
             activation_qType=QuantType.QUInt8,
             tensors_range=TensorsData(CalibrationMethod.MinMax, ranges),
             nodes_to_quantize=[],
-            nodes_to_exclude=[*self._before, *(self._nodes[layer] for layer in kept)],
+            nodes_to_exclude=[*self._outside, *(self._nodes[layer] for layer in kept)],
             op_types_to_quantize=_OPERATORS,
             extra_options={},
         )
@@ -94,10 +97,13 @@ class OpenVinoQuantizer:
 
     def __init__(self, read: Callable[[], Any], metadata: str, batches: Batches) -> None:
         self._read, self._metadata, self._batches = read, metadata, batches
-        nodes = [node for node in read().get_ordered_ops() if node.get_type_name() != "Constant"]
+        model = read()
+        nodes = [node for node in model.get_ordered_ops() if node.get_type_name() != "Constant"]
         kinds = [node.get_type_name() for node in nodes]
+        names = [node.get_friendly_name() for node in nodes]
         first = kinds.index("Convolution")
-        self._before = [node.get_friendly_name() for node in nodes[:first]]
+        logits = model.get_results()[0].input_value(0).get_node().get_friendly_name()
+        self._outside = [*names[:first], *names[names.index(logits) + 1 :]]
         self._nodes = {}
         for node, kind in zip(nodes[first:], kinds[first:], strict=True):
             if kind in ("Convolution", "GroupConvolution", "MatMul"):
@@ -113,7 +119,7 @@ class OpenVinoQuantizer:
         import nncf
 
         parameters = nncf.AdvancedQuantizationParameters(overflow_fix=nncf.OverflowFix.ENABLE)
-        names = [*self._before, *(self._nodes[layer] for layer in kept)]
+        names = [*self._outside, *(self._nodes[layer] for layer in kept)]
         # Its bars and notes are kept off standard output, which is for results.
         with errors_only("nncf"), redirect_stdout(StringIO()):
             model = nncf.quantize(

@@ -9,6 +9,7 @@ import torch
 from torch.export import Dim, ExportedProgram
 
 from resnets.errors import ExportError
+from resnets.exporting.answers import Answering
 from resnets.exporting.folding import folded
 from resnets.exporting.inputs import Prepared, preparation
 from resnets.exporting.plan import ExportPlan
@@ -16,8 +17,9 @@ from resnets.nn import ResNet
 
 
 def trace(network: ResNet, plan: ExportPlan) -> ExportedProgram:
-    """Return the program, (N, C, H, W) or (N, H, W, C) to logits (N, num_classes)."""
-    module = Prepared(preparation(network, plan.form), folded(network)).eval()
+    """Return the program, (N, C, H, W) or (N, H, W, C) to what `output_names` lists."""
+    kind = Answering if network.calibration else Prepared
+    module = kind(preparation(network, plan.form), folded(network)).eval()
     height, width = plan.size or plan.side
     if plan.size is None:  # unequal numbers, so that nothing is taken for the same as another
         height, width = height + 32, width + 48

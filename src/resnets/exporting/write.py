@@ -1,5 +1,6 @@
 """A traced program as a file: ONNX, OpenVINO or torch's own, each with its metadata."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from resnets.weights.metadata import KEY
 OPSET = 18  # of ONNX; runtimes since 2023 have it
 
 
-def write_program(program: ExportedProgram, path: Path, metadata: str) -> None:
+def write_program(
+    program: ExportedProgram, path: Path, metadata: str, outputs: Sequence[str]
+) -> None:
     """Write ``program`` to ``path`` as the ending says: .onnx, .xml with .bin, or .pt2.
+
+    ``outputs`` are the names of its outputs, which a .pt2 has not.
 
     Raises ResourceError when it cannot be written.
     """
@@ -27,16 +32,16 @@ def write_program(program: ExportedProgram, path: Path, metadata: str) -> None:
         torch.export.save(program, buffer, extra_files={KEY: metadata})
         write_bytes(path, buffer.getvalue())
     elif path.suffix == ".onnx":
-        write_onnx(as_onnx(program), path, metadata)
+        write_onnx(_as_onnx(program, outputs), path, metadata)
     else:
         onnx = path.with_suffix(".onnx")
-        write_onnx(as_onnx(program), onnx, metadata)
+        write_onnx(_as_onnx(program, outputs), onnx, metadata)
         # Core reads ONNX as convert_model does, which besides reports its use to the network.
         write_openvino(read_model(onnx), path, metadata)
         onnx.unlink()
 
 
-def as_onnx(program: ExportedProgram) -> Any:
+def _as_onnx(program: ExportedProgram, outputs: Sequence[str]) -> Any:
     """Return the program as an ONNX model, a protocol buffer."""
     with tracing():
         written = torch.onnx.export(
@@ -44,7 +49,7 @@ def as_onnx(program: ExportedProgram) -> Any:
             dynamo=True,
             opset_version=OPSET,
             input_names=["images"],
-            output_names=["logits"],
+            output_names=outputs,
             verbose=False,
         )
     assert written is not None

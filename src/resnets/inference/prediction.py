@@ -1,8 +1,9 @@
 """Labelled probabilities of images, decoded in threads while others are computed."""
 
 import warnings
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
@@ -14,8 +15,9 @@ from PIL.Image import Image
 from resnets.data.images import Stored, printable
 from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
-from resnets.errors import DataError, NonFiniteError
+from resnets.errors import DataError, NonFiniteError, UsageError
 from resnets.inference.runtimes import Runtime, check_reading, open_runtime
+from resnets.weights.conformal import DEFAULT
 from resnets.weights.outputs import ASSUMED, meaning
 
 if TYPE_CHECKING:  # torch is imported where a model needs it
@@ -31,12 +33,14 @@ class Prediction:
     """The most probable classes of one image, most probable first; ``error`` if it is broken.
 
     Where an image may have several classes they are those from their thresholds on, or none.
+    ``label_set`` are those among which its own is with the probability that was asked for.
     """
 
     path: str
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     error: DataError | None = None
+    label_set: tuple[str, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record of the prediction."""
@@ -46,6 +50,7 @@ class Prediction:
         return {
             "path": printable(self.path),
             "predictions": [{"class": name, "probability": round(p, 6)} for name, p in pairs],
+            **({} if self.label_set is None else {"label_set": list(self.label_set)}),
         }
 
 
@@ -55,6 +60,8 @@ def predict(
     *,
     top: int | None = None,
     batch_size: int = 1,
+    coverage: float | None = None,
+    sets: str = DEFAULT,
     **reading: Unpack["ReadingOptions"],
 ) -> Iterator[Prediction]:
     """Yield a Prediction for each image's file, in order; a broken one yields its error.
@@ -62,17 +69,21 @@ def predict(
     ``model`` is a network with its preprocessing, a run folder, weights file or exported file that
     holds one, or what `resnets.inference.runtimes.open_runtime` returns; without torch for an
     exported file. ``top`` is how many classes are answered at most: 3 unless it is said, but all
-    that are from their thresholds on of a model that answers several. Of a file of weights
-    ``container``, ``dialect`` and ``ema`` say what they say to `load_weights`. In memory are three
-    batches at most: the next two are decoded while one is computed. Raises CheckpointError when
-    there is no model, no preprocessing or one output that nothing explains, and NonFiniteError for
-    answers that are NaN or infinite. Several outputs that nothing explains are taken as a softmax,
+    that are from their thresholds on of a model that answers several. With
+    ``coverage``, a share from 0.5 to 0.99, each has a ``label_set`` too, of the kind ``sets``: see
+    `resnets.weights.conformal`. Of a file of weights ``container``, ``dialect`` and ``ema`` say
+    what they say to `load_weights`. In memory are three batches at most: the next two are decoded
+    while one is computed.
+
+    Raises UsageError for label sets that the model does not have, CheckpointError when there is no
+    model, no preprocessing or one output that nothing explains, and NonFiniteError for answers that
+    are NaN or infinite. Several outputs that nothing explains are taken as a softmax,
     which a UserWarning says; ``model.outputs`` says otherwise.
     """
     images = [images] if isinstance(images, str | Path | Stored) else images
     runtime = resolved(model, len(images) if isinstance(images, Sized) else None, **reading)
     warn_of_softmax(runtime)
-    for batch in batches(runtime, images, top, batch_size):
+    for batch in batches(runtime, images, top, batch_size, set_sizes(runtime, coverage, sets)):
         yield from batch
 
 
@@ -104,12 +115,41 @@ def warn_of_softmax(runtime: Runtime) -> None:
         warnings.warn(f'{ASSUMED}; model.outputs = "softmax" or "sigmoid" says it', stacklevel=3)
 
 
+SetSizes = Callable[[NDArray[np.float64]], NDArray[np.int64]]  # of probabilities (N, C), (N,)
+
+
+def set_sizes(runtime: Runtime, coverage: float | None, method: str) -> SetSizes | None:
+    """Return what tells the sizes of label sets; None where no ``coverage`` is asked for.
+
+    Raises UsageError where the model has none, or none of such coverage.
+    """
+    if coverage is None:
+        return None
+    if runtime.outputs == "sigmoid" and runtime.spec.num_classes > 1:
+        raise UsageError(
+            "label sets hold the one class of an image, and the model's images may have several",
+            hint="leave out --coverage: its answers are the classes from their thresholds on",
+        )
+    conformal = runtime.calibration.conformal if runtime.calibration else None
+    if conformal is None:
+        raise UsageError(
+            "the model carries no label sets: they are fitted on held-out images when a run ends",
+            hint="leave out --coverage, or train it again, without --no-calibrate",
+        )
+    conformal.quantile(coverage, method)  # which raises
+    return partial(conformal.sizes, coverage=coverage, method=method)
+
+
 def batches(
-    runtime: Runtime, images: Iterable[str | Path | Stored], top: int | None, batch_size: int
+    runtime: Runtime,
+    images: Iterable[str | Path | Stored],
+    top: int | None,
+    batch_size: int,
+    sizes: SetSizes | None = None,
 ) -> Iterator[list[Prediction]]:
     """Yield the predictions of each ``batch_size`` images, in order."""
     for batch in read_batches(runtime, images, batch_size):
-        yield _predictions(runtime, batch, top)
+        yield _predictions(runtime, batch, top, sizes)
 
 
 Read = tuple[str, NDArray[Any] | DataError]  # an image's name, and what is read of it
@@ -143,24 +183,28 @@ def prepared(runtime: Runtime, image: str | Path | Stored | Image) -> NDArray[An
         return error
 
 
-def _predictions(runtime: Runtime, batch: list[Read], top: int | None) -> list[Prediction]:
+def _predictions(
+    runtime: Runtime, batch: list[Read], top: int | None, sizes: SetSizes | None
+) -> list[Prediction]:
     good = [answer for _, answer in batch if not isinstance(answer, DataError)]
-    rows: Iterator[NDArray[np.float64]] = iter(())
+    rows: Iterator[tuple[NDArray[np.float64], int | None]] = iter(())
     if good:
-        logits = finite(runtime.logits(np.concatenate(good)))
-        rows = iter(runtime.probabilities(logits))
+        p = runtime.probabilities(finite(runtime.logits(np.concatenate(good))))
+        rows = zip(p, sizes(p).tolist() if sizes else [None] * len(p), strict=True)
     labels = runtime.labels
     found = []
     for path, answer in batch:
         if isinstance(answer, DataError):
             found.append(Prediction(path, error=answer))
             continue
-        row = next(rows)
+        row, size = next(rows)
         best = np.argsort(-row, kind="stable")
+        label_set = None if size is None else tuple(labels[i] for i in best[:size])
         if runtime.thresholds:
             best = best[row[best] >= np.array(runtime.thresholds)[best]]
         best = best[: at_most(runtime, top)]
-        found.append(Prediction(path, tuple(labels[i] for i in best), tuple(row[best].tolist())))
+        classes = tuple(labels[i] for i in best)
+        found.append(Prediction(path, classes, tuple(row[best].tolist()), label_set=label_set))
     return found
 
 

@@ -2,14 +2,15 @@
 
 JSON lines are the records of `Prediction.to_dict`. The other two have the columns ``path``,
 ``error``, ``class_1``, ``probability_1``, ``class_2`` and so on, where images may have several
-classes as many as one has; what a row has not is empty, or null in Parquet. Equal records give
-equal bytes.
+classes as many as one has, and ``label_set`` where these are asked for, a list in Parquet and in
+CSV its JSON; what a row has not is empty, or null in Parquet. Equal records give equal bytes.
 """
 
 import csv
 import io
+import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -22,8 +23,16 @@ from resnets.data.sources import stored_in
 from resnets.errors import DataError
 from resnets.files import followed, writing
 from resnets.inference.folder_job import CONTENT, FolderJob, Record, Records, check_out, line
-from resnets.inference.prediction import at_most, batches, prepared, resolved, warn_of_softmax
+from resnets.inference.prediction import (
+    at_most,
+    batches,
+    prepared,
+    resolved,
+    set_sizes,
+    warn_of_softmax,
+)
 from resnets.inference.runtimes import Runtime
+from resnets.weights.conformal import DEFAULT
 
 if TYPE_CHECKING:
     from resnets.nn import ResNet
@@ -57,17 +66,19 @@ def predict_table(
     *,
     top: int | None = None,
     batch_size: int = 8,
+    coverage: float | None = None,
+    sets: str = DEFAULT,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_broken: Callable[[DataError], None] = lambda error: None,
 ) -> Predicted:
     """Write the predictions of images, and of those in folders and archives, to a table.
 
-    ``model`` is what `predict` takes; ``out`` ends in .csv, .jsonl or .parquet. In memory are the
-    paths and three batches; what is done lies in a hidden file beside ``out`` until the table is
-    whole. After a stop of any kind the same call resumes and ends with the same bytes. An image
-    that cannot be read has a row that says why; a call that resumes looks at it again, and at
-    every image whose content is another than it was.
+    ``model``, ``coverage`` and ``sets`` are what `predict` takes; ``out`` ends in .csv, .jsonl or
+    .parquet. In memory are the paths and three batches; what is done lies in a hidden file beside
+    ``out`` until the table is whole. After a stop of any kind the same call resumes and ends with
+    the same bytes. An image that cannot be read has a row that says why; a call that resumes looks
+    at it again, and at every image whose content is another than it was.
 
     ``on_progress`` is called with how many images of how many are done, ``on_broken`` with the
     error of each broken image when it is met. Raises what `predict` raises; UsageError for
@@ -80,7 +91,7 @@ def predict_table(
     names = image_names([images] if isinstance(images, str | Path | Stored) else images)
     runtime = resolved(model, len(names))
     warn_of_softmax(runtime)
-    job = _Predictions(out, names, runtime, top, batch_size, on_broken)
+    job = _Predictions(out, names, runtime, top, batch_size, coverage, sets, on_broken)
     resumed, broken = job.run(overwrite=overwrite, on_progress=on_progress)
     return Predicted(out, len(names), len(broken), resumed)
 
@@ -124,12 +135,14 @@ class _Predictions(FolderJob):
         runtime: Runtime,
         top: int | None,
         batch_size: int,
+        coverage: float | None,
+        sets: str,
         on_broken: Callable[[DataError], None],
     ) -> None:
         self.images, self.runtime, self.batch_size = images, runtime, batch_size
         names = [*map(str, images)]
         files = [image if isinstance(image, Stored) else Path(image) for image in images]
-        self.top = at_most(runtime, top)
+        self.top, self.sizes = at_most(runtime, top), set_sizes(runtime, coverage, sets)
         self.on_broken = on_broken
         made_of = {
             "model": runtime.digest(),
@@ -140,10 +153,13 @@ class _Predictions(FolderJob):
         }
         if runtime.outputs == "sigmoid":  # what was begun before they had a meaning is of a softmax
             made_of["meaning of outputs"] = "sigmoid"
+        if coverage is not None:
+            made_of |= {"coverage": coverage, "label sets": sets}
         super().__init__(out, [*map(printable, names)], files, made_of)
 
     def answers(self, start: int) -> Iterator[list[Record]]:
-        for batch in batches(self.runtime, self.images[start:], self.top, self.batch_size):
+        images = self.images[start:]
+        for batch in batches(self.runtime, images, self.top, self.batch_size, self.sizes):
             for prediction in batch:
                 if prediction.error is not None:
                     self.on_broken(prediction.error)
@@ -161,47 +177,50 @@ class _Predictions(FolderJob):
         with writing(followed(self.out)) as file:
             _WRITERS[self.out.suffix.lower()](file, told, self._columns(records))
 
-    def _columns(self, records: Records) -> int:
-        """Return how many classes a row has room for."""
-        if not self.runtime.thresholds:
-            return self.top
-        return max((len(record.get("predictions", ())) for record in records()), default=0)
+    def _columns(self, records: Records) -> list[str]:
+        """Return the names of the columns: as many classes as a row may have."""
+        top = self.top
+        if self.runtime.thresholds:
+            top = max((len(record.get("predictions", ())) for record in records()), default=0)
+        ranked = [f"{kind}_{i}" for i in range(1, top + 1) for kind in ("class", "probability")]
+        return ["path", "error", *ranked, *["label_set"] * (self.sizes is not None)]
 
 
-def _write_jsonl(file: BinaryIO, records: Iterable[Record], top: int) -> None:
+def _write_jsonl(file: BinaryIO, records: Iterable[Record], columns: Sequence[str]) -> None:
     file.writelines(map(line, records))
 
 
-def _write_csv(file: BinaryIO, records: Iterable[Record], top: int) -> None:
+def _write_csv(file: BinaryIO, records: Iterable[Record], columns: Sequence[str]) -> None:
     text = io.TextIOWrapper(file, "utf-8", newline="")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(_columns(top))
-    table.writerows(_row(record, top) for record in records)
+    table.writerow(columns)
+    for record in records:
+        told = _row(record, columns)
+        row = [json.dumps(v, ensure_ascii=False) if isinstance(v, list) else v for v in told]
+        table.writerow(row)
     text.detach()  # which writes what is left, and leaves the file open
 
 
-def _write_parquet(file: BinaryIO, records: Iterable[Record], top: int) -> None:
+def _write_parquet(file: BinaryIO, records: Iterable[Record], columns: Sequence[str]) -> None:
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    kinds = [pa.string(), pa.string(), *[pa.string(), pa.float64()] * top]
-    schema = pa.schema(list(zip(_columns(top), kinds, strict=True)))
-    rows = (_row(record, top) for record in records)
+    of_kind = {"probability": pa.float64(), "label": pa.list_(pa.string())}
+    kinds = [of_kind.get(name.partition("_")[0], pa.string()) for name in columns]
+    schema = pa.schema(list(zip(columns, kinds, strict=True)))
+    rows = (_row(record, columns) for record in records)
     with ParquetWriter(file, schema) as table:
         while group := list(islice(rows, ROWS)):
-            columns = zip(*group, strict=True)
-            arrays = [pa.array(column, kind) for column, kind in zip(columns, kinds, strict=True)]
+            values = zip(*group, strict=True)
+            arrays = [pa.array(column, kind) for column, kind in zip(values, kinds, strict=True)]
             table.write_table(pa.table(arrays, schema))
 
 
 _WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
 
 
-def _columns(top: int) -> list[str]:
-    ranks = range(1, top + 1)
-    return ["path", "error", *(f"{kind}_{i}" for i in ranks for kind in ("class", "probability"))]
-
-
-def _row(record: Record, top: int) -> list[Any]:
-    values = [v for pair in record.get("predictions", ()) for v in pair.values()]
-    return [record["path"], record.get("error"), *values, *[None] * (2 * top - len(values))]
+def _row(record: Record, columns: Sequence[str]) -> list[Any]:
+    values = dict(record)
+    for place, pair in enumerate(record.get("predictions", ()), start=1):
+        values |= {f"{kind}_{place}": value for kind, value in pair.items()}
+    return [values.get(name) for name in columns]

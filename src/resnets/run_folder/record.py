@@ -138,6 +138,18 @@ class ClassScore:
 
 
 @dataclass(frozen=True)
+class LabelSets:
+    """What label sets cover that are to hold an image's class with a probability, the coverage."""
+
+    method: str = ""
+    coverage: Real | None = None  # as asked for
+    covered: Real | None = None  # the share of images whose class is in their set
+    size: Real | None = None  # classes in a set, on average
+    class_covered: tuple[Real | None, ...] = ()  # the share of each class's images; None: no image
+    class_size: tuple[Real | None, ...] = ()  # classes in a set of theirs, on average
+
+
+@dataclass(frozen=True)
 class Score:
     """The result on one split; ``confusion[i][j]``: class i that was taken for j.
 
@@ -154,6 +166,7 @@ class Score:
     f1_micro: Real | None = None
     f1_macro: Real | None = None
     classes: tuple[ClassScore, ...] = ()
+    label_sets: tuple[LabelSets, ...] = ()  # of a test split, by method and coverage
 
     def __post_init__(self) -> None:
         for value in (self.accuracy, self.top5_accuracy, self.map, self.f1_micro, self.f1_macro):
@@ -212,7 +225,7 @@ class Results:
         """The same without what there is of each class, which weights do not carry with them."""
 
         def short(score: Score | None) -> Score | None:
-            return score and replace(score, confusion=(), classes=())
+            return score and replace(score, confusion=(), classes=(), label_sets=())
 
         return replace(
             self, validation=short(self.validation), test=short(self.test), calibration=None

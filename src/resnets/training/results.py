@@ -13,6 +13,7 @@ from resnets.data.dataset import Dataset, Split
 from resnets.data.preprocess import preprocess_of
 from resnets.data.samples import data_url
 from resnets.evaluation import metrics
+from resnets.evaluation.coverage import label_sets
 from resnets.evaluation.network import evaluate
 from resnets.evaluation.scores import Evaluation
 from resnets.evaluation.temperature import fit_calibration
@@ -22,6 +23,7 @@ from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import (
     Bins,
     Calibrated,
+    LabelSets,
     Mistake,
     Results,
     Score,
@@ -31,6 +33,7 @@ from resnets.run_folder.record import (
 from resnets.training.feed import Feed
 from resnets.training.state import RunState
 from resnets.weights.calibration import Calibration, calibrated
+from resnets.weights.conformal import Conformal
 from resnets.weights.metadata import Metadata
 from resnets.weights.native import write_native
 from resnets.weights.outputs import probabilities
@@ -77,7 +80,8 @@ def evaluate_parts(
                 several = evaluation.several.with_best_thresholds()
                 model.thresholds = tuple(several.thresholds.tolist())
                 evaluation = replace(evaluation, several=several)
-            scores[name] = Score(**evaluation.to_dict())
+            sets = _label_sets(model, name, evaluation)
+            scores[name] = Score(**evaluation.to_dict(), label_sets=sets)
             last = evaluation, split
     if not scores:
         return Results(speed)
@@ -93,8 +97,23 @@ def _calibrate(model: ResNet, held_out: Evaluation, kind: str) -> Evaluation:
     """Calibrate a model on its held-out answers, where that holds; return what it then answers."""
     truth = held_out.several.targets if held_out.several else held_out.labels
     assert held_out.logits is not None
-    model.calibration = fit_calibration(held_out.logits, truth, kind)
-    return held_out.calibrated(model.calibration) if model.calibration else held_out
+    calibration = fit_calibration(held_out.logits, truth, kind)
+    if not held_out.several:  # label sets are of the one class of an image
+        calibration = calibration or Calibration(len(truth))
+        p = probabilities(calibration(held_out.logits), "softmax")
+        calibration = replace(calibration, conformal=Conformal.fitted(p, held_out.labels))
+    model.calibration = calibration
+    return held_out.calibrated(calibration) if calibration else held_out
+
+
+def _label_sets(model: ResNet, name: str, found: Evaluation) -> tuple[LabelSets, ...]:
+    """Return what the model's label sets cover of a split; nothing of that they were fitted on."""
+    conformal = model.calibration and model.calibration.conformal
+    if name == "validation" or conformal is None:
+        return ()
+    assert found.logits is not None
+    p = probabilities(model.calibration(found.logits), "softmax")
+    return label_sets(conformal, p, found.labels)
 
 
 def _worth(
@@ -102,7 +121,7 @@ def _worth(
 ) -> Calibrated:
     """Return how far probabilities hold on a split, as they come and calibrated."""
     before = _trust(answers, None)
-    if calibration is None:
+    if calibration is None or not calibration.changes:
         return Calibrated(split, before)
     found = Calibrated(split, before, _trust(answers, calibration), kind, calibration.samples)
     return replace(found, temperature=calibration.temperature)

@@ -12,6 +12,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from resnets.weights.conformal import Conformal
+
 SCORES = ("energy", "max_logit")
 
 
@@ -54,6 +56,12 @@ class Calibration:
     scale: tuple[float, ...] = (1.0,)  # 1 / temperature; or one for each output
     bias: tuple[float, ...] = ()  # one for each output, or none
     unknown: Unknown | None = None
+    conformal: Conformal | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether it makes other probabilities than the logits as they are."""
+        return self.scale != (1.0,) or bool(self.bias)
 
     @property
     def temperature(self) -> float | None:
@@ -75,6 +83,15 @@ class Calibration:
             values["bias"] = list(self.bias)
         if self.unknown:
             values["unknown"] = self.unknown.to_dict()
+        if self.conformal:
+            values["conformal"] = self.conformal.to_dict()
+        return values
+
+    def summary(self) -> dict[str, Any]:
+        """Return the same with the temperature, and of label sets how far they go."""
+        values = {**self.to_dict(), "temperature": self.temperature}
+        if values.pop("conformal", None) and self.conformal:
+            values["label_sets_to"] = self.conformal.most
         return values
 
     @classmethod
@@ -84,7 +101,7 @@ class Calibration:
         Raises ValueError, TypeError or KeyError for what cannot be meant.
         """
         samples, scale, bias = values["samples"], values["scale"], values.get("bias", [])
-        if unknown := values.keys() - {"samples", "scale", "bias", "unknown"}:
+        if unknown := values.keys() - {"samples", "scale", "bias", "unknown", "conformal"}:
             raise ValueError(f"it says something unknown: {str(min(unknown))[:40]!r}")
         if not isinstance(samples, int) or samples < 0:
             raise ValueError(f"it was fitted on {str(samples)[:40]} images")
@@ -94,12 +111,13 @@ class Calibration:
             )
         if min(_numbers(scale, "scale")) <= 0:
             raise ValueError("a scale is not positive")
-        stranger = values.get("unknown")
+        stranger, sets = values.get("unknown"), values.get("conformal")
         return cls(
             samples,
             tuple(scale),
             tuple(_numbers(bias, "bias")),
             None if stranger is None else Unknown.from_dict(stranger),
+            None if sets is None else Conformal.from_dict(sets),
         )
 
 

@@ -147,6 +147,7 @@ class Checkpoint:
             "preprocess": self.preprocess and self.preprocess.to_dict(),
             "classes": list(self.classes),
             "outputs": self.outputs,
+            "calibration": self.calibration and self.calibration.summary(),
             "made": {key: self.made[key] for key in ("name", "data") if key in self.made},
             "results": self.made.get("results"),
             "unexpected": list(self.state.unexpected),

@@ -53,6 +53,11 @@ class Conformal:
             quantiles[method] = tuple(own[places].tolist())
         return cls(**quantiles)
 
+    @property
+    def most(self) -> float:
+        """The highest coverage that can be asked for."""
+        return PERCENTS[len(self.lac) - 1] / 100
+
     def sizes(
         self, probabilities: NDArray[np.floating], coverage: float, method: str = DEFAULT
     ) -> NDArray[np.int64]:
@@ -84,8 +89,7 @@ class Conformal:
         raise UsageError(
             f"label sets for a coverage of {coverage:g} take {needed} held-out images, and these "
             "were fitted on fewer",
-            hint=f"--coverage {PERCENTS[len(quantiles) - 1] / 100:g}, or train with a larger "
-            "data.holdout",
+            hint=f"--coverage {self.most:g}, or train with a larger data.holdout",
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -53,5 +53,5 @@ class OnnxRuntime(Exported):
             ) from None
         super().__init__(path, read_export(path, texts.get(KEY)), onnxruntime.__version__)
 
-    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        return np.asarray(self._session.run(None, {self._input: images})[0])
+    def _run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
+        return [*map(np.asarray, self._session.run(None, {self._input: images}))]

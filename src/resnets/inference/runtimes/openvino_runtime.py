@@ -45,9 +45,10 @@ class OpenVino(Exported):
             raise _damaged(path, error) from None
         super().__init__(path, metadata, openvino.__version__)
 
-    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def _run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
         answers = self._request.infer(images, share_inputs=True, share_outputs=True)
-        return np.array(answers[0])  # the next batch is written over what is shared
+        # The next batch is written over what is shared.
+        return [np.array(answers[place]) for place in range(len(answers))]
 
 
 def import_openvino() -> Any:

@@ -113,15 +113,22 @@ class Exported(Runtime):
 
     def logits(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Return the logits (N, classes); a file for batches of one size gets that size."""
-        size = self.batch or len(images)
-        parts = [images[start : start + size] for start in range(0, len(images), size)]
-        logits = [self._filled(part, size) for part in parts]
-        found = logits[0] if len(logits) == 1 else np.concatenate(logits)
+        found = self.answers(images)[0]
         if found.shape[1:] != (self.spec.num_classes,):
             raise CheckpointError(
                 f"{self.path}: its output is {found.shape}, its classes are {self.spec.num_classes}"
             )
         return found
+
+    def answers(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """Return all that the file answers to a batch: the logits (N, classes), and what follows.
+
+        Raises what `logits` does.
+        """
+        size = self.batch or len(images)
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        found = [self._filled(part, size) for part in parts]
+        return found[0] if len(found) == 1 else [*map(np.concatenate, zip(*found, strict=True))]
 
     def digest(self) -> str:
         """Return the SHA-256 of the file, and of the weights beside an .xml."""
@@ -133,15 +140,15 @@ class Exported(Runtime):
         return digest.hexdigest()
 
     @abstractmethod
-    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the logits of a batch of a size that the file takes."""
+    def _run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
+        """Return the answers to a batch of a size that the file takes."""
 
-    def _filled(self, images: NDArray[Any], size: int) -> NDArray[np.float32]:
-        """Return the logits of at most ``size`` images, which others fill up."""
+    def _filled(self, images: NDArray[Any], size: int) -> list[NDArray[np.float32]]:
+        """Return the answers to at most ``size`` images, which others fill up."""
         missing = size - len(images)
         filled = np.concatenate([images, *[images[-1:]] * missing]) if missing else images
         try:
-            return self._run(np.ascontiguousarray(filled))[: len(images)]
+            return [each[: len(images)] for each in self._run(np.ascontiguousarray(filled))]
         except Exception as error:  # each runtime has kinds of its own
             raise self._failed(error) from error
 

@@ -98,12 +98,12 @@ class Program(Exported):
             raise _damaged(path, error) from None
         super().__init__(path, metadata, torch.__version__)
 
-    def _run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+    def _run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
         # Torch takes nothing that it may not write, such as a PIL image's own pixels.
         batch = torch.from_numpy(np.require(images, requirements="W"))
         with torch.no_grad():
-            found: NDArray[np.float32] = self._module(batch).numpy()
-        return found
+            found = self._module(batch)
+        return [each.numpy() for each in (found if isinstance(found, tuple) else (found,))]
 
 
 def network_digest(network: ResNet, preprocess: Preprocess) -> str:
