@@ -123,6 +123,33 @@ def test_both_roads_say_the_same(models, data, tmp_path):
     assert mixed.members[1].against.to_dict()["difference"] == 0
 
 
+def trained_on(root, tmp_path, name: str, split_seed: int) -> None:
+    """A file that says it was trained on these images, of which it held out a half."""
+    known = open_dataset(root, side=18).fingerprint
+    how = {"holdout": 0.5, "split_seed": split_seed, "broken": "error"}
+    made = {"data": {"fingerprint": known}, "recipe": {"data": how}}
+    save_weights(network(), tmp_path / f"{name}.safetensors", made=made)
+
+
+def test_the_split_is_that_of_whoever_was_trained_on_the_data(models, data, tmp_path):
+    """Also for an exported file of another model, and for a run that held out others."""
+    for seed, name in enumerate("ab"):
+        trained_on(data, tmp_path, name, seed)
+    alone = evaluate(tmp_path / "a.safetensors", data)
+    assert (alone.part, len(alone.labels)) == ("validation", 14)
+    strange = export(models[2], tmp_path / "model.onnx")
+    found = evaluate([strange, tmp_path / "a.safetensors", tmp_path / "b.safetensors"], data)
+    assert found.part == "validation"
+    assert sorted(found.images) == sorted(alone.images)
+    assert found.members[1].accuracy == alone.accuracy
+    assert found.notes == (
+        "a.safetensors: measured on the held-out split of the data that the model was trained on: "
+        "14 of 28 images",
+        "b.safetensors: measured on the held-out split of another model, and so on images that it "
+        "was trained on: 14 of 28 images",
+    )
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -39,6 +39,7 @@ _OWN = {
     "train": "measured on the very images that the model was trained on",
     "validation": "measured on the held-out split of the data that the model was trained on",
 }
+_OTHERS = "measured on the held-out split of another model, and so on images that it was trained on"
 
 
 @dataclass(frozen=True)
@@ -183,16 +184,18 @@ class Choice:
         from resnets.data.holdout import divide
 
         part, notes, source = self.part or "", [], str(self.source)
+        others = False  # whether the split is another model's
         if owner:
-            how = owner.made.get("recipe", {}).get("data", {})
-            dataset = divide(dataset, how["holdout"], how["split_seed"])
+            others = dataset.validation is None and _division(runtime) != _division(owner)
+            dataset = divide(dataset, *_division(owner))
         elif self.part is None and list(dataset.parts) == ["train"]:
             part = WHOLE
         part = part or list(dataset.parts)[-1]
         chosen = dataset.train if part == WHOLE else dataset.part(part)
         if part in _OWN and _is_own(runtime, dataset):
             total = sum(map(len, dataset.parts.values()))
-            notes.append(f"{_OWN[part]}: {len(chosen):,} of {plural(total, 'image')}")
+            said = _OTHERS if others and part == "validation" else _OWN[part]
+            notes.append(f"{said}: {len(chosen):,} of {plural(total, 'image')}")
         if dataset.several:
             notes += _check_answers_several(runtime, source)
         counts = dict(zip(dataset.classes, chosen.counts(len(dataset.classes)), strict=True))
@@ -270,6 +273,12 @@ class Choice:
 def _is_own(runtime: Runtime, dataset: "Dataset") -> bool:
     """Whether a model was trained on a data set."""
     return bool(runtime.made.get("data", {}).get("fingerprint") == dataset.fingerprint)
+
+
+def _division(runtime: Runtime) -> tuple[Any, Any]:
+    """Return how much of the training data a model has held out, and by which seed."""
+    how = runtime.made.get("recipe", {}).get("data", {})
+    return how.get("holdout"), how.get("split_seed")
 
 
 def _is_same(folder: Path, source: Any) -> bool:

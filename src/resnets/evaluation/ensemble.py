@@ -68,9 +68,19 @@ def together(members: Sequence[Assessment]) -> Assessment:
     return replace(
         answered,
         outputs="sigmoid" if first.alone else "softmax",
-        notes=tuple(dict.fromkeys(chain.from_iterable(each.notes for each in members))),
+        notes=_notes(members),
         against=paired(answered.right, first.right),
     )
+
+
+def _notes(members: Sequence[Assessment]) -> tuple[str, ...]:
+    """Return what is to be known of all members, and by name of some."""
+    notes = dict.fromkeys(chain.from_iterable(each.notes for each in members))
+    found = []
+    for note in notes:
+        of = [each.name for each in members if note in each.notes]
+        found.append(note if len(of) == len(members) else f"{', '.join(of)}: {note}")
+    return tuple(found)
 
 
 def _answered(p: NDArray[np.float64], levels: NDArray[np.float64], first: Assessment) -> Evaluation:
