@@ -1,5 +1,6 @@
 """docs/trust.md: its commands, as they are typed."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -38,3 +39,25 @@ def test_label_sets(photos, monkeypatch, resnets):
         assert code == 0, err
         assert "--out" in words or re.search(r"   {.*}$", out)
     assert "label_set" in Path("new.csv").read_text("utf-8").splitlines()[0]
+
+
+def test_label_errors(photos, monkeypatch, resnets):
+    monkeypatch.chdir(photos.parent)
+    coloured(0, 50).save(photos / "basil/wrong.png")
+    searched, applied, trained = _commands("Label errors")
+    run = ("--out", "runs/photos-resnet18", "--set", "augment.padding=2")
+    settings = ("--set", "schedule.epochs=6", "--set", "data.image_size=32", "--model", "resnet8")
+    code, _, err = resnets("train", "photos", *settings, *run, "--set", "batch_size=8")
+    assert code == 0, err
+    code, out, err = resnets(*searched, "--folds", "2")
+    assert (code, "basil/wrong.png" in out) == (0, True), err
+    table = photos.parent / "runs/photos-resnet18/suspects/suspects.csv"
+    table.write_text(re.sub(r"(basil/wrong.png,.*),$", r"\1,x", table.read_text(), flags=re.M))
+    code, out, err = resnets(*applied)
+    assert (code, "1 label changed" in out) == (0, True), err
+    code, _, err = resnets(*trained, *SHORT, "--out", "again")
+    assert code == 0, err
+    again = json.loads(Path("again/run.json").read_text())["data"]
+    first = json.loads(Path("runs/photos-resnet18/run.json").read_text())["data"]
+    assert (again["train"], again["validation"]) == (first["train"], first["validation"])
+    assert again["fingerprint"] != first["fingerprint"]

@@ -15,7 +15,7 @@ from resnets.data.preprocess import preprocess_of
 from resnets.evaluation.network import computed
 from resnets.nn import ResNet
 
-_COUNT = 5  # of each image: a cut copy is among them, of 120 photographs and 9 ways to cut
+_COUNT = 5  # of each image: of parts of 70 % of its area 99 % have it among so many of 1,500
 
 
 def lookalikes_by(model: ResNet) -> Lookalikes:

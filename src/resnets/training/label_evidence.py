@@ -89,6 +89,11 @@ def gather_evidence(
         **given,
         **where,
     ) as (plan, progress):
+        if out.resolve().is_relative_to(plan.source):
+            raise UsageError(
+                f"{out}: run folders inside {plan.source} would become a part of the data",
+                hint="give another --out",
+            )
         if plan.dataset.fingerprint != record.data.fingerprint:
             progress.say("images or labels are others than when the run was trained")
         progress.say("embedding the images of the training and held-out splits")
