@@ -19,8 +19,10 @@ from PIL import Image
 
 from exported import convert, export, metadata
 from resnets import create_model, predict
+from resnets import export as export_network
 from resnets.data.preprocess import Preprocess, identity, imagenet
 from resnets.inference.runtimes import open_runtime
+from resnets.weights.calibration import Calibration, Unknown
 
 BOUND = 1e-5
 UPRIGHT = {  # what turns an upright image into one that its orientation says to turn back
@@ -199,6 +201,27 @@ def test_every_runtime(files, suffix, name, batch_size, pictures, network, exact
         assert np.array_equal(runtime.prepare(path), network.preprocess(path).numpy())
     found = predict(runtime, pictures, top=10, batch_size=batch_size)
     check(probabilities(found, network.classes), exact)
+
+
+@pytest.fixture(scope="module")
+def calibrated(network, tmp_path_factory):
+    """The shipped network, calibrated, as our own export writes it."""
+    network = copy.deepcopy(network)
+    network.calibration = Calibration(100, (0.8,), unknown=Unknown("energy", 0.0, 0.05))
+    return export_network(network, tmp_path_factory.mktemp("calibrated") / "model.onnx").path
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_what_a_calibrated_file_answers(calibrated, name, pictures, network):
+    runtime = open_runtime(calibrated, name)
+    with torch.no_grad():
+        exact = copy.deepcopy(network).double()(network.preprocess(pictures).double())
+    found = predict(runtime, pictures, top=10, batch_size=7)
+    check(probabilities(found, network.classes), (0.8 * exact).softmax(1).numpy())
+    prepared = np.concatenate([runtime.prepare(path) for path in pictures])
+    _, p, score = runtime.answers(prepared)
+    check(p, (0.8 * exact).softmax(1).numpy())
+    assert np.abs(score + exact.logsumexp(1).numpy()).max() < BOUND
 
 
 WITHOUT_TORCH = """

@@ -11,7 +11,7 @@ from networks import NAMES, TARGETS, network
 from conftest import coloured
 from resnets import create_model, export, open_model, predict
 from resnets.data.preprocess import identity
-from resnets.errors import ExportError
+from resnets.errors import ExportError, UsageError
 from resnets.exporting.answers import check_answers
 from resnets.exporting.examples import Examples
 from resnets.exporting.plan import plan_export
@@ -141,6 +141,10 @@ def test_weights_carry_it_and_a_fresh_classifier_does_not(tmp_path):
     assert "answers" not in written.record
     again.reset_classifier(3)
     assert again.calibration is None
+    model.reset_classifier(4)
+    model.calibration = VECTOR
+    with pytest.raises(UsageError, match="it has 3 scales and 3 biases for 4 outputs"):
+        export(model, tmp_path / "other.safetensors", to="safetensors")
 
 
 def test_what_does_not_follow_from_the_logits_is_refused():

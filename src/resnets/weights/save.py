@@ -17,6 +17,7 @@ from resnets.files import followed, write_bytes, write_json
 from resnets.nn import ResNet
 from resnets.weights import outputs
 from resnets.weights.beside import PROBLEMS
+from resnets.weights.calibration import Calibration
 from resnets.weights.checkpoint import NATIVE
 from resnets.weights.metadata import Metadata
 from resnets.weights.native import write_native
@@ -113,6 +114,14 @@ def _check_classifier(model: ResNet) -> None:
             hint='set model.thresholds to one for each, 0 to 1, and model.outputs to "sigmoid"; '
             "or to ()",
         )
+    try:
+        if model.calibration:
+            Calibration.from_dict(model.calibration.to_dict(), count)
+    except ValueError as error:
+        raise UsageError(
+            f"the calibration does not fit the classifier: {error}",
+            hint="set model.calibration to None",
+        ) from None
 
 
 def check_ending(path: Path, dialect: str) -> None:
