@@ -115,6 +115,28 @@ def test_where_it_looked_lies_over_the_mistakes(tmp_path: Path) -> None:
     assert "example.com" not in page.html
 
 
+def test_what_label_sets_cover(tmp_path: Path) -> None:
+    classes = ["ant", EVIL, "cow", "never seen"]
+    values = summary(classes)
+    test = values["results"]["test"]
+    test["label_sets"] = [
+        {"method": method, "coverage": coverage, "covered": coverage + 0.004, "size": 1.3}
+        | ({"class_covered": [0.95, 0.75, 0.9, None], "class_size": [1.25, 2.5, 1.0, None]}
+           if method == "lac" else {})
+        for coverage in (0.8, 0.9) for method in ("lac", "aps", "raps")
+    ]  # fmt: skip
+    page = Page(write_report([write_run(tmp_path / "run", classes, results=values["results"])]))
+    page.check_alone()
+    assert "asked for LAC classes APS classes RAPS classes" in page.text
+    assert "80 % 80.4 % 1.30 80.4 % 1.30 80.4 % 1.30" in page.text
+    assert "LAC, asked for 90 %;" in page.text
+    least = page.text.split("classes in a set")[1]
+    assert f"{EVIL} 75.0 % 2.50 cow 90.0 % 1.00 ant 95.0 % 1.25" in least
+    assert "never seen 0" not in least
+    plain = Page(write_report([write_run(tmp_path / "plain")]))
+    assert "Label sets" not in plain.text
+
+
 def test_it_needs_no_more_than_a_run_json(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"schema_version": 1, "status": "failed"}')
     page = Page(write_report([tmp_path]))

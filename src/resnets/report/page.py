@@ -21,10 +21,11 @@ from resnets.report.style import environment
 from resnets.report.verdict import accuracy_cautions, calibration_sentence, threshold_notes
 from resnets.run_folder.directory import seeds_in
 from resnets.run_folder.reading import RunRecord, read_run
-from resnets.run_folder.record import Calibrated, ClassScore, Mistake
+from resnets.run_folder.record import Calibrated, ClassScore, LabelSets, Mistake, Score
 
 PAGE = "report.html"
 SHOWN_CLASSES = 20  # the rest folds away
+USUAL = 0.9  # coverage
 
 
 def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
@@ -70,6 +71,7 @@ def _run_page(run: RunRecord) -> str:
     confusion = best.score.confusion if best else ()
     samples = best.score.samples if best else None
     scores = class_scores(confusion, run.data.classes)
+    covered = _covered(best.score) if best else None
     return rendered(
         "run.html",
         title=sentence(run),
@@ -87,7 +89,23 @@ def _run_page(run: RunRecord) -> str:
         confusions=confusions(confusion, run.data.classes),
         labels=_labels(best.score.classes, run.data.classes) if best else [],
         thresholds=threshold_notes(run.results.validation, run.data.classes),
+        covered=covered,
+        covered_classes=_covered_classes(covered, run.data.classes) if covered else [],
     )
+
+
+def _covered(score: Score) -> LabelSets | None:
+    """Return the label sets of which there is most to tell: by class, at the usual coverage."""
+    found = [each for each in score.label_sets if each.class_covered]
+    return min(found, key=lambda each: abs(each.coverage - USUAL), default=None)
+
+
+def _covered_classes(sets: LabelSets, classes: Sequence[str]) -> list[tuple[str, float, float]]:
+    """Return each class's name, share covered and mean size of a set, least covered first."""
+    names = class_names(classes, len(sets.class_covered))
+    rows = zip(names, sets.class_covered, sets.class_size, strict=True)
+    found = [(name, share, size) for name, share, size in rows if share is not None and size]
+    return sorted(found, key=lambda row: row[1])
 
 
 def _trusted(found: Calibrated | None) -> plots.Plot | None:

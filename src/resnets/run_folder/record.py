@@ -141,10 +141,10 @@ class ClassScore:
 class LabelSets:
     """What label sets cover that are to hold an image's class with a probability, the coverage."""
 
-    method: str = ""
-    coverage: Real | None = None  # as asked for
-    covered: Real | None = None  # the share of images whose class is in their set
-    size: Real | None = None  # classes in a set, on average
+    method: str
+    coverage: Real  # as asked for
+    covered: Real  # the share of images whose class is in their set
+    size: Real  # classes in a set, on average
     class_covered: tuple[Real | None, ...] = ()  # the share of each class's images; None: no image
     class_size: tuple[Real | None, ...] = ()  # classes in a set of theirs, on average
 
