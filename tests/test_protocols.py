@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -118,6 +119,10 @@ def five(image: Image.Image, side: int) -> list[Image.Image]:
     return [*corners, centre(image, side)]
 
 
+def ten(image: Image.Image, side: int) -> list[Image.Image]:
+    return [*five(image, side), *five(ImageOps.mirror(image), side)]
+
+
 def mirrored(views: list[Image.Image]) -> list[Image.Image]:
     return [*views, *map(ImageOps.mirror, views)]
 
@@ -130,14 +135,14 @@ SINGLE = {
     "tta": (asked(tta=True), lambda i: mirrored([centre(shorter(i, 72), 64)])),
     "keras": (asked("keras"), lambda i: [squashed(i, 64)]),
     "timm": (asked("timm-0.875"), lambda i: [centre(shorter(i, 73), 64)]),
-    "ten crops": (asked(crops=10), lambda i: mirrored(five(centre(shorter(i, 72), 72), 64))),
+    "ten crops": (asked(crops=10), lambda i: ten(centre(shorter(i, 72), 72), 64)),
     "ten of another": (
         asked("he2015-ten-crops", size=56, resize=64),
-        lambda i: mirrored(five(centre(shorter(i, 64), 64), 56)),
+        lambda i: ten(centre(shorter(i, 64), 64), 56),
     ),
     "ten of the whole": (
         asked("fb-ten-crops", size=56, resize=64),
-        lambda i: mirrored(five(shorter(i, 64), 56)),
+        lambda i: ten(shorter(i, 64), 56),
     ),
 }
 
@@ -202,7 +207,7 @@ def test_single_precision_is_as_near():
 @pytest.mark.parametrize(
     ("protocol", "views"),
     [
-        (asked(crops=10), lambda i: mirrored(five(centre(shorter(i, 72), 72), 64))),
+        (asked(crops=10), lambda i: ten(centre(shorter(i, 72), 72), 64)),
         (asked(size=80, tta=True), lambda i: mirrored([centre(shorter(i, 90), 80)])),
     ],
 )
@@ -252,9 +257,7 @@ def test_a_mean_image_is_the_crops_own_and_a_colour_for_other_sizes():
     assert runtime.protocol.resize == 73
     assert runtime.notes == []
     (views,) = runtime.prepare(PHOTOS[0])[0]
-    for view, crop in zip(
-        views, mirrored(five(centre(shorter(PHOTOS[0], 73), 73), 64)), strict=True
-    ):
+    for view, crop in zip(views, ten(centre(shorter(PHOTOS[0], 73), 73), 64), strict=True):
         own = model.preprocess(crop)[0].numpy()
         assert min(np.abs(own - each).max() for each in views) == 0, view.shape
     other = Averaged(Network(model), asked(size=80))
@@ -338,9 +341,7 @@ def test_ten_crops_leave_a_margin_of_their_own_where_the_model_has_none():
 def test_ten_crops_of_images_that_are_shown_whole():
     model = network(resize=64)
     model.preprocess = replace(model.preprocess, fit="squash")
-    expected = np.stack(
-        [mean_probabilities(model, mirrored(five(squashed(i, 73), 64))) for i in PHOTOS]
-    )
+    expected = np.stack([mean_probabilities(model, ten(squashed(i, 73), 64)) for i in PHOTOS])
     np.testing.assert_allclose(ours(model, asked(crops=10), PHOTOS), expected, atol=1e-6)
 
 
@@ -362,6 +363,37 @@ def test_the_size_alone_keeps_the_crops_share():
     assert asked("torchvision", size=448).settled(usual).resize == 512
     assert asked("timm-0.95").settled(usual).resize == 235  # as timm rounds
     assert asked(size=224).settled(usual) == asked().settled(usual)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("RESNETS_PHOTOGRAPHS" not in os.environ, reason="RESNETS_PHOTOGRAPHS: a folder")
+@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+def test_real_photographs(name):
+    """The whole network at its own size, on a few of a folder of photographs."""
+    files = sorted(Path(os.environ["RESNETS_PHOTOGRAPHS"]).rglob("*.[jJ]*"))
+    images = [Image.open(file).convert("RGB") for file in files[:: max(1, len(files) // 2)]][:2]
+    torch.manual_seed(0)
+    model = scramble(create_model(name)).eval()
+    model.preprocess, model.outputs = Preprocess(3, 256, 224, MEAN, STD), "softmax"
+    with torch.no_grad():
+        logits = model(model.preprocess(images))
+        model.fc.weight.div_(logits.std(0).mean())
+        model.fc.bias.sub_(logits.mean(0)).div_(logits.std(0).mean())
+    expected = [mean_probabilities(model, ten(centre(shorter(i, 256), 256), 224)) for i in images]
+    found = ours(model, asked("he2015-ten-crops"), images)
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-6, rtol=0)
+    expected = [
+        np.concatenate(
+            [
+                answer(slid(model, v, s, 7), model).detach()
+                for s in (224, 384)
+                for v in mirrored([i])
+            ]
+        ).mean(0)
+        for i in images
+    ]
+    found = ours(model, asked("he2015-multi-scale", scales=(224, 384)), images)
+    np.testing.assert_allclose(found, np.stack(expected), atol=1e-6, rtol=0)
 
 
 # On labelled images, by `evaluate`.
@@ -400,7 +432,7 @@ def test_views_are_cut_of_the_images_and_not_of_the_stored_squares(trained):
     assert (found.part, len(found.labels)) == ("validation", 4)
     model = open_model(run)
     images = [Image.open(photos / name) for name in found.images]
-    expected = [mean_probabilities(model, mirrored(five(shorter(i, 72), 64))) for i in images]
+    expected = [mean_probabilities(model, ten(shorter(i, 72), 64)) for i in images]
     np.testing.assert_allclose(found.probabilities, np.stack(expected), atol=1e-5)
     assert found.notes[0] == (
         "shown ten crops of 64 x 64, the corners and the middle of the image scaled to a shorter "
@@ -420,7 +452,7 @@ def test_a_folder_a_pack_and_a_table_are_shown_alike(resnets, trained, tmp_path)
     exported = export(open_model(run), tmp_path / "model.onnx")
     expected = {
         file.stem + file.parent.name: mean_probabilities(
-            open_model(run), mirrored(five(shorter(Image.open(photos / file), 72), 64))
+            open_model(run), ten(shorter(Image.open(photos / file), 72), 64)
         )
         for file in files
     }
@@ -438,7 +470,7 @@ def test_images_in_memory(trained):
     split = open_dataset("digits").test
     images = as_images(split.batch(torch.arange(len(split)))[0])[:20]
     found = evaluate(model, "digits", crops=10)
-    expected = [mean_probabilities(model, mirrored(five(shorter(i, 9), 8))) for i in images]
+    expected = [mean_probabilities(model, ten(shorter(i, 9), 8)) for i in images]
     np.testing.assert_allclose(found.probabilities[:20], np.stack(expected), atol=1e-4)
 
 

@@ -68,19 +68,22 @@ class Averaged(Runtime):
         return found
 
     def _cut(self, frame: Frame, image: Image.Image) -> NDArray[np.uint8]:
-        """Return the views (V, H, W, C) of an image that are of one size, but mirrored ones."""
+        """Return the views (V, H, W, C) of an image that are of one size, but those of ``tta``."""
         if self.protocol.scales:
             return pixels(frame.scaled(image))[None]
         area = pixels(frame.scaled(image) if self.protocol.whole else frame(image))
         side = self.protocol.size or frame.size
         down, right = area.shape[0] - side, area.shape[1] - side
-        starts = [(half(down), half(right))]
+        starts, areas = [(half(down), half(right))], [area]
         if self.protocol.crops == 10:
             starts += [(0, 0), (0, right), (down, 0), (down, right)]
-        return np.stack([area[top : top + side, left : left + side] for top, left in starts])
+            areas.append(area[:, ::-1])
+        return np.stack(
+            [area[top : top + side, left : left + side] for area in areas for top, left in starts]
+        )
 
     def _prepared(self, views: NDArray[np.uint8]) -> NDArray[Any]:
-        if self.protocol.tta or self.protocol.crops == 10:
+        if self.protocol.tta:
             views = np.concatenate([views, views[:, :, ::-1]])
         planes = views.transpose(0, 3, 1, 2)
         return planes if self.input == "pixels" else self._shown.normalized(planes)
