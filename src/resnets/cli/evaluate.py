@@ -43,7 +43,7 @@ def evaluate(
             help="A run folder, a checkpoint in any format, an exported file (.onnx, .xml, .pt2), "
             "or a model's name with --weights. Several, or a folder of several seeds, are an "
             "ensemble.",
-            metavar="MODEL...",
+            metavar="MODEL",
         ),
     ],
     data: Annotated[

@@ -103,7 +103,7 @@ def evaluate(
     words = read_class_words(Path(class_names)) if class_names else ClassWords()
     choice = Choice(data, split, None if root is None else Path(root), words)
     chosen = choice.of(opened, homes)
-    check_alike(names, chosen)
+    check_alike(names, runtimes, chosen)
     kept = Kept(None if out is None else Path(out), runtimes, chosen, choice.digest)
     with kept.alone():
         known = [kept.load(number) for number in range(len(runtimes))]

@@ -181,6 +181,8 @@ class Choice:
         return self._datasets[key]
 
     def _of_data_set(self, runtime: Runtime, dataset: "Dataset", owner: Runtime | None) -> Chosen:
+        import torch
+
         from resnets.data.holdout import divide
 
         part, notes, source = self.part or "", [], str(self.source)
@@ -207,7 +209,7 @@ class Choice:
             labelling,
             counts,
             split.truth.numpy(),
-            _names(split),
+            split.names(torch.arange(len(split))),
             lambda: _images(split),
             None if self.name else lambda: _files(split, source),
             dataset.fingerprint if self.name else "",
@@ -325,12 +327,6 @@ def _relabelled(split: "Split", classes: Sequence[str], labelling: Labelling) ->
     outputs = torch.tensor([labelling.outputs.get(name, -1) for name in classes])[split.labels]
     kept = torch.nonzero(outputs >= 0).flatten()
     return replace(split, labels=outputs).subset(kept)
-
-
-def _names(split: "Split") -> list[int] | list[str]:
-    import torch
-
-    return split.names(torch.arange(len(split)))
 
 
 def _images(split: "Split") -> Iterable[Image.Image]:

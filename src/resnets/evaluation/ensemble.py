@@ -17,13 +17,23 @@ from resnets.evaluation.paired import paired
 from resnets.evaluation.scores import Evaluation
 from resnets.evaluation.several import Several
 from resnets.formatting import plural
+from resnets.inference.runtimes import Runtime
 
 SHOWN = 3  # names in a message
 
 
-def check_alike(names: Sequence[str], chosen: Sequence[Chosen]) -> None:
+def check_alike(
+    names: Sequence[str], runtimes: Sequence[Runtime], chosen: Sequence[Chosen]
+) -> None:
     """Raise DataError unless models tell the same classes apart, on the same images."""
     first = chosen[0]
+    alone = [name for name, runtime in zip(names, runtimes, strict=True) if _alone(runtime)]
+    if 0 < len(alone) < len(names):
+        other = next(name for name in names if name not in alone)
+        raise DataError(
+            f"{alone[0]} answers each class by itself, {other} one of all",
+            hint="evaluate each by itself",
+        )
     for name, each in zip(names[1:], chosen[1:], strict=True):
         classes = each.labelling.names
         if odd := set(classes) ^ set(first.labelling.names):
@@ -48,11 +58,15 @@ def check_alike(names: Sequence[str], chosen: Sequence[Chosen]) -> None:
             )
 
 
+def _alone(runtime: Runtime) -> bool:
+    return runtime.outputs == "sigmoid" and runtime.spec.num_classes > 1
+
+
 def together(members: Sequence[Assessment]) -> Assessment:
     """Return what models answer together, the mean of their probabilities, and each beside it.
 
     Where an image may have several classes, their thresholds are the means of the members'. Raises
-    DataError where some could read other images than the first, or stand for something else.
+    DataError where some could read other images than the first.
     """
     first, compared = members[0], []
     sums, levels = np.zeros_like(first.probabilities), np.zeros(first.classes)
@@ -112,12 +126,6 @@ def _places_in(
     member: Assessment, first: Assessment
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return where the first's images and classes are among a member's."""
-    if member.alone != first.alone:
-        alone, other = (member, first) if member.alone else (first, member)
-        raise DataError(
-            f"{alone.name} answers each class by itself, {other.name} one of all",
-            hint="evaluate each by itself",
-        )
     if odd := {*member.images} ^ {*first.images}:
         raise DataError(
             f"{member.name} and {first.name} cannot both read {plural(len(odd), 'image')}, such as "

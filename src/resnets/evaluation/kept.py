@@ -31,9 +31,9 @@ RECORD, PAGE, SCORES = "evaluation.json", "evaluation.html", "scores"
 
 
 class Kept:
-    """The folder of an evaluation; without one nothing is kept, nor written.
+    """The folder of an evaluation of models on what is chosen for each of them.
 
-    ``data`` says which images these are, ``models`` of each model what it is.
+    Without a folder nothing is kept, nor written. ``digest`` is that of the images.
     """
 
     def __init__(
@@ -94,15 +94,8 @@ class Kept:
                 logits=logits,
             )
             return found, broken
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            IndexError,
-            EOFError,
-            BadZipFile,
-        ):  # none, or damaged
-            return None
+        except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile):
+            return None  # there are none, or they are damaged
 
     def save(self, number: int, scores: Evaluation, broken: list[tuple[int, str]]) -> None:
         """Keep a model's scores, whole or not at all."""
