@@ -7,7 +7,6 @@ from resnets.data.folds import folds_of
 from resnets.data.neighbours import alike, nearest
 from resnets.evaluation.confident_learning import (
     confident_class,
-    confident_joint,
     likely_wrong,
     margins,
     suggestions,
@@ -21,7 +20,6 @@ LABELS = np.array([0, 0, 1, 1, 1])
 def test_a_class_is_likely_where_it_is_as_probable_as_it_usually_is():
     np.testing.assert_allclose(thresholds(P, LABELS), [0.7, 0.5, np.inf])
     assert confident_class(P, LABELS).tolist() == [0, -1, 1, 1, 0]
-    assert confident_joint(P, LABELS).tolist() == [[1, 0, 0], [1, 2, 0], [0, 0, 0]]
     assert likely_wrong(P, LABELS).tolist() == [False, False, False, False, True]
 
 

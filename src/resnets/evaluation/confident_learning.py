@@ -26,26 +26,16 @@ def thresholds(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArr
 def confident_class(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the class that each image is confidently of, (N,); -1 where it is of none.
 
-    It is the most probable of those that reach their threshold.
+    It is the most probable of those that reach their threshold: the column of the confident joint
+    in which the image counts; eq. 1.
     """
     reached = probabilities >= thresholds(probabilities, labels) - _ROUNDING
     best = np.where(reached, probabilities, -1).argmax(1)
     return np.where(reached.any(1), best, -1)
 
 
-def confident_joint(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return how many images of a label (row) are confidently of a class (column); eq. 1.
-
-    What is off its diagonal is likely wrong.
-    """
-    count, found = probabilities.shape[1], confident_class(probabilities, labels)
-    sure = found >= 0
-    cells = np.bincount(labels[sure] * count + found[sure], minlength=count**2)
-    return cells.reshape(count, count)
-
-
 def likely_wrong(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which images are off the diagonal of the confident joint, (N,)."""
+    """Return which images are off the diagonal of the confident joint, (N,): of another class."""
     found = confident_class(probabilities, labels)
     wrong: NDArray[np.bool_] = (found >= 0) & (found != labels)
     return wrong
