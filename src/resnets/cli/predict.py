@@ -83,7 +83,8 @@ def predict(
     """Say what is in images: the most probable classes of each.
 
     Of a model whose images may have several classes, they are those above their thresholds, or
-    none.
+    none. An image that seems to be of none of the classes is marked as unknown, where the model
+    tells: train --false-alarms has fitted from where on.
 
     An image that cannot be read is reported and the others are done; the exit code is then 3. A
     table may be stopped at any time: the same command resumes. A file that is there already is
@@ -155,6 +156,8 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
             pairs = zip(prediction.classes, prediction.probabilities, strict=True)
             answers = "   ".join(f"{printable(name)} {100 * p:.1f} %" for name, p in pairs)
             answers = answers or "none of its classes"
+            if prediction.unknown:
+                answers = f"unknown; nearest: {answers}"
             if prediction.label_set is not None:
                 names, more = prediction.label_set[:SHOWN], len(prediction.label_set) - SHOWN
                 rest = f" and {more:,} more" if more > 0 else ""

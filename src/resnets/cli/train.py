@@ -118,6 +118,13 @@ def train(
     no_calibrate: Annotated[
         bool, typer.Option("--no-calibrate", help="Leave probabilities as they come.")
     ] = False,
+    false_alarms: Annotated[
+        float,
+        typer.Option(
+            help="Which share of images of its classes the model may call unknown, to find those "
+            "of none; 0: it calls none unknown."
+        ),
+    ] = 0.05,
     track: Annotated[
         list[str] | None,
         typer.Option(help="Show it to wandb, mlflow or trackio, too; may be given several times."),
@@ -184,6 +191,7 @@ def train(
             save_minutes=save_every,
             track=tuple(track or ()),
             calibrate=None if no_calibrate else calibrate,
+            false_alarms=false_alarms,
         ),
     }
     if find_lr:
@@ -260,11 +268,14 @@ def print_run(run: "Run", as_json: bool) -> None:
             tell(f"{name} {figure}")
             for caution in beside:
                 tell(f"  {caution}")
-    if trust := run.results.get("calibration"):
-        from resnets.report.verdict import calibration_sentence
-        from resnets.run_folder.record import Calibrated, from_plain
+    from resnets.report.verdict import calibration_sentence, unknown_sentence
+    from resnets.run_folder.record import Results, from_plain
 
-        tell(calibration_sentence(from_plain(Calibrated, trust, run.path)))
+    found = from_plain(Results, run.results, run.path)
+    if found.calibration:
+        tell(calibration_sentence(found.calibration))
+    if found.unknown:
+        tell(unknown_sentence(found.unknown))
     if not (run.results["test"] or run.results["validation"]):
         say(NO_ACCURACY)
     folder = shlex.quote(str(run.path))

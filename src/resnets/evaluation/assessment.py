@@ -16,10 +16,10 @@ from resnets.evaluation.labels import similar
 from resnets.evaluation.paired import Paired
 from resnets.evaluation.protocols import OWN, Protocol
 from resnets.evaluation.scores import Evaluation
-from resnets.formatting import plural
+from resnets.formatting import percent, plural
 from resnets.report.score import interval
 from resnets.report.verdict import accuracy_cautions
-from resnets.weights.calibration import Calibration, calibrated
+from resnets.weights.calibration import Calibration, Unknown, calibrated
 from resnets.weights.outputs import of_alternatives, probabilities
 
 SHOWN = 5  # names in a sentence
@@ -94,6 +94,18 @@ class Assessment(Evaluation):
         return found
 
     @property
+    def unknown(self) -> Unknown | None:
+        """By what the model tells images of none of its classes, where it does."""
+        return self.calibration.unknown if self.calibration else None
+
+    @property
+    def called_unknown(self) -> float | None:
+        """The share of the images, all of its classes, that the model takes for ones of none."""
+        if self.unknown is None or self.logits is None:
+            return None
+        return float(self.unknown.flags(self.logits).mean())
+
+    @property
     def absent(self) -> tuple[str, ...]:
         """The model's classes of which there is no image."""
         return tuple(name for name, count in zip(self.names, self.counts, strict=True) if not count)
@@ -101,6 +113,11 @@ class Assessment(Evaluation):
     def sentences(self) -> list[str]:
         """Say what was assumed, and what of the data or of the model was left out."""
         lines = list(self.notes)
+        if self.unknown:
+            lines.append(
+                f"{percent(self.called_unknown)} of the images, all of known classes, are called "
+                f"unknown; {percent(self.unknown.false_alarms, 0)} were asked for"
+            )
         for name, count in self.strange[:SHOWN]:
             line = f"{_images(count)} of '{printable(name)}', which the model does not have"
             close = similar([name], self.names)
@@ -141,6 +158,8 @@ class Assessment(Evaluation):
             assert self.logits is not None
             raw = self._trust(self._of(self.logits))
             raw.pop("labels", None)
+            if self.called_unknown is not None:
+                trust["called_unknown"] = self.called_unknown
             trust |= {"calibration": self.calibration.summary(), "uncalibrated": raw}
         found = {
             "split": self.part,

@@ -270,5 +270,5 @@ def _look(runtime: Network, batches: Batches, on_done: Callable[[int], None]) ->
         images,
         embeddings,
         runtime.probabilities(raw),
-        unknown.of(raw) > unknown.threshold if unknown else None,
+        unknown.flags(raw) if unknown else None,
     )

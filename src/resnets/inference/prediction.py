@@ -34,6 +34,8 @@ class Prediction:
 
     Where an image may have several classes they are those from their thresholds on, or none.
     ``label_set`` are those among which its own is with the probability that was asked for.
+    ``unknown`` is whether the image seems to be of none of the classes, by an ``unknown_score``
+    that is higher the stranger it is; None of a model that does not tell.
     """
 
     path: str
@@ -41,17 +43,23 @@ class Prediction:
     probabilities: tuple[float, ...] = ()
     error: DataError | None = None
     label_set: tuple[str, ...] | None = None
+    unknown: bool | None = None
+    unknown_score: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able record of the prediction."""
         if self.error is not None:
             return {"path": printable(self.path), "error": self.error.message}
         pairs = zip(self.classes, self.probabilities, strict=True)
-        return {
+        record: dict[str, Any] = {
             "path": printable(self.path),
             "predictions": [{"class": name, "probability": round(p, 6)} for name, p in pairs],
-            **({} if self.label_set is None else {"label_set": list(self.label_set)}),
         }
+        if self.label_set is not None:
+            record["label_set"] = list(self.label_set)
+        if self.unknown is not None and self.unknown_score is not None:
+            record |= {"unknown": self.unknown, "unknown_score": round(self.unknown_score, 6)}
+        return record
 
 
 def predict(
@@ -187,24 +195,36 @@ def _predictions(
     runtime: Runtime, batch: list[Read], top: int | None, sizes: SetSizes | None
 ) -> list[Prediction]:
     good = [answer for _, answer in batch if not isinstance(answer, DataError)]
-    rows: Iterator[tuple[NDArray[np.float64], int | None]] = iter(())
+    unknown = runtime.calibration.unknown if runtime.calibration else None
+    rows: Iterator[tuple[NDArray[np.float64], int | None, float | None]] = iter(())
     if good:
-        p = runtime.probabilities(finite(runtime.logits(np.concatenate(good))))
-        rows = zip(p, sizes(p).tolist() if sizes else [None] * len(p), strict=True)
+        logits = finite(runtime.logits(np.concatenate(good)))
+        p = runtime.probabilities(logits)
+        nothing = [None] * len(p)
+        scores = unknown.of(logits).tolist() if unknown else nothing
+        rows = zip(p, sizes(p).tolist() if sizes else nothing, scores, strict=True)
     labels = runtime.labels
     found = []
     for path, answer in batch:
         if isinstance(answer, DataError):
             found.append(Prediction(path, error=answer))
             continue
-        row, size = next(rows)
+        row, size, score = next(rows)
         best = np.argsort(-row, kind="stable")
         label_set = None if size is None else tuple(labels[i] for i in best[:size])
         if runtime.thresholds:
             best = best[row[best] >= np.array(runtime.thresholds)[best]]
         best = best[: at_most(runtime, top)]
-        classes = tuple(labels[i] for i in best)
-        found.append(Prediction(path, classes, tuple(row[best].tolist()), label_set=label_set))
+        found.append(
+            Prediction(
+                path,
+                tuple(labels[i] for i in best),
+                tuple(row[best].tolist()),
+                label_set=label_set,
+                unknown=score > unknown.threshold if unknown and score is not None else None,
+                unknown_score=score,
+            )
+        )
     return found
 
 

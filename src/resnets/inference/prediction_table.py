@@ -2,8 +2,9 @@
 
 JSON lines are the records of `Prediction.to_dict`. The other two have the columns ``path``,
 ``error``, ``class_1``, ``probability_1``, ``class_2`` and so on, where images may have several
-classes as many as one has, and ``label_set`` where these are asked for, a list in Parquet and in
-CSV its JSON; what a row has not is empty, or null in Parquet. Equal records give equal bytes.
+classes as many as one has, ``label_set`` where these are asked for, a list in Parquet and in CSV
+its JSON, and ``unknown`` and ``unknown_score`` of a model that tells them; what a row has not is
+empty, or null in Parquet. Equal records give equal bytes.
 """
 
 import csv
@@ -183,7 +184,9 @@ class _Predictions(FolderJob):
         if self.runtime.thresholds:
             top = max((len(record.get("predictions", ())) for record in records()), default=0)
         ranked = [f"{kind}_{i}" for i in range(1, top + 1) for kind in ("class", "probability")]
-        return ["path", "error", *ranked, *["label_set"] * (self.sizes is not None)]
+        sets = ["label_set"] * (self.sizes is not None)
+        tells = self.runtime.calibration and self.runtime.calibration.unknown
+        return ["path", "error", *ranked, *sets, *(["unknown", "unknown_score"] if tells else [])]
 
 
 def _write_jsonl(file: BinaryIO, records: Iterable[Record], columns: Sequence[str]) -> None:
@@ -196,7 +199,7 @@ def _write_csv(file: BinaryIO, records: Iterable[Record], columns: Sequence[str]
     table.writerow(columns)
     for record in records:
         told = _row(record, columns)
-        row = [json.dumps(v, ensure_ascii=False) if isinstance(v, list) else v for v in told]
+        row = [json.dumps(v, ensure_ascii=False) if isinstance(v, list | bool) else v for v in told]
         table.writerow(row)
     text.detach()  # which writes what is left, and leaves the file open
 
@@ -205,8 +208,13 @@ def _write_parquet(file: BinaryIO, records: Iterable[Record], columns: Sequence[
     import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
 
-    of_kind = {"probability": pa.float64(), "label": pa.list_(pa.string())}
-    kinds = [of_kind.get(name.partition("_")[0], pa.string()) for name in columns]
+    of_name = {
+        "label_set": pa.list_(pa.string()),
+        "unknown": pa.bool_(),
+        "unknown_score": pa.float64(),
+    }
+    of_name |= {name: pa.float64() for name in columns if name.startswith("probability")}
+    kinds = [of_name.get(name, pa.string()) for name in columns]
     schema = pa.schema(list(zip(columns, kinds, strict=True)))
     rows = (_row(record, columns) for record in records)
     with ParquetWriter(file, schema) as table:

@@ -18,7 +18,12 @@ from resnets.report.reliability import reliability_diagram
 from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence
 from resnets.report.style import environment
-from resnets.report.verdict import accuracy_cautions, calibration_sentence, threshold_notes
+from resnets.report.verdict import (
+    accuracy_cautions,
+    calibration_sentence,
+    threshold_notes,
+    unknown_sentence,
+)
 from resnets.run_folder.directory import seeds_in
 from resnets.run_folder.reading import RunRecord, read_run
 from resnets.run_folder.record import Calibrated, ClassScore, LabelSets, Mistake, Score
@@ -84,6 +89,7 @@ def _run_page(run: RunRecord) -> str:
         confusion=plots.confusion_matrix(confusion, run.data.classes),
         trusted=_trusted(run.results.calibration),
         calibrated=run.results.calibration and calibration_sentence(run.results.calibration),
+        unknown=run.results.unknown and unknown_sentence(run.results.unknown),
         weakest=scores[:SHOWN_CLASSES],
         others=scores[SHOWN_CLASSES:],
         confusions=confusions(confusion, run.data.classes),

@@ -5,7 +5,7 @@ from typing import Any
 
 from resnets.formatting import percent, plural
 from resnets.report.score import class_names, interval
-from resnets.run_folder.record import UNDECIDED, Calibrated, Score
+from resnets.run_folder.record import UNDECIDED, Calibrated, CalledUnknown, Score
 
 SHOWN = 8  # names in a sentence
 SPLITS = {"test": "test", "validation": "held-out"}
@@ -62,6 +62,19 @@ def calibration_sentence(found: Calibrated) -> str:
         f"calibrated: {how}, from {plural(found.samples, 'held-out image')}; the calibration error "
         f"{where} is {percent(found.after.ece)}{own}, before it was {before}"
     )
+
+
+def unknown_sentence(found: CalledUnknown) -> str:
+    """Say how many images of its classes a model calls unknown, and how far chance may go."""
+    asked, held_out = found.false_alarms, plural(found.samples, "held-out image")
+    low, high = (100 * share for share in interval(asked, found.samples))
+    told = (
+        f"images of none of the classes are called unknown, and of images like the {held_out} "
+        f"{percent(asked, 0)}, or by chance {low:.1f} to {high:.1f} %"
+    )
+    if found.split == "validation":
+        return told
+    return f"{told}; of the {SPLITS[found.split]} split it is {percent(found.share)}"
 
 
 def interval_text(accuracy: float, samples: int) -> str:

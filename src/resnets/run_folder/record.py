@@ -212,6 +212,16 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
+class CalledUnknown:
+    """How many images of a split, all of known classes, a model takes for ones of none of them."""
+
+    split: str  # "test" or "validation", on which it is as many as were asked for
+    share: Real
+    false_alarms: Real  # the share that was asked for
+    samples: Count  # held-out images by which it decides
+
+
+@dataclass(frozen=True)
 class Results:
     """How it went, for each split."""
 
@@ -219,6 +229,7 @@ class Results:
     validation: Score | None = None
     test: Score | None = None
     calibration: Calibrated | None = None
+    unknown: CalledUnknown | None = None
 
     @property
     def summary(self) -> "Results":
@@ -228,7 +239,11 @@ class Results:
             return score and replace(score, confusion=(), classes=(), label_sets=())
 
         return replace(
-            self, validation=short(self.validation), test=short(self.test), calibration=None
+            self,
+            validation=short(self.validation),
+            test=short(self.test),
+            calibration=None,
+            unknown=None,
         )
 
 
@@ -346,7 +361,7 @@ _FIELDS = {key: name for name, key in IN_FILES.items()}
 _FREE = {"spec", "environment", "copies", "preprocess", "settings"}  # not ours to look into
 _SPARSE = (Record, Session, Score)  # without what is not known yet; elsewhere that is null
 # Without these where there is nothing to say, as in folders of one class an image.
-_SELDOM = {"several", "validation_map", "missed", "heat", "calibration"}
+_SELDOM = {"several", "validation_map", "missed", "heat", "calibration", "unknown"}
 
 
 def from_plain(kind: type[T], value: Any, where: str | Path) -> T:

@@ -23,6 +23,7 @@ from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import (
     Bins,
     Calibrated,
+    CalledUnknown,
     LabelSets,
     Mistake,
     Results,
@@ -32,7 +33,7 @@ from resnets.run_folder.record import (
 )
 from resnets.training.feed import Feed
 from resnets.training.state import RunState
-from resnets.weights.calibration import Calibration, calibrated
+from resnets.weights.calibration import Calibration, Unknown, calibrated
 from resnets.weights.conformal import Conformal
 from resnets.weights.metadata import Metadata
 from resnets.weights.native import write_native
@@ -49,12 +50,14 @@ def evaluate_parts(
     processes: Processes,
     folder: RunFolder,
     calibrate: str | None = None,
+    false_alarms: float = 0.0,
 ) -> Results:
     """Return run.json's results: speed, and the metrics on the held-out and test splits.
 
     On the held-out split, before the test split is looked at, the model is calibrated, in the way
-    that ``calibrate`` names, and where an image may have several classes, its thresholds become
-    those that are best there.
+    that ``calibrate`` names, such a share of images of its classes as ``false_alarms`` is called
+    unknown, and where an image may have several classes, its thresholds become those that are best
+    there.
 
     The first process writes the most confident mistakes on the last of these into the folder.
     """
@@ -75,7 +78,7 @@ def evaluate_parts(
                 keep_logits=True,
             )
             if calibrate and name == "validation":
-                evaluation = _calibrate(model, evaluation, calibrate)
+                evaluation = _calibrate(model, evaluation, calibrate, false_alarms)
             if evaluation.several and name == "validation":
                 several = evaluation.several.with_best_thresholds()
                 model.thresholds = tuple(several.thresholds.tolist())
@@ -90,18 +93,25 @@ def evaluate_parts(
     worth = None
     if calibrate and "validation" in scores:
         worth = _worth(model.calibration, last[0], name, calibrate)
-    return Results(speed, **scores, calibration=worth)
+    strange = _called_unknown(model.calibration, last[0], name)
+    return Results(speed, **scores, calibration=worth, unknown=strange)
 
 
-def _calibrate(model: ResNet, held_out: Evaluation, kind: str) -> Evaluation:
+def _calibrate(model: ResNet, held_out: Evaluation, kind: str, false_alarms: float) -> Evaluation:
     """Calibrate a model on its held-out answers, where that holds; return what it then answers."""
     truth = held_out.several.targets if held_out.several else held_out.labels
     assert held_out.logits is not None
     calibration = fit_calibration(held_out.logits, truth, kind)
-    if not held_out.several:  # label sets are of the one class of an image
+    # Label sets are of the one class of an image; and where it may have several, one that is above
+    # none of their thresholds is of none of the classes.
+    if not held_out.several:
         calibration = calibration or Calibration(len(truth))
         p = probabilities(calibration(held_out.logits), "softmax")
-        calibration = replace(calibration, conformal=Conformal.fitted(p, held_out.labels))
+        calibration = replace(
+            calibration,
+            unknown=Unknown.fitted(held_out.logits, false_alarms),
+            conformal=Conformal.fitted(p, held_out.labels),
+        )
     model.calibration = calibration
     return held_out.calibrated(calibration) if calibration else held_out
 
@@ -114,6 +124,17 @@ def _label_sets(model: ResNet, name: str, found: Evaluation) -> tuple[LabelSets,
     assert found.logits is not None
     p = probabilities(model.calibration(found.logits), "softmax")
     return label_sets(conformal, p, found.labels)
+
+
+def _called_unknown(
+    calibration: Calibration | None, answers: Evaluation, split: str
+) -> CalledUnknown | None:
+    """Return how many images of a split, which all are of its classes, a model calls unknown."""
+    unknown = calibration and calibration.unknown
+    if not calibration or not unknown or answers.logits is None:
+        return None
+    share = float(unknown.flags(answers.logits).mean())
+    return CalledUnknown(split, share, unknown.false_alarms, calibration.samples)
 
 
 def _worth(

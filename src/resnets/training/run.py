@@ -122,7 +122,8 @@ def run(
             Loop(plan, state, wrap, feed, folder, progress, stop).fit()
             _settle(plan, state, feed)
             seen = plan.dataset if plan.machine.test else replace(plan.dataset, test=None)
-            results = evaluate_parts(state, seen, feed, processes, folder, plan.machine.calibrate)
+            how = plan.machine.calibrate, plan.machine.false_alarms
+            results = evaluate_parts(state, seen, feed, processes, folder, *how)
             if record.teacher and results.validation:
                 progress.say(_beside_the_teacher(record.teacher, results.validation))
             if first:

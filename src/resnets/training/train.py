@@ -201,6 +201,11 @@ def _machine(machine: object, fields: dict[str, Any]) -> Machine:
         check_name("tracker", name, tuple(TRACKERS))
     if machine.calibrate is not None:
         check_name("calibration", machine.calibrate, KINDS)
+    if not 0 <= machine.false_alarms <= 0.5:
+        raise UsageError(
+            f"false alarms are {machine.false_alarms}, a share of the known images from 0 to 0.5",
+            hint="0.05 calls one in twenty known images unknown, 0 none",
+        )
     return replace(machine, track=track)
 
 
