@@ -6,6 +6,7 @@ The yardstick is worked out here from the logits of the networks, image by image
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -106,6 +107,14 @@ def test_a_calibrated_model_says_what_it_was_before(data):
         assert found["uncalibrated"][key] == before[key]
     assert before["log_loss"] == pytest.approx(before["loss"], abs=1e-6)
     assert "uncalibrated" not in before
+
+
+def test_without_logits_all_other_figures_are_there(data):
+    """As of tens of thousands of classes, where they would take all memory."""
+    whole = evaluate(changed(1), data)
+    found, there = replace(whole, logits=None).to_dict(), whole.to_dict()
+    gone = {"log_loss", "brier", "ece", "binning", "reliability"}
+    assert found == {key: value for key, value in there.items() if key not in gone}
 
 
 def test_both_roads_say_the_same(models, data, tmp_path):

@@ -212,11 +212,12 @@ def _trust(values: dict[str, Any]) -> str:
     if "balanced_accuracy" in values:
         parts.append(f"balanced accuracy {values['balanced_accuracy']:.4f}")
         parts.append(f"F1 (macro) {values['f1_macro']:.4f}")
-    before = (
-        f", uncalibrated {values['uncalibrated']['ece']:.4f}" if "uncalibrated" in values else ""
-    )
-    parts.append(f"Brier score {values['brier']:.4f}")
-    return ", ".join([*parts, f"calibration error {values['ece']:.4f}{before}"])
+    if "brier" in values:
+        parts.append(f"Brier score {values['brier']:.4f}")
+        parts.append(f"calibration error {values['ece']:.4f}")
+    if raw := values.get("uncalibrated"):
+        parts.append(f"before calibration {raw['ece']:.4f}")
+    return ", ".join(parts)
 
 
 def _print_members(values: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # torch is imported where a model needs it
     Model = ResNet | Runtime | str | Path
 
 Progress = Callable[[int, int], None]
+MOST = 1 << 28  # logits of one model that are kept where nothing but metrics needs them, a gigabyte
 
 
 def evaluate(
@@ -110,13 +111,13 @@ def evaluate(
         counts = [
             0 if there else len(each.truth) for there, each in zip(known, chosen, strict=True)
         ]
-        members = []
+        members, keep = [], len(runtimes) > 1 or out is not None
         for number, (runtime, each) in enumerate(zip(runtimes, chosen, strict=True)):
 
             def progress(done: int, _: int, before: int = sum(counts[:number])) -> None:
                 on_progress(before + done, sum(counts))
 
-            scores = known[number] or _answers(runtime, each, progress)
+            scores = known[number] or _answers(runtime, each, progress, keep)
             if not known[number]:
                 kept.save(number, *scores)
             members.append(_assessment(names[number], runtime, settings, each, scores))
@@ -165,7 +166,8 @@ def _ready(model: "Model", device: str, reading: "ReadingOptions") -> Runtime:
     return runtime
 
 
-def _answers(runtime: Runtime, chosen: Chosen, on_progress: Progress) -> Scores:
+def _answers(runtime: Runtime, chosen: Chosen, on_progress: Progress, keep_logits: bool) -> Scores:
+    keep_logits = keep_logits or len(chosen.truth) * runtime.spec.num_classes <= MOST
     if chosen.split is not None:
         from resnets.evaluation.network import evaluate as evaluate_network
         from resnets.inference.runtimes.torch_runtime import Network
@@ -174,12 +176,16 @@ def _answers(runtime: Runtime, chosen: Chosen, on_progress: Progress) -> Scores:
         if isinstance(runtime, Network) and (several or runtime.outputs != "sigmoid"):
             network, preprocess = runtime.network, preprocess_of(runtime)
             scores = evaluate_network(
-                network, chosen.split, preprocess, keep_logits=True, on_progress=on_progress
+                network,
+                chosen.split,
+                preprocess,
+                keep_logits=keep_logits,
+                on_progress=on_progress,
             )
             return scores, _unread(chosen, scores)
     # Views are cut of the images themselves, not of the squares that training keeps.
     files = chosen.files() if chosen.files and isinstance(runtime, Averaged) else ()
-    return answer(runtime, files or chosen.images(), chosen.truth, on_progress)
+    return answer(runtime, files or chosen.images(), chosen.truth, on_progress, keep_logits)
 
 
 def _unread(chosen: Chosen, scores: Evaluation) -> list[tuple[int, str]]:

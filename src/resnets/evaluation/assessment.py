@@ -150,12 +150,13 @@ class Assessment(Evaluation):
     def to_dict(self) -> dict[str, Any]:
         """Return the metrics, each class's counts and what was left out as JSON-able values.
 
-        Those of probabilities are of calibrated ones, and beside them those of raw ones.
+        Those of probabilities are of calibrated ones, and beside them those of raw ones; there are
+        none where logits are not kept.
         """
-        figures, trust = super().to_dict(), self._trust(self.probabilities)
+        figures = super().to_dict()
+        trust = {} if self.logits is None else self._trust(self.probabilities)
         labels = trust.pop("labels", {})
-        if self.calibration and self.calibration.changes:
-            assert self.logits is not None
+        if self.logits is not None and self.calibration and self.calibration.changes:
             raw = self._trust(self._of(self.logits))
             raw.pop("labels", None)
             if self.called_unknown is not None:

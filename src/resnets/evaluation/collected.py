@@ -31,11 +31,13 @@ def answer(
     images: Iterable[Path | Stored | Image.Image],
     truth: NDArray[Any],
     on_progress: Callable[[int, int], None],
+    keep_logits: bool = True,
 ) -> Scores:
     """Return what a model answers to images with these outputs as labels, each counted once.
 
     ``truth`` are these (N,), or where an image may have several classes bool (N, outputs).
-    With the scores of the images that can be read come the others. Raises DataError when none
+    With the scores of the images that can be read come the others. ``keep_logits`` keeps them in
+    the scores, as it is where an image may have several classes. Raises DataError when none
     can be read, and NonFiniteError when an answer is NaN or infinite.
     """
     several = truth.ndim == 2
@@ -58,7 +60,8 @@ def answer(
             tables.append(
                 _binary(logits, true)[None] if several else _scored(runtime, logits, true)
             )
-            kept.append(logits)
+            if keep_logits or several:
+                kept.append(logits)
         done += len(batch)
         on_progress(done, len(truth))
     if not tables:
@@ -68,8 +71,8 @@ def answer(
         )
     loss, *columns = np.concatenate(tables, axis=1)
     mean, positions = fsum(loss) / len(loss), np.array(places)
-    logits = np.concatenate(kept)
     if several:
+        logits = np.concatenate(kept)
         known = calibrated(logits, runtime.calibration)
         scores = scored(truth[places], known, runtime.thresholds)
         return replace(Evaluation.of_several(scores, mean, positions), logits=logits), broken
@@ -82,7 +85,7 @@ def answer(
         top5=int(top5.sum()),
         classes=alternatives(runtime.classes, runtime.spec.num_classes, runtime.outputs)[1],
         positions=positions,
-        logits=logits,
+        logits=np.concatenate(kept) if keep_logits else None,
     )
     return found, broken
 
