@@ -43,7 +43,7 @@ def main() -> None:
         split = list(open_dataset(data, root=asked.root).parts.values())[-1]
         found = evaluate(network, split, preprocess_of(network), keep_logits=True)
         lines += table(title, found.logits, found.labels, asked.splits)
-    OUT.write_text("\n".join(lines) + "\n", "utf-8")
+    OUT.write_text("\n".join(lines), "utf-8")
     print(OUT.read_text("utf-8"))
 
 
