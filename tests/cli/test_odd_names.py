@@ -92,6 +92,7 @@ def test_bytes_that_are_no_utf8(tmp_path, resnets):
         done("export", run, "--to", form, "--out", exported)
         done("evaluate", exported, data)
         done("predict", exported, picture)
+    done("evaluate", exported, run, data, "--out", folder / f"evaluated{odd}")
     done("convert", exported, folder / f"other{odd}.safetensors", "--to", "native")
     done("verify", folder / f"other{odd}.safetensors")
     done("inspect", exported)
