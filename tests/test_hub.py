@@ -20,6 +20,8 @@ from resnets.errors import CheckpointError, ResourceError
 from resnets.integrations import hub
 from resnets.integrations.hub import HubResNet
 from resnets.models import restore
+from resnets.weights.calibration import Calibration, Unknown
+from resnets.weights.conformal import Conformal
 from resnets.weights.metadata import Metadata
 from resnets.weights.native import write_native
 
@@ -30,6 +32,8 @@ def model():
     model = create_model("resnet8", num_classes=3).eval()
     model.classes = ("apple", "basil", "ceramic")
     model.preprocess = Preprocess(3, 32, 32, (0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
+    sets = Conformal((0.1, 0.2), (0.2, 0.3), (0.2, 0.4))
+    model.calibration = Calibration(9, (0.5,), (), Unknown("energy", -1.0, 0.05), sets)
     return model
 
 
@@ -40,6 +44,7 @@ def same(ours, theirs):
     assert ours.spec == theirs.spec
     assert ours.classes == theirs.classes
     assert ours.preprocess == theirs.preprocess
+    assert ours.calibration == theirs.calibration
     assert ours.training == theirs.training
 
 

@@ -10,7 +10,16 @@ import torch
 from PIL import Image
 
 from conftest import coloured
-from resnets import create_model, export, get_spec, open_model, predict, save_weights, train
+from resnets import (
+    create_model,
+    evaluate,
+    export,
+    get_spec,
+    open_model,
+    predict,
+    save_weights,
+    train,
+)
 from resnets.data.preprocess import identity
 from resnets.errors import UsageError
 from resnets.inference.prediction_table import predict_table
@@ -189,6 +198,8 @@ def test_a_run_reports_what_its_sets_cover(tmp_path, images):
         assert counts @ np.array(each.class_size) / counts.sum() == pytest.approx(each.size)
     made = json.loads((run.path / "run.json").read_text("utf-8"))
     assert len(made["results"]["test"]["label_sets"]) == 12
+    again = evaluate(run.path, "digits").to_dict()["label_sets"]
+    assert json.loads(json.dumps(again)) == made["results"]["test"]["label_sets"]
     image = tmp_path / "digit.png"
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(image)
     (prediction,) = predict(run.path, image, coverage=0.95)

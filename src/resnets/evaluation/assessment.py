@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE
 from resnets.evaluation import metrics
+from resnets.evaluation.coverage import label_sets
 from resnets.evaluation.labels import similar
 from resnets.evaluation.paired import Paired
 from resnets.evaluation.protocols import OWN, Protocol
@@ -19,6 +20,7 @@ from resnets.evaluation.scores import Evaluation
 from resnets.formatting import percent, plural
 from resnets.report.score import interval
 from resnets.report.verdict import accuracy_cautions
+from resnets.run_folder.record import to_plain
 from resnets.weights.calibration import Calibration, Unknown, calibrated
 from resnets.weights.outputs import of_alternatives, probabilities
 
@@ -156,12 +158,8 @@ class Assessment(Evaluation):
         figures = super().to_dict()
         trust = {} if self.logits is None else self._trust(self.probabilities)
         labels = trust.pop("labels", {})
-        if self.logits is not None and self.calibration and self.calibration.changes:
-            raw = self._trust(self._of(self.logits))
-            raw.pop("labels", None)
-            if self.called_unknown is not None:
-                trust["called_unknown"] = self.called_unknown
-            trust |= {"calibration": self.calibration.summary(), "uncalibrated": raw}
+        if self.logits is not None and self.calibration:
+            trust |= self._of_calibration(self.logits, self.calibration)
         found = {
             "split": self.part,
             "protocol": self.protocol.to_dict(),
@@ -180,6 +178,22 @@ class Assessment(Evaluation):
             "cautions": accuracy_cautions(self.accuracy, self.confusion, self.names),
         }
         return found | self._beside()
+
+    def _of_calibration(
+        self, logits: NDArray[np.float32], calibration: Calibration
+    ) -> dict[str, Any]:
+        """Return what a calibration changes, and what else of it there is to measure."""
+        found: dict[str, Any] = {}
+        if calibration.changes:
+            raw = self._trust(self._of(logits))
+            raw.pop("labels", None)
+            found |= {"calibration": calibration.summary(), "uncalibrated": raw}
+        if self.called_unknown is not None:
+            found["called_unknown"] = self.called_unknown
+        if calibration.conformal and not self.several:
+            sets = label_sets(calibration.conformal, self.probabilities, self.labels)
+            found["label_sets"] = to_plain(sets)
+        return found
 
     def _trust(self, p: NDArray[np.float64]) -> dict[str, Any]:
         """Return how far probabilities (N, classes) can be trusted."""
