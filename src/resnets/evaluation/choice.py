@@ -91,7 +91,7 @@ class Choice:
         owners = [r for r, d in zip(runtimes, opened, strict=True) if d and _is_own(r, d)]
         found = []
         for runtime, dataset, said in zip(runtimes, opened, notes, strict=True):
-            if dataset is None and owners:  # it is in the way of none that it was not trained on
+            if dataset is None and owners:  # whose split can be found in no other way
                 dataset = self._as_trained(runtime)
             if dataset:
                 chosen = self._of_data_set(runtime, dataset, owners[0] if owners else None)
