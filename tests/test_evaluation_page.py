@@ -41,8 +41,38 @@ def place(photos, tmp_path, monkeypatch):
     return tmp_path
 
 
+SMALLER = {"320": "40", "256": "36", "384": "48", "224": "32"}
+
+
+def smaller(text: str) -> str:
+    """Replace the sizes in a command or in code."""
+    return re.sub(r"(?<=[=(, ])\d{3}\b", lambda found: SMALLER[found[0]], text)
+
+
+def type_protocols(resnets):
+    """The part about how images are shown, at sizes of the run of these tests."""
+    _, block = re.findall(r"```sh\n(.*?)```", PAGE, re.S)
+    said = []
+    for line in block.splitlines():
+        _, *words = shlex.split(smaller(line), comments=True)
+        code, out, err = resnets(*words, *["--size", "32"] * ("--protocol he" in line))
+        assert code == 0, (words, err)
+        said.append(out)
+    *shown, _, named = said
+    assert all("  shown " in out for out in shown)
+    for name in re.findall(
+        r"`([\w.-]+)`", PAGE.split("| name | what is seen |")[1].split("or each")[0]
+    ):
+        assert f"\n{name}: " in f"\n{named}" or name == "TenCrop"
+
+    _, code = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    names: dict = {}
+    exec(f"import resnets\n{smaller(code)}", names)
+    assert names["found"].to_dict()["protocol"]["crops"] == 10
+
+
 def test_what_the_page_types_can_be_typed(place, resnets):
-    (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.S)
+    block, _ = re.findall(r"```sh\n(.*?)```", PAGE, re.S)
     said = []
     for line in block.splitlines():
         _, *words = shlex.split(line, comments=True)
@@ -54,7 +84,8 @@ def test_what_the_page_types_can_be_typed(place, resnets):
             assert set(place.rglob("*")) == before
     plain, figures, own, _, seeds, beside, synsets = said
     assert plain.startswith("all: 9 images, accuracy ")
-    keys = set(re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", PAGE, re.M))
+    table = PAGE.split("## The figures")[1].split("\n## ")[0]
+    keys = set(re.findall(r"^\| ((?:`\w+`(?:, )?)+) \|", table, re.M))
     named = {word for key in keys for word in re.findall(r"\w+", key)}
     assert named - {"uncalibrated"} <= json.loads(figures).keys()
     assert "measured on the held-out split" in own
@@ -65,8 +96,9 @@ def test_what_the_page_types_can_be_typed(place, resnets):
     record = json.loads((place / "results/seeds/evaluation.json").read_text())
     assert [member["name"] for member in record["members"]] == ["seed-0", "seed-1"]
 
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE, re.S)
+    code, _ = re.findall(r"```python\n(.*?)```", PAGE, re.S)
     names: dict = {}
     exec(code, names)
     assert names["together"].to_dict()["members"] == record["members"]
     assert [f"{names['found'].accuracy:.4f}"] == re.findall(r"accuracy (\S+)", plain)[:1]
+    type_protocols(resnets)
