@@ -35,7 +35,12 @@ from resnets.weights.outputs import probabilities
 
 SHOWN, BANK = 1000, 3000  # images of a set, and of the training split, evenly spread
 ASKED = 0.05  # false alarms
-EPOCHS = {"finetuned": 6, "scratch": 10}
+EPOCHS = {"finetuned": 6, "unsmoothed": 6, "scratch": 10}
+TITLES = {
+    "finetuned": "recipe finetune, whose labels are smoothed by 0.1",
+    "unsmoothed": "recipe finetune without smoothing",
+    "scratch": "from scratch",
+}
 HEAD = """Images of none of the classes: which score tells them from known ones
 
     python results/strangers.py --weights RUN --data FOLDER --root DIR
@@ -182,11 +187,13 @@ def main() -> int:
     photographs = {name: files(name) for name in ("clothing/test", "trashnet", "grocery")}
     clothing = str(options.data / "clothing")
     common = (clothing, "--model", "resnet18", "--set", f"data.image_size={options.size}")
+    tuned = (*common, "--weights", options.weights, "--recipe", "finetune")
     ways = {
-        "finetuned": (*common, "--weights", options.weights, "--recipe", "finetune"),
+        "finetuned": tuned,
+        "unsmoothed": (*tuned, "--set", "label_smoothing=0"),
         "scratch": common,
     }
-    lines = [HEAD]
+    lines, records = [HEAD], {}
     strange = {name: photographs[name] for name in ("trashnet", "grocery")} | {"cifar10": small}
     for way, words in ways.items():
         found, accuracies = [], []
@@ -195,7 +202,7 @@ def main() -> int:
             if code := run(trial, options.runs, "cpu", float("inf")):
                 return code
             folder = options.runs / trial.name
-            record = json.loads((folder / "run.json").read_text())
+            record = records[way] = json.loads((folder / "run.json").read_text())
             accuracies.append(record["results"]["test"]["accuracy"])
             network = resnets.open_model(folder)
             found.append(
@@ -207,8 +214,8 @@ def main() -> int:
                 )
             )
         title = (
-            f"resnet18 on clothing at {options.size} pixels, {way}, {EPOCHS[way]} epochs, "
-            f"{options.seeds} seed(s); test accuracy {100 * np.mean(accuracies):.1f}"
+            f"resnet18 on clothing at {options.size} pixels, {TITLES[way]}, {EPOCHS[way]} epochs, "
+            f"seeds: {options.seeds}; test accuracy {100 * np.mean(accuracies):.1f}"
         )
         lines += block(title, list(strange), found)
     network = resnets.create_model("resnet20", weights="cifar10").eval()
@@ -223,6 +230,9 @@ def main() -> int:
         "resnet20 of the package on CIFAR-10: half of its test split, the other half as held-out"
     )
     lines += block(title, ["clothing", "trashnet", "grocery"], [found])
+    where, start = record["environment"], records["finetuned"]["weights"]
+    lines.append(f"\n{where['processor']}, torch {where['torch']}, {where['precision']}")
+    lines.append(f"fine-tuned from weights with SHA-256 {start['digest'][:16]}")
     text = "\n".join(lines) + "\n"
     (options.results / "strangers.txt").write_text(text)
     print(text, flush=True)

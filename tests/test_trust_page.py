@@ -61,3 +61,19 @@ def test_label_errors(photos, monkeypatch, resnets):
     first = json.loads(Path("runs/photos-resnet18/run.json").read_text())["data"]
     assert (again["train"], again["validation"]) == (first["train"], first["validation"])
     assert again["fingerprint"] != first["fingerprint"]
+
+
+def test_none_of_these_and_new_images(photos, monkeypatch, resnets):
+    monkeypatch.chdir(photos.parent)
+    trained, predicted = _commands("None of these")
+    run = ("--set", "data.holdout=20", "--out", "runs/photos-resnet18")
+    code, out, err = resnets(*trained, *SHORT, *run)
+    assert (code, "are called unknown" in out) == (0, True), err
+    coloured(0, 0).save("bridge.jpg")
+    code, out, err = resnets(*predicted, "--json")
+    assert (code, type(json.loads(out)[0]["unknown"])) == (0, bool), err
+    Path("photos-of-june").symlink_to(photos)
+    (compared,) = _commands("Do new images differ?")
+    code, out, err = resnets(*compared)
+    assert (code, "Nothing shows that the new images differ" in out) == (0, True), err
+    assert Path("runs/photos-resnet18/new-images.html").exists()

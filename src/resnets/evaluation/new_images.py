@@ -95,7 +95,8 @@ class NewImages:
         lines = [
             f"{plural(len(new.images), 'new image')} beside {beside} of the run, on which the "
             "network was not trained",
-            f"{percent(found.far)} of them are farther from those than 95 % of these from another",
+            f"{percent(found.far)} of them are farther from those than 95 % of these are from one "
+            "another",
         ]
         if new.unknown is not None and self.old.unknown is not None:
             lines.append(
