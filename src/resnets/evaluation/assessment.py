@@ -115,7 +115,7 @@ class Assessment(Evaluation):
     def sentences(self) -> list[str]:
         """Say what was assumed, and what of the data or of the model was left out."""
         lines = list(self.notes)
-        if self.unknown:
+        if self.unknown and self.logits is not None:
             lines.append(
                 f"{percent(self.called_unknown)} of the images, all of known classes, are called "
                 f"unknown; {percent(self.unknown.false_alarms, 0)} were asked for"
