@@ -12,13 +12,14 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+import resnets as package
 from conftest import scramble
 from exported import export
 from resnets import create_model, evaluate, get_spec, open_model, save_weights
 from resnets.data import open_dataset
 from resnets.data.preprocess import Preprocess
 from resnets.data.samples import as_images
-from resnets.errors import UsageError
+from resnets.errors import ResourceError, UsageError
 from resnets.evaluation.averaged import Averaged, averaged
 from resnets.evaluation.protocols import PROTOCOLS, Protocol, asked
 from resnets.inference.runtimes import open_runtime
@@ -291,6 +292,25 @@ def test_a_file_that_prepares_images_has_its_own_protocol(tmp_path):
     runtime = open_runtime(export(network(), tmp_path / "model.onnx", input="pictures"))
     with pytest.raises(UsageError, match="prepares images itself"):
         Averaged(runtime, asked(tta=True))
+
+
+def test_an_exported_file_of_any_size_is_shown_any(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = network(num_classes=2)
+    path = package.export(model, tmp_path / "any.onnx", to="onnx", size="dynamic").path
+    for protocol in (asked(size=96, crops=10), asked("keras", size=80)):
+        shown = Averaged(open_runtime(path), protocol)
+        found = shown.logits(np.concatenate([shown.prepare(image) for image in PHOTOS]))
+        expected = ours(model, protocol, PHOTOS)
+        np.testing.assert_allclose(probabilities(found, "softmax"), expected, atol=1e-4)
+
+
+def test_too_large_images_end_in_one_line():
+    endless = np.lib.stride_tricks.as_strided(
+        np.zeros(1, np.float32), (1, 3, 10**6, 10**6), [0] * 4
+    )
+    with pytest.raises(ResourceError, match="memory for images 1 x 3 x 1000000 x 1000000"):
+        Network(network()).logits(endless)
 
 
 def test_only_a_head_of_averages_is_slid():

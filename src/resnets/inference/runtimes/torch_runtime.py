@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from resnets.data.preprocess import Preprocess, preprocess_of
-from resnets.errors import CheckpointError
+from resnets.errors import CheckpointError, ResourceError
 from resnets.inference.runtimes.runtime import Exported, Runtime, first_line, read_export
 from resnets.nn import ResNet
 from resnets.readers.paths import spelled
@@ -63,10 +63,18 @@ class Network(Runtime):
     def _computed(
         self, forward: Callable[[torch.Tensor], torch.Tensor], images: NDArray[Any]
     ) -> NDArray[np.float32]:
-        batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
         own = next(self.network.parameters())
-        with torch.no_grad():
-            answers = forward(batch.to(own.device, own.dtype))
+        try:
+            batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+            with torch.no_grad():
+                answers = forward(batch.to(own.device, own.dtype))
+        except RuntimeError as error:  # torch has no kind of its own for it on a CPU
+            if "alloc" not in str(error):
+                raise
+            raise ResourceError(
+                f"there is not enough memory for images {' x '.join(map(str, images.shape))}",
+                hint="make images, or batches of them, smaller",
+            ) from error
         found: NDArray[np.float32] = answers.float().cpu().numpy()
         return found
 
