@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 
-from conftest import coloured
+from conftest import coloured, tiny_dataset
 from resnets import Machine, train
+from resnets.errors import DataError
 from resnets.evaluation.new_images import compare_data
 
 NAMES = ("ash", "birch", "cedar")
@@ -114,3 +115,12 @@ def test_the_images_of_the_run_must_be_what_they_were(home, resnets):
     assert code == 3
     assert "was trained on any more" in error
     assert resnets("report", home / "run", "--compare-data", home / "like")[0] == 0
+
+
+def test_images_that_were_given_in_python_are_gone(home, tmp_path):
+    settings = ("schedule.iterations=2", "batch_size=8")
+    run = train(
+        tiny_dataset(), model="resnet8", settings=settings, out=tmp_path / "run", quiet=True
+    )
+    with pytest.raises(DataError, match="its images were given in Python"):
+        compare_data(run.path, home / "like")

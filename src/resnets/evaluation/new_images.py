@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from resnets.data import open_as_trained
 from resnets.data.dataset import Dataset, MemoryImages, Split, whole
+from resnets.data.given import GIVEN
 from resnets.data.holdout import divide
 from resnets.data.images import Stored
 from resnets.data.preprocess import Preprocess, preprocess_of
@@ -206,8 +207,8 @@ def _own(runtime: Network, run: str | Path, root: str | Path | None) -> Dataset:
     """Return the data of a run, as it has divided them."""
     own = runtime.made.get("data", {})
     how = runtime.made.get("recipe", {}).get("data", {})
-    if not own.get("source"):
-        raise DataError(f"{run}: does not say which images it was trained on")
+    if own.get("source", GIVEN) in (GIVEN, ""):
+        raise DataError(f"{run}: its images were {GIVEN}, or nothing says where they are")
     place = root or own.get("root")
     dataset = open_as_trained(
         own["source"],
