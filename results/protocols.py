@@ -19,6 +19,7 @@ TABLE = Path(__file__).with_suffix(".txt")
 PROTOCOLS: dict[str, dict[str, Any]] = {
     "single view": {},
     "mirror images": {"tta": True},
+    "the middle of 36": {"resize": 36},
     "ten crops of 36": {"crops": 10},
     "scales 32, 36, 40": {"scales": (32, 36, 40), "tta": True},
 }
