@@ -7,8 +7,7 @@ from cleanlab.rank import get_label_quality_scores
 
 from resnets.evaluation.confident_learning import (
     confident_class,
-    likely_wrong,
-    margins,
+    self_confidence,
 )
 
 
@@ -26,8 +25,8 @@ def noisy(request):
 
 def test_the_ranking_is_the_same(noisy):
     probabilities, labels = noisy
-    theirs = get_label_quality_scores(labels, probabilities, method="normalized_margin")
-    np.testing.assert_allclose((1 + margins(probabilities, labels)) / 2, theirs, atol=1e-12)
+    theirs = get_label_quality_scores(labels, probabilities, method="self_confidence")
+    np.testing.assert_allclose(self_confidence(probabilities, labels), theirs, atol=1e-12)
 
 
 def test_the_confident_joint_is_the_same(noisy):
@@ -43,4 +42,4 @@ def test_the_confident_joint_is_the_same(noisy):
         labels, probabilities, calibrate=False, return_indices_of_off_diagonals=True
     )
     np.testing.assert_array_equal(joint, theirs)
-    assert np.flatnonzero(likely_wrong(probabilities, labels)).tolist() == sorted(places)
+    assert np.flatnonzero((found >= 0) & (found != labels)).tolist() == sorted(places)

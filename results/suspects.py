@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from resnets import __version__, find_suspects, train
-from resnets.evaluation.confident_learning import likely_wrong, margins
+from resnets.evaluation.confident_learning import likely_wrong, self_confidence
 from resnets.run_folder.directory import RunFolder
 from resnets.training.label_evidence import Evidence, gather_evidence
 
@@ -78,11 +78,11 @@ def ranking(scores: NDArray[np.floating], wrong: NDArray[np.bool_]) -> list[floa
 
 def rankings(
     evidence: Evidence,
-) -> dict[str, tuple[NDArray[np.floating], NDArray[np.bool_] | None]]:
+) -> dict[str, tuple[NDArray[np.floating], NDArray[np.int64]]]:
     """Return scores by who gives them, and which images would be shown."""
     labels, outside = evidence.pool.labels, evidence.outside.probabilities
     found = {
-        name: (margins(values, labels), likely_wrong(values, labels))
+        name: (self_confidence(values, labels), likely_wrong(values, labels))
         for name, values in (
             ("models and neighbours (ours)", evidence.joined),
             ("models alone", outside),
@@ -94,7 +94,7 @@ def rankings(
         from cleanlab.rank import get_label_quality_scores
     except ImportError:
         return found
-    issues = find_label_issues(labels, outside, n_jobs=1)
+    issues = np.flatnonzero(find_label_issues(labels, outside, n_jobs=1))
     for method in ("normalized_margin", "self_confidence"):
         scores = get_label_quality_scores(labels, outside, method=method)
         found[f"cleanlab, {method}"] = (scores, issues)
@@ -111,7 +111,7 @@ def table(evidence: Evidence, wrong: set[str]) -> Iterator[str]:
         figures = " ".join(f"{value:6.3f}" for value in ranking(scores, planted))
         hits = int(planted[shown].sum())
         yield (
-            f"{name:30} {figures} {int(shown.sum()):6} {hits / shown.sum():8.3f} "
+            f"{name:30} {figures} {len(shown):6} {hits / len(shown):8.3f} "
             f"{hits / planted.sum():7.3f}"
         )
 

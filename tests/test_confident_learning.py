@@ -8,7 +8,7 @@ from resnets.data.neighbours import alike, nearest
 from resnets.evaluation.confident_learning import (
     confident_class,
     likely_wrong,
-    margins,
+    self_confidence,
     suggestions,
     thresholds,
 )
@@ -20,12 +20,14 @@ LABELS = np.array([0, 0, 1, 1, 1])
 def test_a_class_is_likely_where_it_is_as_probable_as_it_usually_is():
     np.testing.assert_allclose(thresholds(P, LABELS), [0.7, 0.5, np.inf])
     assert confident_class(P, LABELS).tolist() == [0, -1, 1, 1, 0]
-    assert likely_wrong(P, LABELS).tolist() == [False, False, False, False, True]
+    assert likely_wrong(P, LABELS).tolist() == [4]
 
 
-def test_margins_are_between_the_label_and_the_best_other():
-    np.testing.assert_allclose(margins(P, LABELS), [0.8, 0.2, 0.6, 0.15, -0.6])
+def test_the_least_probable_labels_are_the_likeliest_to_be_wrong():
+    np.testing.assert_allclose(self_confidence(P, LABELS), [0.9, 0.5, 0.8, 0.5, 0.2])
     assert suggestions(P, LABELS).tolist() == [1, 1, 0, 0, 0]
+    more, labels = np.concatenate([P, [[0.95, 0.05, 0]]]), np.append(LABELS, 1)
+    assert likely_wrong(more, labels).tolist() == [5, 4]
 
 
 def test_where_several_classes_are_usual_the_most_probable_of_these_counts():

@@ -34,11 +34,20 @@ def confident_class(probabilities: Probabilities, labels: NDArray[np.int64]) -> 
     return np.where(reached.any(1), best, -1)
 
 
-def likely_wrong(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Return which images are off the diagonal of the confident joint, (N,): of another class."""
+def self_confidence(probabilities: Probabilities, labels: NDArray[np.int64]) -> Probabilities:
+    """Return the probability of each label, (N,): the lower, the likelier it is wrong."""
+    return probabilities[np.arange(len(labels)), labels]
+
+
+def likely_wrong(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the positions of the images whose labels are likely wrong, the surest first.
+
+    They are as many as the confident joint has off its diagonal, of the lowest self-confidence.
+    """
     found = confident_class(probabilities, labels)
-    wrong: NDArray[np.bool_] = (found >= 0) & (found != labels)
-    return wrong
+    count = int(((found >= 0) & (found != labels)).sum())
+    order = np.argsort(self_confidence(probabilities, labels), kind="stable")
+    return np.asarray(order[:count])
 
 
 def suggestions(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -46,9 +55,3 @@ def suggestions(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDAr
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = -1
     return np.asarray(others.argmax(1))
-
-
-def margins(probabilities: Probabilities, labels: NDArray[np.int64]) -> NDArray[np.floating]:
-    """Return how much more probable the label is than any other class, (N,) of -1 to 1."""
-    rows = np.arange(len(labels))
-    return probabilities[rows, labels] - probabilities[rows, suggestions(probabilities, labels)]

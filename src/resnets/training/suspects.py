@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from resnets.data.corrections import LABELS, Corrected, correct, write_labels, write_suspects
 from resnets.data.dataset import Dataset
 from resnets.data.samples import thumbnail_url
-from resnets.evaluation.confident_learning import likely_wrong, margins, suggestions
+from resnets.evaluation.confident_learning import likely_wrong, self_confidence, suggestions
 from resnets.machine.device import Machine
 from resnets.report.suspects_page import SHOWN, write_suspects_page
 from resnets.run_folder.directory import RunFolder
@@ -180,14 +180,14 @@ def _ranked(evidence: Evidence) -> tuple[list[int], list[Suspect]]:
     """Return the suspects, copies under several labels before the others, and their positions."""
     pool, copies, outside = evidence.pool, evidence.copies, evidence.outside
     labels, both, classes = pool.labels, evidence.joined, evidence.plan.dataset.classes
-    suggested, scores = suggestions(both, labels), (1 - margins(both, labels)) / 2
+    suggested, scores = suggestions(both, labels), 1 - self_confidence(both, labels)
     under_several = _under_several_labels(copies, labels)
     under_several.sort(key=lambda members: -scores[members].max())
     of_copy = {place: members for members in under_several for place in members}
     order = [place for each in under_several for place in each[np.argsort(-scores[each])].tolist()]
-    likely = np.flatnonzero(likely_wrong(both, labels) & outside.judged)
-    surest_first = likely[np.argsort(-scores[likely], kind="stable")].tolist()
-    order += [place for place in surest_first if place not in of_copy]
+    judged = np.flatnonzero(outside.judged)
+    likely = judged[likely_wrong(both[judged], labels[judged])].tolist()
+    order += [place for place in likely if place not in of_copy]
     names = list(map(str, pool.split.names(torch.arange(len(labels)))))
 
     def suspect(place: int) -> Suspect:
