@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from resnets.data.dataset import Dataset, Split
+from resnets.data.photographs import Photographs
 from resnets.files import write_bytes
 
 _SMALL, _THUMBNAIL = 96, 256  # pixels of the longer side
@@ -34,8 +35,19 @@ def data_url(split: Split, position: int) -> str:
 
 
 def thumbnail_url(split: Split, position: int) -> str:
-    """Return the same no larger than a page shows it, as a JPEG; small ones as they are."""
-    (image,) = as_images(split.batch(torch.tensor([position]))[0])
+    """Return the whole image no larger than a page shows it, as a JPEG; small ones as `data_url`.
+
+    Of a file it is what people see, and not the few pixels that a network does.
+    """
+    images = split.images
+    if isinstance(images, Photographs):
+        number = int(images.numbers[int(split.ids[position])])
+        with images.listing.open(number) as file:
+            image = images.store.read(file, images.listing.names[number]).image(
+                images.store.channels
+            )
+    else:
+        (image,) = as_images(split.batch(torch.tensor([position]))[0])
     if max(image.size) <= _SMALL:
         return data_url(split, position)
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
