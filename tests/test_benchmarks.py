@@ -267,7 +267,7 @@ def test_a_feed_of_its_own_stands_still_between_turns(tmp_path):
         assert worker.memory() > 1 << 20
         state = Path(f"/proc/{worker.pid}/stat").read_text().rpartition(")")[2].split()[0]
         assert state == "T"  # stopped
-    assert counts.read_text() == "x" * 5
+    assert counts.read_text() in ("x" * 4, "x" * 5)  # one batch ahead may be begun
     assert not Path(f"/proc/{worker.pid}").exists()
 
 

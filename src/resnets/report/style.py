@@ -1,14 +1,18 @@
 """What every HTML page has in common: one self-contained file, its style, numbers in words."""
 
+from functools import cache
+
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from resnets import formatting
 
 
+@cache
 def environment(room: str) -> Environment:
     """Return the templates of a room, such as "resnets.report", on top of the shared ones.
 
-    ``base.html`` fetches nothing and runs nothing; ``formatting``'s functions are filters.
+    ``base.html`` fetches nothing and runs nothing; ``formatting``'s functions are filters. To
+    compile a page takes longer than to fill it in, so they are kept.
     """
     found = Environment(
         loader=ChoiceLoader([PackageLoader(room), PackageLoader("resnets.report")]),
