@@ -1,6 +1,6 @@
 """What makes a model's answers trustworthy: probabilities that hold, and when not to answer.
 
-It is fitted on held-out images once a network is trained (`resnets.evaluation.calibration`) and
+It is fitted on held-out images once a network is trained (`resnets.evaluation.temperature`) and
 travels with the weights; applying it takes NumPy alone, so that exported files do without torch.
 """
 
