@@ -68,7 +68,7 @@ def test_none_of_these_and_new_images(photos, monkeypatch, resnets):
     trained, predicted = _commands("None of these")
     run = ("--set", "data.holdout=20", "--out", "runs/photos-resnet18")
     code, out, err = resnets(*trained, *SHORT, *run)
-    assert (code, "are called unknown" in out) == (0, True), err
+    assert (code, "answers are marked unknown" in out) == (0, True), err
     coloured(0, 0).save("bridge.jpg")
     code, out, err = resnets(*predicted, "--json")
     assert (code, type(json.loads(out)[0]["unknown"])) == (0, bool), err

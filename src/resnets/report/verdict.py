@@ -69,12 +69,12 @@ def unknown_sentence(found: CalledUnknown) -> str:
     asked, held_out = found.false_alarms, plural(found.samples, "held-out image")
     low, high = (100 * share for share in interval(asked, found.samples))
     told = (
-        f"images of none of the classes are called unknown, and of images like the {held_out} "
-        f"{percent(asked, 0)}, or by chance {low:.1f} to {high:.1f} %"
+        "answers are marked unknown where an image is of none of the classes, and by mistake for "
+        f"{percent(asked, 0)} of the others (by {held_out}: {low:.1f} to {high:.1f} %)"
     )
     if found.split == "validation":
         return told
-    return f"{told}; of the {SPLITS[found.split]} split it is {percent(found.share)}"
+    return f"{told}, of the {SPLITS[found.split]} split {percent(found.share)}"
 
 
 def interval_text(accuracy: float, samples: int) -> str:
