@@ -29,6 +29,7 @@ from resnets.evaluation.averaged import carried_out
 from resnets.evaluation.collected import answer
 from resnets.evaluation.protocols import Protocol, asked
 from resnets.inference.runtimes.torch_runtime import Network
+from resnets.machine.cpu import keep_large_blocks
 from resnets.machine.environment import environment
 from resnets.machine.processes import ALONE
 
@@ -75,6 +76,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
+    keep_large_blocks()  # as `resnets evaluate` does
     every = sorted(
         f for f in options.photographs.rglob("*") if f.suffix.lower() in (".jpg", ".jpeg")
     )

@@ -71,6 +71,18 @@ def test_what_does_not_hold_beyond_its_own_images_is_not_kept(kind):
     assert found is None or found.samples == 40
 
 
+def test_a_few_mistakes_do_not_make_everything_certain():
+    """Two unsure mistakes of 150: the likeliest temperature makes all others all but certain."""
+    random = np.random.default_rng(0)
+    labels = random.integers(5, size=150)
+    logits = np.eye(5)[labels] * random.uniform(3, 6, (150, 1))
+    for place in (3, 77):
+        logits[place] = np.eye(5)[(labels[place] + 1) % 5] * 0.1
+    assert fit_calibration(logits, labels) is None
+    many, all_labels = np.tile(logits, (5, 1)), np.tile(labels, 5)  # ten mistakes
+    assert fit_calibration(many, all_labels).scale[0] > 2
+
+
 def _written(calibration, classes=3):
     spec = package.get_spec("resnet20")
     metadata = Metadata(replace(spec, num_classes=classes), calibration=calibration)

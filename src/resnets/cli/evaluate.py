@@ -9,6 +9,7 @@ from resnets.cli.options import Device, Json, Known, Root, Threads, open_answeri
 from resnets.cli.output import Progress, print_json, print_table, say, tell
 from resnets.errors import UsageError
 from resnets.formatting import plural
+from resnets.machine import cpu
 
 if TYPE_CHECKING:
     from resnets.evaluation import Assessment
@@ -157,6 +158,7 @@ def evaluate(
     words: list[str] = []
     for word in models:
         words += [str(run) for run in seeds_in(Path(word))] or [word]
+    cpu.keep_large_blocks()  # many views are taken at once, batch after batch
     answering = [open_answering(word, known, runtime, threads) for word in words]
     from resnets.evaluation import evaluate
 

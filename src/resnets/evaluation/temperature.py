@@ -14,6 +14,7 @@ from resnets.weights.outputs import probabilities
 
 Floats = NDArray[np.float64]
 KINDS = ("temperature", "vector")
+FEWEST = 10  # wrong answers, below which nothing shows how much surer answers may be made
 FOLDS = 5  # of the held-out images, to see whether it holds beyond those that it was fitted on
 _WIDEST = 100.0  # the largest factor: beyond it the likeliest is infinite, as where all is correct
 
@@ -22,6 +23,9 @@ def fit_calibration(
     logits: NDArray[Any], truth: NDArray[Any], kind: str = "temperature"
 ) -> Calibration | None:
     """Return the calibration of logits (N, C), or None where none holds beyond its own images.
+
+    Nor is one kept that makes answers surer where fewer than FEWEST of them are wrong: of a few
+    mistakes that happen to be unsure ones, the likeliest answers are all but certain.
 
     ``truth`` are labels (N,), or bool (N, C) where an image may have several classes. ``kind`` is
     one of KINDS: one temperature, or a scale and a bias for each class.
@@ -39,7 +43,10 @@ def fit_calibration(
             return None
         before += log_losses(logits[unseen], truth[unseen]).sum()
         after += log_losses(found(logits[unseen]), truth[unseen]).sum()
-    return fitted(logits, truth) if after < before else None
+    found = fitted(logits, truth) if after < before else None
+    if found and max(found.scale) > 1 and _wrong(logits, truth) < FEWEST:
+        return None
+    return found
 
 
 def log_losses(logits: Floats, truth: NDArray[Any]) -> Floats:
@@ -50,6 +57,12 @@ def log_losses(logits: Floats, truth: NDArray[Any]) -> Floats:
     else:
         found = np.logaddexp.reduce(logits, 1) - logits[np.arange(len(logits)), truth]
     return found
+
+
+def _wrong(logits: Floats, truth: NDArray[Any]) -> int:
+    """Return how many answers are wrong, of several classes of all labels."""
+    wrong = (logits > 0) != truth if truth.ndim == 2 else logits.argmax(1) != truth
+    return int(wrong.sum())
 
 
 def _temperature(logits: Floats, truth: NDArray[Any]) -> Calibration | None:

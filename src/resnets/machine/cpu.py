@@ -1,7 +1,8 @@
 """How many threads a process has, and how it keeps its memory, settled before torch loads.
 
-The command line calls `settle` first, and a training `keep_large_blocks`. They change nothing
-that the user's own environment says, and nothing in a program that only imports the package.
+The command line calls `settle` first, and a training and an evaluation `keep_large_blocks`. They
+change nothing that the user's own environment says, and nothing in a program that only imports the
+package.
 """
 
 import ctypes
