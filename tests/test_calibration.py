@@ -10,7 +10,8 @@ from PIL import Image
 
 import resnets as package
 from resnets.errors import CheckpointError, UsageError
-from resnets.evaluation.temperature import fit_calibration, log_losses
+from resnets.evaluation.metrics import log_losses
+from resnets.evaluation.temperature import fit_calibration
 from resnets.weights.calibration import Calibration, Unknown
 from resnets.weights.metadata import Metadata, read_metadata
 from resnets.weights.outputs import probabilities

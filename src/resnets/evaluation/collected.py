@@ -13,6 +13,7 @@ from PIL import Image
 from resnets.data.headers import ImageError
 from resnets.data.images import Stored
 from resnets.errors import DataError
+from resnets.evaluation.metrics import log_losses
 from resnets.evaluation.scores import Evaluation
 from resnets.evaluation.several import scored
 from resnets.formatting import plural
@@ -58,7 +59,9 @@ def answer(
             logits = finite(runtime.logits(np.concatenate(good)))
             true = truth[places[first:]]
             tables.append(
-                _binary(logits, true)[None] if several else _scored(runtime, logits, true)
+                log_losses(logits.astype(np.float64), true)[None]
+                if several
+                else _scored(runtime, logits, true)
             )
             if keep_logits or several:
                 kept.append(logits)
@@ -104,15 +107,11 @@ def _scored(
     better = (known > known[rows, labels][:, None]).sum(1)
     confidence = probabilities(known, "sigmoid" if alone else "softmax")[rows, predicted]
     if alone:
-        losses = _binary(logits, np.arange(logits.shape[1]) == labels[:, None])
+        losses = log_losses(
+            logits.astype(np.float64), np.arange(logits.shape[1]) == labels[:, None]
+        )
     else:
         logits = of_alternatives(logits, runtime.outputs)
         shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
         losses = np.log(np.exp(shifted).sum(1)) - shifted[rows, labels]
     return np.stack([losses, predicted, confidence, better < 5])
-
-
-def _binary(logits: NDArray[np.float32], true: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the mean of each image's binary cross-entropies, (N,)."""
-    losses: NDArray[np.float64] = np.logaddexp(0, np.where(true, -1.0, 1.0) * logits).mean(1)
-    return losses

@@ -62,6 +62,16 @@ def surprise(probability: NDArray[np.floating]) -> NDArray[np.float64]:
     return found
 
 
+def log_losses(logits: NDArray[np.float64], truth: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the cross-entropy of each sample (N,); of several classes the mean of theirs."""
+    found: NDArray[np.float64]
+    if truth.ndim == 2:
+        found = np.logaddexp(0, np.where(truth, -logits, logits)).mean(1)
+    else:
+        found = np.logaddexp.reduce(logits, 1) - logits[np.arange(len(logits)), truth]
+    return found
+
+
 def of_one(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> dict[str, Any]:
     """Return log loss, Brier score and calibration error of (N, classes), an image having one."""
     rows = np.arange(len(labels))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnets.evaluation.metrics import log_losses
 from resnets.weights.calibration import Calibration
 from resnets.weights.outputs import probabilities
 
@@ -46,16 +47,6 @@ def fit_calibration(
     found = fitted(logits, truth) if after < before else None
     if found and max(found.scale) > 1 and _wrong(logits, truth) < FEWEST:
         return None
-    return found
-
-
-def log_losses(logits: Floats, truth: NDArray[Any]) -> Floats:
-    """Return the cross-entropy of each sample (N,); of several classes the mean of theirs."""
-    found: Floats
-    if truth.ndim == 2:
-        found = np.logaddexp(0, np.where(truth, -logits, logits)).mean(1)
-    else:
-        found = np.logaddexp.reduce(logits, 1) - logits[np.arange(len(logits)), truth]
     return found
 
 
