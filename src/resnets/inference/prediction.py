@@ -1,7 +1,7 @@
 """Labelled probabilities of images, decoded in threads while others are computed."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -157,7 +157,7 @@ def batches(
 ) -> Iterator[list[Prediction]]:
     """Yield the predictions of each ``batch_size`` images, in order."""
     for batch in read_batches(runtime, images, batch_size):
-        yield _predictions(runtime, batch, top, sizes)
+        yield answered(runtime, batch, top, sizes)
 
 
 Read = tuple[str, NDArray[Any] | DataError]  # an image's name, and what is read of it
@@ -191,9 +191,16 @@ def prepared(runtime: Runtime, image: str | Path | Stored | Image) -> NDArray[An
         return error
 
 
-def _predictions(
-    runtime: Runtime, batch: list[Read], top: int | None, sizes: SetSizes | None
+def answered(
+    runtime: Runtime,
+    batch: Sequence[Read],
+    top: int | None = None,
+    sizes: SetSizes | None = None,
 ) -> list[Prediction]:
+    """Return the prediction of each image of a batch that was read.
+
+    Raises NonFiniteError for answers that are NaN or infinite, and what `Runtime.logits` raises.
+    """
     good = [answer for _, answer in batch if not isinstance(answer, DataError)]
     unknown = runtime.calibration.unknown if runtime.calibration else None
     rows: Iterator[tuple[NDArray[np.float64], int | None, float | None]] = iter(())
