@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all test-quiet golden torchrun zoo zoo-sample reference check lint types format \
+.PHONY: demo test test-all test-quiet pages golden torchrun zoo zoo-sample reference check lint types format \
 	table pictures catalog cifar reproduce finetuning gpu-table bench-training bench-inference bench-models \
 	bench-pipeline bench-gpu clean
 
@@ -34,6 +34,9 @@ test-all: $(INSTALLED)  ## the slow tests too, and the quiet ones
 
 test-quiet: $(INSTALLED)  ## tests that compare times, for a machine that does little else
 	$(BIN)/python -m pytest -m quiet
+
+pages: $(INSTALLED)  ## what the pages of docs/ say, typed as it stands
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m pages
 
 golden: $(INSTALLED)  ## runs, logits, load reports, exports and predictions as recorded, to the bit
 	$(BIN)/python -m pytest -m golden tests/golden

@@ -12,6 +12,8 @@ import torch
 import resnets
 from resnets import cli
 
+pytestmark = pytest.mark.pages
+
 PAGE = Path(__file__).parents[1] / "docs" / "checkpoints.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 

@@ -12,6 +12,8 @@ from conftest import coloured
 from exported import export
 from resnets import Machine, open_model, train
 
+pytestmark = pytest.mark.pages
+
 PAGE = (Path(__file__).parents[1] / "docs/evaluation.md").read_text("utf-8")
 SYNSETS = {"apple": "n07739125", "basil": "n12839979", "ceramic": "n03992703"}
 

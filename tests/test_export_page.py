@@ -14,6 +14,8 @@ from resnets import cli
 from resnets.inference.prediction import predict
 from resnets.inference.runtimes import open_runtime
 
+pytestmark = pytest.mark.pages
+
 PAGE = Path(__file__).parents[1] / "docs" / "export.md"
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
 

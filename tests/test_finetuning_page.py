@@ -9,6 +9,8 @@ import pytest
 from conftest import coloured, tiny_dataset
 from resnets import Machine, train
 
+pytestmark = pytest.mark.pages
+
 PAGE = (Path(__file__).parents[1] / "docs/finetuning.md").read_text("utf-8")
 PUBLISHED = "torchvision.IMAGENET1K_V2"
 

@@ -4,7 +4,11 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from resnets.data.scan import scan
+
+pytestmark = pytest.mark.pages
 
 PAGE = (Path(__file__).parents[1] / "docs/packs.md").read_text("utf-8")
 

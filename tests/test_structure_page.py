@@ -10,6 +10,8 @@ from torch import nn
 
 from resnets import ResnetsError, create_model, load_weights
 
+pytestmark = pytest.mark.pages
+
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = (DOCS / "structure.md").read_text("utf-8")
 BLOCKS = {

@@ -5,7 +5,11 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from conftest import coloured
+
+pytestmark = pytest.mark.pages
 
 PAGE = (Path(__file__).parents[1] / "docs/trust.md").read_text("utf-8")
 SHORT = ("--set", "schedule.epochs=1", "--set", "data.image_size=32", "--model", "resnet8")
