@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all test-quiet pages golden torchrun zoo zoo-sample reference check lint types format \
+.PHONY: demo test test-all test-quiet pages golden browser torchrun zoo zoo-sample reference check lint types format \
 	table pictures catalog cifar reproduce finetuning gpu-table bench-training bench-inference bench-models \
 	bench-pipeline bench-gpu clean
 
@@ -40,6 +40,9 @@ pages: $(INSTALLED)  ## what the pages of docs/ say, typed as it stands
 
 golden: $(INSTALLED)  ## runs, logits, load reports, exports and predictions as recorded, to the bit
 	$(BIN)/python -m pytest -m golden tests/golden
+
+browser: $(INSTALLED)  ## the pages in a real browser; needs chromium
+	$(BIN)/python -m pytest -m browser
 
 torchrun: $(INSTALLED)  ## workers killed and signalled under a real torchrun
 	$(BIN)/python -m pytest -m slow tests/training/test_distributed.py -k torchrun

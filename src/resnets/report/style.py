@@ -8,14 +8,15 @@ from resnets import formatting
 
 
 @cache
-def environment(room: str) -> Environment:
+def environment(room: str, folder: str = "templates") -> Environment:
     """Return the templates of a room, such as "resnets.report", on top of the shared ones.
 
-    ``base.html`` fetches nothing and runs nothing; ``formatting``'s functions are filters. To
-    compile a page takes longer than to fill it in, so they are kept.
+    ``base.css`` is the face of every page, ``base.html`` fetches nothing and runs nothing;
+    ``formatting``'s functions are filters. To compile a page takes longer than to fill it in, so
+    they are kept.
     """
     found = Environment(
-        loader=ChoiceLoader([PackageLoader(room), PackageLoader("resnets.report")]),
+        loader=ChoiceLoader([PackageLoader(room, folder), PackageLoader("resnets.report")]),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
