@@ -59,10 +59,11 @@ zoo-sample: $(INSTALLED)  ## the same for some models of each family, others eve
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/pip install --quiet -c constraints.txt -c reference/constraints.txt \
-		-e . pytest pytest-xdist torchvision timm keras segmentation-models-pytorch mapie cleanlab netcal scikit-learn
+		-e . pytest pytest-xdist torchvision timm keras segmentation-models-pytorch mapie cleanlab netcal scikit-learn \
+		"tritonclient[grpc]" onnx onnxscript onnxruntime
 	touch $@
 
-reference: $(REFERENCE)/installed  ## the same as torchvision, timm, Keras, smp, MAPIE, cleanlab, netcal and scikit-learn
+reference: $(REFERENCE)/installed  ## the same as torchvision, timm, Keras, smp, MAPIE, cleanlab, netcal and scikit-learn; Triton's schema
 	cd reference && ../$(REFERENCE)/bin/python -m pytest -n 2 --dist worksteal
 
 check: lint types test  ## what CI runs

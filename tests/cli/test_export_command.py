@@ -53,6 +53,14 @@ def test_a_run_folder(resnets, run_folder):
     assert resnets("export", run_folder, "--to", "torch", "--overwrite")[0] == 0
 
 
+def test_a_repository(resnets, run_folder):
+    code, out, err = resnets("export", run_folder, "--for", "triton")
+    assert code == 0, err
+    assert out.startswith("models/trees/1/model.onnx: resnet8 in float32, ")
+    assert out.endswith("certificate: models/trees/1/model.onnx.certificate.json\n")
+    assert 'name: "trees"' in Path("models/trees/config.pbtxt").read_text()
+
+
 def test_json_and_options(resnets, run_folder):
     Path("trees").mkdir()
     coloured(0, 0).save("trees/0.png")
@@ -133,6 +141,12 @@ def test_a_picture_of_another_size_is_broken(resnets, run_folder):
         (["runs/trees", "--out", "net.pt2"], 2, "a file for onnx ends in .onnx"),
         (["runs/trees", "--images", "runs"], 3, "there are no images in it"),
         (["runs/trees", "--preprocess", "mine"], 2, 'no preprocessing is called "mine"'),
+        (["runs/trees", "--for", "torchserve"], 2, 'no server is called "torchserve"'),
+        (["runs/trees", "--for", "triton", "--to", "openvino"], 2, "holds ONNX, not openvino"),
+        (["runs/trees", "--for", "triton", "--overwrite"], 2, "triton has versions"),
+        (["runs/trees", "--for", "triton", "--name", "a/b"], 2, 'can be called "a/b"'),
+        (["runs/trees", "--for", "triton", "--out", "runs"], 2, "trees: is there, and is no"),
+        (["runs/trees", "--name", "trees"], 2, "--name is of a model in a repository"),
     ],
 )
 def test_errors_are_one_line_with_the_right_code(resnets, run_folder, words, code, message):

@@ -17,7 +17,7 @@ from resnets.cli.options import (
     unsaid,
 )
 from resnets.cli.output import print_json, say, tell
-from resnets.errors import UsageError
+from resnets.errors import UsageError, check_name
 from resnets.zoo import get_spec
 
 
@@ -62,7 +62,19 @@ def export(
     ] = "normalized",
     out: Annotated[
         Path | None,
-        typer.Option(help="The file; default: model.onnx and so on, in or beside RUN."),
+        typer.Option(
+            help="The file; default: model.onnx and so on, in or beside RUN. With --for, the "
+            "folder; default: models."
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            "--for", help="triton: a model repository, or another version in it.", metavar="SERVER"
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="The model's, with --for; default: that of RUN.")
     ] = None,
     data: Annotated[
         str | None,
@@ -89,7 +101,12 @@ def export(
       resnets export runs/photos-resnet18
       resnets export runs/photos-resnet18 --input pictures --out photos.onnx
       resnets export resnet20 --weights cifar10 --to openvino --int8
+      resnets export runs/photos-resnet18 --for triton --out models --name photos
     """
+    if server is not None:
+        _check_server(server, to, overwrite)
+    elif name is not None:
+        raise UsageError("--name is of a model in a repository", hint="add --for triton")
     if known.weights is None and not is_path(run):
         get_spec(run)  # a name that no model has
     chosen: dict[str, Any] = {"to": to, "int8": int8, "input": input}
@@ -98,26 +115,38 @@ def export(
     from resnets.exporting.export import export
 
     plan.check_words(**chosen)
-    path = out or _beside(run, plan.ENDINGS[to], int8)
-    plan.check_names(path, to, overwrite=overwrite, source=Path(known.weights or run))
+    if server is not None:
+        from resnets.exporting import triton
+
+        source = Path(run).resolve()
+        own = source.stem if source.is_file() else source.name
+        path = triton.check_model(out or Path("models"), name or own)
+    else:
+        path = out or _beside(run, plan.ENDINGS[to], int8)
+        plan.check_names(path, to, overwrite=overwrite, source=Path(known.weights or run))
     network, made = open_network(run, known)
     for line in unsaid(network):
         say(f"note: {line}")
-    places: dict[str, Any] = {"data": data, "images": images, "root": root}
-    written = export(
-        network,
-        path,
-        **chosen,
-        **places,
-        max_loss=max_loss,
-        overwrite=overwrite,
-        made=made,
-        report=say,
-    )
+    chosen |= {"data": data, "images": images, "root": root}
+    chosen |= {"max_loss": max_loss, "made": made, "report": say}
+    if server is not None:
+        written = triton.export_for_triton(network, path.parent, path.name, **chosen)
+    else:
+        written = export(network, path, overwrite=overwrite, **chosen)
     if as_json:
         print_json(written.to_dict())
     else:
         tell(*written.sentences())
+
+
+def _check_server(server: str, to: str, overwrite: bool) -> None:
+    check_name("server", server, ("triton",))
+    if to != "onnx":
+        raise UsageError(f"a repository for {server} holds ONNX, not {to}", hint="leave out --to")
+    if overwrite:
+        raise UsageError(
+            f"{server} has versions, which stay as they are", hint="leave out --overwrite"
+        )
 
 
 def _batch(word: str) -> int | Literal["dynamic"]:
