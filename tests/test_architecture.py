@@ -34,6 +34,7 @@ ROOMS = {
     "training": "errors files formatting readers machine spec zoo nn data weights models"
     " run_folder report analysis evaluation",
     "exporting": "errors files formatting readers machine nn data weights models inference",
+    "serving": "errors formatting data weights inference",
     "integrations": "errors files readers machine spec zoo nn data weights models",
 }
 WITHOUT_TORCH = (
@@ -87,6 +88,7 @@ WITHOUT_TORCH = (
     "inference/runtimes/openvino_runtime",
     "inference/runtimes/runtime",
     "training/recipe",
+    "serving",
     "cli",
 )
 HEAVY = {"torch", "safetensors", "matplotlib", "sklearn", "pooch", "pydantic", "numpy", "PIL"}

@@ -28,6 +28,7 @@ from resnets.cli import (
     predict,
     recipes,
     report,
+    serve,
     show,
     train,
     tune,
@@ -81,6 +82,7 @@ app.command()(inspect.inspect)
 app.command()(verify.verify)
 app.command()(convert.convert)
 app.command()(export.export)
+app.command()(serve.serve)
 app.command()(diff.diff)
 app.command()(bench.bench)
 

@@ -201,22 +201,36 @@ def answered(
 
     Raises NonFiniteError for answers that are NaN or infinite, and what `Runtime.logits` raises.
     """
-    good = [answer for _, answer in batch if not isinstance(answer, DataError)]
-    unknown = runtime.calibration.unknown if runtime.calibration else None
-    rows: Iterator[tuple[NDArray[np.float64], int | None, float | None]] = iter(())
+    good = [(path, answer) for path, answer in batch if not isinstance(answer, DataError)]
+    found: Iterator[Prediction] = iter(())
     if good:
-        logits = finite(runtime.logits(np.concatenate(good)))
-        p = runtime.probabilities(logits)
-        nothing = [None] * len(p)
-        scores = unknown.of(logits).tolist() if unknown else nothing
-        rows = zip(p, sizes(p).tolist() if sizes else nothing, scores, strict=True)
+        paths, images = zip(*good, strict=True)
+        found = iter(labelled(runtime, paths, runtime.logits(np.concatenate(images)), top, sizes))
+    return [
+        Prediction(path, error=answer) if isinstance(answer, DataError) else next(found)
+        for path, answer in batch
+    ]
+
+
+def labelled(
+    runtime: Runtime,
+    paths: Sequence[str],
+    logits: NDArray[np.float32],
+    top: int | None = None,
+    sizes: SetSizes | None = None,
+) -> list[Prediction]:
+    """Return the prediction of each image by its logits (N, classes).
+
+    Raises NonFiniteError where one is NaN or infinite.
+    """
+    unknown = runtime.calibration.unknown if runtime.calibration else None
+    p = runtime.probabilities(finite(logits))
+    nothing = [None] * len(p)
+    scores = unknown.of(logits).tolist() if unknown else nothing
+    counts = sizes(p).tolist() if sizes else nothing
     labels = runtime.labels
     found = []
-    for path, answer in batch:
-        if isinstance(answer, DataError):
-            found.append(Prediction(path, error=answer))
-            continue
-        row, size, score = next(rows)
+    for path, row, size, score in zip(paths, p, counts, scores, strict=True):
         best = np.argsort(-row, kind="stable")
         label_set = None if size is None else tuple(labels[i] for i in best[:size])
         if runtime.thresholds:

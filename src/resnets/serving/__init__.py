@@ -1,0 +1,1 @@
+"""The service: models that answer over HTTP, and the page that runs in a browser."""

@@ -1,0 +1,168 @@
+"""A model by its name, ready to answer many at once."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnets.data.images import MODES, Stored
+from resnets.errors import DataError
+from resnets.formatting import plural
+from resnets.inference.prediction import Prediction, SetSizes, labelled, prepared
+from resnets.inference.runtimes import Runtime
+from resnets.serving.batching import Batcher, Logits
+from resnets.serving.measures import Measures
+from resnets.serving.refusals import Refusal
+
+AHEAD = 3  # batches of prepared images: as many as `read_batches` has
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a service does at once, and for how long."""
+
+    max_batch: int = 8  # images
+    max_wait: float = 0.0  # seconds that a batch waits for more images
+    queue: int = 128  # images of a model that are accepted and not yet answered
+    timeout: float = 30.0  # seconds to receive a body, and as many again to answer it
+    max_bytes: int = 32 << 20  # of a body
+
+
+class Hosted:
+    """A model that answers what is asked at the same time in batches.
+
+    Images wait as they were sent; for those that are decoded there is room for three batches. What
+    is cancelled is neither decoded nor computed any more.
+    """
+
+    def __init__(
+        self, name: str, runtime: Runtime, limits: Limits, measures: Measures, decoders: Executor
+    ) -> None:
+        self.name, self.runtime = name, runtime
+        self._limits, self._measures, self._decoders = limits, measures, decoders
+        # Images of exports that take them whole differ in size.
+        most = 1 if runtime.input == "pictures" else limits.max_batch
+        self._most, self._room = most, asyncio.Semaphore(AHEAD * most)
+        self._queued = self._computing = 0
+        self._decoding: set[int] = set()  # the threads that do: adding to it is atomic
+        self._batcher = Batcher(self._compute, most, limits.max_wait, lambda: len(self._decoding))
+        measures.watch(name, lambda: self._queued, self._working)
+
+    def warm_up(self) -> None:
+        """Answer one image, so that the first request does not wait for what is done once.
+
+        Raises what the model raises where it cannot be computed.
+        """
+        size = getattr(self.runtime, "size", None) or (224, 224)
+        image = Image.new(MODES[self.runtime.spec.in_channels], (size[1], size[0]))
+        self.runtime.logits(self.runtime.prepare(image))
+
+    def check_room(self, count: int = 1) -> None:
+        """Raise Refusal where so many images more would not be accepted."""
+        if count > self._limits.queue:
+            raise Refusal(
+                413,
+                "too many images",
+                f"{plural(count, 'image')} at once, {self._limits.queue} are accepted",
+                hint="send them in several requests",
+            )
+        if self._queued + count > self._limits.queue:
+            raise Refusal(
+                429,
+                "queue full",
+                f"{plural(self._queued, 'image')} wait already, {self._limits.queue} may",
+                hint="come again later",
+                retry_after=1,
+            )
+
+    async def predictions(
+        self, images: Sequence[Stored], top: int | None = None, sizes: SetSizes | None = None
+    ) -> list[Prediction]:
+        """Return the prediction of each image; a broken one has its error.
+
+        Raises Refusal where too many wait, and what `Runtime.logits` and `labelled` raise.
+        """
+        with self._accepted(len(images)):
+            return await _all(*(self._predicted(image, top, sizes) for image in images))
+
+    async def logits(self, images: NDArray[Any]) -> Logits:
+        """Return the logits (N, classes) of images in the form that the model takes.
+
+        Raises as `predictions` does.
+        """
+        with self._accepted(len(images)):
+            starts = range(0, len(images), self._most)
+            parts = [images[start : start + self._most] for start in starts]
+            return np.concatenate(await _all(*map(self._computed, parts)))
+
+    def close(self) -> None:
+        """Answer no more."""
+        self._batcher.close()
+
+    @contextmanager
+    def _accepted(self, count: int) -> Iterator[None]:
+        self.check_room(count)
+        self._queued += count
+        try:
+            yield
+        finally:
+            self._queued -= count
+
+    async def _predicted(
+        self, image: Stored, top: int | None, sizes: SetSizes | None
+    ) -> Prediction:
+        stage = "decoding"
+        try:
+            async with self._room:
+                found = await asyncio.wrap_future(self._decoders.submit(self._decoded, image))
+                if isinstance(found, DataError):
+                    return Prediction(str(image), error=found)
+                stage = "inference"
+                logits = await self._computed(found)
+        except asyncio.CancelledError:
+            self._measures.dropped.labels(stage).inc()
+            raise
+        return labelled(self.runtime, [str(image)], logits, top, sizes)[0]
+
+    async def _computed(self, images: NDArray[Any]) -> Logits:
+        return await asyncio.wrap_future(self._batcher.submit(images))
+
+    def _decoded(self, image: Stored) -> NDArray[Any] | DataError:
+        """Return what is read of an image, in one of the threads that do that."""
+        self._decoding.add(get_ident())
+        try:
+            with self._measures.decoding.labels(self.name).time():
+                return prepared(self.runtime, image)
+        finally:
+            self._decoding.discard(get_ident())
+
+    def _working(self) -> int:
+        return len(self._decoding) + self._computing
+
+    def _compute(self, images: NDArray[Any]) -> Logits:
+        """Return the logits of a batch, in the one thread that does that."""
+        self._computing = len(images)
+        began = time.perf_counter()
+        try:
+            return self.runtime.logits(images)
+        finally:
+            self._measures.inference.labels(self.name).observe(time.perf_counter() - began)
+            self._measures.batches.labels(self.name).observe(len(images))
+            self._computing = 0
+
+
+async def _all(*work: Any) -> list[Any]:
+    """Return what all of them return, or raise what one raises when all have ended."""
+    found = await asyncio.gather(*work, return_exceptions=True)
+    for each in found:
+        if isinstance(each, BaseException):
+            raise each
+    return found
