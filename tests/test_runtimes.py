@@ -20,6 +20,7 @@ from resnets.data.images import decode, pixels
 from resnets.data.preprocess import identity
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.inference.runtimes import choose, open_runtime
+from resnets.inference.runtimes.torch_runtime import Network
 
 CLASSES = tuple(f"class {i}" for i in range(10))
 
@@ -127,6 +128,21 @@ def test_a_checkpoint_is_computed_by_torch(network, tmp_path):
     runtime = open_runtime(tmp_path / "model.safetensors")
     assert (runtime.name, runtime.labels) == ("torch", CLASSES)
     np.testing.assert_allclose(runtime.logits(noise(2)), exact(network, noise(2)), atol=1e-5)
+
+
+def test_where_a_network_finds_a_class(network):
+    """It is where the classifier's weights meet the maps, and the network is as it was."""
+    runtime, images = Network(network), noise(2)
+    before = runtime.logits(images)
+    heat = runtime.heat(images, 1)
+    with torch.no_grad():
+        maps = network.forward_features(torch.from_numpy(images))
+    weights = network.fc.weight[1].detach()
+    last = torch.einsum("nchw,c->nhw", maps, weights).relu() / maps[0, 0].numel()
+    assert heat.shape == last.shape
+    np.testing.assert_allclose(heat, last, rtol=1e-4, atol=1e-6)
+    assert heat.max() > 0
+    assert np.array_equal(runtime.logits(images), before)
 
 
 def test_what_is_computed_is_digested(files, network, tmp_path):

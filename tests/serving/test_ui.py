@@ -220,7 +220,7 @@ def test_where_it_looks_is_shown_and_hidden(opened, images):
     page.press("Enter")
     page.wait("!document.querySelectorAll('canvas')[1].hidden")
     assert page.run("asked[1]") == ["explain", "resnet20", "dog"]
-    assert page.text(".look") == ["The part that the model sees, glowing where it speaks for dog."]
+    assert page.text(".look") == ["It glows where the model sees dog."]
     pressed = "[...document.querySelectorAll('.answers button')].map((each) => each.ariaPressed)"
     assert page.run(pressed) == ["false", "true", "false"]
     page.press("Enter")

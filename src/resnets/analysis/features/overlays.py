@@ -40,6 +40,11 @@ def map_url(values: Tensor) -> str:
 
 
 def overlay_url(pixels: Tensor, heat: Tensor) -> str:
+    """Return `overlay` as a ``data:`` address."""
+    return _data_url(overlay(pixels, heat), "JPEG")
+
+
+def overlay(pixels: Tensor, heat: Tensor) -> Image.Image:
     """Return an image, uint8 (C, H, W), in dark grey with a map (H, W) >= 0 glowing on it.
 
     The map is scaled to its greatest value and stretched smoothly over the image; a small
@@ -49,7 +54,7 @@ def overlay_url(pixels: Tensor, heat: Tensor) -> str:
     grey = pixels.float().mean(0).repeat_interleave(factor, 0).repeat_interleave(factor, 1)
     colours, alpha = _glowing(stretched(heat.float() / (float(heat.max()) or 1), grey.shape))
     mixed = (1 - alpha) * DIMMED * grey[..., None] + alpha * colours
-    return _data_url(Image.fromarray(mixed.round().byte().numpy()), "JPEG")
+    return Image.fromarray(mixed.round().byte().numpy())
 
 
 def glow_url(heat: Tensor) -> str:

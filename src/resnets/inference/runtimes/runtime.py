@@ -41,6 +41,7 @@ class Runtime(ABC):
     spec: Spec
     made: dict[str, Any]  # how its weights came about, as far as the file says
     views: int = 1  # of an image, in what is prepared of it
+    explains: bool = False  # whether it has ``heat``, as `torch_runtime.Network` has
 
     @property
     def labels(self) -> tuple[str, ...]:

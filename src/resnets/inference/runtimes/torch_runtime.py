@@ -25,6 +25,7 @@ class Network(Runtime):
     """A network that torch computes, in evaluation mode, where it is."""
 
     name = "torch"
+    explains = True
 
     def __init__(
         self, network: ResNet, threads: int = 0, made: dict[str, Any] | None = None
@@ -59,6 +60,20 @@ class Network(Runtime):
             return self.network.forward_head(F.avg_pool2d(features, window, stride=1))
 
         return self._computed(forward, images)
+
+    def heat(self, images: NDArray[Any], answer: int) -> NDArray[np.float32]:
+        """Return where normalised images (N, C, H, W) speak for an answer: maps (N, h, w) >= 0.
+
+        Grad-CAM, of the last stage that tells places apart. No other thread may compute meanwhile.
+        """
+        from resnets.analysis.features.maps import grad_cam, telling  # with matplotlib
+
+        own = next(self.network.parameters())
+        batch = torch.from_numpy(images).to(own.device, own.dtype)
+        classes = torch.full((len(batch), 1), answer, device=own.device)
+        found = telling(grad_cam(self.network, batch, classes, len(self.labels)))
+        maps: NDArray[np.float32] = found[:, 0].float().cpu().numpy()
+        return maps
 
     def _computed(
         self, forward: Callable[[torch.Tensor], torch.Tensor], images: NDArray[Any]

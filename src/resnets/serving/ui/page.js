@@ -88,9 +88,8 @@ function startPage(engine) {
         made(
           "figure",
           {},
-          made("div", { className: "frame" }, this.bare, this.canvas, this.heat),
+          made("div", { className: "frame" }, this.bare, this.canvas, this.heat, this.look),
           made("figcaption", {}, title, this.time),
-          this.look,
         ),
         this.body,
       );
@@ -168,7 +167,7 @@ function startPage(engine) {
       const list = made("ol", { className: "answers" });
       for (const each of predictions) list.append(this.answer(each.class, each.probability));
       found.push(list);
-      if (set) found.push(made("p", { className: "look", textContent: `one of: ${set.join(", ")}` }));
+      if (set) found.push(made("p", { className: "set", textContent: `one of: ${set.join(", ")}` }));
       return found;
     }
 
@@ -222,7 +221,7 @@ function startPage(engine) {
         if (this.looking !== own) return;
         this.canvas.hidden = true;
         this.heat.setAttribute("aria-label", `${this.name}, glowing where the model sees ${name}`);
-        const words = `The part that the model sees, glowing where it speaks for ${name}.`;
+        const words = `It glows where the model sees ${name}.`;
         tell(words);
         say(words);
       } catch (error) {
@@ -310,7 +309,6 @@ function startPage(engine) {
     const broken = cards.filter((card) => card.record?.error !== undefined).length;
     const unknown = cards.filter((card) => card.record?.unknown).length;
     const words = [count(cards.length, "image", "images")];
-    if (cards.length === 1) return words[0];
     if (unknown) words.push(`${unknown.toLocaleString("en")} unknown`);
     if (broken) words.push(`${broken.toLocaleString("en")} without an answer`);
     return words.join(", ");
@@ -323,7 +321,7 @@ function startPage(engine) {
     find("progress").textContent =
       done === cards.length ? summary() : `${done.toLocaleString("en")} of ${count(cards.length, "image", "images")}`;
     find("copy").disabled = !done;
-    find("copy").hidden = cards.length < 2;
+    find("bench").hidden = cards.length < 2; // one card says all of it itself
   }
 
   function finished() {
