@@ -47,12 +47,17 @@ async def _predict(service: Service, request: Request) -> Response:
     return as_json({"model": hosted.name, **record})
 
 
-def _asked(service: Service, query: QueryParams) -> tuple[Hosted, int | None, SetSizes | None]:
-    """Return what a query asks for. Raises UsageError, and Refusal for a model there is not."""
+def check_query(query: QueryParams, names: tuple[str, ...]) -> None:
+    """Raise UsageError where a query says something else than these names, or one twice."""
     for name, _ in query.multi_items():
-        check_name("parameter", name, _PARAMETERS)
+        check_name("parameter", name, names)
         if len(query.getlist(name)) > 1:
             raise UsageError(f"{name} is said twice", hint="once")
+
+
+def _asked(service: Service, query: QueryParams) -> tuple[Hosted, int | None, SetSizes | None]:
+    """Return what a query asks for. Raises UsageError, and Refusal for a model there is not."""
+    check_query(query, _PARAMETERS)
     hosted = service.hosted(query.get("model"))
     top = _number(query, "top", int)
     if top is not None and top < 1:

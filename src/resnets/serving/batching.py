@@ -11,12 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 Logits = NDArray[np.float32]
+Compute = Callable[[NDArray[Any]], NDArray[np.float32]]  # of images (N, ...), as many
 
 
 @dataclass(frozen=True)
 class _Job:
     images: NDArray[Any]  # (N, ...)
-    answer: "Future[Logits]" = field(default_factory=Future)
+    compute: Compute
+    answer: "Future[NDArray[np.float32]]" = field(default_factory=Future)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What those have in common that are computed together."""
+        return self.compute, self.images.shape[1:]
 
 
 class Batcher:
@@ -28,7 +35,7 @@ class Batcher:
 
     def __init__(
         self,
-        compute: Callable[[NDArray[Any]], Logits],
+        compute: Compute,
         most: int,
         wait: float = 0.0,
         coming: Callable[[], int] = lambda: 0,
@@ -38,12 +45,15 @@ class Batcher:
         self._changed, self._ended = Condition(), False
         Thread(target=self._run, name="inference", daemon=True).start()
 
-    def submit(self, images: NDArray[Any]) -> "Future[Logits]":
-        """Return what will be the logits (N, classes) of images; cancelled, it is never computed.
+    def submit(
+        self, images: NDArray[Any], compute: Compute | None = None
+    ) -> "Future[NDArray[np.float32]]":
+        """Return what will be computed of images (N, ...); cancelled, it never is.
 
+        It is their logits (N, classes), or what another function makes of them in the same thread.
         It raises what computing them raises.
         """
-        job = _Job(images)
+        job = _Job(images, compute or self._compute)
         with self._changed:
             self._jobs.append(job)
             self._changed.notify()
@@ -62,7 +72,7 @@ class Batcher:
             self._compute_batch(self._next())
 
     def _next(self) -> list[_Job]:
-        """Return what is computed next: images of one shape, none that nobody waits for."""
+        """Return what is computed next: images of one kind, none that nobody waits for."""
         with self._changed:
             self._changed.wait_for(lambda: self._jobs or self._ended)
             if self._wait:
@@ -72,7 +82,7 @@ class Batcher:
             count = 0
             while self._jobs:
                 job = self._jobs[0]
-                other = taken and job.images.shape[1:] != taken[0].images.shape[1:]
+                other = taken and job.kind != taken[0].kind
                 if taken and (other or count + len(job.images) > self._most):
                     break
                 self._jobs.popleft()
@@ -86,12 +96,12 @@ class Batcher:
             return
         try:
             images = [job.images for job in jobs]
-            logits = self._compute(np.concatenate(images) if len(images) > 1 else images[0])
+            found = jobs[0].compute(np.concatenate(images) if len(images) > 1 else images[0])
         except Exception as error:
             for job in jobs:
                 job.answer.set_exception(error)
             return
         start = 0
         for job in jobs:
-            job.answer.set_result(logits[start : start + len(job.images)])
+            job.answer.set_result(found[start : start + len(job.images)])
             start += len(job.images)

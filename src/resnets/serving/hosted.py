@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.images import MODES, Stored
+from resnets.data.preprocess import preprocess_of
 from resnets.errors import DataError
 from resnets.formatting import plural
 from resnets.inference.prediction import Prediction, SetSizes, labelled, prepared
 from resnets.inference.runtimes import Runtime
-from resnets.serving.batching import Batcher, Logits
+from resnets.serving.batching import Batcher, Compute, Logits
 from resnets.serving.measures import Measures
 from resnets.serving.refusals import Refusal
 
@@ -102,6 +103,22 @@ class Hosted:
             starts = range(0, len(images), self._most)
             parts = [images[start : start + self._most] for start in starts]
             return np.concatenate(await _all(*map(self._computed, parts)))
+
+    async def seen(
+        self, image: Stored, look: Compute
+    ) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+        """Return what a network sees of an image, uint8 (C, H, W), and what ``look`` finds in it.
+
+        ``look`` is called with a batch, normalised, where nothing else computes. Raises as
+        `predictions` does, and DataError for a broken image.
+        """
+        preprocess = preprocess_of(self.runtime)
+        with self._accepted(1):
+            async with self._room:
+                squares = self._decoders.submit(preprocess.squares, image)
+                seen = await asyncio.wrap_future(squares)
+                found = self._batcher.submit(preprocess.normalized(seen), look)
+                return seen[0], (await asyncio.wrap_future(found))[0]
 
     def close(self) -> None:
         """Answer no more."""

@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from resnets.errors import ResourceError, UsageError
-from resnets.serving import answering
+from resnets.serving import answering, pages
 from resnets.serving.refusals import Refusal
 from resnets.serving.service import Application, Service
 
@@ -26,7 +26,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def application(service: Service) -> Application:
     """Return the service with all its addresses."""
-    return Application(service, [*answering.routes(service)])
+    return Application(service, [*answering.routes(service), *pages.routes(service)])
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -26,9 +26,15 @@ _LOG = logging.getLogger(__name__)
 
 # What is asked while the service drains, too; and what needs no token, as ends of addresses.
 HEALTH = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
-OPEN = (*HEALTH,)
+PAGE = ("/", "/page.css", "/page.js", "/engine.js", "/icon.svg")  # say nothing of the models
+OPEN = (*HEALTH, *PAGE)
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
-_HEADERS = {"content-security-policy": "default-src 'self'", "x-content-type-options": "nosniff"}
+_HEADERS = {
+    "content-security-policy": "default-src 'self'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
 GONE = 499  # the status that is counted where a client has left; nobody gets it
 
 
