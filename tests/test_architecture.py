@@ -28,7 +28,7 @@ ROOMS = {
     "models": "errors formatting readers spec zoo nn data run_folder weights",
     "report": "errors files formatting run_folder",
     "analysis": "errors files spec zoo nn data weights report",
-    "inference": "errors spec files readers nn data weights models analysis",
+    "inference": "errors spec files formatting readers nn data weights models analysis",
     "evaluation": "errors files formatting machine nn data run_folder weights models report"
     " inference",
     "training": "errors files formatting readers machine spec zoo nn data weights models"
@@ -81,7 +81,10 @@ WITHOUT_TORCH = (
     "evaluation/paired",
     "evaluation/protocols",
     "evaluation/scores",
+    "inference/embedding_table",
     "inference/folder_job",
+    "inference/gather",
+    "inference/partition",
     "inference/prediction",
     "inference/runtimes/__init__",
     "inference/runtimes/onnx_runtime",
@@ -191,4 +194,4 @@ def test_few_patches():
         and isinstance(call.func, ast.Attribute)
         and call.func.attr in patching
     ]
-    assert len(found) <= 24, found
+    assert len(found) <= 22, found

@@ -23,6 +23,7 @@ from resnets.cli import (
     evaluate,
     export,
     features,
+    gather,
     inspect,
     models,
     predict,
@@ -76,6 +77,7 @@ app.command()(evaluate.evaluate)
 app.command()(predict.predict)
 app.command()(features.features)
 app.command()(embed.embed)
+app.command()(gather.gather)
 app.command()(report.report)
 app.command()(audit.audit)
 app.command()(inspect.inspect)

@@ -8,10 +8,16 @@ import re
 import shlex
 from collections.abc import Collection, Sequence
 from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from resnets.cli.options import Known
+from resnets.errors import UsageError
+
+if TYPE_CHECKING:
+    from resnets.inference.partition import Part
 
 _ARGUMENT = re.compile(r'\b([a-z_]+)=(?:"([^"]*)"|True)')
 _NETWORK = re.compile(r'create_model\("([^"]+)"\)')
@@ -61,6 +67,24 @@ def _option(match: re.Match[str], options: Collection[str]) -> str:
     return name if value is None else f"{name} {shlex.quote(value)}"
 
 
+def chosen_part(context: typer.Context, text: str | None, out: Path | None) -> "Part | None":
+    """Return the part that ``--part`` names, if any, with the command that makes the others.
+
+    Raises UsageError for what is none, and where its table has no name of its own.
+    """
+    if text is None:
+        return None
+    from resnets.inference.partition import Part
+
+    part = Part.parse(text, typed_again(context, ("part", "out", "overwrite", "as_json"), ()))
+    if out is None:
+        raise UsageError(
+            "--part is of a table, which needs a name that no other part has",
+            hint=f"--out part-{part.number}.parquet",
+        )
+    return part
+
+
 def typed_again(context: typer.Context, without: Collection[str], more: Sequence[str]) -> str:
     """Return a command as it was typed, without some of its parameters and with more words."""
     words = context.command_path.split()
@@ -72,8 +96,9 @@ def typed_again(context: typer.Context, without: Collection[str], more: Sequence
             continue
         option = parameter.opts[0]
         if not option.startswith("-"):
-            words.insert(place, str(value))
-            place += 1
+            given = [*map(str, value)] if isinstance(value, list | tuple) else [str(value)]
+            words[place:place] = given
+            place += len(given)
         elif value is True:
             words.append(option)
         else:

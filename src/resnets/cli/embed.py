@@ -5,12 +5,14 @@ from typing import Annotated
 
 import typer
 
+from resnets.cli.arguments import chosen_part
 from resnets.cli.options import (
     READING,
     Device,
     Json,
     Known,
     OverwriteTable,
+    PartOfAll,
     Source,
     chosen_model,
     takes_known,
@@ -23,14 +25,21 @@ from resnets.formatting import plural
 @takes_known("weights", *READING[1:], "preprocess")
 def embed(
     folder: Annotated[
-        Path, typer.Argument(help="A folder, pack, tar or Parquet file of images.", metavar="DIR")
+        Path,
+        typer.Argument(
+            help="A folder, pack, tar or Parquet file of images, or a list of their paths (.txt).",
+            metavar="DIR",
+        ),
     ],
+    context: typer.Context,
     model: Source = None,
     *,
     known: Known,
-    out: Annotated[Path, typer.Option(help="The table: .npz or .parquet.")] = Path(
-        "embeddings.npz"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The table: .npz or .parquet.", show_default="embeddings.npz"),
+    ] = None,
+    part: PartOfAll = None,
     normalize: Annotated[
         bool, typer.Option("--normalize", help="Scale each embedding to length 1.")
     ] = False,
@@ -43,16 +52,20 @@ def embed(
 
     It may be stopped at any time: the same command resumes. A table that is there
     already is replaced with --overwrite only. Images that cannot be read are reported, listed
-    beside the table and left out; the exit code is then 3.
+    beside the table and left out; the exit code is then 3. With --part it is the table of one of
+    several parts, each made by a process of its own, on any machine.
 
     \b
     Examples:
       resnets embed photos/ --model runs/photos-resnet18
       resnets embed photos/ --model resnet50 --weights resnet50.safetensors --out photos.parquet
+      resnets embed photos/ --model runs/photos-resnet18 --part 3/16 --out part-3.parquet
     """
     from resnets.inference.embedding import check_table, embed_folder
 
-    check_table(out, overwrite=overwrite)
+    chosen = chosen_part(context, part, out)
+    out = out or Path("embeddings.npz")
+    check_table(out, overwrite=overwrite, part=chosen)
     network, learnt = chosen_model(model, known, head="drop")
     if not learnt:
         raise UsageError(
@@ -69,6 +82,7 @@ def embed(
             out,
             normalize=normalize,
             batch_size=batch_size,
+            part=chosen,
             overwrite=overwrite,
             on_progress=progress.show,
             on_broken=progress.broken,

@@ -39,6 +39,15 @@ OverwriteTable = Annotated[
     bool,
     typer.Option("--overwrite", help="Replace a table, and begin anew what was begun differently."),
 ]
+PartOfAll = Annotated[
+    str | None,
+    typer.Option(
+        "--part",
+        help="Only the third of sixteen parts: 3/16, counted from 1. `resnets gather` puts their "
+        "tables together.",
+        metavar="K/N",
+    ),
+]
 Threads = Annotated[
     int, typer.Option(help="Threads to compute with; 0: the runtime's own choice.", min=0)
 ]

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from resnets.cli.arguments import chosen_part
 from resnets.cli.options import (
     Json,
     Known,
     OverwriteTable,
+    PartOfAll,
     Threads,
     default_model,
     model_beside,
@@ -35,11 +37,13 @@ def predict(
         list[str],
         typer.Argument(
             help="A run folder, a checkpoint in any format, or an exported file (.onnx, .xml, "
-            ".pt2); then images, and folders, packs, tars or Parquet files of them. Without the "
-            "first: the resnet20 for CIFAR-10's ten classes that comes with the package.",
+            ".pt2); then images, and folders, packs, tars or Parquet files of them, or lists of "
+            "their paths (.txt). Without the first: the resnet20 for CIFAR-10's ten classes that "
+            "comes with the package.",
             metavar="[MODEL] IMAGE|DIR...",
         ),
     ],
+    context: typer.Context,
     *,
     known: Known,
     top: Annotated[
@@ -61,6 +65,7 @@ def predict(
     out: Annotated[
         Path | None, typer.Option(help="Write a table instead: .csv, .jsonl or .parquet.")
     ] = None,
+    part: PartOfAll = None,
     coverage: Annotated[
         float | None,
         typer.Option(
@@ -88,13 +93,15 @@ def predict(
 
     An image that cannot be read is reported and the others are done; the exit code is then 3. A
     table may be stopped at any time: the same command resumes. A file that is there already is
-    replaced with --overwrite only.
+    replaced with --overwrite only. With --part it is one of several, each made by a process
+    of its own, on any machine.
 
     \b
     Examples:
       resnets predict photo.jpg
       resnets predict runs/photos-resnet18 holiday.jpg
       resnets predict model.onnx photos/ --out photos.csv
+      resnets predict model.onnx photos.txt --part 3/16 --out part-3.csv
       resnets predict runs/photos-resnet18 holiday.jpg --coverage 0.9
       resnets predict resnet50.pth cat.jpg --preprocess imagenet
     """
@@ -109,8 +116,9 @@ def predict(
     from resnets.inference.prediction import predict
     from resnets.inference.prediction_table import check_table, image_names, predict_table
 
+    chosen = chosen_part(context, part, out)
     if out is not None:
-        check_table(out, overwrite=overwrite)
+        check_table(out, overwrite=overwrite, part=chosen)
     names = image_names(images)
     answering = open_answering(model, known, runtime, threads, len(names))
     asked: dict[str, Any] = {"top": top, "batch_size": batch_size, "coverage": coverage}
@@ -125,6 +133,7 @@ def predict(
                 names,
                 out,
                 **asked,
+                part=chosen,
                 overwrite=overwrite,
                 on_progress=progress.show,
                 on_broken=progress.broken,
@@ -175,4 +184,9 @@ def _is_of_images(path: Path) -> bool:
     if os.path.isdir(path):  # which Path asks too, but raises where it is not allowed to look
         has_model = any(os.path.exists(path / name) for name in (RECORD, *FOLDER_WEIGHTS))
         return not (has_model or seeds_in(path))
-    return path.suffix.lower() in {*EXTENSIONS, ".pack", ".parquet"}  # a .tar may be a checkpoint
+    return path.suffix.lower() in {
+        *EXTENSIONS,
+        ".pack",
+        ".parquet",
+        ".txt",
+    }  # a .tar may be a checkpoint

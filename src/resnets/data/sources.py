@@ -1,4 +1,7 @@
-"""What a path means, as its content says: a folder, a table of labels, a pack, tars or Parquet."""
+"""What a path means, as its content says: a folder, a table of labels, a pack, tars or Parquet.
+
+Or a list of paths, where there are no labels.
+"""
 
 import os
 import re
@@ -10,6 +13,7 @@ from os.path import commonpath
 from pathlib import Path
 
 from resnets.data.class_folders import Report, has_extension, is_hidden
+from resnets.data.headers import is_image
 from resnets.data.images import Stored
 from resnets.data.label_columns import NoLabels
 from resnets.data.label_table import find_table, open_table
@@ -22,6 +26,7 @@ from resnets.errors import DataError
 from resnets.formatting import printable
 from resnets.readers.paths import open_regular
 
+LIST = ".txt"
 _PARQUET = b"PAR1"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as WebDataset's users write shards
 _MOST = 1_000_000  # files
@@ -96,13 +101,36 @@ def stored_in(path: str | Path) -> list[Stored]:
     return [stored(listing, name, number) for number in listing.fastest.tolist()]
 
 
+def listed_in(path: str | Path) -> list[str]:
+    """Return the lines of a list of images' paths, which is a text file in .txt; none of others.
+
+    Each line is a path as it stands there, relative to the list's folder; empty lines say nothing,
+    and there are no comments: a name may begin with any letter. Raises DataError for a list of no
+    images, and for one that no text is.
+    """
+    path = Path(path)
+    if path.suffix.lower() != LIST or not os.path.isfile(path) or is_image(path):
+        return []
+    with readable(path), open_regular(path) as file:
+        text = file.read()
+    if b"\0" in text:
+        raise DataError(f"{printable(path)}: is no text", hint="a list has a path on each line")
+    lines = text.decode("utf-8-sig", "surrogateescape").split("\n")
+    found = [line for line in (each.removesuffix("\r") for each in lines) if line.strip()]
+    if not found:
+        raise DataError(f"{printable(path)}: lists no images", hint="give a path on each line")
+    return found
+
+
 def images_in(path: Path) -> Sequence[Path | Stored]:
-    """Return the images that a path means: in and below a folder, in archives, or itself.
+    """Return the images that a path means: in and below a folder, listed, in archives, or itself.
 
     Raises DataError when there are none.
     """
     if found := stored_in(path):
         return found
+    if listed := listed_in(path):
+        return [path.parent / name for name in listed]
     if path.is_file():
         return [path]
     names, whole = names_in(path), path.resolve()

@@ -1,24 +1,17 @@
-"""A table of embeddings: .npz for NumPy, .parquet for everything else.
-
-Both have a row for each image: its ``path``, relative to the folder and with ``/``, and its
-``embedding`` of C float32 numbers. In an .npz these are the arrays ``paths`` (N,) and
-``embeddings`` (N, C). Equal rows give equal bytes.
-"""
+"""Embeddings of folders of images, as tables of one row for each image."""
 
 import json
 import shutil
-import zipfile
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from torch import Tensor
@@ -31,9 +24,17 @@ from resnets.data.images import Stored, printable
 from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
 from resnets.data.scan import names_in
-from resnets.data.sources import stored_in
+from resnets.data.sources import listed_in, stored_in
 from resnets.errors import CheckpointError, NonFiniteError, UsageError
-from resnets.files import followed, write_json, writing
+from resnets.files import writing
+from resnets.inference.embedding_table import (
+    CHUNK,
+    ENDINGS,
+    READERS,
+    broken_list,
+    write_broken,
+    write_table,
+)
 from resnets.inference.folder_job import (
     CONTENT,
     VERSION,
@@ -44,14 +45,12 @@ from resnets.inference.folder_job import (
     check_out,
     line,
 )
+from resnets.inference.partition import Part, Section
 from resnets.inference.runtimes.torch_runtime import network_digest
 from resnets.nn import ResNet
 from resnets.readers.documents import read_json
 from resnets.weights.tensors import read_tensors
 
-CHUNK = 128  # images; where one ends a batch ends, and earlier versions began another file
-PATHS_AT_ONCE = 4096  # in a piece of the array of paths
-ROW_GROUP = 8 << 20  # bytes of embeddings
 _ADOPTED = "journal"
 
 
@@ -85,13 +84,15 @@ def embed_folder(
     *,
     normalize: bool = False,
     batch_size: int = 32,
+    part: Part | None = None,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_broken: Callable[[ImageError], None] = lambda error: None,
 ) -> Embedded:
     """Write ``model.embed`` of every image below a folder to a table, in the order of its paths.
 
-    In place of a folder a pack, tars or Parquet may be given, as `open_dataset` takes them.
+    In place of a folder a list of paths (.txt), a pack, tars or Parquet may be given. With ``part``
+    it is the table of one part of the images, as `predict_table` makes it.
 
     ``out`` ends in .npz or .parquet. In memory are the paths, three batches, and some thousand
     rows; what is done lies in a hidden file beside ``out`` until the table is whole. After a stop
@@ -107,18 +108,17 @@ def embed_folder(
     are NaN or infinite; ResourceError.
     """
     out = Path(out)
-    check_table(out, overwrite=overwrite)
-    job = _Embeddings(out, Path(folder), model, normalize, batch_size, on_broken)
+    check_table(out, overwrite=overwrite, part=part)
+    job = _Embeddings(out, Path(folder), model, normalize, batch_size, part, on_broken)
     resumed, broken = job.run(overwrite=overwrite, on_progress=on_progress)
     skipped = tuple(Skipped(job.names[place], reason) for place, reason in broken.items())
-    listed = job.broken_list if broken else None
+    listed = broken_list(out) if broken else None
     return Embedded(out, len(job.names) - len(broken), job.channels, resumed, skipped, listed)
 
 
-def check_table(out: Path, *, overwrite: bool = False) -> None:
+def check_table(out: Path, *, overwrite: bool = False, part: Part | None = None) -> None:
     """Raise UsageError or ResourceError where no table of embeddings can be written."""
-    readers = "NumPy reads .npz; pandas, Polars, DuckDB and Spark read .parquet"
-    check_out(out, "embeddings", (".npz", ".parquet"), readers, overwrite=overwrite)
+    check_out(out, "embeddings", ENDINGS, READERS, overwrite=overwrite, part=part)
 
 
 class _Embeddings(FolderJob):
@@ -129,13 +129,17 @@ class _Embeddings(FolderJob):
         model: ResNet,
         normalize: bool,
         batch_size: int,
+        part: Part | None,
         on_broken: Callable[[ImageError], None],
     ) -> None:
         self.model, self.preprocess = model, preprocess_of(model)
         self.normalize, self.batch_size, self.on_broken = normalize, batch_size, on_broken
         self.device, self.channels = next(model.parameters()).device, model.spec.channels[-1]
-        self.broken_list = out.with_name(f"{out.name}.broken.json")
         names, files = _images_of(folder)
+        section = None
+        if part:
+            section = Section.find(part, map(printable, names), files, CHUNK)
+            names, files = section.cut(names), section.cut(files)
         made_of = {
             "weights or preprocessing": network_digest(model, self.preprocess),
             "pictures": images_digest(names, files),
@@ -143,7 +147,7 @@ class _Embeddings(FolderJob):
             "batch size": batch_size,  # on both of these the last bits of a result may depend
             "device": self.device.type,
         }
-        super().__init__(out, [*map(printable, names)], files, made_of)
+        super().__init__(out, [*map(printable, names)], files, made_of, section)
 
     def answers(self, start: int) -> Iterator[list[Record]]:
         batches = (self.files[begin:end] for begin, end in self._bounds(start))
@@ -175,16 +179,14 @@ class _Embeddings(FolderJob):
         chunks, rest = divmod(count, CHUNK)
         return chunks * CHUNK + rest // self.batch_size * self.batch_size
 
-    def write(self, records: Records, broken: dict[int, str]) -> None:
+    def write(self, records: Records, broken: dict[int, str]) -> dict[str, Any]:
         rows = [name for place, name in enumerate(self.names) if place not in broken]
-        if broken:
-            listed = [{"path": self.names[place], "reason": why} for place, why in broken.items()]
-            write_json(self.broken_list, listed)
-        else:
-            self.broken_list.unlink(missing_ok=True)
-        write_table(self.out, rows, self.channels, self._parts(records()))
+        left_out = [self.names[place] for place in broken]
+        write_broken(self.out, zip(left_out, broken.values(), strict=True))
+        write_table(self.out, rows, self.channels, self._pieces(records()))
+        return {"channels": self.channels, "left_out": left_out}
 
-    def _parts(self, records: Iterator[Record]) -> Iterator[NDArray[np.float32]]:
+    def _pieces(self, records: Iterator[Record]) -> Iterator[NDArray[np.float32]]:
         """Yield the embeddings (n, C) of the good images of each chunk."""
         while chunk := list(islice(records, CHUNK)):
             rows = b"".join(b64decode(row["embedding"]) for row in chunk if "error" not in row)
@@ -249,10 +251,12 @@ class _Embeddings(FolderJob):
                     yield {**_record(name, next(rows)), **known}
 
 
-def _images_of(path: Path) -> tuple[list[str], Sequence[Path | Stored]]:
-    """Return the relative names of images in a folder or archives, and where they are."""
+def _images_of(path: Path) -> tuple[Sequence[str], Sequence[Path | Stored]]:
+    """Return the relative names of images in a folder, list or archives, and where they are."""
     if stored := stored_in(path):
         return [image.name for image in stored], stored
+    if listed := listed_in(path):
+        return listed, [path.resolve().parent / name for name in listed]
     whole = path.resolve()
     if whole.is_file():  # one image stands in its own folder
         return [whole.name], [whole]
@@ -263,82 +267,3 @@ def _images_of(path: Path) -> tuple[list[str], Sequence[Path | Stored]]:
 def _record(name: str, row: Tensor) -> Record:
     values = row.numpy().astype("<f4", copy=False)
     return {"path": name, "embedding": b64encode(values.tobytes()).decode()}
-
-
-def write_table(
-    out: Path,
-    paths: Sequence[str],
-    channels: int,
-    parts: Iterable[NDArray[np.float32]],
-    *,
-    row_group: int = ROW_GROUP,
-) -> None:
-    """Write paths and embeddings to ``out``, whole or not at all.
-
-    ``parts`` are the embeddings of all paths in order, (n, channels), any number at a time;
-    ``row_group`` is how many bytes of them a group of rows in Parquet has at least. Raises
-    ResourceError when it cannot be written.
-    """
-    with writing(followed(out)) as file:
-        if out.suffix.lower() == ".npz":
-            _write_npz(file, paths, channels, parts)
-        else:
-            _write_parquet(file, paths, channels, _grouped(parts, row_group))
-
-
-def _write_npz(
-    file: BinaryIO, paths: Sequence[str], channels: int, parts: Iterable[NDArray[np.float32]]
-) -> None:
-    longest = max(map(len, paths), default=1)
-    names = (
-        np.array(paths[start : start + PATHS_AT_ONCE], f"<U{longest}")
-        for start in range(0, len(paths), PATHS_AT_ONCE)
-    )
-    with zipfile.ZipFile(file, "w") as archive:
-        _write_array(archive, "embeddings", "<f4", (len(paths), channels), parts)
-        _write_array(archive, "paths", f"<U{longest}", (len(paths),), names)
-
-
-def _write_array(
-    archive: zipfile.ZipFile,
-    name: str,
-    kind: str,
-    shape: tuple[int, ...],
-    pieces: Iterable[NDArray[Any]],
-) -> None:
-    """Write an array of known shape; its entry has a fixed date, so that equal is equal."""
-    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as entry:
-        header = {"descr": kind, "fortran_order": False, "shape": shape}
-        npy.write_array_header_1_0(entry, header)
-        for piece in pieces:
-            entry.write(np.ascontiguousarray(piece).tobytes())
-
-
-def _write_parquet(
-    file: BinaryIO, paths: Sequence[str], channels: int, groups: Iterable[NDArray[np.float32]]
-) -> None:
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetWriter
-
-    vector = pa.list_(pa.float32(), channels)
-    schema = pa.schema([("path", pa.string()), ("embedding", vector)])
-    # Floating-point numbers hardly repeat: a dictionary of them would be larger than they are.
-    with ParquetWriter(file, schema, use_dictionary=False) as table:
-        start = 0
-        for group in groups:
-            embeddings = pa.FixedSizeListArray.from_arrays(pa.array(group.reshape(-1)), channels)
-            names = pa.array(paths[start : start + len(group)], pa.string())
-            table.write_table(pa.table([names, embeddings], schema))
-            start += len(group)
-
-
-def _grouped(parts: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
-    """Yield the same rows in groups of at least so many bytes; the last may be smaller."""
-    waiting: list[NDArray[np.float32]] = []
-    for part in parts:
-        waiting.append(part)
-        if sum(part.nbytes for part in waiting) >= size:
-            yield np.concatenate(waiting)
-            waiting = []
-    if sum(map(len, waiting)):
-        yield np.concatenate(waiting)

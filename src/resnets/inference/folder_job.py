@@ -17,8 +17,16 @@ from typing import Any, BinaryIO
 
 from resnets.data.identity import digest_files
 from resnets.data.images import Stored
-from resnets.errors import CheckpointError, ResourceError, UsageError, lacking, unwritable
+from resnets.errors import (
+    CheckpointError,
+    DataError,
+    ResourceError,
+    UsageError,
+    lacking,
+    unwritable,
+)
 from resnets.files import FULL, alone, check_free, json_text, open_own, partial_of
+from resnets.inference.partition import Part, PartRecord, Section, digest_of, record_of
 from resnets.readers.documents import loads
 from resnets.readers.paths import open_regular
 
@@ -34,6 +42,7 @@ class FolderJob(ABC):
 
     ``names`` are how the table names the images, ``files`` where they are, both in order.
     ``made_of`` holds all that the table's bytes depend on, under the words that name it to a user.
+    Where they are a part of more, ``section`` says which.
     """
 
     def __init__(
@@ -42,8 +51,10 @@ class FolderJob(ABC):
         names: Sequence[str],
         files: Sequence[Path | Stored],
         made_of: dict[str, Any],
+        section: Section | None = None,
     ) -> None:
-        self.out, self.names, self.files, self.made_of = out, names, files, made_of
+        self.out, self.names, self.files, self.section = out, names, files, section
+        self.made_of = section.made_of(made_of) if section else made_of
 
     @abstractmethod
     def answers(self, start: int) -> Iterator[list[Record]]:
@@ -58,8 +69,11 @@ class FolderJob(ABC):
         """Return how many of the first ``count`` images are in batches that end among them."""
 
     @abstractmethod
-    def write(self, records: Records, broken: dict[int, str]) -> None:
-        """Write the table, whole or not at all; ``broken`` says, by place, why images have none."""
+    def write(self, records: Records, broken: dict[int, str]) -> dict[str, Any]:
+        """Write the table, whole or not at all; ``broken`` says, by place, why images have none.
+
+        Returns what there is to know of the table, for whoever puts parts together.
+        """
 
     def adopt(self, journal: Path, *, overwrite: bool) -> None:  # noqa: B027  (nothing, mostly)
         """Turn what an earlier version left of this job in another form into a journal."""
@@ -71,7 +85,7 @@ class FolderJob(ABC):
 
         Images that were broken are looked at again, and so is the content of all that are done:
         from the batch of the first that is another on, all is done anew, since the last bits of a
-        result may depend on the rest of its batch.
+        result may depend on the rest of its batch. A part that is whole already is left as it is.
 
         Raises UsageError, unless ``overwrite`` gives up what is there, for a file that this job has
         not written, and where what was begun had other images or options; ResourceError when files
@@ -79,11 +93,14 @@ class FolderJob(ABC):
         """
         with alone(self.out):
             self.adopt(partial_of(self.out), overwrite=overwrite)
+            if not overwrite and (broken := self._finished()) is not None:
+                return len(self.names), broken
             journal = Journal.open(partial_of(self.out), self, overwrite=overwrite)
             done = resumed = journal.done
             try:
                 # A stop after the table is written, and before the journal is removed, leaves both.
-                check_free(self.out, overwrite=overwrite or done == len(self.names))
+                was_whole = journal.is_resumed and done == len(self.names)
+                check_free(self.out, overwrite=overwrite or was_whole)
                 if (changed := self._first_changed(journal)) is not None:
                     journal.keep(self.in_whole_batches(changed))
                 done = resumed = journal.done
@@ -100,12 +117,29 @@ class FolderJob(ABC):
                     for place, record in enumerate(journal.records())
                     if "error" in record
                 }
-                self.write(journal.records, broken)
+                told = self.write(journal.records, broken)
+                if self.section:
+                    digest = digest_of(self.out)
+                    record = PartRecord(self.section, self.made_of, broken, told, digest)
+                    record.write(self.out)
+                else:
+                    record_of(self.out).unlink(missing_ok=True)
             except BaseException:
                 (journal.close if done else journal.remove)()
                 raise
             journal.remove()
         return resumed, broken
+
+    def _finished(self) -> dict[int, str] | None:
+        """Return the broken images of the part where its table is whole; None where it is not."""
+        if self.section is None or partial_of(self.out).exists():
+            return None
+        try:
+            record = PartRecord.read(self.out)
+            same = record.made_of == self.made_of and record.sha256 == digest_of(self.out)
+        except DataError:
+            return None
+        return record.broken if same else None
 
     def _first_changed(self, journal: "Journal") -> int | None:
         """Return the place of the first image that is another, or no longer broken."""
@@ -128,6 +162,7 @@ class Journal:
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self.path, self._file = path, file
         self.done = 0  # images that an earlier call has done
+        self.is_resumed = False
 
     @classmethod
     def open(cls, path: Path, job: FolderJob, *, overwrite: bool = False) -> "Journal":
@@ -190,6 +225,7 @@ class Journal:
                     if count == total or job.in_whole_batches(count) == count:
                         self.done, end = count, file.tell()
                 self._file.truncate(end)
+                self.is_resumed = True
                 return
         self._file.truncate(0)
         self.add([{"version": VERSION, **job.made_of}])
@@ -220,13 +256,19 @@ def belongs(out: Path, earlier: Record, made_of: Record, *, overwrite: bool) -> 
 
 
 def check_out(
-    out: Path, content: str, endings: Sequence[str], readers: str, *, overwrite: bool
+    out: Path,
+    content: str,
+    endings: Sequence[str],
+    readers: str,
+    *,
+    overwrite: bool,
+    part: Part | None = None,
 ) -> None:
     """Raise UsageError for a table of another kind, ResourceError when it cannot be written.
 
     ``content`` is what it is a table of, ``readers`` the hint who reads which. Without
-    ``overwrite`` a file that is there is a UsageError too, unless something was stopped: then only
-    what is done can tell whose the file is.
+    ``overwrite`` a file that is there is a UsageError too, unless something was stopped, or it is a
+    part as well: then only what is done can tell whose the file is.
     """
     *others, last = endings
     if out.suffix.lower() not in endings:
@@ -237,7 +279,8 @@ def check_out(
         raise lacking(f"{out}: Parquet needs pyarrow", "parquet", instead)
     if out.exists() and not out.is_file():
         raise ResourceError(f"{out}: is no ordinary file", hint="give the name of a file")
-    check_free(out, overwrite=overwrite or partial_of(out).exists())
+    known = partial_of(out).exists() or (part is not None and record_of(out).exists())
+    check_free(out, overwrite=overwrite or known)
 
 
 def _record(text: bytes) -> Record:

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from resnets.data.identity import images_digest
 from resnets.data.images import Stored, printable
 from resnets.data.scan import names_in
-from resnets.data.sources import stored_in
+from resnets.data.sources import listed_in, stored_in
 from resnets.errors import DataError
 from resnets.files import followed, writing
 from resnets.inference.folder_job import CONTENT, FolderJob, Record, Records, check_out, line
+from resnets.inference.partition import Part, Section
 from resnets.inference.prediction import (
     at_most,
     batches,
@@ -33,6 +34,7 @@ from resnets.inference.prediction import (
     warn_of_softmax,
 )
 from resnets.inference.runtimes import Runtime
+from resnets.readers.paths import open_regular
 from resnets.weights.conformal import DEFAULT
 
 if TYPE_CHECKING:
@@ -69,17 +71,22 @@ def predict_table(
     batch_size: int = 8,
     coverage: float | None = None,
     sets: str = DEFAULT,
+    part: Part | None = None,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     on_broken: Callable[[DataError], None] = lambda error: None,
 ) -> Predicted:
-    """Write the predictions of images, and of those in folders and archives, to a table.
+    """Write the predictions of images, and of those in folders, lists and archives, to a table.
 
     ``model``, ``coverage`` and ``sets`` are what `predict` takes; ``out`` ends in .csv, .jsonl or
     .parquet. In memory are the paths and three batches; what is done lies in a hidden file beside
     ``out`` until the table is whole. After a stop of any kind the same call resumes and ends with
     the same bytes. An image that cannot be read has a row that says why; a call that resumes looks
     at it again, and at every image whose content is another than it was.
+
+    With ``part`` it is the table of one part of the images, and beside it lies the record by which
+    `resnets.inference.gather.gather` puts all of them together; a part that is whole already is
+    left as it is.
 
     ``on_progress`` is called with how many images of how many are done, ``on_broken`` with the
     error of each broken image when it is met. Raises what `predict` raises; UsageError for
@@ -88,19 +95,19 @@ def predict_table(
     DataError for a folder without images; ResourceError.
     """
     out = Path(out)
-    check_table(out, overwrite=overwrite)
+    check_table(out, overwrite=overwrite, part=part)
     names = image_names([images] if isinstance(images, str | Path | Stored) else images)
     runtime = resolved(model, len(names))
     warn_of_softmax(runtime)
-    job = _Predictions(out, names, runtime, top, batch_size, coverage, sets, on_broken)
+    job = _Predictions(out, names, runtime, top, batch_size, coverage, sets, part, on_broken)
     resumed, broken = job.run(overwrite=overwrite, on_progress=on_progress)
-    return Predicted(out, len(names), len(broken), resumed)
+    return Predicted(out, len(job.names), len(broken), resumed)
 
 
-def check_table(out: Path, *, overwrite: bool = False) -> None:
+def check_table(out: Path, *, overwrite: bool = False, part: Part | None = None) -> None:
     """Raise UsageError or ResourceError where no table of predictions can be written."""
     readers = "spreadsheets read .csv; pandas, Polars and DuckDB read all three"
-    check_out(out, "predictions", tuple(_WRITERS), readers, overwrite=overwrite)
+    check_out(out, "predictions", tuple(_WRITERS), readers, overwrite=overwrite, part=part)
 
 
 class ImageNames(list[str | Stored]):
@@ -108,10 +115,10 @@ class ImageNames(list[str | Stored]):
 
 
 def image_names(images: Iterable[str | Path | Stored]) -> ImageNames:
-    """Return the names of images, in place of folders and archives those of the images in them.
+    """Return the names of images, in place of folders, lists and archives those in them.
 
-    What it has returned before it returns as it is. Raises DataError for a folder without images,
-    and for packs, tars and Parquet that cannot be read.
+    What it has returned before it returns as it is. Raises DataError for a folder or list without
+    images, and for packs, tars and Parquet that cannot be read.
     """
     if isinstance(images, ImageNames):
         return images
@@ -121,6 +128,8 @@ def image_names(images: Iterable[str | Path | Stored]) -> ImageNames:
             names.append(image)
         elif found := stored_in(image):
             names += found
+        elif listed := listed_in(image):
+            names += [str(Path(image).parent / name) for name in listed]
         elif os.path.isdir(image):  # Path.is_dir() raises for names that no file system takes
             names += [str(Path(image) / name) for name in names_in(Path(image))]
         else:
@@ -138,8 +147,14 @@ class _Predictions(FolderJob):
         batch_size: int,
         coverage: float | None,
         sets: str,
+        part: Part | None,
         on_broken: Callable[[DataError], None],
     ) -> None:
+        section = None
+        if part:
+            shown = (printable(str(image)) for image in images)
+            section = Section.find(part, shown, images, batch_size)
+            images = ImageNames(section.cut(images))
         self.images, self.runtime, self.batch_size = images, runtime, batch_size
         names = [*map(str, images)]
         files = [image if isinstance(image, Stored) else Path(image) for image in images]
@@ -156,7 +171,7 @@ class _Predictions(FolderJob):
             made_of["meaning of outputs"] = "sigmoid"
         if coverage is not None:
             made_of |= {"coverage": coverage, "label sets": sets}
-        super().__init__(out, [*map(printable, names)], files, made_of)
+        super().__init__(out, [*map(printable, names)], files, made_of, section)
 
     def answers(self, start: int) -> Iterator[list[Record]]:
         images = self.images[start:]
@@ -173,10 +188,11 @@ class _Predictions(FolderJob):
     def in_whole_batches(self, count: int) -> int:
         return count // self.batch_size * self.batch_size
 
-    def write(self, records: Records, broken: dict[int, str]) -> None:
+    def write(self, records: Records, broken: dict[int, str]) -> dict[str, Any]:
         told = ({k: v for k, v in record.items() if k != CONTENT} for record in records())
-        with writing(followed(self.out)) as file:
-            _WRITERS[self.out.suffix.lower()](file, told, self._columns(records))
+        columns = self._columns(records)
+        write_table(self.out, told, columns)
+        return {"columns": columns}
 
     def _columns(self, records: Records) -> list[str]:
         """Return the names of the columns: as many classes as a row may have."""
@@ -187,6 +203,12 @@ class _Predictions(FolderJob):
         sets = ["label_set"] * (self.sizes is not None)
         tells = self.runtime.calibration and self.runtime.calibration.unknown
         return ["path", "error", *ranked, *sets, *(["unknown", "unknown_score"] if tells else [])]
+
+
+def write_table(out: Path, records: Iterable[Record], columns: Sequence[str]) -> None:
+    """Write records to ``out``, whole or not at all. Raises ResourceError."""
+    with writing(followed(out)) as file:
+        _WRITERS[out.suffix.lower()](file, records, columns)
 
 
 def _write_jsonl(file: BinaryIO, records: Iterable[Record], columns: Sequence[str]) -> None:
@@ -232,3 +254,47 @@ def _row(record: Record, columns: Sequence[str]) -> list[Any]:
     for place, pair in enumerate(record.get("predictions", ()), start=1):
         values |= {f"{kind}_{place}": value for kind, value in pair.items()}
     return [values.get(name) for name in columns]
+
+
+def read_records(table: Path) -> Iterator[Record]:
+    """Yield the records of a table that `write_table` has written.
+
+    Written again, also in another form, they are those of the one that first had them. Raises
+    OSError and ValueError.
+    """
+    suffix = table.suffix.lower()
+    if suffix == ".jsonl":
+        with open_regular(table) as file:
+            yield from map(json.loads, file)
+    elif suffix == ".csv":
+        with open_regular(table) as file:
+            rows = csv.DictReader(io.TextIOWrapper(file, "utf-8", newline=""))
+            yield from map(_record, ({k: _told(k, v) for k, v in row.items()} for row in rows))
+    else:
+        from pyarrow.parquet import ParquetFile
+
+        with ParquetFile(table) as file:
+            for batch in file.iter_batches(ROWS):
+                yield from map(_record, batch.to_pylist())
+
+
+def _told(column: str, text: str) -> Any:
+    """Return the value of a cell of CSV; None where it is empty."""
+    if not text or column in ("path", "error") or column.startswith("class_"):
+        return text or None
+    return json.loads(text)  # a number, or what is no number and no text
+
+
+def _record(row: Record) -> Record:
+    """Return the record that `_row` has made a row of."""
+    ranks = sum(name.startswith("class_") for name in row)
+    pairs = [
+        {name: row.pop(f"{name}_{i}") for name in ("class", "probability")}
+        for i in range(1, ranks + 1)
+    ]
+    record = {name: value for name, value in row.items() if value is not None}
+    if "error" not in record:
+        known = [pair for pair in pairs if pair["probability"] is not None]
+        record["predictions"] = [{**pair, "class": pair["class"] or ""} for pair in known]
+    order = ("path", "error", "predictions")  # as `Prediction.to_dict` has them
+    return {name: record.pop(name) for name in order if name in record} | record
