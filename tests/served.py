@@ -33,7 +33,7 @@ class Toy(Runtime):
     def logits(self, images):
         self.batches.put(len(images))
         assert self.may.wait(60)
-        return images.mean((2, 3))
+        return images.mean((1, 2)) / 255 if self.input == "pictures" else images.mean((2, 3))
 
     def digest(self) -> str:
         return "toy"

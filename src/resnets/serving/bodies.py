@@ -25,7 +25,8 @@ class Upload(Stored):
     """An image that came with a request. Its name is what the sender calls it, never a path."""
 
     def __init__(self, data: bytes | bytearray, name: str = "the image") -> None:
-        super().__init__("", name, partial(io.BytesIO, data), len(data), 0)
+        whole = bytes(data)  # which what opens it need not copy
+        super().__init__("", name, partial(io.BytesIO, whole), len(data), 0)
 
     def __str__(self) -> str:
         return self.name

@@ -1,7 +1,6 @@
 """A model by its name, ready to answer many at once."""
 
 import asyncio
-import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import contextmanager
@@ -48,7 +47,12 @@ class Hosted:
         self, name: str, runtime: Runtime, limits: Limits, measures: Measures, decoders: Executor
     ) -> None:
         self.name, self.runtime = name, runtime
-        self._limits, self._measures, self._decoders = limits, measures, decoders
+        self._limits, self._decoders = limits, decoders
+        self._dropped, self._decode_time = measures.dropped, measures.decoding.labels(name)
+        self._batch_time, self._batch_size = (
+            measures.inference.labels(name),
+            measures.batches.labels(name),
+        )
         # Images of exports that take them whole differ in size.
         most = 1 if runtime.input == "pictures" else limits.max_batch
         self._most, self._room = most, asyncio.Semaphore(AHEAD * most)
@@ -145,7 +149,7 @@ class Hosted:
                 stage = "inference"
                 logits = await self._computed(found)
         except asyncio.CancelledError:
-            self._measures.dropped.labels(stage).inc()
+            self._dropped.labels(stage).inc()
             raise
         return labelled(self.runtime, [str(image)], logits, top, sizes)[0]
 
@@ -156,7 +160,7 @@ class Hosted:
         """Return what is read of an image, in one of the threads that do that."""
         self._decoding.add(get_ident())
         try:
-            with self._measures.decoding.labels(self.name).time():
+            with self._decode_time.time():
                 return prepared(self.runtime, image)
         finally:
             self._decoding.discard(get_ident())
@@ -167,12 +171,11 @@ class Hosted:
     def _compute(self, images: NDArray[Any]) -> Logits:
         """Return the logits of a batch, in the one thread that does that."""
         self._computing = len(images)
-        began = time.perf_counter()
         try:
-            return self.runtime.logits(images)
+            with self._batch_time.time():
+                return self.runtime.logits(images)
         finally:
-            self._measures.inference.labels(self.name).observe(time.perf_counter() - began)
-            self._measures.batches.labels(self.name).observe(len(images))
+            self._batch_size.observe(len(images))
             self._computing = 0
 
 
