@@ -34,20 +34,28 @@ def loads(text: str, where: str | Path, *, lenient: bool = False) -> Any:
     NaN and infinite numbers are no JSON: they count as missing (None) for a ``lenient`` reader.
     Raises CheckpointError for text that is no JSON, or more than ours ever is.
     """
+    try:
+        return parsed(text, lenient=lenient)
+    except ValueError as error:
+        raise damaged(where, str(error)) from None
+
+
+def parsed(text: str, *, lenient: bool = False) -> Any:
+    """Return the values of a JSON text as `loads` does; raises ValueError instead."""
     if sum(map(text.count, '[{"')) > 2 * MOST_PARTS:
-        raise damaged(where, "more parts than a file of ours has")
+        raise ValueError("more parts than a file of ours has")
     constant, real = (_nothing, _finite_or_nothing) if lenient else (_refuse, _finite)
     try:
         value = json.loads(text, parse_constant=constant, parse_float=real, parse_int=_whole)
     except RecursionError:
-        raise damaged(where, "nested too deeply") from None
+        raise ValueError("nested too deeply") from None
     except ValueError as error:
-        raise damaged(where, f"not JSON: {error}") from None
+        raise ValueError(f"not JSON: {error}") from None
     level, depth = [value], 1
     while level := [inner for outer in level for inner in _containers(outer)]:
         depth += 1
         if depth > DEEPEST:
-            raise damaged(where, "nested too deeply")
+            raise ValueError("nested too deeply")
     return value
 
 
