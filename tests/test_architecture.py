@@ -34,7 +34,7 @@ ROOMS = {
     "training": "errors files formatting readers machine spec zoo nn data weights models"
     " run_folder report analysis evaluation",
     "exporting": "errors files formatting readers machine nn data weights models inference",
-    "serving": "errors formatting data weights report analysis inference",
+    "serving": "errors formatting readers data weights report analysis inference",
     "integrations": "errors files readers machine spec zoo nn data weights models",
 }
 WITHOUT_TORCH = (

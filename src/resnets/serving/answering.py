@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from resnets.errors import UsageError, check_name
 from resnets.inference.prediction import SetSizes, set_sizes
+from resnets.serving import openapi
 from resnets.serving.hosted import Hosted
 from resnets.serving.refusals import as_json
 from resnets.serving.service import Service
@@ -24,8 +25,9 @@ def routes(service: Service) -> list[Route]:
     return [
         Route("/predict", partial(_predict, service), methods=["POST"]),
         Route("/metrics", partial(_metrics, service)),
-        Route("/health/live", _live),
-        Route("/health/ready", partial(_ready, service)),
+        Route("/openapi.json", partial(_openapi, service)),
+        *(Route(f"{version}/health/live", _live) for version in ("", "/v2")),
+        *(Route(f"{version}/health/ready", partial(_ready, service)) for version in ("", "/v2")),
     ]
 
 
@@ -80,6 +82,11 @@ def _number(query: QueryParams, name: str, kind: type[Any]) -> Any:
 
 async def _metrics(service: Service, request: Request) -> Response:
     return Response(service.measures.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def _openapi(service: Service, request: Request) -> Response:
+    most, token = service.limits.max_bytes, service.token is not None
+    return as_json(openapi.document([*service.models], most, token=token))
 
 
 async def _live(request: Request) -> Response:

@@ -124,6 +124,18 @@ class Hosted:
                 found = self._batcher.submit(preprocess.normalized(seen), look)
                 return seen[0], (await asyncio.wrap_future(found))[0]
 
+    async def logits_of(self, images: Sequence[Stored]) -> Logits:
+        """Return the logits (N, classes) of images in files.
+
+        Raises as `predictions` does, and DataError where one cannot be read.
+        """
+        with self._accepted(len(images)):
+            found = await _all(*map(self._answered, images))
+        for each in found:
+            if isinstance(each, DataError):
+                raise each
+        return np.concatenate(found)
+
     def close(self) -> None:
         """Answer no more."""
         self._batcher.close()
@@ -140,18 +152,24 @@ class Hosted:
     async def _predicted(
         self, image: Stored, top: int | None, sizes: SetSizes | None
     ) -> Prediction:
+        found = await self._answered(image)
+        if isinstance(found, DataError):
+            return Prediction(str(image), error=found)
+        return labelled(self.runtime, [str(image)], found, top, sizes)[0]
+
+    async def _answered(self, image: Stored) -> Logits | DataError:
+        """Return the logits (1, classes) of an image, or why it cannot be read."""
         stage = "decoding"
         try:
             async with self._room:
                 found = await asyncio.wrap_future(self._decoders.submit(self._decoded, image))
                 if isinstance(found, DataError):
-                    return Prediction(str(image), error=found)
+                    return found
                 stage = "inference"
-                logits = await self._computed(found)
+                return await self._computed(found)
         except asyncio.CancelledError:
             self._dropped.labels(stage).inc()
             raise
-        return labelled(self.runtime, [str(image)], logits, top, sizes)[0]
 
     async def _computed(self, images: NDArray[Any]) -> Logits:
         return await asyncio.wrap_future(self._batcher.submit(images))

@@ -1,11 +1,9 @@
 """The service in the words of OpenAPI 3.1: each address, what it takes and what it answers."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import resnets
 from resnets.data.headers import FORMATS
-from resnets.inference.runtimes import Runtime
 from resnets.serving.inference_protocol import EXTENSIONS, HEADER, MOST_VALUES
 from resnets.weights.conformal import DEFAULT, METHODS
 
@@ -16,9 +14,9 @@ PIXEL = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg=="
 )
 
-NAME = {"type": "string"}
-NUMBER = {"type": "number"}
-PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
+NAME: Json = {"type": "string"}
+NUMBER: Json = {"type": "number"}
+PROBABILITY: Json = {"type": "number", "minimum": 0, "maximum": 1}
 
 
 def _list(of: Json) -> Json:
@@ -67,6 +65,9 @@ SCHEMAS: Json = {
     "Answers": _object(
         model=NAME, predictions=_list({"anyOf": [_ref("Prediction"), _ref("Broken")]})
     ),
+    "Models": _object(
+        models=_list(_object(name=NAME, classes=_list(NAME), explains={"type": "boolean"}))
+    ),
     "Live": _object(live={"type": "boolean"}),
     "Ready": _object({"name": NAME}, ready={"type": "boolean"}),
     "Server": _object(name=NAME, version=NAME, extensions=_list(NAME)),
@@ -104,12 +105,13 @@ REFUSALS = {
     422: "An image that cannot be read; the error says why.",
     429: "Too much waits already; Retry-After says when to come again.",
     500: "The model cannot answer.",
+    501: "A model that cannot do this.",
     503: "No answer in time, or the service ends; Retry-After says when to come again.",
 }
 
 
-def document(models: Mapping[str, Runtime], most_bytes: int, *, token: bool) -> Json:
-    """Return the description of a service of these models."""
+def document(names: list[str], most_bytes: int, *, token: bool) -> Json:
+    """Return the description of a service of models of these names."""
     told: Json = {
         "openapi": "3.1.1",
         "info": {
@@ -118,7 +120,7 @@ def document(models: Mapping[str, Runtime], most_bytes: int, *, token: bool) -> 
             "description": f"Classifies images. A body has {most_bytes:,} bytes at most.",
         },
         "servers": [{"url": "/"}],
-        "paths": paths([*models]),
+        "paths": paths(names),
         "components": {
             "schemas": SCHEMAS,
             "responses": {str(status): _refusal(status) for status in REFUSALS},
@@ -143,8 +145,11 @@ def paths(names: list[str]) -> Json:
     of_model = _in_path("name", model)
     server = {"name": "resnets", "version": resnets.__version__, "extensions": list(EXTENSIONS)}
     return {
+        "/": {"get": _operation("A page for people", _text("text/html"))},
         "/predict": {"post": _predict(model)},
-        "/metrics": {"get": _operation("Measures for Prometheus", _text())},
+        "/explain": {"post": _explain(model)},
+        "/models": {"get": _operation("The models", _json(_ref("Models")))},
+        "/metrics": {"get": _operation("Measures for Prometheus", _text("text/plain"))},
         "/openapi.json": {"get": _operation("This description", _json({"type": "object"}))},
         "/health/live": health["live"],
         "/health/ready": health["ready"],
@@ -164,8 +169,6 @@ def paths(names: list[str]) -> Json:
 
 
 def _predict(model: Json) -> Json:
-    file = {"type": "string", "contentMediaType": "application/octet-stream"}
-    form = {"type": "object", "additionalProperties": {"oneOf": [file, _list(file)]}}
     return {
         **_operation(
             "The most probable classes of an image, or of several",
@@ -178,14 +181,32 @@ def _predict(model: Json) -> Json:
             _in_query("coverage", PROBABILITY, "Also the classes among which its own is with it."),
             _in_query("sets", {"enum": list(METHODS), "default": DEFAULT}, "How they are chosen."),
         ],
-        "requestBody": {
-            "required": True,
-            "description": f"{', '.join(FORMATS)}; what it is, the content says.",
-            "content": {
-                "image/*": {"schema": {}},
-                "application/octet-stream": {"schema": {}},
-                "multipart/form-data": {"schema": form},
-            },
+        "requestBody": _images(),
+    }
+
+
+def _explain(model: Json) -> Json:
+    answer = {"description": "The answer.", "content": {"image/png": {"schema": {}}}}
+    return {
+        **_operation("Where the model finds a class in an image", answer, *REFUSALS),
+        "parameters": [
+            _in_query("model", model, "Needed where there are several."),
+            _in_query("class", NAME, "The class.") | {"required": True},
+        ],
+        "requestBody": _images(),
+    }
+
+
+def _images() -> Json:
+    file = {"type": "string", "contentMediaType": "application/octet-stream"}
+    form = {"type": "object", "additionalProperties": {"anyOf": [file, _list(file)]}}
+    return {
+        "required": True,
+        "description": f"{', '.join(FORMATS)}; what it is, the content says.",
+        "content": {
+            "image/*": {"schema": {}},
+            "application/octet-stream": {"schema": {}},
+            "multipart/form-data": {"schema": form},
         },
     }
 
@@ -242,8 +263,8 @@ def _json(schema: Json) -> Json:
     return {"description": "The answer.", "content": {"application/json": {"schema": schema}}}
 
 
-def _text() -> Json:
-    return {"description": "The answer.", "content": {"text/plain": {"schema": NAME}}}
+def _text(media: str) -> Json:
+    return {"description": "The answer.", "content": {media: {"schema": NAME}}}
 
 
 def _refusal(status: int) -> Json:

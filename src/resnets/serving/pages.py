@@ -42,7 +42,7 @@ def page_file(name: str) -> str:
 def routes(service: Service) -> list[Route]:
     """Return the routes of the page of a service."""
     return [
-        *(Route(path, _file) for path in PAGE),
+        *(Route(path, _file, include_in_schema=path == "/") for path in PAGE),
         Route("/models", partial(_models, service)),
         Route("/explain", partial(_explain, service), methods=["POST"]),
     ]

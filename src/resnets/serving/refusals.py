@@ -8,6 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from resnets.errors import DataError, NonFiniteError, ResnetsError, ResourceError, UsageError
+from resnets.formatting import printable
 
 # Of what is raised while a request is answered, in this order: the status, and the reason.
 _STATUS: dict[type[ResnetsError], tuple[int, str]] = {
@@ -17,6 +18,7 @@ _STATUS: dict[type[ResnetsError], tuple[int, str]] = {
     ResourceError: (503, "memory"),
     ResnetsError: (500, "model"),
 }
+_LONGEST = 500  # characters of a message
 
 
 class Refusal(Exception):
@@ -36,7 +38,8 @@ class Refusal(Exception):
         headers: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
-        self.status, self.reason, self.message, self.hint = status, reason, message, hint
+        self.status, self.reason, self.hint = status, reason, hint
+        self.message = printable(message[:_LONGEST])  # it may quote what a stranger has sent
         self.headers = dict(headers or {})
         if retry_after is not None:
             self.headers["Retry-After"] = str(retry_after)

@@ -13,10 +13,11 @@ from types import FrameType
 
 import h11
 import uvicorn
+from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from resnets.errors import ResourceError, UsageError
-from resnets.serving import answering, pages
+from resnets.serving import answering, inference_routes, pages
 from resnets.serving.refusals import Refusal
 from resnets.serving.service import Application, Service
 
@@ -26,7 +27,16 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def application(service: Service) -> Application:
     """Return the service with all its addresses."""
-    return Application(service, [*answering.routes(service), *pages.routes(service)])
+    return Application(service, routes(service))
+
+
+def routes(service: Service) -> list[Route]:
+    """Return all addresses of a service; `resnets.serving.openapi` describes them."""
+    return [
+        *answering.routes(service),
+        *inference_routes.routes(service),
+        *pages.routes(service),
+    ]
 
 
 def bound(host: str, port: int) -> socket.socket:
