@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all test-quiet pages golden browser torchrun zoo zoo-sample reference check lint types format \
+.PHONY: demo test test-all test-quiet pages golden browser adversary clients torchrun zoo zoo-sample reference check lint types format \
 	table pictures catalog cifar reproduce finetuning gpu-table bench-training bench-inference bench-models \
 	bench-pipeline bench-gpu clean
 
@@ -35,6 +35,9 @@ test-all: $(INSTALLED)  ## the slow tests too, and the quiet ones
 test-quiet: $(INSTALLED)  ## tests that compare times, for a machine that does little else
 	$(BIN)/python -m pytest -m quiet
 
+adversary: $(INSTALLED)  ## 10,000 malicious requests to a service, minutes
+	$(BIN)/python -m pytest -m slow tests/serving/test_adversary.py
+
 pages: $(INSTALLED)  ## what the pages of docs/ say, typed as it stands
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m pages
 
@@ -59,12 +62,15 @@ zoo-sample: $(INSTALLED)  ## the same for some models of each family, others eve
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/pip install --quiet -c constraints.txt -c reference/constraints.txt \
-		-e . pytest pytest-xdist torchvision timm keras segmentation-models-pytorch mapie cleanlab netcal scikit-learn \
+		-e ".[serve]" pytest pytest-xdist hypothesis "tritonclient[http]" openapi-spec-validator torchvision timm keras segmentation-models-pytorch mapie cleanlab netcal scikit-learn \
 		"tritonclient[grpc]" onnx onnxscript onnxruntime
 	touch $@
 
 reference: $(REFERENCE)/installed  ## the same as torchvision, timm, Keras, smp, MAPIE, cleanlab, netcal and scikit-learn; Triton's schema
 	cd reference && ../$(REFERENCE)/bin/python -m pytest -n 2 --dist worksteal
+
+clients: $(REFERENCE)/installed  ## the service asked by Triton's client, its description by OpenAPI's validator
+	$(REFERENCE)/bin/python -m pytest tests/serving -k "triton or openapi"
 
 check: lint types test  ## what CI runs
 

@@ -56,6 +56,15 @@ def test_start_and_ask(tmp_path):
                 ["path", "predictions"],
                 ["path", "error"],
             ]
+            for language, text in blocks("Open Inference Protocol"):
+                text = text.replace("localhost:8000", f"localhost:{at.port}")
+                words = [sys.executable, "-c", text]
+                if language == "sh":
+                    words = [*shlex.split(text), "--silent", "--show-error", "--fail"]
+                run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+                assert run.returncode == 0, run.stderr
+            assert run.stdout == "ship\n"
+            assert b"\x04\0\0\0ship" in (tmp_path / "answer").read_bytes()
             for address in re.findall(r"`GET (/\S+)`", PAGE):
                 assert at.get(address).status == 200, address
             measured = at.get("/metrics").body.decode()
@@ -66,4 +75,5 @@ def test_start_and_ask(tmp_path):
         assert process.wait(60) == 0
 
 
-TABLE = [line for line in PAGE.splitlines() if re.match(r"\| `\w+(\{\w+\})?`", line)]
+MEASURES = PAGE.partition("\n## Measures\n")[2].partition("\n## ")[0]
+TABLE = [line for line in MEASURES.splitlines() if re.match(r"\| `\w+(\{\w+\})?`", line)]

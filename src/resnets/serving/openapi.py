@@ -5,6 +5,7 @@ from typing import Any
 import resnets
 from resnets.data.headers import FORMATS
 from resnets.serving.inference_protocol import EXTENSIONS, HEADER, MOST_VALUES
+from resnets.serving.service import OPEN
 from resnets.weights.conformal import DEFAULT, METHODS
 
 Json = dict[str, Any]
@@ -129,9 +130,8 @@ def document(names: list[str], most_bytes: int, *, token: bool) -> Json:
     if token:
         told["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         told["security"] = [{"token": []}]
-        for address, entry in told["paths"].items():
-            if "/health/" in address:
-                entry["get"]["security"] = []
+        for address in OPEN & told["paths"].keys():
+            told["paths"][address]["get"]["security"] = []
     return told
 
 
