@@ -2,9 +2,13 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
@@ -171,6 +175,33 @@ def test_explaining_does_not_disturb_answers(client):
     assert [each.result().json for each in answers] == before
     assert [each.result().body for each in glowing] == [each.body for each in alone]
     assert client.measure("queue_length") == 0
+
+
+WITHOUT_TORCH = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "matplotlib"):
+            raise ImportError(f"{name} is blocked")
+sys.meta_path.insert(0, Blocked())
+from served import Toy, served
+with served({"toy": Toy()}) as client:
+    image = open(sys.argv[1], "rb").read()
+    explained = client.ask("POST", "/explain?class=red", image, {"Content-Type": "image/png"})
+    print([client.get(path).status for path in ("/", "/page.css", "/models")])
+    print(client.post(image).status, explained.status)
+"""
+
+
+def test_without_torch(tmp_path):
+    coloured(0, 0).save(tmp_path / "a.png")
+    words = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "a.png")]
+    folder = str(Path(__file__).parents[1])
+    path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+    run = subprocess.run(
+        words, capture_output=True, text=True, check=True, env=os.environ | {"PYTHONPATH": path}
+    )
+    assert run.stdout == "[200, 200, 200]\n200 501\n"
 
 
 needs_browser = pytest.mark.skipif(installed() is None, reason="there is no browser")

@@ -47,7 +47,7 @@ def report(
         return
     if as_json or root:
         raise UsageError("--json and --root are of --compare-data", hint="leave them out")
-    from resnets.report import write_report
+    from resnets.report.page import write_report
 
     tell(write_report(runs, out))
 

@@ -1,6 +1,20 @@
 """From run folders to one page that can be read, printed and sent."""
 
-from resnets.report.page import write_report
-from resnets.run_folder.reading import RunRecord, read_run
+from importlib import import_module
+from typing import Any
 
-__all__ = ["RunRecord", "read_run", "write_report"]
+# Imported when first needed: a page that draws nothing, such as the service's, does without
+# matplotlib.
+_HOME = {
+    "RunRecord": "resnets.run_folder.reading",
+    "read_run": "resnets.run_folder.reading",
+    "write_report": "resnets.report.page",
+}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)

@@ -23,7 +23,7 @@ from resnets.machine.environment import environment
 from resnets.machine.torchrun import launched
 from resnets.models import create_model
 from resnets.nn.sync_batch_norm import synchronize
-from resnets.report import write_report
+from resnets.report.page import write_report
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import (
     UNDECIDED,

@@ -15,7 +15,7 @@ from resnets.files import write_json
 from resnets.formatting import plural
 from resnets.machine.device import Machine
 from resnets.machine.torchrun import program, restarts
-from resnets.report import write_report
+from resnets.report.page import write_report
 from resnets.report.published import Published, published
 from resnets.run_folder.directory import RunFolder, seeds_in
 from resnets.run_folder.record import Record

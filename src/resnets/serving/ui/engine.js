@@ -3,7 +3,7 @@
 
 startPage(
   (() => {
-    const PATIENCE = 20; // times that a busy service is asked again
+    const PATIENCE = 300; // seconds in which a busy service is asked again
     let token = ""; // in this page's memory and nowhere else
 
     const pause = (seconds, signal) =>
@@ -24,15 +24,15 @@ startPage(
 
     // The answer to a request, which waits and asks again while the service is full.
     async function asked(address, { say, ...options } = {}) {
-      for (let again = 0; ; again++) {
+      const first = performance.now();
+      for (;;) {
         const begun = performance.now();
         const answer = await sent(address, options);
         if (answer.status === 401) {
           throw Object.assign(new Error(token && "That is not its token."), { tokenWanted: true });
         }
-        if ((answer.status !== 429 && answer.status !== 503) || again === PATIENCE) {
-          return Object.assign(answer, { begun });
-        }
+        const isBusy = answer.status === 429 || answer.status === 503;
+        if (!isBusy || begun - first > 1000 * PATIENCE) return Object.assign(answer, { begun });
         const seconds = Math.min(60, Number(answer.headers.get("Retry-After")) || 1);
         say?.(`the service is busy; asking again in ${seconds} s`);
         await pause(seconds, options.signal);

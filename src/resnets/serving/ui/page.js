@@ -380,7 +380,12 @@ function startPage(engine) {
     }
     if (!entries.some((entry) => entry?.isDirectory)) return add(files);
     const found = [];
-    for (const entry of entries.filter(Boolean)) found.push(...(await inFolder(entry)));
+    try {
+      for (const entry of entries.filter(Boolean)) found.push(...(await inFolder(entry)));
+    } catch {
+      // Chromium gives folders to no page that was opened from disk.
+      return warn("The browser does not let this page read a folder. Choose the images in it.");
+    }
     if (!found.length) return warn("There is no image in that folder.");
     add(found);
   }
@@ -397,11 +402,14 @@ function startPage(engine) {
       return warn("Browsers give the camera to pages over https and of this machine only; this is neither.");
     }
     warn("");
+    find("use-camera").disabled = true; // until it is allowed or refused
     try {
       const video = { facingMode: "environment", width: { ideal: 1920 }, height: { ideal: 1080 } };
       find("video").srcObject = await navigator.mediaDevices.getUserMedia({ video });
     } catch (error) {
       return warn(refused[error.name] ?? `The camera cannot be used: ${error.message}`);
+    } finally {
+      find("use-camera").disabled = false;
     }
     find("camera").hidden = false;
     find("use-camera").ariaExpanded = "true";
