@@ -1,4 +1,4 @@
-"""Make the README's images: the top of a run's report and the drawing of a network.
+"""Make the images of README and docs: a run's report, the drawing of a network, the service's page.
 
 The run is the kept one of results/ whose weights come with the package. Its most confident mistakes
 are not kept, being images; they are found again here, which needs CIFAR-10 and Chromium.
@@ -15,6 +15,7 @@ import resnets
 from resnets.data import open_dataset
 from resnets.data.samples import data_url
 from resnets.evaluation.network import evaluate
+from resnets.inference.runtimes.torch_runtime import Network
 
 ROOT = Path(__file__).parents[1]
 PICTURES = Path(__file__).with_name("pictures")
@@ -54,11 +55,34 @@ def photograph(page: Path, picture: Path) -> None:
     subprocess.run([browser, *options, size, shot, page.as_uri()], check=True)
 
 
+def photograph_service(folder: Path, picture: Path) -> None:
+    """Write what the service's page shows of three images, one of them explained, as PNG."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from browser import Browser
+    from served import served
+
+    subprocess.run(
+        [*RESNETS, "data", "sample", "cifar10", "--count", "3", "--out", folder], check=True
+    )
+    network = Network(resnets.create_model("resnet20", weights="cifar10"))
+    with served({"resnet20": network}) as client, Browser() as browser:
+        page = browser.open(f"http://{client.host}:{client.port}/", (1080, 880))
+        for _ in range(2):  # what is first takes longer
+            page.run("document.getElementById('clear').click()")
+            page.choose("#files", *sorted(folder.iterdir()))
+            page.wait("document.querySelectorAll('.answers').length === 3")
+        page.click(".answers button")
+        page.wait("document.querySelector('.look').textContent.startsWith('It glows')")
+        page.run("document.activeElement.blur(), scrollTo(0, 0)")
+        page.shot(picture)
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         run = Path(shutil.copytree(RUN, Path(folder) / RUN.name))
         write_mistakes(run)
         subprocess.run([*RESNETS, "report", run], check=True)
         photograph(run / "report.html", PICTURES / "report.png")
+        photograph_service(Path(folder) / "images", PICTURES / "page.png")
     drawing = PICTURES / "resnet50.svg"
     subprocess.run([*RESNETS, "draw", "resnet50", "--out", drawing], check=True)

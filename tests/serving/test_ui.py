@@ -274,6 +274,22 @@ def test_no_camera_is_one_line(opened, error, says):
     assert page.text("#camera") == []
 
 
+@pytest.mark.parametrize("phone", [False, True])
+def test_without_https_a_phone_has_its_own_camera(opened, phone):
+    page = opened(CAT, size=(390, 844) if phone else (1280, 900))
+    page.run(
+        "void (Object.defineProperty(navigator, 'mediaDevices', {value: undefined}),"
+        "document.getElementById('taken').onclick = () => { window.taking = true; })"
+    )
+    page.click("#use-camera")
+    if phone:
+        assert page.wait("window.taking")
+        assert page.text("#problem") == []
+    else:
+        page.wait("document.getElementById('problem').textContent.includes('https')")
+        assert page.run("window.taking") is None
+
+
 def test_a_token_is_asked_for_and_kept_in_memory(opened, images):
     page = opened(CAT, locked=True)
     page.drop(*images)

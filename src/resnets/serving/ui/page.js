@@ -55,7 +55,7 @@ function startPage(engine) {
 
   function percent(share) {
     if (share < 1 && share >= 0.9995) return "> 99.9\u00a0%";
-    if (share > 0 && share < 0.0005) return "< 0.1\u00a0%";
+    if (share < 0.0005) return "< 0.1\u00a0%";
     return `${(100 * share).toFixed(1)}\u00a0%`;
   }
 
@@ -147,7 +147,7 @@ function startPage(engine) {
       const doings = made("div", { className: "doings" });
       if (record.error === undefined) {
         this.body.replaceChildren(...this.answers(), doings);
-        doings.append(button("Copy as JSON", (event) => copy(this.toJSON(), event.target)));
+        doings.append(button("Copy as JSON", (event) => copy(this, event.target)));
       } else {
         this.body.replaceChildren(made("p", { className: "broken", textContent: record.error }), doings);
         if (record.again) doings.append(button("Try again", () => again([this])));
@@ -156,7 +156,7 @@ function startPage(engine) {
     }
 
     answers() {
-      const { predictions, unknown, label_set: set } = this.record;
+      const { predictions, unknown } = this.record;
       const found = [];
       if (unknown) {
         const words = predictions.length ? `unknown: nearest ${predictions[0].class}` : "unknown";
@@ -167,7 +167,6 @@ function startPage(engine) {
       const list = made("ol", { className: "answers" });
       for (const each of predictions) list.append(this.answer(each.class, each.probability));
       found.push(list);
-      if (set) found.push(made("p", { className: "set", textContent: `one of: ${set.join(", ")}` }));
       return found;
     }
 
