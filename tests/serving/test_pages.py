@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,6 +23,7 @@ from resnets import create_model, predict
 from resnets.analysis.features.overlays import overlay
 from resnets.data.preprocess import Preprocess
 from resnets.inference.runtimes.torch_runtime import Network
+from resnets.report.style import environment
 from resnets.serving.hosted import Limits
 from served import Toy, served
 
@@ -89,6 +91,16 @@ def test_the_page_obeys_its_policy(client):
         kind = kinds.get(name, "image/svg+xml")
         assert reply.headers["content-type"].startswith(kind)
         assert b"{%" not in reply.body
+
+
+def test_the_files_can_stand_inside_a_page():
+    """A page of one file includes them: nothing in them means something to a template or HTML."""
+    ui = files("resnets.serving").joinpath("ui")
+    for name in ("page.js", "engine.js"):
+        text = ui.joinpath(name).read_text("utf-8")
+        assert environment("resnets.serving", "ui").get_template(name).render() + "\n" == text
+        assert "</script" not in text
+        assert "<!--" not in text
 
 
 def test_without_a_token_the_page_says_nothing_of_the_models(network):

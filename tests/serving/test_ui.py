@@ -359,10 +359,11 @@ def test_it_fits_a_phone_and_goes_by_the_keyboard(opened, images):
     assert page.run(f"document.querySelectorAll('{unnamed}').length") == 0
 
 
-def test_the_files_can_stand_inside_a_page():
-    """A page of one file includes them: nothing in them means something to a template or HTML."""
-    for name in ("page.js", "engine.js"):
-        text = UI.joinpath(name).read_text("utf-8")
-        assert environment("resnets.serving", "ui").get_template(name).render() + "\n" == text
-        assert "</script" not in text
-        assert "<!--" not in text
+def test_paper_has_answers_and_no_buttons(opened, images):
+    page = opened(CAT, models=[MODEL | {"explains": True}], dark=True)
+    page.choose("#files", *images)
+    answered(page, 3)
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert page.text("button, #drop") == []
+    assert len(page.text(".answers")) == 3
+    assert page.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
