@@ -9,7 +9,7 @@ REFERENCE := .venv-reference
 
 .PHONY: demo test test-all test-quiet pages golden browser adversary clients torchrun zoo zoo-sample reference check lint types format \
 	table pictures catalog cifar reproduce finetuning gpu-table bench-training bench-inference bench-models \
-	bench-pipeline bench-gpu clean
+	bench-pipeline bench-serving bench-gpu clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -148,8 +148,17 @@ bench-pipeline: $(INSTALLED) $(PIPELINE)/installed  ## from files to batches, be
 	$(BIN)/python benchmarks/pipeline.py --photographs $(PHOTOGRAPHS) --files $(FILES) $(QUICK)
 	$(BIN)/python benchmarks/training_waits.py $(FILES)/photographs $(QUICK)
 
+SERVING := .venv-serving
+$(SERVING)/installed: benchmarks/peers/serving.txt constraints.txt
+	$(PYTHON) -m venv $(SERVING)
+	$(SERVING)/bin/pip install --quiet -c constraints.txt -r benchmarks/peers/serving.txt
+	touch $@
+
+bench-serving: $(INSTALLED) $(SERVING)/installed  ## the service beside those of others, ten minutes; QUICK=--quick is two
+	$(BIN)/python benchmarks/serving.py --files runs/exports $(QUICK)
+
 bench-gpu:  ## epochs a second on a CUDA GPU beside an eager loop with a loader, ten minutes
 	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py --device cuda
 
 clean:
-	rm -rf $(VENV) $(REFERENCE) $(PEERS) $(PIPELINE) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(REFERENCE) $(PEERS) $(PIPELINE) $(SERVING) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,7 +20,10 @@ from harness.workers import Closed, Window, fresh
 from resnets.errors import ResourceError
 
 ROOT = Path(__file__).resolve().parents[1]
-MISSING = {"reference": "make reference", "peers": "make peers", "pipeline": "make bench-pipeline"}
+MISSING = {
+    **{"reference": "make reference", "peers": "make peers", "pipeline": "make bench-pipeline"},
+    "serving": "make bench-serving",
+}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,10 @@
 
 import ast
 import os
+import socket
 import sys
+import threading
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import product
@@ -20,7 +23,7 @@ from resnets.zoo import get_spec
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(BENCHMARKS))
-from harness import comparison, peers  # noqa: E402
+from harness import client, comparison, peers  # noqa: E402
 from harness.load import Load, Share  # noqa: E402
 from harness.rounds import Rounds, interleave  # noqa: E402
 from harness.statistics import interval, margin, paired_ratios, unrest, verdict  # noqa: E402
@@ -279,6 +282,64 @@ def test_a_feed_that_fails_is_told_by_its_last_line(batch):
         feed(fails) as worker,
     ):
         worker.turn(32)
+
+
+def answering(count: int, status: bytes = b"200 OK"):
+    """Answer nobody before so many requests are there; return the socket and their bodies."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    received: list[bytes] = []
+    everybody = threading.Barrier(count)
+
+    def answer(connection: socket.socket) -> None:
+        with connection, suppress(threading.BrokenBarrierError):
+            head, _, body = connection.recv(4096).partition(b"\r\n\r\n")
+            if not head:
+                return  # it was opened and not needed
+            received.append(body)
+            everybody.wait(60)
+            connection.sendall(b"HTTP/1.1 " + status + b"\r\nConnection: close\r\n")
+            connection.sendall(b"Content-Length: 2\r\n\r\nok")
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=answer, args=[sock.accept()[0]], daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return sock, received
+
+
+@pytest.mark.parametrize("status", [200, 503])
+def test_a_client_that_sends_when_it_is_time(status):
+    """Whoever waits for answers before it sends again would wait for ever here."""
+    sock, received = answering(3, f"{status} X".encode())
+    with sock:
+        requests = [client.post(name, "image/png") for name in (b"a", b"b")]
+        found = client.offer(sock.getsockname()[1], requests, [0.0, 0.1, 0.2])
+    assert sorted(received) == [b"a", b"a", b"b"]
+    assert found.statuses == {status: 3}
+    assert found.failed == (0 if status == 200 else 3)
+    # From when it was due: the first had to wait for the last.
+    assert (max(found.latencies) > 0.2) if status == 200 else not found.latencies
+
+
+def test_so_many_requests_are_on_their_way():
+    sock, received = answering(2)
+    with sock:
+        found = client.saturate(sock.getsockname()[1], [client.post(b"a", "x/y")], 2, count=6)
+    assert found.statuses[200] == len(received)
+    assert 6 <= len(received) <= 7
+
+
+def test_times_of_requests():
+    assert [*client.evenly(4, 1)] == [0, 0.25, 0.5, 0.75]
+    times = [*client.by_chance(50, 100, seed=1)]
+    assert times == [*client.by_chance(50, 100, seed=1)] == sorted(times)
+    assert times[-1] < 100
+    assert len(times) == pytest.approx(5000, rel=0.05)
+    gaps = np.diff(times)
+    assert gaps.std() == pytest.approx(gaps.mean(), rel=0.05)  # of the exponential distribution
+    assert [client.quantile([3, 1, 2, 4], q) for q in (0, 0.25, 0.5, 0.99, 1)] == [1, 1, 2, 4, 4]
 
 
 def test_photographs_are_made_of_few_and_some_damaged(tmp_path):

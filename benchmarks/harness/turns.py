@@ -34,28 +34,27 @@ class Turn:
     processor: float  # seconds, user and system
 
 
-class Worker:
-    """The parent's side of a process that takes batches from a feed; it stands still at first."""
+@dataclass(frozen=True)
+class Group:
+    """A process that was started in a session of its own, with all it has started."""
 
-    def __init__(self, process: "subprocess.Popen[str]", complaints: IO[str]) -> None:
-        self._process, self._complaints, self.pid = process, complaints, process.pid
-        self.first = self._answer()  # seconds to the first batch, its processor time, versions
+    pid: int
+
+    def stop(self) -> None:
+        """Let it stand still."""
         os.killpg(self.pid, signal.SIGSTOP)
 
-    def turn(self, images: int) -> Turn:
-        """Let it take at least so many images. Raises ResourceError with its last line."""
-        before = spent(self.pid)
+    def resume(self) -> None:
+        """Let it run again."""
         os.killpg(self.pid, signal.SIGCONT)
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has failed since
-            print(images, file=self._process.stdin, flush=True)
-        answer = self._answer()
-        os.killpg(self.pid, signal.SIGSTOP)
-        processor = (spent(self.pid) - before) / TICK
-        return Turn(answer["images"], answer["seconds"], processor)
+
+    def end(self) -> None:
+        """End it; it may have ended."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def memory(self) -> int:
-        """Return the bytes that it holds with all it has started, what they share counted once."""
+        """Return the bytes that it holds, what its processes share counted once."""
         total = 0
         for path in Path("/proc").glob("[0-9]*"):
             try:
@@ -68,6 +67,29 @@ class Worker:
             except OSError:  # it has ended since it was listed
                 continue
         return 1024 * total
+
+
+class Worker:
+    """The parent's side of a process that takes batches from a feed; it stands still at first."""
+
+    def __init__(self, process: "subprocess.Popen[str]", complaints: IO[str]) -> None:
+        self._process, self._complaints, self.pid = process, complaints, process.pid
+        self._group = Group(self.pid)
+        self.memory = self._group.memory
+        self.first = self._answer()  # seconds to the first batch, its processor time, versions
+        self._group.stop()
+
+    def turn(self, images: int) -> Turn:
+        """Let it take at least so many images. Raises ResourceError with its last line."""
+        before = spent(self.pid)
+        self._group.resume()
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has failed since
+            print(images, file=self._process.stdin, flush=True)
+        answer = self._answer()
+        self._group.stop()
+        processor = (spent(self.pid) - before) / TICK
+        return Turn(answer["images"], answer["seconds"], processor)
 
     def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -98,18 +120,14 @@ def started(
             start_new_session=True,
         ) as process,
     ):
-
-        def end() -> None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-
-        watch = Timer(timeout, end)
+        group = Group(process.pid)
+        watch = Timer(timeout, group.end)
         watch.start()
         try:
             yield Worker(process, complaints)
         finally:
             watch.cancel()
-            end()
+            group.end()
 
 
 def serve(prepare: Callable[[], Callable[[], Iterator[int]]]) -> None:

@@ -119,8 +119,8 @@ def export(
         from resnets.exporting import triton
 
         source = Path(run).resolve()
-        own = source.stem if source.is_file() else source.name
-        path = triton.check_model(out or Path("models"), name or own)
+        own = re.sub(r"[^\w.-]+", "-", source.stem if source.is_file() else source.name, flags=re.A)
+        path = triton.check_model(out or Path("models"), own if name is None else name)
     else:
         path = out or _beside(run, plan.ENDINGS[to], int8)
         plan.check_names(path, to, overwrite=overwrite, source=Path(known.weights or run))
