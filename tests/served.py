@@ -4,8 +4,9 @@ import http.client
 import json
 import queue
 import re
+import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,6 +93,16 @@ def client_of(url: str) -> Client:
     """A client of an address as `serve` prints it."""
     parts = urlsplit(url)
     return Client(parts.hostname or "", parts.port or 0)
+
+
+@contextmanager
+def started(words: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    """A process whose output is read; killed where a test fails while it runs."""
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 @contextmanager

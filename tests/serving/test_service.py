@@ -2,7 +2,7 @@
 
 import io
 import json
-import re
+import os
 import signal
 import socket
 import subprocess
@@ -19,7 +19,7 @@ from resnets.serving.hosted import Limits
 from resnets.weights.calibration import Calibration, Unknown
 from resnets.weights.conformal import Conformal
 from resnets.weights.shipped import shipped
-from served import Toy, client_of, multipart, served
+from served import Toy, client_of, multipart, served, started
 
 
 def png(label: int = 0, number: int = 0) -> bytes:
@@ -282,11 +282,10 @@ def test_what_is_accepted_is_answered_in_the_end():
 def test_the_command(tmp_path):
     model = shipped("resnet20", "cifar10")
     words = [sys.executable, "-m", "resnets", "serve"]
-    with subprocess.Popen(
-        [*words, f"small={model}", "--port", "0"], stdout=subprocess.PIPE, text=True
-    ) as process:
-        line = process.stdout.readline()
-        client = client_of(re.fullmatch(r"serving small at (http://127.0.0.1:\d+)\n", line)[1])
+    with started([*words, f"small={model}", "--port", "0", "--json"]) as process:
+        said = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+        assert said["models"] == [{"name": "small", "runtime": "torch"}]
+        client = client_of(said["url"])
         (tmp_path / "a.png").write_bytes(png())
         (expected,) = predict(model, [tmp_path / "a.png"])
         found = client.post(png()).json
@@ -295,7 +294,8 @@ def test_the_command(tmp_path):
             [*words, str(model), "--port", str(client.port)], capture_output=True, text=True
         )
         assert taken.returncode == 7
-        assert re.match(rf"error: 127.0.0.1:{client.port}: cannot be served at: ", taken.stderr)
+        said = f"error: 127.0.0.1:{client.port}: cannot be served at: "
+        assert taken.stderr.startswith(said)
         with socket.create_connection((client.host, client.port)) as connection:
             head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
             connection.sendall(head + b"Content-Length: %d\r\n\r\n" % len(png()))
@@ -305,6 +305,34 @@ def test_the_command(tmp_path):
             connection.sendall(png())
             assert connection.recv(100).startswith(b"HTTP/1.1 200 ")
         assert process.wait(60) == 0
+
+
+SERVED = """
+import sys
+from resnets.serving import running
+from resnets.serving.service import Service
+from served import Toy
+assert "torch" not in sys.modules
+sock = running.bound("127.0.0.1", 0)
+running.serve(Service({"toy": Toy()}), sock, lambda: print(running.url(sock), flush=True))
+"""
+
+
+def test_the_second_signal_ends_it_at_once():
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with started([sys.executable, "-c", SERVED], env=environment) as process:
+        client = client_of(process.stdout.readline())
+        assert client.post(png()).json["model"] == "toy"
+        with socket.create_connection((client.host, client.port)) as connection:
+            connection.sendall(
+                b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n"
+                b"Content-Length: 1000\r\n\r\n"
+            )
+            eventually(lambda: client.measure("requests_in_flight") == 2)
+            process.send_signal(signal.SIGINT)
+            eventually(lambda: client.get("/health/ready").status == 503)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == -signal.SIGTERM
 
 
 @pytest.mark.parametrize(
@@ -320,3 +348,13 @@ def test_usage(resnets, words, said):
     code, _, err = resnets("serve", *words)
     assert code == 2
     assert said in err
+
+
+def test_others_are_let_in_with_a_warning(resnets, monkeypatch):
+    words = ("serve", "missing.onnx", "--host", "0.0.0.0", "--port", "0")
+    code, _, err = resnets(*words)
+    assert code == 4
+    assert "warning: whoever reaches 0.0.0.0 may use it" in err
+    monkeypatch.setenv("RESNETS_TOKEN", "secret")
+    assert "warning" not in resnets(*words)[2]
+    assert "warning" not in resnets("serve", "missing.onnx", "--host", "::1", "--port", "0")[2]

@@ -4,13 +4,16 @@ import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from resnets.cli.options import Json, Known, Threads, open_answering, takes_known
 from resnets.cli.output import flush_results, print_json, say, tell
 from resnets.errors import UsageError, lacking
+
+if TYPE_CHECKING:  # what it needs is an extra
+    from resnets.serving.service import Service
 
 PACKAGES = ("starlette", "uvicorn", "prometheus_client", "python_multipart")
 MANY = 1 << 30  # images: a service is opened for as many as come
@@ -89,34 +92,32 @@ def serve(
     from resnets.serving.hosted import Limits
     from resnets.serving.service import Service
 
-    sock = running.bound(host, port)
-    loopback = running.is_loopback(sock)
-    runtimes = {
-        name: open_answering(path, known, runtime, threads, MANY) for name, path in paths.items()
-    }
     limits = Limits(max_batch, max_wait_ms / 1000, queue, timeout, max_bytes)
-    service = Service(
-        runtimes,
-        limits,
-        token=token,
-        loopback=loopback,
-        report=lambda text: say(*text.splitlines()),
-    )
-    for hosted in service.models.values():
-        hosted.warm_up()
-    if not loopback and token is None:
-        say(f"warning: whoever reaches {host} may use it; --token, or RESNETS_TOKEN, asks for one")
+    with running.bound(host, port) as sock:
+        loopback = running.is_loopback(sock)
+        if not loopback and token is None:
+            say(
+                f"warning: whoever reaches {host} may use it; --token or RESNETS_TOKEN asks for one"
+            )
+        service = Service(
+            {each: open_answering(paths[each], known, runtime, threads, MANY) for each in paths},
+            limits,
+            token=token,
+            loopback=loopback,
+            report=lambda text: say(*text.splitlines()),
+        )
+        running.serve(service, sock, lambda: _told(service, running.url(sock), as_json))
 
-    def started() -> None:
-        url = running.url(sock)
-        if as_json:
-            about = [{"name": name, "runtime": each.name} for name, each in runtimes.items()]
-            print_json({"url": url, "models": about})
-        else:
-            tell(f"serving {', '.join(runtimes)} at {url}")
-        flush_results()
 
-    running.serve(service, sock, started)
+def _told(service: "Service", url: str, as_json: bool) -> None:
+    """Say where a service answers."""
+    models = service.models.values()
+    if as_json:
+        about = [{"name": each.name, "runtime": each.runtime.name} for each in models]
+        print_json({"url": url, "models": about})
+    else:
+        tell(f"serving {', '.join(each.name for each in models)} at {url}")
+    flush_results()
 
 
 def named(words: list[str]) -> dict[str, str]:

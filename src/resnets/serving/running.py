@@ -22,6 +22,7 @@ from resnets.serving.refusals import Refusal
 from resnets.serving.service import Application, Service
 
 PATIENCE = 10.0  # seconds for the headers of a request, and for the rest of a body that is refused
+KEEP_ALIVE = 75  # seconds between two requests; more than proxies wait, which would meet an end
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -95,6 +96,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
+                timeout_keep_alive=KEEP_ALIVE,
                 timeout_graceful_shutdown=1,  # of what is left after `on_tick` has waited for it
             )
         )
@@ -141,6 +143,8 @@ def serve(service: Service, sock: socket.socket, started: Callable[[], None]) ->
     for name in ("asyncio", "python_multipart"):  # which tell of each broken connection and body
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
+        for hosted in service.models.values():
+            hosted.warm_up()
         Server(service, started).run([sock])
     finally:
         service.close()
@@ -158,11 +162,13 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def _look(self, before: RequestResponseCycle | None) -> None:
-        """Close a connection on which no request has come since the last look, and none is open.
+        """Close a connection on which a request, or a refused one's body, has not come to its end.
 
         A refused one is answered at once; what still comes of its body is thrown away until then.
         """
-        if before is self.cycle and (before is None or before.response_complete):
+        over = before is None or before.response_complete
+        resting = before is not None and self.conn.their_state is h11.IDLE
+        if before is self.cycle and over and not (resting and not self.conn.trailing_data[0]):
             self.transport.abort()
         else:
             self._next_look = self.loop.call_later(PATIENCE, self._look, self.cycle)

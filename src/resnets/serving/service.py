@@ -24,7 +24,7 @@ from resnets.serving.refusals import Refusal, refusal_of
 T = TypeVar("T")
 _LOG = logging.getLogger(__name__)
 
-# What is asked while the service drains, too; and what needs no token, as ends of addresses.
+# What needs no token, as addresses; the health, and the measures, are told to the end.
 HEALTH = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 PAGE = ("/", "/page.css", "/page.js", "/engine.js", "/icon.svg")  # say nothing of the models
 OPEN = (*HEALTH, *PAGE)
@@ -168,7 +168,7 @@ class Application:
                 "this service is for this computer, and was called by another name",
                 hint="http://localhost or http://127.0.0.1; a proxy has to send that as Host",
             )
-        if service.draining and path not in HEALTH:
+        if service.draining and path not in (*HEALTH, "/metrics"):
             raise Refusal(
                 503, "draining", "the service ends", hint="come again later", retry_after=1
             )
