@@ -1,16 +1,20 @@
 """docs/serving.md: a service is started and asked as it is typed."""
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
 import sys
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
+import yaml
 
 from conftest import coloured
+from resnets.weights.shipped import shipped
 from served import client_of
 
 PAGE = (Path(__file__).parents[1] / "docs/serving.md").read_text("utf-8")
@@ -73,6 +77,71 @@ def test_start_and_ask(tmp_path):
         finally:
             process.terminate()
         assert process.wait(60) == 0
+
+
+@pytest.fixture
+def launched(tmp_path):
+    """Run a script in bash; return the words of each `resnets` that it starts."""
+    (tmp_path / "bin").mkdir()
+    commands = {
+        "resnets": 'printf "%s\\n" "$(printf "%q " "$@")" >> "$CALLS"',
+        "srun": 'exec "$@"',
+        "parallel": 'shift 4; while read -r n; do "${@//\\{\\}/$n}"; done',  # its own two options
+    }
+    for name, text in commands.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/bash\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    calls = tmp_path / "calls.txt"
+
+    def run(script: str, **variables: int) -> list[list[str]]:
+        calls.write_text("")
+        environment = {name: str(value) for name, value in variables.items()}
+        path = f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        environment |= {**os.environ, **environment, "PATH": path, "CALLS": str(calls)}
+        subprocess.run(["bash", "-eu", "-c", script], check=True, env=environment)
+        return [shlex.split(line) for line in calls.read_text().splitlines()]
+
+    return run
+
+
+def test_more_than_one_machine(tmp_path, monkeypatch, launched, resnets):
+    monkeypatch.chdir(tmp_path)
+    for number in range(40):
+        path = Path(f"photos/{number % 2}/{number}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        coloured(number % 3, number, 6).save(path)
+    found = [(kind, text.replace("16", "4")) for kind, text in blocks("More than one machine")]
+    scripts = [text for kind, text in found if kind == "bash"]
+    ((_, one), *_), (slurm, parallel) = found, scripts
+    assert "#SBATCH --array=1-4\n" in slurm
+    by_slurm = [call for n in range(1, 5) for call in launched(slurm, SLURM_ARRAY_TASK_ID=n)]
+    assert launched(parallel) == by_slurm
+    job = yaml.safe_load(dict(found)["yaml"])["spec"]
+    assert job["completions"] == 4
+    (container,) = job["template"]["spec"]["containers"]
+    script = " ".join(container["args"])
+    assert by_slurm == [n for i in range(4) for n in launched(script, JOB_COMPLETION_INDEX=i)]
+    shown, gathered = one.splitlines()
+    assert by_slurm[2] == shlex.split(shown)[1:]
+    for words in by_slurm:
+        words.remove("runs/birds")  # for the model that comes with the package
+    for words in by_slurm[:2] + by_slurm[3:]:
+        assert resnets(*words)[0] == 0
+    gather = ["gather", *(f"parts/part-{n}.parquet" for n in (1, 2, 4)), "--out", "all.parquet"]
+    code, _, err = resnets(*gather)
+    hint = shlex.split(err.splitlines()[-1].removeprefix(" hint: "))
+    assert (code, hint) == (3, ["resnets", *by_slurm[2]])
+    shape = re.sub(r"\d[\d,]* images: .*\)", "", err.splitlines()[0])
+    assert shape in re.sub(r"\d[\d,]* images: .*\)", "", found[1][1])
+    assert resnets(*hint[1:])[0] == 0
+    assert fnmatch("parts/part-3.parquet", shlex.split(gathered)[2])
+    assert resnets(*gather, "parts/part-3.parquet")[0] == 0
+    assert resnets("predict", "photos/", "--out", "one.parquet")[0] == 0
+    assert Path("all.parquet").read_bytes() == Path("one.parquet").read_bytes()
+    python = dict(found)["python"].replace("runs/birds", str(shipped("resnet20", "cifar10")))
+    exec(python, {})
+    assert resnets("predict", "photos/", "--out", "one.csv")[0] == 0
+    assert Path("both.csv").read_bytes() == Path("one.csv").read_bytes()
 
 
 MEASURES = PAGE.partition("\n## Measures\n")[2].partition("\n## ")[0]
