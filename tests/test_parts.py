@@ -172,16 +172,15 @@ def test_embeddings_and_what_is_broken_of_them(network, here):
         Path(f"photos/{number:03d}.png").write_text("hello")
     for suffix in (".npz", ".parquet"):
         embed_folder(network, "photos", f"whole{suffix}", batch_size=50)
-    for of, suffix in ((2, ".npz"), (7, ".parquet")):
-        tables = [f"{of}/part-{number:02d}{suffix}" for number in range(1, of + 1)]
-        for number, table in enumerate(tables, 1):
-            embed_folder(network, "photos", table, batch_size=50, part=Part(number, of))
-        for ending in (".npz", ".parquet"):
-            found = gather(tables, f"all{ending}", overwrite=True)
-            assert Path(f"all{ending}").read_bytes() == Path(f"whole{ending}").read_bytes()
-            lists = [Path(f"{name}{ending}.broken.json").read_text() for name in ("all", "whole")]
-            assert lists[0] == lists[1]
+    tables = ["parts/part-1.npz", "parts/part-2.parquet", "parts/part-3.npz"]
+    for number, table in enumerate(tables, 1):
+        embed_folder(network, "photos", table, batch_size=50, part=Part(number, 3))
+    for ending in (".npz", ".parquet"):
+        found = gather(tables, f"all{ending}")
         assert (found.images, found.broken) == (260, 4)
+        assert Path(f"all{ending}").read_bytes() == Path(f"whole{ending}").read_bytes()
+        lists = [Path(f"{name}{ending}.broken.json").read_text() for name in ("all", "whole")]
+        assert lists[0] == lists[1]
 
 
 def test_records_are_the_same_in_every_form(here):
@@ -305,6 +304,16 @@ def of_names_that_it_does_not_have(tables):
     path.write_text(json.dumps(record))
 
 
+def impossible_places(tables):
+    path = Path(f"{tables[1]}.part.json")
+    record = json.loads(path.read_text()) | {"broken": {"999": "?"}}
+    path.write_text(json.dumps(record))
+
+
+def with_records(tables):
+    tables.append(Path(f"{tables[1]}.part.json"))
+
+
 def twice(tables):
     tables.append(tables[1])
 
@@ -363,6 +372,8 @@ FAULTS = [
     (damaged_record, r"parts/part-2\.csv\.part\.json: damaged"),
     (impossible_record, r"parts/part-2\.csv\.part\.json: damaged"),
     (of_names_that_it_does_not_have, r"all\.csv: the rows of the 4 parts are not the images"),
+    (impossible_places, r"parts/part-2\.csv\.part\.json: damaged"),
+    (with_records, r"parts/part-2\.csv\.part\.json: is the record of a part"),
     (twice, r"parts/part-2\.csv: is given twice"),
     (a_copy, r"part-2\.csv and parts/copy\.csv: both are part 2/4"),
     (missing, r"part 2 \(6 images: photos/a/é 10\.png to photos/a/é 20\.png\)"),
@@ -438,7 +449,7 @@ def test_commands_and_their_hints(photos, resnets):
         code, out, err = resnets(*last)
         if code == 0:
             break
-        hint = err.splitlines()[-1].removeprefix(" hint: ")
+        hint = err.splitlines()[-1].removeprefix(" hint: ").strip("`")
         if hint.startswith("resnets "):
             assert resnets(*shlex.split(hint)[1:])[0] == 0
         codes.append(code)
@@ -453,6 +464,12 @@ def test_commands_and_their_hints(photos, resnets):
     assert json.loads(out) == {"path": "all.csv", "parts": 3, "pictures": 21, "broken": 0}
     code, _, err = resnets(*words, "--part", "3/2", "--out", "x.csv")
     assert (code, "part 3/2: there is none" in err) == (2, True)
+    words = ["embed", "photos", "--model", "resnet20", "--weights", "cifar10", "--part", "1/2"]
+    assert resnets(*words, "--out", "e-01.npz")[0] == 0
+    code, _, err = resnets("gather", "e-01.npz", "--out", "e.npz")
+    assert (code, err.splitlines()[-1].endswith("--part 2/2 --out e-02.npz`")) == (3, True)
+    assert resnets(*shlex.split(err.splitlines()[-1].split("`")[1])[1:])[0] == 0
+    assert resnets("gather", "e-01.npz", "e-02.npz", "--out", "e.npz")[0] == 0
     code, _, err = resnets("embed", "photos", "--part", "1/2")
     assert (code, "needs a name" in err) == (2, True)
 

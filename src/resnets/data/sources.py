@@ -11,6 +11,10 @@ from glob import glob, has_magic
 from itertools import chain, islice, product, zip_longest
 from os.path import commonpath
 from pathlib import Path
+from typing import overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from resnets.data.class_folders import Report, has_extension, is_hidden
 from resnets.data.headers import is_image
@@ -89,7 +93,26 @@ def table_at(path: Path) -> Path | None:
     return None if has_images else table
 
 
-def stored_in(path: str | Path) -> list[Stored]:
+class StoredImages(Sequence[Stored]):
+    """Images of a listing, each made when asked for: of millions there is no record in memory."""
+
+    def __init__(self, listing: Listing, source: str, numbers: NDArray[np.int64]) -> None:
+        self.listing, self.source, self.numbers = listing, source, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> Stored: ...
+    @overload
+    def __getitem__(self, index: slice) -> "StoredImages": ...
+    def __getitem__(self, index: int | slice) -> "Stored | StoredImages":
+        if isinstance(index, slice):
+            return StoredImages(self.listing, self.source, self.numbers[index])
+        return stored(self.listing, self.source, int(self.numbers[index]))
+
+
+def stored_in(path: str | Path) -> Sequence[Stored]:
     """Return the images of what `open_listing` takes and is no folder of them; none of others.
 
     They are in the order in which they are read fastest. Raises DataError.
@@ -98,7 +121,7 @@ def stored_in(path: str | Path) -> list[Stored]:
     if not holds_archives(path):
         return []
     listing = open_listing(path)
-    return [stored(listing, name, number) for number in listing.fastest.tolist()]
+    return StoredImages(listing, name, listing.fastest)
 
 
 def listed_in(path: str | Path) -> list[str]:

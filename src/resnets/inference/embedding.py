@@ -45,7 +45,7 @@ from resnets.inference.folder_job import (
     check_out,
     line,
 )
-from resnets.inference.partition import Part, Section
+from resnets.inference.partition import Part, Section, Told
 from resnets.inference.runtimes.torch_runtime import network_digest
 from resnets.nn import ResNet
 from resnets.readers.documents import read_json
@@ -179,12 +179,12 @@ class _Embeddings(FolderJob):
         chunks, rest = divmod(count, CHUNK)
         return chunks * CHUNK + rest // self.batch_size * self.batch_size
 
-    def write(self, records: Records, broken: dict[int, str]) -> dict[str, Any]:
+    def write(self, records: Records, broken: dict[int, str]) -> Told:
         rows = [name for place, name in enumerate(self.names) if place not in broken]
         left_out = [self.names[place] for place in broken]
         write_broken(self.out, zip(left_out, broken.values(), strict=True))
         write_table(self.out, rows, self.channels, self._pieces(records()))
-        return {"channels": self.channels, "left_out": left_out}
+        return Told(channels=self.channels, left_out=left_out)
 
     def _pieces(self, records: Iterator[Record]) -> Iterator[NDArray[np.float32]]:
         """Yield the embeddings (n, C) of the good images of each chunk."""

@@ -26,7 +26,7 @@ from resnets.errors import (
     unwritable,
 )
 from resnets.files import FULL, alone, check_free, json_text, open_own, partial_of
-from resnets.inference.partition import Part, PartRecord, Section, digest_of, record_of
+from resnets.inference.partition import Part, PartRecord, Section, Told, digest_of, record_of
 from resnets.readers.documents import loads
 from resnets.readers.paths import open_regular
 
@@ -69,7 +69,7 @@ class FolderJob(ABC):
         """Return how many of the first ``count`` images are in batches that end among them."""
 
     @abstractmethod
-    def write(self, records: Records, broken: dict[int, str]) -> dict[str, Any]:
+    def write(self, records: Records, broken: dict[int, str]) -> Told:
         """Write the table, whole or not at all; ``broken`` says, by place, why images have none.
 
         Returns what there is to know of the table, for whoever puts parts together.

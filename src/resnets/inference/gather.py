@@ -66,7 +66,7 @@ def gather(
     out = Path(out)
     parts = _together([_Table(path, PartRecord.read(path)) for path in map(Path, tables)])
     total = parts[0].section.total
-    kind = _Embeddings if "channels" in parts[0].record.told else _Predictions
+    kind = _Embeddings if parts[0].record.told.channels else _Predictions
     kind.check(out, overwrite)
     for part in parts:
         if digest_of(part.path) != part.record.sha256:
@@ -129,7 +129,7 @@ class _Predictions:
     @staticmethod
     def write(out: Path, parts: Sequence[_Table]) -> None:
         records = chain.from_iterable(prediction_table.read_records(part.path) for part in parts)
-        columns = max((part.record.told["columns"] for part in parts), key=len)
+        columns = max((part.record.told.columns for part in parts), key=len)
         prediction_table.write_table(out, records, columns)
 
 
@@ -143,7 +143,7 @@ class _Embeddings:
 
     @staticmethod
     def names(part: _Table) -> Iterator[str]:
-        rows, left_out = embedding_table.read_paths(part.path), iter(part.record.told["left_out"])
+        rows, left_out = embedding_table.read_paths(part.path), iter(part.record.told.left_out)
         for place in range(part.section.count):
             yield next(left_out if place in part.record.broken else rows)
         yield from rows  # there are none
@@ -151,11 +151,11 @@ class _Embeddings:
     @staticmethod
     def write(out: Path, parts: Sequence[_Table]) -> None:
         broken = (
-            zip(part.record.told["left_out"], part.record.broken.values(), strict=True)
+            zip(part.record.told.left_out, part.record.broken.values(), strict=True)
             for part in parts
         )
         embedding_table.write_broken(out, chain.from_iterable(broken))
-        channels = parts[0].record.told["channels"]
+        channels = parts[0].record.told.channels
         rows = (
             embedding_table.read_embeddings(part.path, channels, _rows_of_chunks(part))
             for part in parts
@@ -189,10 +189,10 @@ class _Paths(Collection[str]):
 
 @contextmanager
 def _readable(part: _Table) -> Iterator[None]:
-    """Turn what readers raise into a DataError that names the table."""
+    """Turn whatever readers raise of a table that nobody has written so into a DataError."""
     try:
         yield
-    except (OSError, ValueError, KeyError, StopIteration, RuntimeError) as error:
+    except Exception as error:
         raise DataError(f"{part.path}: cannot be read: {error}", hint=_again(part, part)) from error
 
 
@@ -263,7 +263,7 @@ def _check_none_is_missing(found: Sequence[_Table]) -> None:
         (begin, _), (_, end) = gap[0].bounds, gap[-1].bounds
         one, last = gap[0].number, gap[-1].number
         which = f"part {one}" if one == last else f"parts {one} to {last}"
-        names = f"{known[begin]} to {known[end - 1]}" if end - begin > 1 else known[begin]
+        names = " to ".join(dict.fromkeys(known.get(i, "?") for i in (begin, end - 1)))
         begun = ", begun" if partial_of(_named(found[0], one)).exists() else ""
         told.append(f"{which} ({plural(end - begin, 'image')}: {names}){begun}")
     more = sum(map(len, gaps[_SHOWN:]))
@@ -285,12 +285,11 @@ def _command(section: Section, like: _Table) -> str:
 def _again(table: _Table, like: _Table) -> str:
     """Return the command that makes a table again as another was made."""
     section = like.section.numbered(min(table.section.number, like.section.of))
-    return f"{_made(section, table.path)} --overwrite"
+    return f"{_made(section, table.path)[:-1]} --overwrite`"
 
 
 def _made(section: Section, table: Path) -> str:
-    command = f"--part {section.part} --out {quote(str(table))}"
-    return f"{section.command} {command}" if section.command else f"make it with {command}"
+    return f"`{section.command or 'resnets ...'} --part {section.part} --out {quote(str(table))}`"
 
 
 def _named(like: _Table, number: int) -> Path:

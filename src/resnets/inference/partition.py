@@ -18,6 +18,7 @@ from resnets.readers.documents import read_json
 from resnets.readers.fields import Count, check
 
 SCHEMA_VERSION = 1
+_RECORD = ".part.json"
 _MOST = 6  # digits of the number of parts
 
 Image = TypeVar("Image")
@@ -153,19 +154,39 @@ class NamesDigest:
 
 
 @dataclass(frozen=True)
+class Told:
+    """What else there is to know of a table to put it together with others."""
+
+    columns: list[str] = field(default_factory=list)  # of predictions
+    channels: Count = 0  # of embeddings
+    left_out: list[str] = field(default_factory=list)  # of embeddings: names of broken images
+
+
+@dataclass(frozen=True)
 class PartRecord:
     """What is written beside the table of a part, as OUT.part.json.
 
     ``made_of`` is that of the `FolderJob`; ``broken`` are the images that could not be read, by
-    their place in the part, and why; ``told`` is what else there is to know of the table.
+    their place in the part, and why.
     """
 
     section: Section
     made_of: dict[str, Any]
     broken: dict[int, str]
-    told: dict[str, Any]
+    told: Told
     sha256: str  # of the table
     schema_version: Count = SCHEMA_VERSION
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether the numbers, which anybody may have written, fit each other."""
+        section, told = self.section, self.told
+        return (
+            section.unit > 0
+            and section.part.of < 10**_MOST
+            and all(0 <= place < section.count for place in self.broken)
+            and (not told.channels or len(told.left_out) == len(self.broken))
+        )
 
     def write(self, table: Path) -> None:
         """Write it beside the table, whole or not at all. Raises ResourceError."""
@@ -179,6 +200,11 @@ class PartRecord:
         is damaged.
         """
         path = record_of(table)
+        if table.name.endswith(_RECORD):
+            raise DataError(
+                f"{table}: is the record of a part",
+                hint=f"give the table, {table.name[: -len(_RECORD)]}",
+            )
         if partial_of(table).exists():
             raise DataError(
                 f"{table}: is not whole: its command still runs, or was stopped",
@@ -191,7 +217,7 @@ class PartRecord:
             record = check(cls, read_json(path), path)
             if record.schema_version != SCHEMA_VERSION:
                 raise CheckpointError(f"{path}: is of another version of resnets")
-            if not (record.section.unit and record.section.part.of < 10**_MOST):
+            if not record.is_possible:
                 raise CheckpointError(f"{path}: damaged: a part that cannot be")
         except (CheckpointError, UsageError) as error:
             raise DataError(error.message, hint="make the part again, with --overwrite") from None
@@ -200,7 +226,7 @@ class PartRecord:
 
 def record_of(table: Path) -> Path:
     """Return where the record of a part's table lies."""
-    return table.with_name(f"{table.name}.part.json")
+    return table.with_name(f"{table.name}{_RECORD}")
 
 
 def digest_of(table: Path) -> str:

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from resnets.data.identity import images_digest
 from resnets.data.images import Stored, printable
 from resnets.data.scan import names_in
-from resnets.data.sources import listed_in, stored_in
+from resnets.data.sources import StoredImages, listed_in, stored_in
 from resnets.errors import DataError
 from resnets.files import followed, writing
 from resnets.inference.folder_job import CONTENT, FolderJob, Record, Records, check_out, line
-from resnets.inference.partition import Part, Section
+from resnets.inference.partition import Part, Section, Told
 from resnets.inference.prediction import (
     at_most,
     batches,
@@ -114,22 +114,25 @@ class ImageNames(list[str | Stored]):
     """Names of images, none of folders or archives."""
 
 
-def image_names(images: Iterable[str | Path | Stored]) -> ImageNames:
+def image_names(images: Iterable[str | Path | Stored]) -> Sequence[str | Stored]:
     """Return the names of images, in place of folders, lists and archives those in them.
 
     What it has returned before it returns as it is. Raises DataError for a folder or list without
     images, and for packs, tars and Parquet that cannot be read.
     """
-    if isinstance(images, ImageNames):
+    if isinstance(images, ImageNames | StoredImages):
         return images
-    names = ImageNames()
+    images, names = [*images], ImageNames()
     for image in images:
         if isinstance(image, Stored):
             names.append(image)
         elif found := stored_in(image):
+            if len(images) == 1:
+                return found
             names += found
         elif listed := listed_in(image):
-            names += [str(Path(image).parent / name) for name in listed]
+            start = str(Path(image).with_name("-"))[:-1]  # as Path has it, for millions of names
+            names += [os.path.join(start, name) for name in listed]
         elif os.path.isdir(image):  # Path.is_dir() raises for names that no file system takes
             names += [str(Path(image) / name) for name in names_in(Path(image))]
         else:
@@ -141,7 +144,7 @@ class _Predictions(FolderJob):
     def __init__(
         self,
         out: Path,
-        images: ImageNames,
+        images: Sequence[str | Stored],
         runtime: Runtime,
         top: int | None,
         batch_size: int,
@@ -154,7 +157,7 @@ class _Predictions(FolderJob):
         if part:
             shown = (printable(str(image)) for image in images)
             section = Section.find(part, shown, images, batch_size)
-            images = ImageNames(section.cut(images))
+            images = section.cut(images)
         self.images, self.runtime, self.batch_size = images, runtime, batch_size
         names = [*map(str, images)]
         files = [image if isinstance(image, Stored) else Path(image) for image in images]
@@ -188,11 +191,11 @@ class _Predictions(FolderJob):
     def in_whole_batches(self, count: int) -> int:
         return count // self.batch_size * self.batch_size
 
-    def write(self, records: Records, broken: dict[int, str]) -> dict[str, Any]:
+    def write(self, records: Records, broken: dict[int, str]) -> Told:
         told = ({k: v for k, v in record.items() if k != CONTENT} for record in records())
         columns = self._columns(records)
         write_table(self.out, told, columns)
-        return {"columns": columns}
+        return Told(columns=columns)
 
     def _columns(self, records: Records) -> list[str]:
         """Return the names of the columns: as many classes as a row may have."""
