@@ -183,6 +183,25 @@ def test_embeddings_and_what_is_broken_of_them(network, here):
         assert lists[0] == lists[1]
 
 
+@pytest.mark.slow
+def test_groups_of_rows_of_embeddings_end_where_those_of_one_process_do(here):
+    """They have 8 MB or more, of whole chunks, from which broken images are missing."""
+    parquet = pytest.importorskip("pyarrow.parquet")
+    network = create_model("resnet18", image_size=8)
+    coloured(0, 1, side=4).save("tiny.png")
+    Path("photos").mkdir()
+    for number in range(4800):
+        path = Path(f"photos/{number:04d}.png")
+        path.write_text("hello") if number % 13 == 5 else os.link("tiny.png", path)
+    embed_folder(network, "photos", "whole.parquet", batch_size=128)
+    for number in range(1, 6):
+        part = Part(number, 5)
+        embed_folder(network, "photos", f"{number}.parquet", batch_size=128, part=part)
+    gather([f"{number}.parquet" for number in range(1, 6)], "all.parquet")
+    assert parquet.ParquetFile("all.parquet").num_row_groups == 2
+    assert Path("all.parquet").read_bytes() == Path("whole.parquet").read_bytes()
+
+
 def test_records_are_the_same_in_every_form(here):
     records = [
         {"path": 'é, "so".png', "error": "is text, not an image"},
@@ -462,6 +481,8 @@ def test_commands_and_their_hints(photos, resnets):
     assert (code, "is there already" in err, "--overwrite" in err) == (2, True, True)
     code, out, _ = resnets(*last, "--overwrite", "--json")
     assert json.loads(out) == {"path": "all.csv", "parts": 3, "pictures": 21, "broken": 0}
+    code, _, err = resnets(*last[:-1], "part-2.csv", "--overwrite")
+    assert (code, "part-2.csv: is one of the parts" in err) == (2, True)
     code, _, err = resnets(*words, "--part", "3/2", "--out", "x.csv")
     assert (code, "part 3/2: there is none" in err) == (2, True)
     words = ["embed", "photos", "--model", "resnet20", "--weights", "cifar10", "--part", "1/2"]

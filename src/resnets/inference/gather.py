@@ -68,6 +68,8 @@ def gather(
     total = parts[0].section.total
     kind = _Embeddings if parts[0].record.told.channels else _Predictions
     kind.check(out, overwrite)
+    if out.resolve() in {part.path.resolve() for part in parts}:
+        raise UsageError(f"{out}: is one of the parts", hint="another --out")
     for part in parts:
         if digest_of(part.path) != part.record.sha256:
             raise DataError(
@@ -88,6 +90,7 @@ def gather(
     with alone(out):
         check_free(out, overwrite=overwrite)
         kind.write(out, parts)
+        record_of(out).unlink(missing_ok=True)  # it may have been a part
     return Gathered(out, parts[0].section.of, total, sum(len(part.record.broken) for part in parts))
 
 
@@ -204,7 +207,10 @@ def _together(tables: Sequence[_Table]) -> list[_Table]:
     usual = next(table for table in tables if str(table.kind) == kind)
     for table in tables:
         if difference := _difference(table, usual):
-            raise DataError(f"{table.path}: {difference}", hint=_again(table, usual))
+            raise DataError(
+                f"{table.path}: {difference}",
+                hint=f"{_again(table, usual)}; if that changes nothing, the others are out of date",
+            )
     found = sorted(tables, key=lambda table: table.section.number)
     for one, other in pairwise(found):
         if one.section.number == other.section.number:
@@ -277,19 +283,21 @@ def _check_none_is_missing(found: Sequence[_Table]) -> None:
 def _command(section: Section, like: _Table) -> str:
     """Return the command that makes a part, whose table is named like that of another."""
     table = _named(like, section.number)
-    if record_of(table).exists():
-        return f"give {table} too"
-    return _made(section, table)
+    return f"give {table} too" if record_of(table).exists() else _made(section, table)
 
 
 def _again(table: _Table, like: _Table) -> str:
     """Return the command that makes a table again as another was made."""
-    section = like.section.numbered(min(table.section.number, like.section.of))
-    return f"{_made(section, table.path)[:-1]} --overwrite`"
+    number = min(table.section.number, like.section.of)
+    return _made(like.section.numbered(number), table.path, overwrite=True)
 
 
-def _made(section: Section, table: Path) -> str:
-    return f"`{section.command or 'resnets ...'} --part {section.part} --out {quote(str(table))}`"
+def _made(section: Section, table: Path, *, overwrite: bool = False) -> str:
+    if not section.command:
+        more = ", overwrite=True" if overwrite else ""
+        return f"make it with part=Part({section.number}, {section.of}){more}"
+    more = " --overwrite" if overwrite else ""
+    return f"`{section.command} --part {section.part} --out {quote(str(table))}{more}`"
 
 
 def _named(like: _Table, number: int) -> Path:
