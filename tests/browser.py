@@ -62,6 +62,11 @@ class Browser:
         os.close(self._out)
         self._folder.cleanup()
 
+    def quit(self) -> None:
+        """Close it as a person does, so that what it logs to files is whole."""
+        self.call("Browser.close")
+        self._process.wait(PATIENCE)
+
     def call(self, method: str, session: str | None = None, **values: Any) -> dict[str, Any]:
         """Return what the browser answers to a call; raise RuntimeError for its errors."""
         self._count += 1

@@ -34,7 +34,8 @@ ROOMS = {
     "training": "errors files formatting readers machine spec zoo nn data weights models"
     " run_folder report analysis evaluation",
     "exporting": "errors files formatting readers machine nn data weights models inference",
-    "serving": "errors formatting readers data weights report analysis inference",
+    "serving": "errors files formatting readers machine nn data weights report analysis inference"
+    " exporting",
     "integrations": "errors files readers machine spec zoo nn data weights models",
 }
 WITHOUT_TORCH = (

@@ -26,6 +26,7 @@ from resnets.cli import (
     gather,
     inspect,
     models,
+    page,
     predict,
     recipes,
     report,
@@ -75,6 +76,7 @@ app.command()(distill.distill)
 app.command()(tune.tune)
 app.command()(evaluate.evaluate)
 app.command()(predict.predict)
+app.command()(page.page)
 app.command()(features.features)
 app.command()(embed.embed)
 app.command()(gather.gather)

@@ -12,11 +12,12 @@ from PIL import Image
 from resnets.data import NAMES, open_as_trained
 from resnets.data.dataset import Dataset
 from resnets.data.images import printable
+from resnets.data.preprocess import Preprocess
 from resnets.data.samples import as_images
 from resnets.data.sources import images_in
 from resnets.errors import DataError, ResnetsError, UsageError
 from resnets.exporting.plan import Size
-from resnets.exporting.raw_pixels import Feed, Pixels
+from resnets.exporting.raw_pixels import Pixels
 
 COUNT = 32  # real images
 
@@ -30,7 +31,12 @@ class Examples:
 
 
 def find_data(
-    feed: Feed, made: dict[str, Any], data: str | Path | None, root: Path | None, *, whole: bool
+    preprocess: Preprocess,
+    made: dict[str, Any],
+    data: str | Path | None,
+    root: Path | None,
+    *,
+    whole: bool,
 ) -> Dataset | Path | None:
     """Return the data set that is asked for, or else the one the network was trained on.
 
@@ -47,7 +53,7 @@ def find_data(
         return Path(source)
     try:
         return open_as_trained(
-            source, root, made, channels=feed.channels, preprocess=feed.preprocess
+            source, root, made, channels=preprocess.channels, preprocess=preprocess
         )
     except ResnetsError:
         if data is not None:
@@ -55,20 +61,20 @@ def find_data(
         return None  # moved, or on another machine
 
 
-def find_examples(feed: Feed, found: Dataset | Path | None, *, asked: bool) -> Examples:
+def find_examples(preprocess: Preprocess, found: Dataset | Path | None, *, asked: bool) -> Examples:
     """Return real images of a folder or data set; photographs or none where there is neither.
 
     Raises DataError for a folder that is ``asked`` for and without any that can be read.
     """
     if isinstance(found, Path):
         try:
-            return _of_folder(found, feed)
+            return _of_folder(found, preprocess)
         except ResnetsError:
             if asked:
                 raise
     elif found is not None:
         return _of_data(found)
-    return _photographs() if feed.channels in (1, 3) else Examples()
+    return _photographs() if preprocess.channels in (1, 3) else Examples()
 
 
 def generated(count: int, channels: int, size: Size) -> Pixels:
@@ -86,15 +92,15 @@ def generated(count: int, channels: int, size: Size) -> Pixels:
     return np.rint(values).clip(0, 255).astype(np.uint8)
 
 
-def _of_folder(folder: Path, feed: Feed) -> Examples:
-    if feed.channels not in (1, 3):
-        raise UsageError(f"images have 1 or 3 channels, the network takes {feed.channels}")
+def _of_folder(folder: Path, preprocess: Preprocess) -> Examples:
+    if preprocess.channels not in (1, 3):
+        raise UsageError(f"images have 1 or 3 channels, the network takes {preprocess.channels}")
     files = images_in(folder)
     count = min(COUNT, len(files))
     images = []
     for i in range(count):
         with suppress(DataError):  # a broken one more or less
-            images.append(feed.preprocess.decoded(files[i * len(files) // count]))
+            images.append(preprocess.decoded(files[i * len(files) // count]))
     if not images:
         raise DataError(
             f"{printable(folder)}: no image in it can be read, of {count} tried",

@@ -104,7 +104,7 @@ def export(
     if not overwrite:
         check_same(out, function_digest(network), plan)
     feed = Feed(network, plan)
-    found = find_data(feed, made, data, root, whole=int8)
+    found = find_data(feed.preprocess, made, data, root, whole=int8)
     samples = None
     if int8:
         if not isinstance(found, Dataset):
@@ -114,7 +114,8 @@ def export(
             )
         samples = choose_samples(network, found, made, plan.batch)
     asked = images is not None or data is not None
-    examples = find_examples(feed, found if images is None else Path(images), asked=asked)
+    place = found if images is None else Path(images)
+    examples = find_examples(feed.preprocess, place, asked=asked)
     with drafted(out) as draft:
         quantized = answered = None
         report(f"writing {plan.to}, comparing it with the network in torch")

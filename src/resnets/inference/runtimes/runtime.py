@@ -94,6 +94,7 @@ class Exported(Runtime):
         assert taken is not None  # `read_export` has seen it
         self.path, self.version = path, version
         self.input, self.batch, self.size = taken.form, taken.batch, taken.size
+        self.precision = taken.precision  # "float32" or "int8"
         self.classes, self.preprocess = metadata.classes, metadata.preprocess
         self.outputs, self.spec, self.made = metadata.outputs, metadata.spec, metadata.made
         self.thresholds, self.calibration = metadata.thresholds, metadata.calibration
