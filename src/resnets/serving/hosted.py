@@ -18,7 +18,7 @@ from resnets.errors import DataError
 from resnets.formatting import plural
 from resnets.inference.prediction import Prediction, SetSizes, labelled, prepared
 from resnets.inference.runtimes import Runtime
-from resnets.serving.batching import Batcher, Compute, Logits
+from resnets.serving.batching import Batcher, Compute, Job, Logits, settle
 from resnets.serving.measures import Measures
 from resnets.serving.refusals import Refusal
 
@@ -58,7 +58,7 @@ class Hosted:
         self._most, self._room = most, asyncio.Semaphore(AHEAD * most)
         self._queued = self._computing = 0
         self._decoding: set[int] = set()  # the threads that do: adding to it is atomic
-        self._batcher = Batcher(self._compute, most, limits.max_wait, lambda: len(self._decoding))
+        self._batcher = Batcher(most, limits.max_wait, lambda: len(self._decoding))
         measures.watch(name, lambda: self._queued, self._working)
 
     def warm_up(self) -> None:
@@ -121,8 +121,7 @@ class Hosted:
             async with self._room:
                 squares = self._decoders.submit(preprocess.squares, image)
                 seen = await asyncio.wrap_future(squares)
-                found = self._batcher.submit(preprocess.normalized(seen), look)
-                return seen[0], (await asyncio.wrap_future(found))[0]
+                return seen[0], (await self._computed(preprocess.normalized(seen), look))[0]
 
     async def logits_of(self, images: Sequence[Stored]) -> Logits:
         """Return the logits (N, classes) of images in files.
@@ -159,29 +158,39 @@ class Hosted:
 
     async def _answered(self, image: Stored) -> Logits | DataError:
         """Return the logits (1, classes) of an image, or why it cannot be read."""
-        stage = "decoding"
+        job = Job(self._compute)
         try:
             async with self._room:
-                found = await asyncio.wrap_future(self._decoders.submit(self._decoded, image))
-                if isinstance(found, DataError):
-                    return found
-                stage = "inference"
-                return await self._computed(found)
+                self._decoders.submit(self._decode, image, job)
+                return await job.answer
+        except DataError as error:
+            return error
         except asyncio.CancelledError:
-            self._dropped.labels(stage).inc()
+            self._dropped.labels("inference" if len(job.images) else "decoding").inc()
             raise
 
-    async def _computed(self, images: NDArray[Any]) -> Logits:
-        return await asyncio.wrap_future(self._batcher.submit(images))
+    async def _computed(self, images: NDArray[Any], compute: Compute | None = None) -> Logits:
+        job = Job(compute or self._compute, images)
+        self._batcher.put(job)
+        return await job.answer
 
-    def _decoded(self, image: Stored) -> NDArray[Any] | DataError:
-        """Return what is read of an image, in one of the threads that do that."""
+    def _decode(self, image: Stored, job: Job) -> None:
+        """Read an image that somebody waits for, and let it be computed; in one of the threads."""
+        if job.answer.cancelled():
+            return
         self._decoding.add(get_ident())
         try:
             with self._decode_time.time():
-                return prepared(self.runtime, image)
+                found: NDArray[Any] | Exception = prepared(self.runtime, image)
+        except Exception as error:  # of the model, or of memory
+            found = error
         finally:
             self._decoding.discard(get_ident())
+        if isinstance(found, Exception):
+            settle([job], found)
+        else:
+            job.images = found
+            self._batcher.put(job)
 
     def _working(self) -> int:
         return len(self._decoding) + self._computing
@@ -199,6 +208,8 @@ class Hosted:
 
 async def _all(*work: Any) -> list[Any]:
     """Return what all of them return, or raise what one raises when all have ended."""
+    if len(work) == 1:
+        return [await work[0]]
     found = await asyncio.gather(*work, return_exceptions=True)
     for each in found:
         if isinstance(each, BaseException):
