@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/installed
 
 REFERENCE := .venv-reference
 
-.PHONY: demo test test-all test-quiet pages golden browser adversary clients torchrun zoo zoo-sample reference check lint types format \
+.PHONY: demo test test-all test-quiet pages golden browser adversary clients ray torchrun zoo zoo-sample reference check lint types format \
 	table pictures catalog cifar reproduce finetuning gpu-table bench-training bench-inference bench-models \
 	bench-pipeline bench-serving bench-gpu clean
 
@@ -46,6 +46,9 @@ golden: $(INSTALLED)  ## runs, logits, load reports, exports and predictions as 
 
 browser: $(INSTALLED)  ## the pages in a real browser; needs chromium
 	$(BIN)/python -m pytest -m browser
+
+ray: $(INSTALLED)  ## --on, on a Ray cluster of two nodes on this machine, which are killed; ten minutes
+	$(BIN)/python -m pytest -m ray
 
 torchrun: $(INSTALLED)  ## workers killed and signalled under a real torchrun
 	$(BIN)/python -m pytest -m slow tests/training/test_distributed.py -k torchrun

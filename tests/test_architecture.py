@@ -36,7 +36,8 @@ ROOMS = {
     "exporting": "errors files formatting readers machine nn data weights models inference",
     "serving": "errors files formatting readers machine nn data weights report analysis inference"
     " exporting",
-    "integrations": "errors files readers machine spec zoo nn data weights models",
+    "integrations": "errors files formatting readers machine spec zoo nn data weights models"
+    " inference",
 }
 WITHOUT_TORCH = (
     "errors",
@@ -83,6 +84,7 @@ WITHOUT_TORCH = (
     "evaluation/protocols",
     "evaluation/scores",
     "inference/embedding_table",
+    "inference/attempts",
     "inference/folder_job",
     "inference/gather",
     "inference/partition",
@@ -91,6 +93,7 @@ WITHOUT_TORCH = (
     "inference/runtimes/onnx_runtime",
     "inference/runtimes/openvino_runtime",
     "inference/runtimes/runtime",
+    "integrations/ray",
     "training/recipe",
     "serving",
     "cli",

@@ -168,13 +168,13 @@ class Progress:
                 exit_code=130,
             ) from None
 
-    def show(self, done: int, total: int) -> None:
-        """Say how many images are done, or found, of a total of 0."""
+    def show(self, done: int, total: int, more: str = "") -> None:
+        """Say how many images are done, or found, of a total of 0, and ``more``."""
         if total:
             self.done, self.total = done, total
         else:
             self.began = time.monotonic()  # of what is done with them
-        line = pace(done, total, time.monotonic() - self.began)
+        line = pace(done, total, time.monotonic() - self.began) + more
         if self.terminal:
             _write(sys.stderr, f"\r\033[K{line}")
             sys.stderr.flush()

@@ -3,12 +3,14 @@
 import os
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnets.cli.arguments import chosen_part
+from resnets.cli.on_ray import On, Parts, check_on, make_on
 from resnets.cli.options import (
     Json,
     Known,
@@ -66,6 +68,8 @@ def predict(
         Path | None, typer.Option(help="Write a table instead: .csv, .jsonl or .parquet.")
     ] = None,
     part: PartOfAll = None,
+    on: On = None,
+    parts: Parts = None,
     coverage: Annotated[
         float | None,
         typer.Option(
@@ -94,7 +98,7 @@ def predict(
     An image that cannot be read is reported and the others are done; the exit code is then 3. A
     table may be stopped at any time: the same command resumes. A file that is there already is
     replaced with --overwrite only. With --part it is one of several, each made by a process
-    of its own, on any machine.
+    of its own, on any machine; --on makes all of them on a Ray cluster, and the table of all.
 
     \b
     Examples:
@@ -102,12 +106,15 @@ def predict(
       resnets predict runs/photos-resnet18 holiday.jpg
       resnets predict model.onnx photos/ --out photos.csv
       resnets predict model.onnx photos.txt --part 3/16 --out part-3.csv
+      resnets predict model.onnx photos/ --on ray --parts 64 --out all.parquet
       resnets predict runs/photos-resnet18 holiday.jpg --coverage 0.9
       resnets predict resnet50.pth cat.jpg --preprocess imagenet
     """
+    check_on(on, parts, part, out)
+    model: str | None
     model, *images = words
     if _is_of_images(Path(model)):  # --model is then the model itself, as of other commands
-        model, images = model_beside(known) or str(default_model()), words
+        model, images = model_beside(known), words
         known = replace(known, model=None)
     elif not images:
         raise UsageError(f"there is no image to look at with {model}", hint="name one after it")
@@ -120,9 +127,26 @@ def predict(
     if out is not None:
         check_table(out, overwrite=overwrite, part=chosen)
     names = image_names(images)
-    answering = open_answering(model, known, runtime, threads, len(names))
+    opened = model or str(default_model())
+    answering = open_answering(opened, known, runtime, threads, len(names))
     asked: dict[str, Any] = {"top": top, "batch_size": batch_size, "coverage": coverage}
     asked |= {"sets": sets} if sets else {}
+    if on is not None and out is not None:
+        processors = max(1, threads)
+        make_on(
+            on,
+            partial(_make_part, model, images, known, answering.name, processors, asked),
+            out=out,
+            parts=parts,
+            images=len(names),
+            batches=-(-len(names) // batch_size),
+            paths=(model, known.weights, *images),
+            package=answering.name,
+            processors=processors,
+            overwrite=overwrite,
+            as_json=as_json,
+        )
+        return
     if out is None:
         broken = _print(predict(answering, names, **asked), as_json)
     else:
@@ -148,6 +172,24 @@ def predict(
         broken = table.broken > 0
     if broken:
         raise typer.Exit(3)
+
+
+def _make_part(
+    model: str | None,
+    images: list[str],
+    known: Known,
+    runtime: str,
+    threads: int,
+    asked: dict[str, Any],
+    out: Path,
+    **told: Any,
+) -> int:
+    """Make the table of a part in a process of its own; return how many images it is of."""
+    from resnets.inference.prediction_table import image_names, predict_table
+
+    names, opened = image_names(images), model or str(default_model())
+    answering = open_answering(opened, known, runtime, threads, len(names))
+    return predict_table(answering, names, out, **asked, **told).images
 
 
 def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:

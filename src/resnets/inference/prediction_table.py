@@ -38,6 +38,8 @@ from resnets.readers.paths import open_regular
 from resnets.weights.conformal import DEFAULT
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from resnets.nn import ResNet
 
 ROWS = 4096  # of a group in Parquet
@@ -193,19 +195,20 @@ class _Predictions(FolderJob):
 
     def write(self, records: Records, broken: dict[int, str]) -> Told:
         told = ({k: v for k, v in record.items() if k != CONTENT} for record in records())
-        columns = self._columns(records)
-        write_table(self.out, told, columns)
-        return Told(columns=columns)
-
-    def _columns(self, records: Records) -> list[str]:
-        """Return the names of the columns: as many classes as a row may have."""
         top = self.top
         if self.runtime.thresholds:
             top = max((len(record.get("predictions", ())) for record in records()), default=0)
-        ranked = [f"{kind}_{i}" for i in range(1, top + 1) for kind in ("class", "probability")]
-        sets = ["label_set"] * (self.sizes is not None)
-        tells = self.runtime.calibration and self.runtime.calibration.unknown
-        return ["path", "error", *ranked, *sets, *(["unknown", "unknown_score"] if tells else [])]
+        columns = columns_of(self.runtime, top, with_sets=self.sizes is not None)
+        write_table(self.out, told, columns)
+        return Told(columns=columns)
+
+
+def columns_of(runtime: Runtime, top: int, *, with_sets: bool) -> list[str]:
+    """Return the names of the columns of a table, of which a row has so many classes at most."""
+    ranked = [f"{kind}_{i}" for i in range(1, top + 1) for kind in ("class", "probability")]
+    tells = runtime.calibration and runtime.calibration.unknown
+    more = ["label_set"] * with_sets + (["unknown", "unknown_score"] if tells else [])
+    return ["path", "error", *ranked, *more]
 
 
 def write_table(out: Path, records: Iterable[Record], columns: Sequence[str]) -> None:
@@ -230,8 +233,17 @@ def _write_csv(file: BinaryIO, records: Iterable[Record], columns: Sequence[str]
 
 
 def _write_parquet(file: BinaryIO, records: Iterable[Record], columns: Sequence[str]) -> None:
-    import pyarrow as pa
     from pyarrow.parquet import ParquetWriter
+
+    rows = iter(records)
+    with ParquetWriter(file, arrow_table([], columns).schema) as table:
+        while group := list(islice(rows, ROWS)):
+            table.write_table(arrow_table(group, columns))
+
+
+def arrow_table(records: Sequence[Record], columns: Sequence[str]) -> "pa.Table":
+    """Return records as a table of Arrow, null where one has no such column."""
+    import pyarrow as pa
 
     of_name = {
         "label_set": pa.list_(pa.string()),
@@ -239,14 +251,12 @@ def _write_parquet(file: BinaryIO, records: Iterable[Record], columns: Sequence[
         "unknown_score": pa.float64(),
     }
     of_name |= {name: pa.float64() for name in columns if name.startswith("probability")}
-    kinds = [of_name.get(name, pa.string()) for name in columns]
-    schema = pa.schema(list(zip(columns, kinds, strict=True)))
-    rows = (_row(record, columns) for record in records)
-    with ParquetWriter(file, schema) as table:
-        while group := list(islice(rows, ROWS)):
-            values = zip(*group, strict=True)
-            arrays = [pa.array(column, kind) for column, kind in zip(values, kinds, strict=True)]
-            table.write_table(pa.table(arrays, schema))
+    schema = pa.schema([(name, of_name.get(name, pa.string())) for name in columns])
+    values = zip(*(_row(record, columns) for record in records), strict=True)
+    if not records:
+        return schema.empty_table()
+    arrays = [pa.array(column, field.type) for column, field in zip(values, schema, strict=True)]
+    return pa.table(arrays, schema)
 
 
 _WRITERS = {".csv": _write_csv, ".jsonl": _write_jsonl, ".parquet": _write_parquet}
