@@ -93,9 +93,9 @@ print([faults() for _ in range(6)][-1])
 """
 
 
-def page_faults(**variables):
+def page_faults(script=FAULTS, **variables):
     """How many pages the sixth of equal steps takes from the system."""
-    command = [sys.executable, "-c", FAULTS]
+    command = [sys.executable, "-c", script]
     environment = {**os.environ, **variables}
     return int(subprocess.run(command, env=environment, capture_output=True, check=True).stdout)
 
@@ -104,6 +104,25 @@ def page_faults(**variables):
 def test_large_blocks_are_kept_but_where_the_user_says_otherwise():
     assert page_faults() < 1000
     assert page_faults(MALLOC_TRIM_THRESHOLD_="100000") > 10_000
+
+
+RETURNS = """
+import resource
+from resnets.machine.cpu import return_large_blocks
+return_large_blocks()
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    b"x" * 2**24
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print([faults() for _ in range(6)][-1])
+"""
+KEPT = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "2000000000"}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's own way")
+def test_large_blocks_are_returned_but_where_the_user_says_otherwise():
+    assert page_faults(RETURNS) > 200  # 4096, or fewer and larger pages
+    assert page_faults(RETURNS, **KEPT) < 100
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's own way")

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -15,6 +16,8 @@ from PIL import Image
 
 from conftest import coloured
 from resnets import predict
+from resnets.serving.bodies import Upload
+from resnets.serving.decoding import Decoders
 from resnets.serving.hosted import Limits
 from resnets.weights.calibration import Calibration, Unknown
 from resnets.weights.conformal import Conformal
@@ -358,3 +361,29 @@ def test_others_are_let_in_with_a_warning(resnets, monkeypatch):
     monkeypatch.setenv("RESNETS_TOKEN", "secret")
     assert "warning" not in resnets(*words)[2]
     assert "warning" not in resnets("serve", "missing.onnx", "--host", "::1", "--port", "0")[2]
+
+
+def test_large_images_are_decoded_one_after_the_other():
+    """Those of which two have more pixels than one may have; small ones are decoded beside them."""
+    file = io.BytesIO()
+    Image.new("1", (8000, 5000)).save(file, "png")
+    together = threading.Barrier(2)
+
+    def meets(image) -> bool:
+        try:
+            together.wait(0.2)
+        except threading.BrokenBarrierError:
+            together.reset()
+            return False
+        return True
+
+    decoders = Decoders(4)
+    try:
+        small, large = Upload(png()), Upload(file.getvalue())
+        pair = [decoders.submit(meets, large) for _ in range(2)]
+        assert [each.result() for each in pair] == [False, False]
+        for several in ([large, small], [small, small]):
+            pair = [decoders.submit(meets, image) for image in several]
+            assert [each.result() for each in pair] == [True, True]
+    finally:
+        decoders.close()

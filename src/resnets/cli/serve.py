@@ -88,6 +88,7 @@ def serve(
     for package in PACKAGES:
         if find_spec(package) is None:
             raise lacking(f"a service needs {package}", "serve")
+    from resnets.machine import cpu
     from resnets.serving import running
     from resnets.serving.hosted import Limits
     from resnets.serving.service import Service
@@ -106,6 +107,9 @@ def serve(
             loopback=loopback,
             report=lambda text: say(*text.splitlines()),
         )
+        # What torch computes is as large as photographs, batch after batch.
+        if all(each.runtime.name != "torch" for each in service.models.values()):
+            cpu.return_large_blocks()
         running.serve(service, sock, lambda: _told(service, running.url(sock), as_json))
 
 

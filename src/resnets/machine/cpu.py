@@ -1,8 +1,8 @@
 """How many threads a process has, and how it keeps its memory, settled before torch loads.
 
-The command line calls `settle` first, and a training and an evaluation `keep_large_blocks`. They
-change nothing that the user's own environment says, and nothing in a program that only imports the
-package.
+The command line calls `settle` first, a training and an evaluation `keep_large_blocks`, a service
+`return_large_blocks`. They change nothing that the user's own environment says, and nothing in a
+program that only imports the package.
 """
 
 import ctypes
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator, MutableMapping
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 LARGE_BLOCKS = "RESNETS_LARGE_BLOCKS"  # 0 leaves the allocator alone
 
@@ -20,6 +21,7 @@ _GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")  # cgroups(7)
 _ALLOCATOR = ("GLIBC_TUNABLES", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_")
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LARGEST = 32 << 20  # bytes; glibc takes larger blocks from the system directly in any case
+RETURNED = 8 << 20  # bytes; Pillow takes the pixels of photographs in blocks of 16 MiB
 
 
 def settle(
@@ -43,18 +45,32 @@ def keep_large_blocks(environment: MutableMapping[str, str] = os.environ) -> boo
     Otherwise it gives the memory of activations back after every step and takes it again, zeroed,
     page by page. A process that takes no steps has only the cost, some tens of megabytes.
     """
-    wanted = environment.get(LARGE_BLOCKS, "1") != "0"
-    if not wanted or any(name in environment for name in _ALLOCATOR):
-        return False
-    if not sys.platform.startswith("linux"):
-        return False
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
-        return False
     global large_blocks_kept
-    kept = library.mallopt(_M_MMAP_THRESHOLD, LARGEST)
+    library = _glibc(environment)
+    kept = library is not None and library.mallopt(_M_MMAP_THRESHOLD, LARGEST)
     large_blocks_kept = bool(kept and library.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
     return large_blocks_kept
+
+
+def return_large_blocks(environment: MutableMapping[str, str] = os.environ) -> bool:
+    """Let glibc give large blocks back to the system when they are freed; return whether it does.
+
+    By itself it learns from the first of them to keep such blocks: where threads decode photographs
+    of any size, for months, what is kept grows to several times what is in use.
+    """
+    library = _glibc(environment)
+    return bool(library is not None and library.mallopt(_M_MMAP_THRESHOLD, RETURNED))
+
+
+def _glibc(environment: MutableMapping[str, str]) -> Any:
+    """Return glibc where its allocator may be told something, else None."""
+    wanted = environment.get(LARGE_BLOCKS, "1") != "0"
+    if not wanted or any(name in environment for name in _ALLOCATOR):
+        return None
+    if not sys.platform.startswith("linux"):
+        return None
+    library = ctypes.CDLL(None)
+    return library if hasattr(library, "gnu_get_libc_version") else None
 
 
 def settings(environment: MutableMapping[str, str] = os.environ) -> dict[str, str]:

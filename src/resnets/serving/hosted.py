@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import get_ident
@@ -19,6 +18,7 @@ from resnets.formatting import plural
 from resnets.inference.prediction import Prediction, SetSizes, labelled, prepared
 from resnets.inference.runtimes import Runtime
 from resnets.serving.batching import Batcher, Compute, Job, Logits, settle
+from resnets.serving.decoding import Decoders
 from resnets.serving.measures import Measures
 from resnets.serving.refusals import Refusal
 
@@ -44,7 +44,7 @@ class Hosted:
     """
 
     def __init__(
-        self, name: str, runtime: Runtime, limits: Limits, measures: Measures, decoders: Executor
+        self, name: str, runtime: Runtime, limits: Limits, measures: Measures, decoders: Decoders
     ) -> None:
         self.name, self.runtime = name, runtime
         self._limits, self._decoders = limits, decoders

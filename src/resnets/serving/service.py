@@ -5,7 +5,6 @@ import hmac
 import logging
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -13,10 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.routing import BaseRoute, Router
 from starlette.types import Message, Receive, Scope, Send
 
-from resnets.data.pipeline import THREADS
 from resnets.errors import ResnetsError
 from resnets.inference.runtimes import Runtime
 from resnets.serving.bodies import Bodies
+from resnets.serving.decoding import Decoders
 from resnets.serving.hosted import Hosted, Limits
 from resnets.serving.measures import Measures
 from resnets.serving.refusals import Refusal, refusal_of
@@ -55,7 +54,7 @@ class Service:
         self.report = report
         self.measures = Measures()
         self.bodies = Bodies(self.limits.max_bytes, self.limits.timeout)
-        self._decoders = ThreadPoolExecutor(THREADS, "decoding")
+        self._decoders = Decoders()
         self.models = {
             name: Hosted(name, runtime, self.limits, self.measures, self._decoders)
             for name, runtime in runtimes.items()
@@ -105,7 +104,7 @@ class Service:
 
     def close(self) -> None:
         """End the threads, what they do now excepted."""
-        self._decoders.shutdown(wait=False, cancel_futures=True)
+        self._decoders.close()
         for hosted in self.models.values():
             hosted.close()
 
