@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from adversary import FAMILIES, PNG, attack, fault_of, largest, sent
+from adversary import FAMILIES, PNG, Attack, answers, attack, fault_of, largest, sent
 
 from resnets.data.headers import MAX_PIXELS
-from served import Client, client_of
+from served import Client, Toy, client_of, served
 
 TESTS = Path(__file__).parents[1]
 LARGEST = 4 << 20  # bytes of a body
@@ -93,6 +93,23 @@ def test_each_kind_of_attack():
         assert endure(client, range(12 * len(FAMILIES)), 0.2) == []
         assert client.post(PNG).json == right
         assert memory(process, "VmHWM") - before < MOST
+
+
+def test_two_lengths_end_the_connection():
+    """So that nothing hidden in a body is taken for the next request."""
+    hidden = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    lines = (
+        b"POST /predict HTTP/1.1",
+        b"Host: localhost",
+        b"Content-Length: %d" % (5 + len(hidden)),
+        b"Transfer-Encoding: chunked",
+        b"",
+        b"0\r\n\r\n" + hidden,
+    )
+    with served({"toy": Toy()}) as client:
+        found = sent((client.host, client.port), Attack("", [b"\r\n".join(lines)]), patience=60)
+    ((status, headers, _),) = answers(found)  # and then the connection was closed
+    assert (status, headers[b"connection"]) == (400, b"close")
 
 
 @pytest.mark.slow

@@ -158,6 +158,14 @@ class Application:
 
     def _check(self, path: str, headers: Headers) -> None:
         service = self._service
+        if "content-length" in headers and "transfer-encoding" in headers:
+            # A proxy may have seen another end of the request than we do (RFC 9112, sec. 6.3).
+            raise Refusal(
+                400,
+                "http",
+                "the body has both a Content-Length and a Transfer-Encoding",
+                headers={"Connection": "close"},
+            )
         host = headers.get("host")
         # A page elsewhere may have let its own name lead here (DNS rebinding).
         if service.loopback and host is not None and _without_port(host) not in _LOCAL:
