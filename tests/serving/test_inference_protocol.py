@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 
 from resnets.data.preprocess import identity
 from resnets.errors import UsageError
+from resnets.inference.prediction import labelled
 from resnets.inference.runtimes import Runtime
 from resnets.serving.inference_protocol import (
     MOST_VALUES,
@@ -22,6 +23,7 @@ from resnets.serving.inference_protocol import (
     outputs,
     read_request,
 )
+from resnets.weights.calibration import Calibration, Unknown
 from resnets.zoo import get_spec
 
 SIDE = 4
@@ -138,6 +140,22 @@ def test_classification_as_triton_writes_it():
     for row, texts in zip(p, found["probabilities"], strict=True):
         best = np.argsort(-row)[:2]
         assert texts.tolist() == [f"{row[i]}:{i}:{MODEL.classes[i]}" for i in best]
+
+
+def test_what_a_model_tells_of_strange_images():
+    model, logits = Colours(), MODEL.logits(IMAGES)
+    strangeness = Unknown("energy", 0.0, 0.05)
+    middle = float(strangeness.of(logits).mean())
+    model.calibration = Calibration(100, unknown=replace(strangeness, threshold=middle))
+    expected = [(each.unknown, each.unknown_score) for each in labelled(model, ["", ""], logits)]
+    for binary in (False, True):
+        asked = {"parameters": {"binary_data_output": binary}}
+        _, found = answers((body(as_json(), **asked)[0], None), model)
+        pairs = zip(found["unknown"].tolist(), found["unknown_score"].tolist(), strict=True)
+        assert [*pairs] == expected
+    assert {each for each, _ in expected} == {True, False}
+    assert "unknown" in outputs(model)
+    assert "unknown" not in outputs(MODEL)
 
 
 def test_files_as_base64_as_bytes_and_bare():

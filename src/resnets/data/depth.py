@@ -22,6 +22,7 @@ Range = tuple[float, float]  # the values that become black and white
 # looked which values there are, and none is shown.
 Scale = Range | Literal["container", "own", "unknown"]
 
+_ROWS = 64  # that are scaled at a time: doubles of a whole image would be a gigabyte
 _BITS = (8, 10, 12, 14, 16)
 # Pillow unpacks the upper byte of each 16 bits of a colour. Under the name of the other order of
 # bytes it unpacks the lower one.
@@ -133,9 +134,12 @@ class Deep:
         """
         extent = self.extent
         low, high = scale if isinstance(scale, tuple) else _known(extent, scale)
-        scaled = (self.values.astype(np.float64) - low) * 255 / ((high - low) or 1)
-        levels = np.rint(scaled).clip(0, 255).astype(np.uint8)
-        height, width = levels.shape[:2]
+        height, width = self.values.shape[:2]
+        levels = np.empty(self.values.shape, np.uint8)
+        for top in range(0, height, _ROWS):
+            part = self.values[top : top + _ROWS].astype(np.float64)
+            scaled = (part - low) * 255 / ((high - low) or 1)
+            levels[top : top + _ROWS] = np.rint(scaled).clip(0, 255)
         image = Image.frombytes(self.mode, (width, height), levels.tobytes())
         if self.alpha is not None:
             image.putalpha(Image.fromarray(self.alpha))

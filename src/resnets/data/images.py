@@ -265,7 +265,7 @@ def _bytes_of(file: BinaryIO, start: bytes) -> bytes | memoryview | None:
 def _convert(image: Image.Image, mode: str) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("LA") if image.mode == "La" else image
-        image = image.convert("RGBA")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")  # which would copy
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     if image.mode not in ("L", "RGB"):
         image = image.convert("RGB")

@@ -16,8 +16,8 @@ P, T = ParamSpec("P"), TypeVar("T")
 class Decoders:
     """Threads that read images, of no more pixels at a time than a single image may have.
 
-    An image of that size with transparency takes 15 bytes a pixel on its way, a gigabyte; without
-    this bound a file of some kilobytes for each core would be enough to use up a computer.
+    One of that size takes up to 20 bytes a pixel on its way (WebP with transparency): without this
+    bound a file of some kilobytes for each core would use up the memory of a computer.
     """
 
     def __init__(self, threads: int = THREADS) -> None:

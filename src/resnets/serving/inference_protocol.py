@@ -175,7 +175,7 @@ def _arrays(
     }
     if runtime.calibration and (unknown := runtime.calibration.unknown):
         found["unknown_score"] = partial(unknown.of, logits)
-        found["unknown"] = lambda: unknown.of(logits) > unknown.threshold
+        found["unknown"] = partial(unknown.flags, logits)
     return found
 
 
