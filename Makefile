@@ -65,8 +65,8 @@ zoo-sample: $(INSTALLED)  ## the same for some models of each family, others eve
 $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/pip install --quiet -c constraints.txt -c reference/constraints.txt \
-		-e ".[serve]" pytest pytest-xdist hypothesis "tritonclient[http]" openapi-spec-validator torchvision timm keras segmentation-models-pytorch mapie cleanlab netcal scikit-learn \
-		"tritonclient[grpc]" onnx onnxscript onnxruntime
+		-e ".[serve]" pytest pytest-xdist hypothesis openapi-spec-validator torchvision timm keras segmentation-models-pytorch mapie cleanlab netcal scikit-learn \
+		"tritonclient[grpc,http]" onnx onnxscript onnxruntime
 	touch $@
 
 reference: $(REFERENCE)/installed  ## the same as torchvision, timm, Keras, smp, MAPIE, cleanlab, netcal and scikit-learn; Triton's schema

@@ -10,7 +10,8 @@ from resnets.data.headers import MAX_PIXELS, ImageError, check_size, identified,
 from resnets.data.images import Stored
 from resnets.data.pipeline import THREADS
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Decoders:
@@ -25,7 +26,11 @@ class Decoders:
         self._turn, self._changed, self._pixels = Lock(), Condition(), 0
 
     def submit(
-        self, read: Callable[Concatenate[Stored, P], T], image: Stored, *more: P.args, **also: P.kwargs
+        self,
+        read: Callable[Concatenate[Stored, P], T],
+        image: Stored,
+        *more: P.args,
+        **also: P.kwargs,
     ) -> "Future[T]":
         """Return what ``read`` will return of an image; cancelled, it is never begun."""
         return self._pool.submit(self._within_bound, image, partial(read, image, *more, **also))
@@ -55,5 +60,5 @@ def _pixels(image: Stored) -> int:
             found = identified(file, name)
             check_size(found, name)
             return found.width * found.height
-    except ImageError:
+    except (ImageError, MemoryError):  # of which ``read`` will tell
         return 0
