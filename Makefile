@@ -152,9 +152,9 @@ bench-pipeline: $(INSTALLED) $(PIPELINE)/installed  ## from files to batches, be
 	$(BIN)/python benchmarks/training_waits.py $(FILES)/photographs $(QUICK)
 
 SERVING := .venv-serving
-$(SERVING)/installed: benchmarks/peers/serving.txt constraints.txt
+$(SERVING)/installed: benchmarks/peers/serving.txt
 	$(PYTHON) -m venv $(SERVING)
-	$(SERVING)/bin/pip install --quiet -c constraints.txt -r benchmarks/peers/serving.txt
+	$(SERVING)/bin/pip install --quiet -r benchmarks/peers/serving.txt
 	touch $@
 
 bench-serving: $(INSTALLED) $(SERVING)/installed  ## the service beside those of others, ten minutes; QUICK=--quick is two
