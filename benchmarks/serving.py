@@ -154,23 +154,28 @@ class Seen:
         return sum(each.failed for each in (*self.single, *self.evenly, *self.by_chance))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all of it, latencies in milliseconds."""
+        """Return what it comes to as plain data, round by round, latencies in milliseconds."""
         kinds = {name: getattr(self, name) for name in ("single", "evenly", "by_chance")}
-        quantiles = {
-            name: {f"p{round(100 * q)}": self.latency(name, q) for q in (0.5, 0.9, 0.99)}
-            for name in kinds
-        }
-        offered = {name: [each.rate for each in found] for name, found in kinds.items()}
-        if not self.single:
-            return {"processor_ms": self.processor}
-        late = [1e3 * s for name in ("evenly", "by_chance") for a in kinds[name] for s in a.late]
+        late = [seconds for each in (*self.evenly, *self.by_chance) for seconds in each.late]
         return {
             "processor_ms": self.processor,
-            **{"latency_ms": quantiles, "answers_a_second": offered, "failed": self.failed},
-            "refused_when_saturated": sum(each.failed for each in self.saturated),
-            "client_late_ms": {"p50": quantile(late, 0.5), "p99": quantile(late, 0.99)},
-            "latencies": {n: [each.latencies for each in found] for n, found in kinds.items()},
+            "refused_when_saturated": [each.failed for each in self.saturated],
+            "failed": self.failed,
+            "client_late_ms": _quantiles(late),
+            "latency_ms": {
+                name: {
+                    "all": _quantiles([s for each in found for s in each.latencies]),
+                    "rounds": [_quantiles(each.latencies) for each in found],
+                    "answered": [len(each.latencies) for each in found],
+                    "answers_a_second": [each.rate for each in found],
+                }
+                for name, found in kinds.items()
+            },
         }
+
+
+def _quantiles(seconds: list[float]) -> dict[str, float]:
+    return {f"p{round(100 * q)}": 1e3 * quantile(seconds, q) for q in (0.5, 0.9, 0.99)}
 
 
 class Service:
