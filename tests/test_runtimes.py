@@ -88,6 +88,15 @@ def test_openvino_tells_nobody_that_it_is_used(files):
     assert sys.modules["openvino_telemetry"] is None
 
 
+def test_onnx_runtime_tells_nobody_that_it_is_used(onnx, tmp_path):
+    code = f"from resnets.inference.runtimes import open_runtime; open_runtime({str(onnx)!r})"
+    quiet = ("CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")  # what would keep it from that too
+    environment = {name: value for name, value in os.environ.items() if name not in quiet}
+    words = [sys.executable, "-c", code]
+    assert not subprocess.run(words, env=environment | {"HOME": str(tmp_path)}).returncode
+    assert not [path for path in tmp_path.rglob("*") if "icrosoft" in path.name]
+
+
 def test_signals_are_handled_when_models_are_closed_as_they_were_opened(files):
     """OpenVINO changes the stack of handlers; without one the process ends by the signal."""
     first, second = (open_runtime(files[".xml"]) for _ in range(2))

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnets.inference.runtimes.onnx_runtime import import_onnxruntime
+
 Array = NDArray[Any]
 Range = tuple[float, float]
 
@@ -63,8 +65,8 @@ def best_range(counts: NDArray[np.int64], low: float, high: float) -> Range:
 def _session(model: Any, names: list[str], threads: int) -> Any:
     """Return a session of a model that answers with the named tensors too."""
     import onnx
-    import onnxruntime
 
+    onnxruntime = import_onnxruntime()
     model = onnx.ModelProto.FromString(model.SerializeToString())
     own = {output.name for output in model.graph.output}
     for name in names:

@@ -1,5 +1,6 @@
 """ONNX Runtime: exported .onnx files, computed on the CPU."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class OnnxRuntime(Exported):
     def __init__(self, path: Path, threads: int = 0, count: int | None = None) -> None:
         """Open a file; raises ResourceError without the package, CheckpointError for a bad file."""
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError:
             raise lacking(f"{path}: needs onnxruntime", "onnx") from None
         refuse_data_elsewhere(path)
@@ -55,3 +56,15 @@ class OnnxRuntime(Exported):
 
     def _run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
         return [*map(np.asarray, self._session.run(None, {self._input: images}))]
+
+
+def import_onnxruntime() -> Any:
+    """Return ONNX Runtime's module, kept from telling Microsoft what models it opens.
+
+    From 1.29 on it does, with names and digests, and leaves a device's number in the user's cache;
+    unless a variable is set before it loads, which the user's own value of it may keep.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
