@@ -25,7 +25,9 @@ class Measures:
         self.requests = self._counter("requests", "Requests by status, 499: client gone", "status")
         self.refusals = self._counter("refusals", "Requests that were refused, by reason", "reason")
         self.dropped = self._counter(
-            "dropped", "Images dropped before this stage: client gone or deadline over", "stage"
+            "dropped",
+            "Images given up before or in this stage: client gone or deadline over",
+            "stage",
         )
         self.decoding = Histogram(
             "resnets_decode_seconds",

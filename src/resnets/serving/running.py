@@ -51,7 +51,11 @@ def bound(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"{host}: is no address of this computer: {error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(
+            f"{host}: is no address of this computer: {reason}",
+            hint="--host 127.0.0.1 is for this computer alone, 0.0.0.0 for all that reach it",
+        ) from None
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
