@@ -25,9 +25,9 @@ from resnets.formatting import plural
 from resnets.inference.attempts import Attempts
 from resnets.inference.partition import Part
 
-RETRIES = 3  # of a part whose node or worker is lost; an image may be what kills it
+RETRIES = 3  # of a part whose node or process is lost; an image may be what kills it
 PERIOD = 1.0  # seconds between two looks at how far it is
-_SECONDS = {"answer": 5, "look": 120}  # to wait for a head, and for a node's first process
+_ANSWER, _LOOK = 5, 120  # seconds to wait for a head, and for a node's first process
 _SHOWN = 5  # faults
 _ADDRESS = re.compile(r"(ray://)?(\[[0-9A-Fa-f:]+\]|[^\s/:]+):(\d{1,5})")
 _ALIKE = (
@@ -113,7 +113,7 @@ class Cluster:
             ).remote(str(needs.home), needs.paths, needs.versions): address
             for node, (address, _) in nodes.items()
         }
-        self.ray.wait([*asked], num_returns=len(asked), timeout=_SECONDS["look"])
+        self.ray.wait([*asked], num_returns=len(asked), timeout=_LOOK)
         faults: list[str] = []
         for answer, address in asked.items():
             try:
@@ -155,8 +155,7 @@ class Cluster:
             compute.remote(work, attempts, number, needs, overwrite, tally): number
             for number in range(1, attempts.of + 1)
         }
-        nodes, done = self.nodes(needs), dict[int, int]()
-        whole: dict[int, int] = {}
+        nodes, done, whole = self.nodes(needs), dict[int, int](), dict[int, int]()
         while running and not stopped():
             ready, _ = self.ray.wait([*running], num_returns=len(running), timeout=PERIOD)
             for each in ready:
@@ -240,7 +239,7 @@ def _check(where: str) -> None:
         )
     client, host, port = found.groups()
     try:  # Ray itself would try for minutes
-        socket.create_connection((host.strip("[]"), int(port)), _SECONDS["answer"]).close()
+        socket.create_connection((host.strip("[]"), int(port)), _ANSWER).close()
     except (OSError, OverflowError) as error:
         raise ResourceError(
             f"{where}: nothing answers there: {getattr(error, 'strerror', None) or error}",
