@@ -143,6 +143,11 @@ def test_refusals_are_answers(client, status, words, sent):
     assert client.post(png()).status == 200
 
 
+def test_hints_name_parameters_and_leave_options(client):
+    hint = "leave out coverage, or train it again, without --no-calibrate"
+    assert client.post(png(), "?coverage=0.9").json["hint"] == hint
+
+
 @pytest.mark.parametrize(
     ("status", "request_"),
     [

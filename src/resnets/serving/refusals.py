@@ -1,6 +1,7 @@
 """Why a request gets no answer: a status, one line, a word for the measures, when to come again."""
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ _STATUS: dict[type[ResnetsError], tuple[int, str]] = {
     ResourceError: (503, "memory"),
     ResnetsError: (500, "model"),
 }
+_PARAMETER = re.compile(r"--(?=(model|top|coverage|sets)\b)")  # options of commands, in hints
 _LONGEST = 500  # characters of a message
 
 
@@ -69,7 +71,7 @@ def refusal_of(error: Exception) -> Refusal:
             status,
             reason,
             error.message,
-            hint=error.hint.replace("--", ""),  # a command's options are parameters here
+            hint=_PARAMETER.sub("", error.hint),
             retry_after=1 if status == 503 else None,
         )
     return Refusal(500, "bug", "unexpected error", hint="what it was stands in the server's log")
