@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from dataclasses import replace
@@ -623,6 +624,36 @@ def test_a_folder_alone_is_for_what_comes_along(photos, resnets, tmp_path):
     code, _, err = resnets("predict", tmp_path / "run")
     assert code == 2
     assert "there is no image to look at" in err
+
+
+def test_a_tar_alone_is_of_images_where_it_begins_with_some(photos, resnets, tmp_path):
+    for number in (0, 1):
+        with tarfile.open(tmp_path / f"photos-{number}.tar", "w") as tar:
+            for path in sorted(photos.rglob("* *.png"))[number::2]:
+                tar.add(path, path.name)
+    each = resnets("predict", tmp_path / "photos-0.tar", "--top", 1)
+    both = resnets("predict", tmp_path / "photos-{0..1}.tar", "--top", 1)
+    assert [len(out.splitlines()) for _, out, _ in (each, both)] == [10, 20]
+    with tarfile.open(tmp_path / "checkpoint.tar", "w") as tar:
+        tar.add(__file__, "storages")
+    code, _, err = resnets("predict", tmp_path / "checkpoint.tar")
+    assert code == 2
+    assert "there is no image to look at" in err
+
+
+@pytest.mark.parametrize(
+    "names", [["1.png"], ["1.png", "cats/2.png"], ["train/cats/1.png"], ["a/1.png", "b/c.cls"]]
+)
+def test_tars_need_no_classes_to_be_predicted(photos, resnets, tmp_path, names):
+    """Images outside of class folders, of one class alone, samples that say none."""
+    tar_file = tmp_path / "some.tar"
+    with tarfile.open(tar_file, "w") as tar:
+        for name in [*names, "cats/._hidden.png"]:
+            tar.add(next(photos.rglob("* *.png")), name)
+    code, out, _ = resnets("predict", tar_file, "--top", 1, "--json")
+    assert code == 0
+    images = [name for name in names if name.endswith(".png")]
+    assert [each["path"] for each in json.loads(out)] == [f"{tar_file}/{name}" for name in images]
 
 
 def test_what_an_exported_file_says_itself(onnx, photos, resnets):

@@ -384,3 +384,10 @@ def test_whatever_is_flipped_or_cut(photos, tmp_path):
             except (DataError, OSError):
                 continue
             assert all(len(data) < 1_000_000 for _, _, data in found.values())
+
+
+@pytest.mark.parametrize("beside", [[], ["cats/1.png", "dogs/2.png"]])
+def test_images_outside_of_class_folders(tmp_path, beside):
+    path = tar(tmp_path / "loose.tar", dict.fromkeys(["0.png", *beside], b"image"))
+    with pytest.raises(DataError, match=r"1 image outside the class folders: 0\.png"):
+        opened(path)

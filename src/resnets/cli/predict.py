@@ -221,14 +221,14 @@ def _print(predictions: Iterable["Prediction"], as_json: bool) -> bool:
 
 def _is_of_images(path: Path) -> bool:
     from resnets.data.class_folders import EXTENSIONS
+    from resnets.data.sources import begins_with_images, holds_archives
     from resnets.run_folder.directory import RECORD, seeds_in
 
     if os.path.isdir(path):  # which Path asks too, but raises where it is not allowed to look
         has_model = any(os.path.exists(path / name) for name in (RECORD, *FOLDER_WEIGHTS))
         return not (has_model or seeds_in(path))
-    return path.suffix.lower() in {
-        *EXTENSIONS,
-        ".pack",
-        ".parquet",
-        ".txt",
-    }  # a .tar may be a checkpoint
+    ending = path.suffix.lower()
+    if ending == ".tar" and os.path.exists(path):
+        return begins_with_images(path)
+    named = ending in {*EXTENSIONS, ".pack", ".parquet", ".txt"}
+    return named or (not os.path.exists(path) and holds_archives(path))  # as a pattern does

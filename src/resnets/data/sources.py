@@ -6,6 +6,7 @@ Or a list of paths, where there are no labels.
 import os
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from glob import glob, has_magic
 from itertools import chain, islice, product, zip_longest
@@ -24,8 +25,8 @@ from resnets.data.label_table import find_table, open_table
 from resnets.data.listing import Listing
 from resnets.data.parquet import holds_images, open_parquet
 from resnets.data.scan import ARCHIVES, names_in, readable, scan
-from resnets.data.tar_headers import BLOCK, compressed_by, is_tar
-from resnets.data.tars import open_tars
+from resnets.data.tar_headers import BLOCK, compressed_by, is_tar, members
+from resnets.data.tars import open_tars, unlabelled
 from resnets.errors import DataError
 from resnets.formatting import printable
 from resnets.readers.paths import open_regular
@@ -34,6 +35,7 @@ LIST = ".txt"
 _PARQUET = b"PAR1"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as WebDataset's users write shards
 _MOST = 1_000_000  # files
+_FIRST = 100  # members of a tar: a sample of WebDataset's begins with its labels at times
 
 
 def open_listing(
@@ -115,12 +117,19 @@ class StoredImages(Sequence[Stored]):
 def stored_in(path: str | Path) -> Sequence[Stored]:
     """Return the images of what `open_listing` takes and is no folder of them; none of others.
 
-    They are in the order in which they are read fastest. Raises DataError.
+    They are in the order in which they are read fastest, and those of tars need no classes. Raises
+    DataError.
     """
     name, path = str(path), Path(path)
     if not holds_archives(path):
         return []
-    listing = open_listing(path)
+    try:
+        listing = open_listing(path)
+    except DataError:
+        with suppress(DataError):
+            if found := unlabelled(_paths(path), name):
+                return found
+        raise
     return StoredImages(listing, name, listing.fastest)
 
 
@@ -181,6 +190,16 @@ def holds_archives(path: Path) -> bool:
     try:
         return bool(_paths(path))
     except OSError:  # told of when it is read
+        return False
+
+
+def begins_with_images(path: Path) -> bool:
+    """Whether a tar has an image among its first members: a checkpoint may be a tar, too."""
+    try:
+        with open_regular(path) as file:
+            first = islice(members(file, path), _FIRST)
+            return any(has_extension(member.name) for member in first)
+    except (OSError, DataError):
         return False
 
 

@@ -9,6 +9,7 @@ import re
 from array import array
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from resnets.data.class_folders import SPLITS, Report, has_extension, is_hidden
+from resnets.data.images import Stored
 from resnets.data.indexed import Index, Read, Stretches, indexed
 from resnets.data.listing import Listing
 from resnets.data.members import listing_of
@@ -56,6 +58,29 @@ def open_tars(
             return read_pack(paths[0]).index.listing(root, stretches.read, [0], verify=verify)
         found = _Found(root, paths, stretches.read, report)
         return indexed(root, paths, found.index, stretches.read, verify=verify, **kept)
+
+
+def unlabelled(paths: Sequence[Path], source: str) -> list[Stored]:
+    """Return the images of tars by the names of their members, whatever their folders mean.
+
+    ``source`` is how the tars were named. Raises DataError for what is damaged or no tar.
+    """
+    read, found = Stretches(paths).read, {}
+    for number, path in enumerate(paths):
+        before = f"{path.stem}/" if len(paths) > 1 else ""
+        with readable(path), open_regular(path) as file:
+            stamp = os.fstat(file.fileno()).st_mtime_ns
+            for member in members(file, path):
+                own = posixpath.basename(member.name)
+                if has_extension(own) and not (member.kind or is_hidden(own)):
+                    opened = partial(_opened, read, number, member.offset, member.size)
+                    name = before + member.name
+                    found[name] = Stored(source, name, opened, member.size, stamp)
+    return [*found.values()]  # the last of equal names counts, as where tar unpacks them
+
+
+def _opened(read: Read, number: int, offset: int, size: int) -> BinaryIO:
+    return BytesIO(read(number, offset, size))
 
 
 @dataclass
@@ -258,6 +283,6 @@ def _around(folders: Sequence[str], *, alone: bool) -> str:
         if split == "train" or (split and not alone):
             break
         kept.append(name)
-    if "/".join(kept) in folders:  # a class
+    if kept and "/".join(kept) in folders:  # a class
         kept.pop()
     return "".join(f"{name}/" for name in kept)
