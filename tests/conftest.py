@@ -4,6 +4,9 @@ import os
 import re
 import resource
 import signal
+import sys
+import warnings
+from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import date
 from itertools import count
@@ -138,6 +141,28 @@ def largest_file(size: int):
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (before, most))
+
+
+def killed_at(moment: int, folder: Path, act: Callable[[], object]) -> bool:
+    """Act in a process of its own, killed there among what it does to files; whether it was."""
+    events = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # the fork computes nothing
+        process = os.fork()
+    if not process:
+        done = count()
+
+        def watch(event: str, arguments: tuple) -> None:
+            if event in events and str(folder) in str(arguments[0]) and next(done) >= moment:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(watch)
+        try:
+            act()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(process, 0)
+    return os.WIFSIGNALED(status)
 
 
 @contextmanager

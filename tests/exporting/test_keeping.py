@@ -1,21 +1,16 @@
 """Whatever happens and when: a model under its name is whole, with its own certificate."""
 
-import os
 import re
-import signal
-import sys
-import warnings
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from conftest import largest_file
+from conftest import killed_at, largest_file
 from resnets.errors import ResourceError, UsageError
 from resnets.exporting.keeping import drafted
 from resnets.exporting.plan import certificate_of, files_of
-
-EVENTS = ("open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree")
 
 
 def write(out: Path, generation: str) -> None:
@@ -31,30 +26,6 @@ def write_with_room(room: int, out: Path, generation: str) -> None:
         for number, path in enumerate(files_of(draft)):
             path.write_text(generation if number < room else 2 * generation)
         full.enter_context(largest_file(len(generation)))
-
-
-def killed_at(moment: int, out: Path, generation: str) -> bool:
-    """Export in a process of its own that is killed there; return whether it was."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # the fork computes nothing
-        process = os.fork()
-    if not process:
-        count = 0
-
-        def watch(event: str, arguments: tuple) -> None:
-            nonlocal count
-            if event in EVENTS and str(out.parent) in str(arguments[0]):
-                count += 1
-                if count > moment:
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        sys.addaudithook(watch)
-        try:
-            write(out, generation)
-        finally:
-            os._exit(0)
-    _, status = os.waitpid(process, 0)
-    return os.WIFSIGNALED(status)
 
 
 def generation(out: Path) -> str:
@@ -82,7 +53,7 @@ def test_killed_at_every_moment(tmp_path, name, replaced):
         out.parent.mkdir()
         if replaced:
             write(out, "old")
-        killed = killed_at(moment, out, "new")
+        killed = killed_at(moment, out.parent, partial(write, out, "new"))
         assert generation(out) in ("", "old", "new"), moment
         with pytest.raises(UsageError):
             fail(out, UsageError("no"))

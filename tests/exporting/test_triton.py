@@ -11,7 +11,7 @@ import pytest
 from networks import network
 from onnx import TensorProto, helper, numpy_helper
 
-from conftest import largest_file
+from conftest import killed_at, largest_file
 from exported import metadata
 from resnets.errors import CheckpointError, ResourceError, UsageError
 from resnets.exporting.triton import export_for_triton, publish
@@ -227,6 +227,30 @@ def test_a_full_disk_leaves_what_was_there(tmp_path, versions):
     assert tree(home) == before
     assert [path.name for path in home.parent.iterdir()] == ["fruit"] * versions
     assert publish(file, home).parent.name == str(versions + 1)
+
+
+@pytest.mark.parametrize("versions", [0, 1])
+def test_killed_at_every_moment(tmp_path, versions):
+    """What the server sees under a name is whole; the next export removes what is left."""
+    file, moment, killed = exported(tmp_path / "model.onnx"), 0, True
+    while killed:
+        home = tmp_path / str(moment) / "fruit"
+        home.parent.mkdir()
+        for _ in range(versions):
+            publish(file, home)
+        killed = killed_at(moment, home.parent, lambda home=home: publish(file, home))
+        there = {path.name for path in home.iterdir()} if home.exists() else set()
+        numbers = sorted(name for name in there if name.isdecimal())
+        assert not there or there >= {"config.pbtxt", "labels.txt", "1"}
+        assert versions <= len(numbers) <= versions + 1
+        for number in numbers:
+            names = {path.name for path in (home / number).iterdir()}
+            assert names == {"model.onnx", "model.onnx.certificate.json"}
+        assert publish(file, home).parent.name == str(len(numbers) + 1)
+        assert [path.name for path in home.parent.iterdir()] == ["fruit"]
+        assert not [path for path in home.iterdir() if path.name.startswith(".")]
+        moment += 1
+    assert moment > 8
 
 
 def test_names_of_classes_are_a_line_each(tmp_path):
