@@ -50,7 +50,11 @@ def toy(path, form="pixels", size=(8, 8), **said):
         "toy",
         [helper.make_tensor_value_info("images", kind, shape)],
         [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["n", 3])],
-        [helper.make_tensor("small", TensorProto.FLOAT, [1], [0.02])],
+        [
+            helper.make_tensor(
+                "small", TensorProto.FLOAT, [1], [1.0 if form == "normalized" else 0.02]
+            )
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     preprocess = Preprocess(3, 9, 8, (0.5,) * 3, (0.25,) * 3)

@@ -7,17 +7,19 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from PIL import ImageCms
+from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
+from test_demo import toy
 
 import firefox
 from browser import Browser, installed
 from firefox import Firefox
-from resnets import predict
+from resnets import export, predict
 from resnets.errors import ResourceError
 from resnets.models import open_model
 from resnets.serving.browser_runtime import browser_runtime
 from resnets.serving.demo import write_page
+from resnets.weights.calibration import Calibration, Unknown
 from resnets.weights.shipped import shipped
 from test_golden_pictures import BOUND, paint, scene
 
@@ -39,12 +41,16 @@ def network():
 
 
 @pytest.fixture(scope="module")
-def page(network, tmp_path_factory):
-    out = tmp_path_factory.mktemp("page") / "demo.html"
+def runtime():
     try:
-        runtime = browser_runtime()
+        return browser_runtime()
     except ResourceError as error:
         pytest.skip(f"there is no onnxruntime-web: {error}")
+
+
+@pytest.fixture(scope="module")
+def page(network, runtime, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page") / "demo.html"
     write_page(network, out, runtime)
     return out
 
@@ -136,6 +142,46 @@ def test_in_chromium(page, network, golden, tmp_path):
         assert browser.open(open_page.as_uri()).run(fetch)
         browser.quit()
     assert requested(log) == {"http://127.0.0.1:9/seen"}
+
+
+@chromium
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [
+        ("pixels", {"calibration": Calibration(9, (0.5,), unknown=Unknown("energy", -1.5, 0.1))}),
+        ("normalized", {"calibration": Calibration(9, (1.0, 2.0, 0.5), (0.1, -0.2, 0.3))}),
+        ("pixels", {"outputs": "sigmoid", "thresholds": (0.8, 0.5, 0.95), "calibration": None}),
+        ("pictures", {}),
+    ],
+)
+def test_every_form_of_input_and_kind_of_answer(form, said, network, runtime, tmp_path, photos):
+    model = tmp_path / "model.onnx"
+    if form == "pictures":  # which scales images itself
+        export(network, model, input=form)
+    else:
+        toy(model, form, **said)
+    write_page(model, tmp_path / "demo.html", runtime, images=photos)
+    images = sorted(photos.rglob("*.png"))[::4]
+    images = [image.rename(tmp_path / f"{n}.png") for n, image in enumerate(images)]
+    Image.new("RGB", (30, 20)).save(images[0])
+    with Browser() as browser:
+        shown = browser.open((tmp_path / "demo.html").as_uri())
+        shown.wait(SETTLED)
+        assert shown.text("#proof-text")[0].startswith("Proven")
+        shown.choose("#files", *images)
+        found = records(shown, images)
+    kinds = set()
+    # A file that scales images itself is given those of training, which its own are a level off.
+    for prediction in predict(network if form == "pictures" else model, images):
+        expected, record = prediction.to_dict(), found[Path(prediction.path).name]
+        assert [each["class"] for each in record["predictions"]] == list(prediction.classes)
+        for each, own in zip(record["predictions"], expected["predictions"], strict=True):
+            assert each["probability"] == pytest.approx(own["probability"], abs=BOUND)
+        if prediction.unknown is not None:
+            assert record["unknown"] is prediction.unknown
+            assert record["unknown_score"] == pytest.approx(prediction.unknown_score, abs=BOUND)
+        kinds.add((prediction.unknown, prediction.classes))
+    assert len(kinds) > 1
 
 
 @chromium

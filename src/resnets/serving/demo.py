@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.headers import MAX_PIXELS
-from resnets.data.images import MODES, from_pixels
+from resnets.data.images import MODES, from_pixels, pixels
 from resnets.data.preprocess import Preprocess, preprocess_of
 from resnets.errors import UsageError
 from resnets.files import alone, check_free, followed, json_text, write_bytes
@@ -289,7 +290,8 @@ def _images(
     if not every:
         waves = generated(EXAMPLES, preprocess.channels, (preprocess.resize,) * 2)
         every = [from_pixels(each.transpose(1, 2, 0)) for each in waves]
-    chosen = [every[i * len(every) // EXAMPLES] for i in range(min(EXAMPLES, len(every)))]
+    places = np.linspace(0, len(every) - 1, min(EXAMPLES, len(every))).astype(int)
+    chosen = [every[i] for i in places]
     return found.source or "generated", [_small(each, preprocess) for each in chosen]
 
 
@@ -306,6 +308,14 @@ def _small(image: Image.Image, preprocess: Preprocess) -> Image.Image:
     return image
 
 
+def _prepared(runtime: Runtime, image: Image.Image) -> NDArray[Any]:
+    """Return an image as the page gives it to a model: scaled as in training, whoever scales."""
+    if runtime.input != "pictures":
+        return runtime.prepare(image)
+    preprocess = preprocess_of(runtime)
+    return pixels(preprocess.frame(preprocess.decoded(image)))[None]
+
+
 def _examples(
     reference: Runtime, taken: Exported, images: Sequence[Image.Image]
 ) -> tuple[list[dict[str, Any]], float]:
@@ -316,7 +326,7 @@ def _examples(
         image.save(file, "PNG", optimize=True)
         stored = Image.open(file)
         expected, own = (
-            runtime.probabilities(finite(runtime.logits(runtime.prepare(stored))))[0]
+            runtime.probabilities(finite(runtime.logits(_prepared(runtime, stored))))[0]
             for runtime in (reference, taken)
         )
         off = max(off, float(np.abs(expected - own).max()))

@@ -74,7 +74,7 @@ startPage(
       for (const each of shown) await picture(each);
       const good = most <= facts.bound; // NaN is not
       const where = `${shown.length} images that lie in this page`;
-      const digits = most >= 0.001 ? most.toFixed(4) : most.toExponential(1);
+      const digits = most < 1e-6 ? "0.000001" : most.toPrecision(2);
       tell(
         good
           ? `Proven in this browser: its probabilities for ${where} are at most ${digits} off ${facts.reference}.`
@@ -99,7 +99,7 @@ startPage(
       canvas.getContext("2d").drawImage(bitmap, left, top, side, side, 0, 0, 96, 96);
       bitmap.close();
       const said = record.predictions[0]?.class ?? "none of its classes";
-      canvas.title = `${said}; ${off.toExponential(1)} off`;
+      canvas.title = `${said}; ${off.toPrecision(2)} off`;
       canvas.setAttribute("role", "img");
       canvas.setAttribute("aria-label", `An image that was answered: ${said}`);
       find("proof-images").append(canvas);

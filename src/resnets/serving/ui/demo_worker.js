@@ -197,7 +197,8 @@ function probabilities(logits) {
   if (meaning === "sigmoid") {
     return values.map((x) => (x < 0 ? Math.exp(x) / (1 + Math.exp(x)) : 1 / (1 + Math.exp(-x))));
   }
-  const exps = values.map((x) => Math.exp(x - Math.max(...values)));
+  const highest = values.reduce((a, b) => Math.max(a, b));
+  const exps = values.map((x) => Math.exp(x - highest));
   const sum = exps.reduce((total, each) => total + each, 0);
   return exps.map((each) => each / sum);
 }
