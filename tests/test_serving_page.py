@@ -17,6 +17,7 @@ from conftest import coloured
 from resnets.weights.shipped import shipped
 from served import client_of
 
+pytestmark = pytest.mark.pages
 PAGE = (Path(__file__).parents[1] / "docs/serving.md").read_text("utf-8")
 
 

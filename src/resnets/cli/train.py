@@ -279,7 +279,10 @@ def print_run(run: "Run", as_json: bool) -> None:
     if not (run.results["test"] or run.results["validation"]):
         say(NO_ACCURACY)
     folder = shlex.quote(str(run.path))
-    say(f"look at {run.report}; use it with: resnets predict {folder} IMAGE...")
+    say(
+        f"look at {run.report}; use it with: resnets predict {folder} IMAGE..., or resnets serve "
+        f"{folder}"
+    )
 
 
 def _sentences(run: "Run", part: str) -> list[str]:
