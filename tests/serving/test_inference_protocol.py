@@ -340,6 +340,7 @@ def test_bodies_that_are_none(data, header, reason):
     assert reason in str(caught.value)
 
 
+@settings(max_examples=40)
 @given(arrays(np.float32, st.tuples(st.integers(1, 3), *map(st.just, (3, SIDE, SIDE)))))
 def test_any_tensor(values):
     """Each finite one is read to the bit, as JSON and as bytes; each other one is refused."""
