@@ -45,8 +45,8 @@ _POLICY = (
 _OPEN = ("<script", "</script", "<!--")  # what would end a block of text in HTML
 NOTE = (
     "Everything happens in this page: no image leaves this device, and nothing is fetched. "
-    "Photographs become the very pixels of training. Only images of 16 bits, and transparent ones "
-    "in some browsers, may be off by a grey level; TIFF is not read."
+    "Photographs become the very pixels of training. Only images of 16 bits, more than twice as "
+    "high as wide, or in some browsers transparent may be off by a grey level; TIFF is not read."
 )
 
 
