@@ -1,5 +1,6 @@
 """`resnets serve`: models that answer over HTTP."""
 
+import json
 import os
 import re
 from importlib.util import find_spec
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnets.cli.options import Json, Known, Threads, open_answering, takes_known
-from resnets.cli.output import flush_results, print_json, say, tell
+from resnets.cli.output import flush_results, say, tell
 from resnets.errors import UsageError, lacking
 
 if TYPE_CHECKING:  # what it needs is an extra
@@ -118,7 +119,7 @@ def _told(service: "Service", url: str, as_json: bool) -> None:
     models = service.models.values()
     if as_json:
         about = [{"name": each.name, "runtime": each.runtime.name} for each in models]
-        print_json({"url": url, "models": about})
+        tell(json.dumps({"url": url, "models": about}))  # a line, which a program can wait for
     else:
         tell(f"serving {', '.join(each.name for each in models)} at {url}")
     flush_results()
