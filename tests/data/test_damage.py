@@ -11,7 +11,7 @@ from PIL import Image
 
 from deep import chunk
 from resnets.data import open_dataset
-from resnets.data.headers import is_image
+from resnets.data.headers import is_image, upright_size
 from resnets.data.images import decode
 from resnets.errors import DataError
 
@@ -36,12 +36,14 @@ def read(path, content: bytes, **options: object) -> np.ndarray:
     return np.asarray(decode(path, 3, **options))
 
 
-def with_chunk(kind: bytes, data: bytes, checksum: bytes | None = None, *, last=False) -> bytes:
-    """The PNG with one more chunk, after its header or before its end."""
+def with_chunk(
+    kind: bytes, data: bytes, checksum: bytes | None = None, *, last=False, png: bytes = PNG
+) -> bytes:
+    """A PNG with one more chunk, after its header or before its end."""
     more = chunk(kind, data)
     more = more if checksum is None else more[:-4] + checksum
     place = -12 if last else 33
-    return PNG[:place] + more + PNG[place:]
+    return png[:place] + more + png[place:]
 
 
 ANCILLARY = (
@@ -94,20 +96,43 @@ def test_metadata_of_jpegs_are_no_damage(tmp_path, options):
     assert np.array_equal(read(tmp_path / "y.jpg", saved("jpeg", **options)), expected)
 
 
+def turned(place: str, orientation: int, png: bytes = PNG, *, last: bool = False) -> bytes:
+    """A PNG with an orientation in one of the three chunks that may hold it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="%d"/></x:xmpmeta>'
+    raw = b"\nexif\n%8d\n" % len(exif.tobytes()) + exif.tobytes().hex().encode()
+    kind, data = {
+        "eXIf": (b"eXIf", exif.tobytes()[6:]),
+        "XMP": (b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp % orientation),
+        "profile": (b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(raw)),
+    }[place]
+    return with_chunk(kind, data, png=png, last=last)
+
+
 @pytest.mark.parametrize("place", ["eXIf", "XMP", "profile"])
 def test_the_orientation_is_not_lost_with_the_rest(tmp_path, place):
     """It may be in any of three chunks, and damaged ones beside it do not hide it."""
-    exif = Image.Exif()
-    exif[0x0112] = 3
-    xmp = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><a tiff:Orientation="3"/></x:xmpmeta>'
-    raw = b"\nexif\n%8d\n" % len(exif.tobytes()) + exif.tobytes().hex().encode()
-    content = {
-        "eXIf": with_chunk(b"eXIf", exif.tobytes()[6:]),
-        "XMP": with_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + xmp),
-        "profile": with_chunk(b"zTXt", b"Raw profile type exif\0\0" + zlib.compress(raw)),
-    }[place]
+    content = turned(place, 3)
     content = content[:33] + chunk(b"tEXt", b"a\0b")[:-4] + b"1234" + content[33:]
     assert np.array_equal(read(tmp_path / "x.png", content), PIXELS[::-1, ::-1])
+
+
+@pytest.mark.parametrize("last", [False, True])
+@pytest.mark.parametrize("place", ["eXIf", "XMP", "profile"])
+def test_the_upright_size_needs_no_pixels(tmp_path, place, last):
+    oblong = saved("png", PICTURE.crop((0, 0, SIDE, 20)))
+    for content, expected in (
+        (oblong, (SIDE, 20)),
+        (turned(place, 3, oblong, last=last), (SIDE, 20)),
+        (turned(place, 6, oblong, last=last), (20, SIDE)),
+    ):
+        at = content.index(b"IDAT") + 4
+        blank = content[:at] + bytes(16) + content[at + 16 :]
+        for data in (content, blank):
+            assert upright_size(io.BytesIO(data), "x.png") == expected
+        with pytest.raises(DataError):
+            read(tmp_path / "x.png", blank)
 
 
 @pytest.mark.parametrize("kind", [b"IHDR", b"PLTE", b"IDAT", b"tRNS"])

@@ -1,6 +1,7 @@
 """What the header of an image's file tells, and what is said of a file that holds none."""
 
 import errno
+import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from PIL import Image, UnidentifiedImageError
 
 from resnets.data.depth import RangeError, raw_16_bits
 from resnets.data.quiet import QUIET
-from resnets.data.streams import PNG
+from resnets.data.streams import PNG, png_of_metadata
 from resnets.errors import DataError
 from resnets.formatting import printable
 from resnets.readers.paths import open_regular
@@ -56,7 +57,12 @@ def upright_size(file: BinaryIO, name: str) -> tuple[int, int]:
         image = identified(file, name)
         check_size(image, name)
         width, height = image.size
-        return (height, width) if orientation_of(image) in TURNED else (width, height)
+        if image.format == "PNG":  # for whose metadata Pillow would decode its pixels
+            told_by = png_of_metadata(file)
+            orientation = orientation_of(Image.open(io.BytesIO(told_by))) if told_by else 1
+        else:
+            orientation = orientation_of(image)
+        return (height, width) if orientation in TURNED else (width, height)
 
 
 def bare_pixels(data: bytes, channels: int) -> NDArray[np.uint8] | None:
