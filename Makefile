@@ -66,7 +66,9 @@ $(REFERENCE)/installed: pyproject.toml constraints.txt reference/constraints.txt
 	$(PYTHON) -m venv $(REFERENCE)
 	$(REFERENCE)/bin/pip install --quiet -c constraints.txt -c reference/constraints.txt \
 		-e ".[serve]" pytest pytest-xdist hypothesis openapi-spec-validator torchvision timm keras segmentation-models-pytorch mapie cleanlab netcal scikit-learn \
-		"tritonclient[grpc,http]" onnx onnxscript onnxruntime
+		onnx onnxscript onnxruntime grpcio geventhttpclient python-rapidjson
+	# Alone: it wants an older ml-dtypes than onnx has here, and does not import it.
+	$(REFERENCE)/bin/pip install --quiet --no-deps -c reference/constraints.txt tritonclient
 	touch $@
 
 reference: $(REFERENCE)/installed  ## the same as torchvision, timm, Keras, smp, MAPIE, cleanlab, netcal and scikit-learn; Triton's schema
