@@ -39,7 +39,7 @@ adversary: $(INSTALLED)  ## 10,000 malicious requests to a service, minutes
 	$(BIN)/python -m pytest -m slow tests/serving/test_adversary.py
 
 pages: $(INSTALLED)  ## what the pages of docs/ say, typed as it stands
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m pages
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "pages and not slow"
 
 golden: $(INSTALLED)  ## runs, logits, load reports, exports and predictions as recorded, to the bit
 	$(BIN)/python -m pytest -m golden tests/golden

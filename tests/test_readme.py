@@ -27,6 +27,7 @@ SHORT = '"schedule.epochs=null", "schedule.iterations=2"'
 
 
 @pytest.mark.parametrize("length", [SHORT, pytest.param(WHOLE, marks=pytest.mark.slow)])
+@pytest.mark.pages
 def test_the_python_runs(tmp_path, length):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.S)
     assert WHOLE in code
@@ -65,6 +66,7 @@ def test_the_commands_of_the_readme_are_the_first_steps():
     assert [words for words in commands(README) if words not in commands(START)] == []
 
 
+@pytest.mark.pages
 def test_the_first_steps_can_be_gone(photographs, resnets):
     # As they are typed, but for the length of the training and what opens an exported file, which
     # has a process of its own.
