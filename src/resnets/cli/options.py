@@ -243,11 +243,7 @@ def open_answering(
         from resnets.inference.runtimes.torch_runtime import Network
 
         return _said(Network(network, threads, made))
-    if known.options:
-        raise UsageError(
-            f"{path}: an exported file says itself what it holds and how images are prepared",
-            hint=f"leave out {' and '.join(known.options)}",
-        )
+    check_says_itself(path, known)
     from resnets.weights.outputs import given
 
     word = given(known.outputs)
@@ -255,6 +251,15 @@ def open_answering(
     if word:
         exported.outputs, exported.thresholds, exported.calibration = word, (), None
     return _said(exported)
+
+
+def check_says_itself(path: str, known: Known) -> None:
+    """Raise UsageError where more is said of an exported file than what its outputs mean."""
+    if known.options:
+        raise UsageError(
+            f"{path}: an exported file says itself what it holds and how images are prepared",
+            hint=f"leave out {' and '.join(known.options)}",
+        )
 
 
 def _said(answering: "Runtime") -> "Runtime":

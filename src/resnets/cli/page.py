@@ -5,9 +5,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.cli.options import Json, Known, Overwrite, Root, open_network, takes_known, unsaid
+from resnets.cli.options import (
+    Json,
+    Known,
+    Overwrite,
+    Root,
+    check_says_itself,
+    open_network,
+    takes_known,
+    unsaid,
+)
 from resnets.cli.output import print_json, say, tell
-from resnets.errors import UsageError
 
 if TYPE_CHECKING:
     from resnets.nn import ResNet
@@ -74,15 +82,11 @@ def page(
     from resnets.serving.demo import check_page, write_page
 
     check_page(out, overwrite=overwrite)
-    is_exported = is_export(Path(run))
-    if is_exported and known.options:
-        raise UsageError(
-            f"{run}: an exported file says itself what it holds and how images are prepared",
-            hint=f"leave out {' and '.join(known.options)}",
-        )
     model: str | ResNet = run
     made: dict[str, Any] | None = None
-    if not is_exported:
+    if is_export(Path(run)):
+        check_says_itself(run, known)
+    else:
         model, made = open_network(run, known)
         for line in unsaid(model):
             say(f"note: {line}")
