@@ -86,26 +86,21 @@ def png_pixels(file: BinaryIO, *, truncated: bool = False) -> BinaryIO:
     size = file.seek(0, io.SEEK_END)
     parts: list[tuple[int, int]] = [(0, len(PNG))]
     data: list[tuple[int, int]] = []  # the compressed pixels
-    position, left_out = len(PNG), False
-    while position < size:
-        file.seek(position)
-        header = file.read(_HEADER)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:]
-        stop = position + _HEADER + length + _SUM
-        if len(header) < _HEADER or stop > size:
+    left_out = False
+    for kind, position, stop in _png_chunks(file, size):
+        if stop > size:
             if kind == b"IDAT":
                 data.append((position + _HEADER, min(size, stop - _SUM)))
             break
         if kind == b"IDAT":
             data.append((position + _HEADER, stop - _SUM))
-        if _matters(file, kind, length):
+        if _matters(file, kind, stop - _SUM - position - _HEADER):
             if parts[-1][1] == position:
                 parts[-1] = (parts[-1][0], stop)
             else:
                 parts.append((position, stop))
         else:
             left_out = True
-        position = stop
         if kind == b"IEND":
             file.seek(0)
             return Excerpt(file, parts) if left_out else file  # type: ignore[return-value]
@@ -117,23 +112,33 @@ def png_of_metadata(file: BinaryIO) -> bytes:
 
     Nothing else of the file is read: of metadata behind the pixels Pillow tells after these alone.
     """
-    size, position, found = file.seek(0, io.SEEK_END), len(PNG), b""
-    while position < size:
-        file.seek(position)
-        header = file.read(_HEADER)
-        length, kind = int.from_bytes(header[:4], "big"), header[4:]
-        stop = position + _HEADER + length + _SUM
-        if stop > size or kind == b"IEND":
-            break
-        if not _is_needed(kind) and _matters(file, kind, length):
+    size, found = file.seek(0, io.SEEK_END), b""
+    for kind, position, stop in _png_chunks(file, size):
+        whole = stop <= size and not _is_needed(kind)
+        if whole and _matters(file, kind, stop - _SUM - position - _HEADER):
             file.seek(position)
             found += file.read(stop - position)
-        position = stop
     if not found:
         return b""
     header = struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0)
     pixel = _chunk(b"IDAT", zlib.compress(bytes(2)))
     return PNG + _chunk(b"IHDR", header) + found + pixel + _chunk(b"IEND", b"")
+
+
+def _png_chunks(file: BinaryIO, size: int) -> Iterator[tuple[bytes, int, int]]:
+    """Yield kind, beginning and end of each chunk, while the file is at its data.
+
+    The last is that of the end, or one that ends beyond the file's ``size``.
+    """
+    position = len(PNG)
+    while position < size:
+        file.seek(position)
+        header = file.read(_HEADER)
+        kind, stop = header[4:], position + _HEADER + int.from_bytes(header[:4], "big") + _SUM
+        yield kind, position, stop
+        if stop > size or kind == b"IEND":
+            return
+        position = stop
 
 
 def _is_needed(kind: bytes) -> bool:
