@@ -32,6 +32,7 @@ from resnets.cli import (
     report,
     serve,
     show,
+    study,
     train,
     tune,
     verify,
@@ -81,6 +82,7 @@ app.command()(features.features)
 app.command()(embed.embed)
 app.command()(gather.gather)
 app.command()(report.report)
+app.add_typer(study.app, name="study")
 app.command()(audit.audit)
 app.command()(inspect.inspect)
 app.command()(verify.verify)

@@ -23,6 +23,7 @@ from resnets.inference.prediction import finite, read_batches
 from resnets.inference.prediction_table import image_names
 from resnets.inference.runtimes.torch_runtime import Network
 from resnets.models import restore
+from resnets.weights.metadata import Metadata
 
 MOST = 2000  # images of either side that are looked at, evenly spread
 REMOTEST = 24  # images that are named
@@ -170,7 +171,7 @@ def compare_data(
     """
     network, metadata = restore(run)
     runtime = Network(network, made=metadata.made)
-    dataset = _own(runtime, run, root)
+    dataset = own_data(metadata, run, root)
     part = next((name for name in ("validation", "test") if name in dataset.parts), None)
     if part is None:
         raise DataError(f"{run}: has neither held-out nor test images to compare with")
@@ -203,19 +204,23 @@ def compare_data(
     )
 
 
-def _own(runtime: Network, run: str | Path, root: str | Path | None) -> Dataset:
-    """Return the data of a run, as it has divided them."""
-    own = runtime.made.get("data", {})
-    how = runtime.made.get("recipe", {}).get("data", {})
+def own_data(metadata: Metadata, run: str | Path, root: str | Path | None = None) -> Dataset:
+    """Return the data that a model was trained on, as its run has divided them.
+
+    ``run`` is what messages call it, ``root`` where CIFAR's files are. Raises DataError where the
+    data are not what they were, or nothing says where they are.
+    """
+    own = metadata.made.get("data", {})
+    how = metadata.made.get("recipe", {}).get("data", {})
     if own.get("source", GIVEN) in (GIVEN, ""):
         raise DataError(f"{run}: its images were {GIVEN}, or nothing says where they are")
     place = root or own.get("root")
     dataset = open_as_trained(
         own["source"],
         None if place is None else Path(place),
-        runtime.made,
-        channels=runtime.spec.in_channels,
-        preprocess=runtime.preprocess,
+        metadata.made,
+        channels=metadata.spec.in_channels,
+        preprocess=metadata.preprocess,
     )
     known = dataset.known_as(own.get("fingerprint", ""))
     if known is None:

@@ -1,0 +1,123 @@
+"""`resnets study`: claims of the papers put to nets of one's own, a page each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from resnets.cli.arguments import typed_again
+from resnets.cli.options import Device, Json, Root
+from resnets.cli.output import print_json, tell
+
+if TYPE_CHECKING:
+    from resnets.studies.study import Study
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What every study is asked: its nets, and the images that they are shown."""
+
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Run folders, weights files, or resnet20, which comes with the package.",
+            metavar="RUN...",
+        ),
+    ] = None
+    data: Annotated[
+        str | None, typer.Option(help="Images to show; default: those that a net was trained on.")
+    ] = None
+    root: Root = None
+    images: Annotated[int, typer.Option(help="How many of them.", min=1)] = 256
+    seed: Annotated[int, typer.Option(help="Which, and whatever else is drawn.", min=0)] = 0
+    device: Device = "auto"
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """The arguments of a study that looks at nets."""
+        return {**vars(self), "runs": self.runs or []}
+
+
+@app.callback()
+def study() -> None:
+    """Put the papers' claims to nets of your own: figure, numbers, what was found; one page each.
+
+    \b
+    Examples:
+      resnets study responses resnet20
+      resnets study responses runs/plain20 runs/resnet20 --out runs/compared
+    """
+
+
+def _study(command: Callable[..., "Study"]) -> None:
+    """Make a command of a function that returns a `Study`: shared options, a page, its sentences.
+
+    Its parameter ``asked`` is filled from the shared options, others stay options of its own.
+    """
+
+    @wraps(command)
+    def called(context: typer.Context, out: Path | None, as_json: bool, **given: Any) -> None:
+        asked = Asked(**{each.name: given.pop(each.name) for each in fields(Asked)})
+        folder = out or Path("runs") / f"study-{context.info_name}"
+        found = command(**given, asked=asked, **({"out": folder} if trains else {}))
+        from resnets.studies.study import write
+
+        made_of = replace(found.made_of, command=typed_again(context, ("as_json",), ()))
+        found = replace(found, made_of=made_of)
+        page = write(found, folder)
+        if as_json:
+            print_json(found.to_dict())
+            return
+        tell(*found.found, f"the page: {page}")
+
+    own = signature(command).parameters.values()
+    trains = "out" in signature(command).parameters
+    shared = [_parameter(each.name, each.type, each.default) for each in fields(Asked)]
+    ends = [
+        _parameter(
+            "out",
+            Annotated[Path | None, typer.Option(help="Folder; default: runs/study-NAME.")],
+            None,
+        ),
+        _parameter("as_json", Json, False),
+    ]
+    options = [
+        _parameter(each.name, each.annotation, each.default)
+        for each in own
+        if each.name not in ("asked", "out")
+    ]
+    parameters = [
+        Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context),
+        *(*shared, *options, *ends),
+    ]
+    # Both are what typer reads options from.
+    called.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {each.name: each.annotation for each in parameters}
+    app.command()(called)
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+@_study
+def responses(asked: Asked) -> "Study":
+    """Measure how much each layer changes the signal (He et al. 2015, Fig. 7).
+
+    The standard deviation of each 3x3 layer's response after batch norm, before activation and
+    addition, of several nets side by side.
+
+    \b
+    Examples:
+      resnets study responses resnet20
+      resnets study responses runs/plain20 runs/plain56 runs/resnet20 runs/resnet56
+    """
+    from resnets.studies.layer_responses import study
+
+    return study(**asked.measured)

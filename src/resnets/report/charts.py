@@ -1,0 +1,65 @@
+"""Curves over anything: what a study draws."""
+
+from collections.abc import Sequence
+from math import log10
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from resnets.report import svg
+from resnets.report.plots import DASHES, Line, Plot, style_axes
+
+_WIDTH, _HEIGHT = 420, 270
+_DECADES = 1.5  # that a logarithmic axis has at least for a mark at each power of ten alone
+
+
+def lines_chart(
+    name: str,
+    title: str,
+    lines: Sequence[Line],
+    *,
+    across: str,
+    up: tuple[float | None, float | None] = (None, None),
+    logarithmic: bool = False,
+    marked: bool = False,
+    names: Sequence[str] = (),
+) -> Plot:
+    """Draw lines over ``across``; each has its place in the order of colours and dashes.
+
+    ``up`` is where the vertical axis begins and ends, of None as the values have it; it is
+    ``logarithmic``, or not; each point is ``marked``, or is not. ``names`` stand below the points
+    0, 1, ... where these are things rather than numbers.
+    """
+    figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72))
+    axes = figure.add_axes((50 / _WIDTH, 42 / _HEIGHT, 1 - 62 / _WIDTH, 1 - 54 / _HEIGHT))
+    for line in lines:
+        axes.plot(
+            [x for x, _ in line.points],
+            [y for _, y in line.points],
+            color=svg.SERIES[line.colour],
+            linestyle=DASHES[line.dash],
+            linewidth=1.8,
+            marker="o" if marked or len(line.points) < 2 else "",
+            markersize=4,
+        )
+    if logarithmic:
+        axes.set_yscale("log")
+    axes.set_ylim(*up)
+    style_axes(axes, across)
+    if logarithmic:
+        low, high = axes.get_ylim()
+        few = log10(high / low) < _DECADES
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=8))
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    if names:
+        axes.set_xticks(range(len(names)), names, parse_math=False)
+    description = f"{title}. {' '.join(_described(line, across) for line in lines)}"
+    keys = tuple(line.key for line in lines if line.label)
+    return Plot(title, svg.inline(figure, name, description), keys)
+
+
+def _described(line: Line, across: str) -> str:
+    (start, first), (end, last) = line.points[0], line.points[-1]
+    label = f"{line.label}: " if line.label else ""
+    return f"{label}from {first:.3g} at {across} {start:g} to {last:.3g} at {end:g}."
