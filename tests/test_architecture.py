@@ -34,7 +34,7 @@ ROOMS = {
     "training": "errors files formatting readers machine spec zoo nn data weights models"
     " run_folder report analysis evaluation",
     "studies": "errors files formatting machine zoo nn data weights models run_folder report"
-    " analysis evaluation",
+    " analysis evaluation training",
     "exporting": "errors files formatting readers machine nn data weights models inference",
     "serving": "errors files formatting readers machine nn data weights report analysis inference"
     " exporting",
