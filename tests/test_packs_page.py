@@ -36,3 +36,5 @@ def test_the_commands_and_the_reader(photos, tmp_path, resnets, monkeypatch):
     ]
     again = scan(tmp_path / "again")
     assert [sample.path.read_bytes() for sample in again.samples] == [e[3] for e in expected]
+    several = [*(tmp_path / "packs").iterdir()]
+    assert [one for path in several for one in names["read_pack"](path)] == expected

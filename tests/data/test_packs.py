@@ -22,6 +22,7 @@ from resnets.data.packing import pack
 from resnets.data.packs import BLOCK
 from resnets.data.scan import scan
 from resnets.data.sources import open_listing
+from resnets.data.unpacking import unpack
 from resnets.errors import DataError, ResourceError, UsageError
 from resnets.files import partial_of
 
@@ -436,3 +437,142 @@ def test_files_that_are_cut_while_open(photos, tmp_path):
     os.truncate(out, 3000)
     with pytest.raises(OSError, match="ends before it"):
         found.open(5)
+
+
+SHARD = 6500  # bytes: of two images of the fixture at side 16, and an index
+
+
+def bytes_in(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def test_a_folder_of_packs_is_read_as_one_pack(photos, tmp_path):
+    one = open_listing(pack(scan(photos), tmp_path / "p.pack", SMALL).path)
+    made = pack(scan(photos), tmp_path / "packs", SMALL, shard_size=SHARD)
+    files = sorted(made.path.iterdir())
+    assert [path.name for path in files] == [f"images-{i:05d}.pack" for i in range(made.packs)]
+    assert made.packs > 2
+    assert all(path.stat().st_size <= SHARD for path in files)
+    assert made.size == sum(path.stat().st_size for path in files)
+    for given in (made.path, Path(f"{made.path}/images-{{00000..{made.packs - 1:05d}}}.pack")):
+        found = open_listing(given, verify=True)
+        assert [*found.names] == [*one.names]
+        assert content(found) == content(one)
+        assert (found.classes, found.splits) == (one.classes, one.splits)
+        assert np.array_equal(found.stamps, one.stamps)
+    assert unpack(open_listing(made.path, verify=True), tmp_path / "again") == []
+    assert [*scan(tmp_path / "again").names] == [*one.names]
+
+
+def test_what_a_table_says_of_images_in_several_packs(photos, tmp_path):
+    rows = ["file,labels,group,weight,split"]
+    for i, name in enumerate(sorted(scan(photos).names)):
+        rows.append(f"{name},{'a;b' if i % 2 else 'b'},{i // 2},{1 + i},{name.split('/')[0]}")
+    (photos / "labels.csv").write_text("\n".join(rows))
+    listing = open_listing(photos)
+    made = pack(listing, tmp_path / "packs", ORIGINAL, shard_size=25_000)
+    assert made.packs > 1
+    found = open_listing(made.path)
+    for column in ("targets", "groups", "weights", "labels", "parts"):
+        assert np.array_equal(getattr(found, column), getattr(listing, column))
+    assert content(found) == content(listing)
+
+
+@pytest.mark.parametrize("after", [1, 2, 3, 5, 6])
+def test_a_folder_of_packs_resumed(photos, tmp_path, after):
+    (photos / "train/cat/broken.jpg").write_bytes(b"no image")
+    pack(scan(photos), tmp_path / "whole", SMALL, shard_size=SHARD)
+    out = tmp_path / "packs"
+
+    def stop(done, total):
+        if done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(scan(photos), out, SMALL, shard_size=SHARD, report=stop)
+    assert not out.exists()
+    made = pack(scan(photos), out, SMALL, shard_size=SHARD)
+    assert made.kept == after - (after > 2)  # the broken one is the third
+    assert [name for name, _ in made.broken] == ["train/cat/broken.jpg"]
+    assert bytes_in(out) == bytes_in(tmp_path / "whole")
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"photos", "whole", "packs", "whole.broken.json", "packs.broken.json"}
+
+
+def test_an_image_that_changes_while_packs_are_stopped_is_packed_anew(photos, tmp_path):
+    out = tmp_path / "packs"
+
+    def stop(done, total):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(scan(photos), out, SMALL, shard_size=SHARD, report=stop)
+    noise(photos / "train/cat/b.jpg", seed=77)  # the second
+    assert pack(scan(photos), out, SMALL, shard_size=SHARD).kept == 1
+    pack(scan(photos), tmp_path / "whole", SMALL, shard_size=SHARD)
+    assert bytes_in(out) == bytes_in(tmp_path / "whole")
+
+
+def test_new_images_come_into_further_packs(photos, tmp_path):
+    out = tmp_path / "packs"
+    before = pack(scan(photos), out, SMALL, shard_size=SHARD)
+    old = bytes_in(out)
+    noise(photos / "train/cat/new.png", seed=50)
+    after = pack(scan(photos), out, SMALL, shard_size=SHARD)
+    assert (after.images, after.kept, after.packs) == (7, 6, before.packs + 1)
+    assert bytes_in(out).items() >= old.items()
+    anew = pack(scan(photos), tmp_path / "p.pack", SMALL).path
+    assert content(open_listing(out)) == content(open_listing(anew))
+    assert [*open_listing(out).names] == [*open_listing(anew).names]
+    unchanged = bytes_in(out)
+    assert pack(scan(photos), out, SMALL, shard_size=SHARD).kept == 7
+    assert bytes_in(out) == unchanged
+
+    noise(photos / "train/ant/1.png", seed=51)
+    with pytest.raises(DataError, match=r"other classes, splits, groups or weights"):
+        pack(scan(photos), out, SMALL, shard_size=SHARD)
+    assert bytes_in(out) == unchanged
+    made = pack(scan(photos), out, SMALL, shard_size=SHARD, overwrite=True)
+    assert (made.images, made.kept, len(bytes_in(out))) == (8, 0, made.packs)
+    assert open_listing(out).classes == ("ant", "cat", "dog")
+
+
+def test_packing_anew_resumes_between_the_old_folder_and_the_new(photos, tmp_path):
+    out, draft = tmp_path / "packs", partial_of(tmp_path / "packs")
+    pack(scan(photos), out, RAW, shard_size=SHARD)
+
+    def stop(done, total):
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pack(scan(photos), out, SMALL, shard_size=SHARD, overwrite=True, report=stop)
+    assert len(open_listing(out)) == 6
+    out.rename(tmp_path / ".packs.old")  # as a kill may leave it
+    assert draft.is_dir()
+    made = pack(scan(photos), out, SMALL, shard_size=SHARD, overwrite=True)
+    assert made.kept == 6
+    assert {path.name for path in tmp_path.iterdir()} == {"photos", "packs"}
+
+
+def test_a_folder_that_is_no_folder_of_packs_stays(photos, tmp_path):
+    out = tmp_path / "packs"
+    with pytest.raises(UsageError, match=r"takes .* bytes as a pack, more than --shard-size"):
+        pack(scan(photos), out, SMALL, shard_size=2000)
+    assert not out.exists()
+    pack(scan(photos), out, SMALL, shard_size=SHARD)
+    (out / "images-00000.pack").rename(tmp_path / "first")
+    with pytest.raises(DataError, match=r"images-00000.pack is not there"):
+        pack(scan(photos), out, SMALL, shard_size=SHARD)
+    (out / "mine.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"other files than packs of one set: mine.txt"):
+            pack(scan(photos), out, SMALL, shard_size=SHARD, overwrite=overwrite)
+    alone = pack(scan(photos), tmp_path / "p.pack", SMALL).path
+    with pytest.raises(UsageError, match=r"p.pack: is a file"):
+        pack(scan(photos), alone, SMALL, shard_size=SHARD)
+    shutil.copy(out / "images-00001.pack", out / "images-00000.pack")
+    (out / "mine.txt").unlink()
+    with pytest.raises(DataError, match=r"two packs hold "):
+        open_listing(out)

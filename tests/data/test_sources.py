@@ -217,6 +217,11 @@ def test_commands(photos, tmp_path, resnets):
     (photos / "apple/bad.png").unlink()
     code, told, _ = resnets("data", "pack", photos, "--out", out, "--side", 16)
     assert (code, told.startswith(f"{out}   30 images, 30 of them before")) == (0, True)
+    several = tmp_path / "several"
+    code, told, _ = resnets("data", "pack", photos, "--out", several, "--shard-size", "10kB")
+    assert (code, told.count(f" in {len([*several.iterdir()])} packs, ")) == (0, 1)
+    code, _, said = resnets("data", "pack", photos, "--out", several, "--shard-size", "big")
+    assert (code, "--shard-size big: is no size" in said) == (2, True)
     code, _, said = resnets("data", "pack", photos, "--out", out)
     assert code == 2
     assert "other options: side=16 quality=95 raw=False" in said

@@ -1,21 +1,18 @@
 """`resnets data`: fetch a data set, check one, pack one, take samples out of one."""
 
+import re
 import shlex
-from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from resnets.cli import suspects
+from resnets.cli.folder_check import check_folder, print_counts
 from resnets.cli.options import Device, Json, Root
-from resnets.cli.output import Progress, print_json, print_table, say, tell
+from resnets.cli.output import Progress, print_json, say, tell
 from resnets.errors import UsageError
 from resnets.formatting import plural
-
-if TYPE_CHECKING:
-    from resnets.data.check import FolderCheck
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -97,7 +94,7 @@ def check(
     if model is not None and not near:
         raise UsageError("--model looks for near copies", hint="--near --model MODEL")
     if source not in NAMES:
-        _check_folder(folder_of(source), near, model, device, as_json)
+        check_folder(folder_of(source), near, model, device, as_json)
         return
     if near:
         raise UsageError(
@@ -112,7 +109,7 @@ def check(
     if as_json:
         print_json({"name": dataset.name, "fingerprint": dataset.fingerprint, "counts": counts})
         return
-    _print_counts(counts)
+    print_counts(counts)
     tell("", f"fingerprint {dataset.fingerprint}")
 
 
@@ -123,6 +120,13 @@ def pack(
         typer.Argument(help="A folder of images, tars or Parquet files.", metavar="DATA"),
     ],
     out: Annotated[Path, typer.Option(help="The pack, such as photos.pack.")],
+    shard_size: Annotated[
+        str | None,
+        typer.Option(
+            help="Make OUT a folder of packs of at most this many bytes, such as 512MB or 4GB.",
+            metavar="SIZE",
+        ),
+    ] = None,
     side: Annotated[
         int,
         typer.Option(
@@ -142,15 +146,16 @@ def pack(
 ) -> None:
     """Put a folder of images into one file, which is read faster; it trains as the folder does.
 
-    A pack is a tar with an index. It may be stopped at any time: the same command resumes, and
-    appends images that are new in the folder. Images that cannot be read are reported,
-    listed beside the pack and left out; the exit code is then 3.
+    A pack is a tar with an index; a folder of packs trains as one does. It may be stopped at any
+    time: the same command resumes, and appends images that are new in the folder. Images that
+    cannot be read are reported, listed beside the pack and left out; the exit code is then 3.
 
     \b
     Examples:
       resnets data pack photos/ --out photos.pack
       resnets data pack photos/ --out photos-256.pack --side 256
       resnets data pack shards/ --out photos.pack --side 256 --raw
+      resnets data pack photos/ --out packs --shard-size 512MB
     """
     from resnets.data.encoding import Encoding
     from resnets.data.packing import pack as write
@@ -163,6 +168,7 @@ def pack(
             open_listing(source, report=lambda found: progress.show(found, 0)),
             out,
             encoding,
+            shard_size=0 if shard_size is None else _bytes(shard_size),
             overwrite=overwrite,
             report=progress.show,
             on_broken=lambda name, reason: progress.note(f"left out: {name}: {reason}"),
@@ -174,7 +180,9 @@ def pack(
         print_json(packed.to_dict())
     else:
         were = f", {packed.kept:,} of them before" if packed.kept else ""
-        tell(f"{packed.path}   {plural(packed.images, 'image')}{were}, {packed.size / 1e6:,.1f} MB")
+        packs = f" in {plural(packed.packs, 'pack')}" if shard_size else ""
+        size = f"{packed.size / 1e6:,.1f} MB"
+        tell(f"{packed.path}   {plural(packed.images, 'image')}{packs}{were}, {size}")
     if packed.broken:
         raise typer.Exit(3)
 
@@ -243,108 +251,9 @@ def sample(
 app.command()(suspects.suspects)
 
 
-def _check_folder(path: Path, near: bool, model: str | None, device: str, as_json: bool) -> None:
-    from resnets.data.check import check_folder
-
-    progress, lookalikes = Progress(), None
-    if model is not None:
-        from resnets.evaluation.lookalikes import lookalikes_by
-        from resnets.machine.device import choose_device
-        from resnets.models import restore
-
-        network, _ = restore(model, needs_classifier=False)
-        lookalikes = lookalikes_by(network.to(choose_device(device)))
-    found = check_folder(path, near=near, lookalikes=lookalikes, report=progress.show)
-    progress.clear()
-    if as_json:
-        print_json(_values(found))
-    else:
-        _print_counts(found.counts)
-        tell(*_lines(found))
-    if not found.sound:
-        raise typer.Exit(3)
-    if not as_json:
-        begin = f"next: resnets train {shlex.quote(str(path))}"
-        say(f"{begin}; --weights starts from what others have learnt, --plan only says how")
-
-
-def _values(found: "FolderCheck") -> dict[str, Any]:
-    """Return what was found as JSON-able values."""
-    values = {
-        **asdict(found),
-        "imbalance": round(found.imbalance, 2),
-        "look_alike": list(found.look_alike),
-        "sides": list(found.sides or ()),
-    }
-    del values["classes"]  # which are the keys of the counts
-    for optional in ("near", "table"):
-        if values[optional] is None:
-            del values[optional]
-    return values | {"sound": found.sound}
-
-
-def _lines(found: "FolderCheck") -> Iterator[str]:
-    """Yield what was found, for people."""
-    from resnets.data.check import UNEVEN
-    from resnets.data.classes import class_notes, unevenness
-    from resnets.data.copies import groups_sentences
-    from resnets.data.images import printable
-
-    if found.table:
-        yield from found.table.said
-    for fault in found.faults:
-        yield f"cannot be meant: {fault}"
-    yield from groups_sentences(found.divided_groups)
-    for broken in found.broken:
-        yield f"broken: {broken.path}: {broken.reason}"
-    for title, some in (
-        ("the same image in two splits", found.leaks),
-        ("the same image in two classes", found.conflicts),
-        ("the same image twice", found.duplicates),
-    ):
-        for group in some:
-            yield f"{title}: {', '.join(group)}"
-    drawn = "validation" not in found.counts  # `train` will hold a part out
-    yield from found.copies.sentences(together=drawn)
-    for near in found.near or ():
-        places = [name for name, two in (("splits", len(near.splits) > 1),) if two]
-        places += ["classes"] if near.classes > 1 else []
-        where = f" in two {' and two '.join(places)}" if places else ""
-        yield f"near copies{where}: {', '.join(near.names)}"
-    if found.near == ():
-        yield "no near copies"
-    if found.imbalance >= UNEVEN:
-        yield unevenness(found.counts["train"])
-    yield from class_notes(found.classes)
-    if found.sides:
-        left, right = map(printable, found.sides)
-        yield (
-            f"{left} and {right} are told apart by their side: train does not mirror images, "
-            "unless augment.mirror is true"
-        )
-    if found.cropped:
-        verb = "loses" if found.cropped == 1 else "lose"
-        yield (
-            f"{found.cropped:,} of {plural(found.images, 'image')} {verb} more than a third of "
-            "the area to the square that evaluation takes from the middle"
-        )
-    if found.depth:
-        yield str(found.depth)
-    if found.animations:
-        yield f"only the first frame is taken: {', '.join(found.animations)}"
-    for each in found.left_out:
-        yield f"left out: {each.path}: {each.reason}"
-    if found.table:
-        for row in found.table.doubled:
-            yield f"doubled: {row}"
-        for name in found.table.unlisted:
-            yield f"no row names {name}"
-    if found.ignored:
-        yield f"ignored: {', '.join(found.ignored)}"
-
-
-def _print_counts(counts: dict[str, dict[str, int]]) -> None:
-    classes = list(dict.fromkeys(name for by_class in counts.values() for name in by_class))
-    rows = [(name, *(counts[part].get(name, 0) for part in counts)) for name in classes]
-    total = ("all", *(sum(by_class.values()) for by_class in counts.values()))
-    print_table(["class", *counts], [*rows, total])
+def _bytes(text: str) -> int:
+    """Return the number that a size such as 512MB means. Raises UsageError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)b?", text.strip().lower())
+    if not found or not (size := int(float(found[1]) * 1000 ** ("kmgt".find(found[2] or " ") + 1))):
+        raise UsageError(f"--shard-size {text}: is no size", hint="--shard-size 512MB")
+    return size

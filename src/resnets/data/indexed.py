@@ -116,15 +116,7 @@ class Index:
         given = {column[0]: getattr(self, column[0]) for column in _COLUMNS}
         there = [name for name, values in given.items() if values is not None and len(values)]
         columns = [column for column in _columns(self.classes) if column[0] in there]
-        head = {
-            "version": VERSION,
-            "count": len(self.names),
-            "columns": columns,
-            "classes": self.classes,
-            "splits": self.splits,
-            **self.more,
-        }
-        line = json.dumps(head).encode()  # ASCII: the bytes of names that are no UTF-8 are escaped
+        line = _head(len(self.names), columns, self, self.more)
         line += b" " * (-(len(line) + 1) % _ALIGNED) + b"\n"
         arrays = (np.asarray(getattr(self, name), kind).tobytes() for name, kind, _ in columns)
         return b"".join((line, *arrays, bytes(self.names.packed)))
@@ -317,6 +309,30 @@ class _Open:
     def __del__(self) -> None:
         if hasattr(self, "_file"):
             self._file.close()
+
+
+def room_for(listing: Listing, more: Mapping[str, Any]) -> tuple[int, int]:
+    """Return how many bytes an index of images of a listing has at most: of its own, and for each.
+
+    The name of an image, and a byte for its end, come to these.
+    """
+    given = [
+        column for column in _columns(listing.classes) if getattr(listing, column[0], 0) is not None
+    ]
+    line = _head(_STAMP, given, listing, more)
+    return len(line) + _ALIGNED, sum(np.dtype(kind).itemsize * width for _, kind, width in given)
+
+
+def _head(
+    count: int,
+    columns: Sequence[tuple[str, str, int]],
+    of: Listing | Index,
+    more: Mapping[str, Any],
+) -> bytes:
+    """Return the first line of an index but for its end, in ASCII."""
+    head = {"version": VERSION, "count": count, "columns": columns}
+    head |= {"classes": of.classes, "splits": of.splits, **more}
+    return json.dumps(head).encode()  # the bytes of names that are no UTF-8 are escaped
 
 
 def _columns(classes: Sequence[str]) -> list[tuple[str, str, int]]:

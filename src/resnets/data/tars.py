@@ -21,6 +21,7 @@ from resnets.data.images import Stored
 from resnets.data.indexed import Index, Read, Stretches, indexed
 from resnets.data.listing import Listing
 from resnets.data.members import listing_of
+from resnets.data.pack_folder import joined
 from resnets.data.packs import is_pack, read_pack
 from resnets.data.scan import readable
 from resnets.data.tar_headers import members
@@ -104,6 +105,10 @@ class _Found:
 
     def index(self) -> Index:
         """Walk through all tars and return the index of their images."""
+        packs = [read_pack(path).index for path in self.paths if is_pack(path)]
+        whole = joined(packs, self.root) if len(packs) == len(self.paths) else None
+        if whole is not None:
+            return whole
         self.titles, self.splits = titles(self.paths, self.root), splits_of(self.paths, self.root)
         for number, path in enumerate(self.paths):
             if is_pack(path):
