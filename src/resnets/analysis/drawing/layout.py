@@ -1,6 +1,7 @@
 """The drawing of a network: the whole net as a row of feature maps, its blocks enlarged below."""
 
 import re
+from collections.abc import Sequence
 from math import sqrt
 from textwrap import wrap
 from xml.sax.saxutils import escape
@@ -41,7 +42,7 @@ def draw(spec: Spec | str) -> str:
     maps, units = maps_and_units(spec)
     kinds = kinds_of_units(units)
     panels = [
-        _Panel(unit, _title(unit, count, [u for u, _ in kinds]), count, len(units))
+        _Panel(unit, _title(unit, count, [u for u, _ in kinds]), _subtitle(unit, count, len(units)))
         for unit, count in kinds
     ]
     inner = max(
@@ -57,17 +58,43 @@ def draw(spec: Spec | str) -> str:
         panel.draw(MARGIN + i * (width + PANEL_GAP), y, width, height)
         for i, panel in enumerate(panels)
     ]
-    total = (inner + 2 * MARGIN, y + height + MARGIN)
+    pieces = [*header, *row, *(piece for figure in figures for piece in figure)]
+    size = (inner + 2 * MARGIN, y + height + MARGIN)
+    return _svg(spec.name, _description(spec, maps), size, pieces)
+
+
+def draw_maps(spec: Spec) -> str:
+    """Return a network's feature maps in a row, without its blocks, as SVG text."""
+    maps, _ = maps_and_units(spec)
+    inner = COLUMN * len(maps)
+    row, end = _row(maps, inner, 0)
+    size = (inner + 2 * MARGIN, end)
+    return _svg(f"{spec.name}: its feature maps", _description(spec, maps), size, row)
+
+
+def draw_units(units: Sequence[tuple[Unit, str, str]]) -> str:
+    """Return blocks side by side as SVG text, each with a title and a line below it."""
+    panels = [_Panel(unit, title, subtitle) for unit, title, subtitle in units]
+    height = max(panel.height for panel in panels)
+    pieces: list[str] = []
+    x = 0.0
+    for panel in panels:
+        pieces += panel.draw(x, 0, panel.least_width, height)
+        x += panel.least_width + PANEL_GAP
+    titles = ", ".join(title for _, title, _ in units)
+    return _svg(titles, f"{titles}: blocks, layer by layer", (x - PANEL_GAP, height), pieces)
+
+
+def _svg(title: str, description: str, size: tuple[float, float], pieces: list[str]) -> str:
+    width, height = (f"{side:.0f}" for side in size)
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {total[0]:.0f} {total[1]:.0f}" '
-        f'width="{total[0]:.0f}" height="{total[1]:.0f}" font-family="{FONT}" role="img">',
-        f"<title>{escape(spec.name)}</title>",
-        f"<desc>{escape(_description(spec, maps))}</desc>",
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
+        f'width="{width}" height="{height}" font-family="{FONT}" role="img">',
+        f"<title>{escape(title)}</title>",
+        f"<desc>{escape(description)}</desc>",
         # A card of its own: it prints as it looks, and stands on a dark page too.
-        f'<rect width="{total[0]:.0f}" height="{total[1]:.0f}" rx="14" fill="#fff"/>',
-        *header,
-        *row,
-        *(piece for figure in figures for piece in figure),
+        f'<rect width="{width}" height="{height}" rx="14" fill="#fff"/>',
+        *pieces,
         "</svg>",
     ]
     return "\n".join(lines) + "\n"
@@ -139,16 +166,18 @@ def _title(unit: Unit, count: int, others: list[Unit]) -> str:
     return unit.title
 
 
-class _Panel:
-    """One kind of block, enlarged."""
+def _subtitle(unit: Unit, count: int, total: int) -> str:
+    place = f"block {unit.position + 1} of layer{unit.stage + 1}"
+    if count > 1:
+        return f"{place}; {count} of the {total} blocks are of this kind"
+    return f"{place}, the only one of its kind" if total > 1 else place
 
-    def __init__(self, unit: Unit, title: str, count: int, total: int) -> None:
-        self.unit, self.title = unit, title
-        self.subtitle = f"block {unit.position + 1} of layer{unit.stage + 1}"
-        if count > 1:
-            self.subtitle += f"; {count} of the {total} blocks are of this kind"
-        elif total > 1:
-            self.subtitle += ", the only one of its kind"
+
+class _Panel:
+    """A block, enlarged."""
+
+    def __init__(self, unit: Unit, title: str, subtitle: str) -> None:
+        self.unit, self.title, self.subtitle = unit, title, subtitle
         self.main_width = _widest((*unit.before, *unit.residual, *unit.after), least=160)
         self.side_width = _widest(unit.shortcut, least=0)
         self.gate_width = _widest(unit.gate, least=110) if unit.gate else 0
