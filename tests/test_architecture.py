@@ -33,7 +33,7 @@ ROOMS = {
     " inference",
     "training": "errors files formatting readers machine spec zoo nn data weights models"
     " run_folder report analysis evaluation",
-    "studies": "errors files formatting machine zoo nn data weights models run_folder report"
+    "studies": "errors files formatting machine spec zoo nn data weights models run_folder report"
     " analysis evaluation training",
     "exporting": "errors files formatting readers machine nn data weights models inference",
     "serving": "errors files formatting readers machine nn data weights report analysis inference"

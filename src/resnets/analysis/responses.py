@@ -49,18 +49,28 @@ def gradient_norms(model: ResNet, images: Tensor, labels: Tensor) -> list[Measur
     training mode. Gradients, statistics and mode of the model are left as they were.
     """
     units = {name: m for name, m in model.named_modules() if isinstance(m, Block)}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    with temporary_mode(model, training=True):
-        loss = F.cross_entropy(model(images), labels)
     parameters = [[p for p in unit.parameters() if p.requires_grad] for unit in units.values()]
-    flat = torch.autograd.grad(loss, [p for unit in parameters for p in unit])
-    for name, buffer in model.named_buffers():
-        buffer.copy_(buffers[name])
+    with trial(model):
+        loss = F.cross_entropy(model(images), labels)
+        flat = torch.autograd.grad(loss, [p for unit in parameters for p in unit])
     gradients = iter(flat)
     return [
         Measurement(name, sum(next(gradients).double().square().sum().item() for _ in mine) ** 0.5)
         for name, mine in zip(units, parameters, strict=True)
     ]
+
+
+@contextmanager
+def trial(model: nn.Module) -> Iterator[None]:
+    """Put a model into training mode; its modes and statistics are as before at the end."""
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        with temporary_mode(model, training=True):
+            yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                buffer.copy_(buffers[name])
 
 
 @contextmanager

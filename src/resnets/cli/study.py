@@ -121,3 +121,27 @@ def responses(asked: Asked) -> "Study":
     from resnets.studies.layer_responses import study
 
     return study(**asked.measured)
+
+
+@_study
+def gradients(
+    asked: Asked,
+    draws: Annotated[
+        int, typer.Option(help="Lines between two images, and draws of fresh weights.", min=1)
+    ] = 4,
+    points: Annotated[int, typer.Option(help="Places on a line.", min=9)] = 97,
+) -> "Study":
+    """Follow gradients by depth and along lines through input space (Balduzzi et al. 2017).
+
+    Without RUN, of plain and residual nets of 8, 20 and 56 layers with fresh weights, with and
+    without batch norm, on digits unless --data says another; with RUN, of these nets, trained and
+    with fresh weights.
+
+    \b
+    Examples:
+      resnets study gradients
+      resnets study gradients runs/plain20 runs/resnet20 --draws 10
+    """
+    from resnets.studies.gradients import study
+
+    return study(**asked.measured, draws=draws, points=points)

@@ -51,7 +51,8 @@ def lines_chart(
         few = log10(high / low) < _DECADES
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=8))
         axes.yaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+    whole = all(float(x).is_integer() for line in lines for x, _ in line.points)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=whole))
     if names:
         axes.set_xticks(range(len(names)), names, parse_math=False)
     description = f"{title}. {' '.join(_described(line, across) for line in lines)}"

@@ -74,7 +74,7 @@ def study(
                 "Where no batch norm follows a convolution (pre-activation), the response is the "
                 "convolution's own, whose scale no norm has set.",
             ),
-            environment=where_made(subjects[0]),
+            environment=where_made(subjects[0].network),
         ),
     )
 

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnets.data import open_as_trained
-from resnets.data.preprocess import preprocess_of
+from resnets.data import open_as_trained, open_dataset
+from resnets.data.dataset import Dataset
+from resnets.data.preprocess import Preprocess, measure, preprocess_of
 from resnets.errors import DataError, UsageError
 from resnets.evaluation.new_images import own_data
 from resnets.formatting import plural, printable
@@ -148,20 +149,43 @@ def images_for(
             f"{subject.name}: its classes are not those of {printable(dataset.name)}",
             hint="give images of its own classes with --data, each of one class",
         )
+    device = next(network.parameters()).device
+    return _drawn(dataset, preprocess_of(network), count, seed, parts, device)
+
+
+def fresh_images(
+    data: str | Path,
+    count: int,
+    *,
+    root: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+) -> Images:
+    """Return some training images for nets that have seen none, each channel normalised."""
+    dataset = open_dataset(data, root=None if root is None else Path(root))
+    prepare = measure(dataset.train, dataset.train.images.shape[1], "channel")
+    return _drawn(dataset, prepare, count, seed, ("train",), choose_device(device))
+
+
+def _drawn(
+    dataset: Dataset,
+    prepare: Preprocess,
+    count: int,
+    seed: int,
+    parts: Sequence[str],
+    device: torch.device,
+) -> Images:
     part = next(name for name in parts if name in dataset.parts)
     split = dataset.parts[part]
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    positions = order[:count].sort().values
-    device = next(network.parameters()).device
-    prepare = preprocess_of(network)
-    seen, pixels = [], []
-    for where, images in split.stream(positions.split(64)):  # type: ignore[no-untyped-call]
+    batches = order[:count].split(64)  # type: ignore[no-untyped-call]
+    seen, inputs = [], []
+    for where, images in split.stream(batches):
         seen.append(where)
-        pixels.append(prepare(images.to(device)))
-    found = torch.cat(seen)
+        inputs.append(prepare(images.to(device)))
     return Images(
-        inputs=torch.cat(pixels),
-        labels=split.labels[found].to(device),
+        inputs=torch.cat(inputs),
+        labels=split.labels[torch.cat(seen)].to(device),
         data=dataset.name,
         part=part,
         of=len(split),
@@ -169,7 +193,7 @@ def images_for(
     )
 
 
-def where_made(subject: Subject) -> dict[str, Any]:
+def where_made(network: ResNet) -> dict[str, Any]:
     """Return versions and machine, as far as a page says them."""
-    device = next(subject.network.parameters()).device
+    device = next(network.parameters()).device
     return {k: v for k, v in environment(device, ALONE, "float32").items() if k in _KEPT}
