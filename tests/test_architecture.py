@@ -26,15 +26,16 @@ ROOMS = {
     "run_folder": "errors files formatting readers machine",
     "weights": "errors files readers machine spec zoo nn data run_folder",
     "models": "errors formatting readers spec zoo nn data run_folder weights",
-    "report": "errors files formatting run_folder",
+    "papers": "errors spec zoo",
+    "report": "errors files formatting run_folder papers",
     "analysis": "errors files spec zoo nn data weights report",
     "inference": "errors spec files formatting readers nn data weights models analysis",
     "evaluation": "errors files formatting machine nn data run_folder weights models report"
     " inference",
     "training": "errors files formatting readers machine spec zoo nn data weights models"
-    " run_folder report analysis evaluation",
-    "studies": "errors files formatting machine spec zoo nn data weights models run_folder report"
-    " analysis evaluation training",
+    " run_folder papers report analysis evaluation",
+    "studies": "errors files formatting readers machine spec zoo nn data weights models run_folder"
+    " papers report analysis inference evaluation training",
     "exporting": "errors files formatting readers machine nn data weights models inference",
     "serving": "errors files formatting readers machine nn data weights report analysis inference"
     " exporting",
@@ -72,6 +73,7 @@ WITHOUT_TORCH = (
     "weights/normalisation",
     "weights/outputs",
     "run_folder",
+    "papers",
     "report",
     "evaluation/__init__",
     "evaluation/assess",

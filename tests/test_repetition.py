@@ -16,7 +16,8 @@ from conftest import at_step, coloured, signal_at, tiny_dataset
 from resnets import get_spec
 from resnets.cli.train import print_seeds
 from resnets.errors import CheckpointError, Stopped, UsageError
-from resnets.report.published import TABLES, Published
+from resnets.papers.paper_tables import FIGURES
+from resnets.papers.published import Published
 from resnets.run_folder.directory import RunFolder
 from resnets.training.audit import audit
 from resnets.training.recipe import load_recipe, read_recipe
@@ -334,7 +335,7 @@ def test_a_row_without_a_figure_is_left_out(tmp_path):
     for figure in (True, False):
         row = next(
             row
-            for row in TABLES
+            for row in FIGURES
             if row.dataset == data.name and (row.error_percent is not None) == figure
         )
         found = train_seeds(

@@ -30,6 +30,7 @@ from resnets.cli import (
     predict,
     recipes,
     report,
+    reproduce,
     serve,
     show,
     study,
@@ -82,6 +83,7 @@ app.command()(features.features)
 app.command()(embed.embed)
 app.command()(gather.gather)
 app.command()(report.report)
+app.command()(reproduce.reproduce)
 app.add_typer(study.app, name="study")
 app.command()(audit.audit)
 app.command()(inspect.inspect)

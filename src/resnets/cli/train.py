@@ -330,7 +330,7 @@ def print_seeds(found: "Repetition", as_json: bool) -> None:
     rows.append(("best", *_both(found.best), ""))
     for comparison in found.comparisons:
         row = comparison.row
-        notes = ", ".join(note for note in (row.protocol, row.note) if note)
+        notes = ", ".join(note for note in (row.protocol, row.remarks) if note)
         accuracy = f"{row.accuracy_percent:.2f} %"
         rows.append(
             ("published", f"{row.error_percent:.2f} %", accuracy, f"{row.source} ({notes})")

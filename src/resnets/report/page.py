@@ -12,8 +12,8 @@ from typing import Any
 from resnets.errors import UsageError
 from resnets.files import followed, write_text
 from resnets.formatting import percent
+from resnets.papers.paper_tables import published
 from resnets.report import comparison, plots
-from resnets.report.published import published
 from resnets.report.reliability import reliability_diagram
 from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence

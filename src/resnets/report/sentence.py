@@ -1,7 +1,8 @@
 """The sentences that matter: what came out, and how that stands beside what was published."""
 
 from resnets.formatting import duration, percent, plural
-from resnets.report.published import Published, published
+from resnets.papers.paper_tables import published
+from resnets.papers.published import Published
 from resnets.report.score import headline
 from resnets.run_folder.reading import RunRecord
 
@@ -55,8 +56,8 @@ def _compare(run: RunRecord, row: Published) -> str:
     details = [row.source]
     if row.protocol != "test":
         details.append(row.protocol)
-    if row.note:
-        details.append(row.note)
+    if row.remarks:
+        details.append(row.remarks)
     details.extend(_budget(run, row))
     value = "no figure" if row.accuracy_percent is None else f"{row.accuracy_percent:g} %"
     text = f"published: {value} ({'; '.join(details)})"

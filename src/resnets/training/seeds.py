@@ -15,8 +15,9 @@ from resnets.files import write_json
 from resnets.formatting import plural
 from resnets.machine.device import Machine
 from resnets.machine.torchrun import program, restarts
+from resnets.papers.paper_tables import published
+from resnets.papers.published import Published
 from resnets.report.page import write_report
-from resnets.report.published import Published, published
 from resnets.run_folder.directory import RunFolder, seeds_in
 from resnets.run_folder.record import Record
 from resnets.spec import Spec
@@ -277,8 +278,13 @@ def _summarise(
     )
 
 
-def differences(row: Published, record: Record, recipe: Recipe, runs: int) -> Iterator[str]:
-    """Say why so many runs by ``recipe``, one of them of ``record``, do not reproduce a row."""
+def differences(
+    row: Published, record: Record, recipe: Recipe, runs: int, shown: str = "1-crop"
+) -> Iterator[str]:
+    """Say why so many runs by ``recipe``, one of them of ``record``, do not reproduce a row.
+
+    ``shown`` is the protocol by which they were measured.
+    """
     data, steps, epochs = record.data, record.progress.steps or 0, record.progress.epochs or 0
     if row.iterations and steps != row.iterations:
         yield f"{plural(steps, 'iteration')}, not {row.iterations:,}"
@@ -292,8 +298,10 @@ def differences(row: Published, record: Record, recipe: Recipe, runs: int) -> It
             yield f"a {kind} called {data.name}, not {row.dataset}'s own files"
         if not data.test:
             yield "measured on the held-out split, not on the test split"
-    if row.protocol == "10-crop":
+    if row.protocol == "10-crop" and shown != row.protocol:
         yield "measured on one crop, not on ten"
+    elif row.protocol == "multi-scale" and shown != row.protocol:
+        yield "measured on one crop, not at several scales"
     statistic, _, number = row.protocol.rpartition(" of ")
     if statistic and runs < int(number):
         yield f"{plural(runs, 'run')}, not the {row.protocol}"
@@ -305,6 +313,8 @@ def _other_settings(row: Published, recipe: Recipe) -> list[str]:
     if not row.recipe:
         return ["no recipe of the paper to compare the settings with"]
     here, there = _settings(recipe), _settings(load_recipe(row.recipe))
+    if row.dataset != "imagenet":
+        here.pop("data.view")  # of sets with a name there is one, and earlier versions named none
     return [f"{key} {here[key]}, not {there[key]}" for key in here if here[key] != there[key]]
 
 

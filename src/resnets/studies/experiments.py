@@ -1,0 +1,187 @@
+"""A table's rows as they are to be trained: network, recipe at some length, name, jobs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import cached_property
+from math import floor
+
+from resnets.data.order import batch_bounds
+from resnets.errors import UsageError
+from resnets.papers.published import Row, Table
+from resnets.run_folder.reading import RunRecord
+from resnets.spec import Spec
+from resnets.training.recipe import Recipe, load_recipe
+from resnets.weights.metadata import read_spec
+
+# Of the whole training split, whatever is held out of it.
+IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet": 1_281_167}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of a table is reproduced, and what is changed on purpose."""
+
+    table: Table
+    scale: Fraction = Fraction(1)  # of the paper's iterations
+    seeds: int = 1
+    rows: tuple[str, ...] = ()  # their keys; empty: all
+    small: bool = False
+    settings: tuple[str, ...] = ()  # of every recipe
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise UsageError(f"{self.seeds} seeds are none", hint="give 1 or more, such as 5")
+
+    @property
+    def chosen(self) -> tuple[Row, ...]:
+        """The rows. Raises UsageError for a key of none."""
+        return self.table.chosen(self.rows, small=self.small)
+
+    @property
+    def changes(self) -> list[str]:
+        """In sentences, what makes this another experiment than the paper's, as every output says.
+
+        What differs in single rows is said there.
+        """
+        stand_in = self.table.small.says if self.small and self.table.small else ""
+        sentences = [
+            self.scale != 1
+            and f"Scaled: {share(self.scale)} of the paper's iterations, with "
+            "drops and warm-up at the same fractions of the run.",
+            stand_in and f"A stand-in: {stand_in}.",
+            self.settings and f"Changed in every recipe: {', '.join(self.settings)}.",
+        ]
+        return [sentence for sentence in sentences if sentence]
+
+    @property
+    def options(self) -> list[str]:
+        """The words of the command that ask for this, but for how many seeds of which rows."""
+        words = ["--scale", str(self.scale)] if self.scale != 1 else []
+        words += ["--small"] if self.small else []
+        for setting in self.settings:
+            words += ["--set", setting]
+        return words
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A row that is trained, or evaluated: all its seeds are one folder."""
+
+    row: Row
+    asked: Asked
+
+    @property
+    def dataset(self) -> str:
+        """What it is trained on, as papers call it."""
+        small = self.asked.table.small if self.asked.small else None
+        return (small and small.dataset) or self.row.figure.dataset
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The network. Raises UsageError where the design space does not have it."""
+        small = self.asked.table.small
+        return small.spec(self.row) if self.asked.small and small else self.row.spec
+
+    @cached_property
+    def paper(self) -> Recipe:
+        """The row's recipe at its whole length."""
+        small = self.asked.table.small if self.asked.small else None
+        name = (small and small.recipe) or self.row.recipe or self.row.figure.recipe
+        return load_recipe(name, () if small and small.recipe else self.row.settings)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """The recipe as it is followed. Raises UsageError for settings that there are not."""
+        recipe = scaled(self.paper, self.asked.scale, IMAGES[self.dataset])
+        return load_recipe(recipe, self.asked.settings)
+
+    @property
+    def iterations(self) -> int:
+        """How many steps it has; of ImageNet, on all of its images."""
+        return iterations(self.recipe, IMAGES[self.dataset])
+
+    @property
+    def name(self) -> str:
+        """What its folder is called: network, recipe, and whatever is not the recipe's own."""
+        small = self.asked.small
+        parts = [self.spec.name, self.paper.name, "" if small else self.row.apart]
+        if self.asked.scale != 1:
+            parts.append(str(self.iterations))
+        name = "-".join(filter(None, parts))
+        for setting in self.asked.settings:
+            key, _, value = setting.partition("=")
+            own = {"batch_size": f"x{value}", "precision": f"-{value}"}
+            name += own.get(key, f"-{key.rpartition('.')[2]}{value}")
+        return "".join(c if c.isalnum() or c in "-_.+" else "_" for c in name)
+
+    def is_of(self, run: RunRecord, recipe: Recipe) -> bool:
+        """Whether a run is one of this experiment's seeds."""
+        own = self.recipe.flat() | {"seed": recipe.seed}
+        # Sets with a name have one view, which earlier versions did not write down.
+        here, there = ({**flat, "data.view": ""} for flat in (own, recipe.flat()))
+        return (
+            run.status == "finished"
+            and run.data.name == self.dataset
+            and read_spec(run.model.spec) == self.spec
+            and here == there
+        )
+
+
+def scaled(recipe: Recipe, scale: Fraction, images: int) -> Recipe:
+    """Return a recipe with so many of its iterations; drops and warm-up are fractions of them.
+
+    What counts epochs or errors, as a plateau's patience and a warm-up by error do, stays.
+    """
+    if scale == 1:
+        return recipe
+    steps = max(1, floor(iterations(recipe, images) * scale + Fraction(1, 2)))
+    return load_recipe(recipe, [f"schedule.iterations={steps}"])
+
+
+def iterations(recipe: Recipe, images: int) -> int:
+    """Return how many steps a recipe has, of which some of so many images may be held out."""
+    if recipe.schedule.iterations:
+        return recipe.schedule.iterations
+    holdout = 0 if images == IMAGES["imagenet"] else recipe.data.holdout
+    held = round(holdout * images) if holdout < 1 else int(holdout)
+    batches = len(batch_bounds(images - held, recipe.batch_size, recipe.data.repeats))
+    return int(recipe.schedule.epochs or 0) * batches
+
+
+def share(scale: Fraction) -> str:
+    """Write a fraction as it is said: a 160th, half, 2.7 %."""
+    if scale.numerator != 1:
+        return f"{float(100 * scale):.3g} %"
+    number = scale.denominator
+    known = {1: "all", 2: "half", 3: "a third", 4: "a quarter"}
+    if number in known:
+        return known[number]
+    ending = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    article = "an" if str(number)[0] == "8" or number in (11, 18) else "a"
+    return f"{article} {number:,}{ending}"
+
+
+def parse_scale(text: str) -> Fraction:
+    """Return what ``--scale`` says, such as 1/40 or 0.025. Raises UsageError."""
+    try:
+        found = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        found = Fraction(0)
+    if not 0 < found <= 1 or found.denominator > 10**6:
+        raise UsageError(f'"{text}" is no scale', hint="give a fraction such as 1/40 or 0.025")
+    return found
+
+
+def experiments(asked: Asked) -> list[Experiment]:
+    """Return the rows as experiments, those that lack something too."""
+    return [Experiment(row, asked) for row in asked.chosen]
+
+
+def jobs(found: Sequence[Experiment], seeds: int) -> list[tuple[int, Experiment]]:
+    """Return what is to be trained, in its order: one seed of all rows first, then the next.
+
+    Rows of one training, which differ in how it is measured, are one job.
+    """
+    trained = {each.name: each for each in found if not each.row.lacks}
+    return [(seed, each) for seed in range(seeds) for each in trained.values()]
