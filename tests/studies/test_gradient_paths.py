@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from test_lesion import KINDS, net
 
-from resnets.studies.gradient_paths import Link, Linked, Measured, along, by_length, measure
+from resnets.studies.path_lengths import Link, Linked, Measured, along, by_length, measure
 
 
 @pytest.fixture

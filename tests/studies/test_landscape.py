@@ -11,7 +11,7 @@ from test_lesion import net
 from conftest import tiny_dataset
 from resnets.data.preprocess import measure
 from resnets.evaluation.network import evaluate
-from resnets.studies.landscape import Kept, Surface, directions, grid, shape
+from resnets.studies.loss_surface import Kept, Surface, directions, grid, shape
 from resnets.zoo import get_spec
 
 

@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import scramble
+from conftest import scramble, tiny_dataset
 from resnets import create_model
+from resnets.data.preprocess import measure as measure_preprocess
+from resnets.evaluation.network import evaluate
+from resnets.studies.block_orders import answers, deletions, kendall_tau, reorderings, without
 from resnets.studies.block_parts import head, parts_of, stem
-from resnets.studies.lesion import answers, deletions, kendall_tau, reorderings, without
+from resnets.studies.lesion import measure
 from resnets.zoo import get_spec
 
 NARROW = {"widths": (4, 8, 16), "stem_width": 4}
@@ -144,3 +147,21 @@ def test_kendall_tau():
     assert kendall_tau(order) == pytest.approx(
         np.mean([np.sign(order[j] - order[i]) for i in range(9) for j in range(i + 1, 9)])
     )
+
+
+def test_the_whole_nets_error_is_evaluations(images):
+    split = tiny_dataset(train=150).train
+    model, preprocess = net("resnet8").float(), measure_preprocess(split, 8, "channel")
+    inputs = preprocess(split.batch(torch.arange(150))[0])
+    found = measure(model, inputs, split.labels, draws=2, seed=0)
+    own = evaluate(model, split, preprocess)
+    assert found["images"] == 150
+    assert found["error"] == 1 - own.accuracy
+    assert [row["block"] for row in found["dropped"]] == ["layer1.0", "layer2.0", "layer3.0"]
+    assert [row["keeps_shape"] for row in found["dropped"]] == [True, False, False]
+    assert [row["blocks"] for row in found["deleted"]] == [1, 1, 2, 2, 3, 3]
+    # All draws of one block are among those that were dropped alone.
+    alone = {row["error"] for row in found["dropped"]}
+    assert {row["error"] for row in found["deleted"][:2]} <= alone
+    assert found["deleted"][4]["error"] == found["deleted"][5]["error"]
+    assert found["reordered"] == []

@@ -11,7 +11,7 @@ import typer
 
 from resnets.cli.arguments import typed_again
 from resnets.cli.options import Device, Json, Root
-from resnets.cli.output import print_json, tell
+from resnets.cli.output import Progress, print_json, tell
 
 if TYPE_CHECKING:
     from resnets.studies.study import Study
@@ -34,14 +34,17 @@ class Asked:
         str | None, typer.Option(help="Images to show; default: those that a net was trained on.")
     ] = None
     root: Root = None
-    images: Annotated[int, typer.Option(help="How many of them.", min=1)] = 256
+    images: Annotated[
+        int | None, typer.Option(help="How many of them; default: as the study has it.", min=1)
+    ] = None
     seed: Annotated[int, typer.Option(help="Which, and whatever else is drawn.", min=0)] = 0
     device: Device = "auto"
 
     @property
     def measured(self) -> dict[str, Any]:
         """The arguments of a study that looks at nets."""
-        return {**vars(self), "runs": self.runs or []}
+        given = {name: value for name, value in vars(self).items() if value is not None}
+        return {"runs": [], **given}
 
 
 @app.callback()
@@ -145,3 +148,106 @@ def gradients(
     from resnets.studies.gradients import study
 
     return study(**asked.measured, draws=draws, points=points)
+
+
+@_study
+def lesion(
+    asked: Asked,
+    draws: Annotated[
+        int, typer.Option(help="Of blocks for each number that is deleted or reordered.", min=1)
+    ] = 5,
+) -> "Study":
+    """Drop blocks of trained nets, one by one and several, and reorder them (Veit et al. 2016).
+
+    What is left of a dropped block is its shortcut; nothing is trained again. Of plain nets, which
+    have none, pairs of layers that keep the shape are left out. The error is counted on 2,000 test
+    images, or as many as --images says.
+
+    \b
+    Examples:
+      resnets study lesion resnet20
+      resnets study lesion runs/resnet56 runs/plain56 --images 10000
+    """
+    from resnets.studies.lesion import study
+
+    progress = Progress()
+    found = study(**asked.measured, draws=draws, on_progress=progress.show)
+    progress.clear()
+    return found
+
+
+@_study
+def paths(
+    asked: Asked,
+    draws: Annotated[
+        int, typer.Option(help="Paths of each length, drawn for every 16 images.", min=1)
+    ] = 10,
+) -> "Study":
+    """Measure which of the 2^n paths through a net carry its gradient (Veit et al. 2016).
+
+    A path goes through the branch or the shortcut of every block. For each number of branches: how
+    many paths there are, what one of them carries back to the image, their product, and what all
+    of them come to together, on 128 training images or as many as --images says.
+
+    \b
+    Examples:
+      resnets study paths resnet20
+      resnets study paths runs/resnet20 runs/resnet56 --images 512 --draws 20
+    """
+    from resnets.studies.gradient_paths import study
+
+    progress = Progress()
+    found = study(**asked.measured, draws=draws, on_progress=progress.show)
+    progress.clear()
+    return found
+
+
+@_study
+def landscape(
+    asked: Asked,
+    out: Path,
+    steps: Annotated[
+        int, typer.Option(help="Points to a side of the square: an odd number.", min=5)
+    ] = 21,
+    span: Annotated[
+        float, typer.Option(help="How far filters move, in their own lengths.", min=0.001)
+    ] = 1.0,
+    line: Annotated[bool, typer.Option("--line", help="Along one direction only.")] = False,
+    ignore: Annotated[
+        str, typer.Option(help="What does not move: biasbn (as in the paper) or nothing.")
+    ] = "biasbn",
+    batch_norm: Annotated[
+        str,
+        typer.Option(
+            help="Its statistics: running (the run's, as in the paper) or precise (measured anew "
+            "at every point)."
+        ),
+    ] = "running",
+) -> "Study":
+    """Draw the loss around trained nets, with and without shortcuts (Li et al. 2018).
+
+    Weights are moved along two random directions, scaled filter by filter; the loss is on 1,024
+    training images or as many as --images says. Scale and colours are the same for all nets.
+    Points are kept in the folder of --out: the same command resumes.
+
+    \b
+    Examples:
+      resnets study landscape resnet20
+      resnets study landscape runs/resnet20 runs/plain20 --steps 31 --images 4096
+    """
+    from resnets.studies.landscape import study
+
+    progress = Progress()
+    with progress.resumable():
+        found = study(
+            **asked.measured,
+            out=out,
+            steps=steps,
+            span=span,
+            line=line,
+            ignore=ignore,
+            batch_norm=batch_norm,
+            on_progress=progress.show,
+        )
+    progress.clear()
+    return found

@@ -23,12 +23,13 @@ def lines_chart(
     logarithmic: bool = False,
     marked: bool = False,
     names: Sequence[str] = (),
+    dots: Sequence[Line] = (),
 ) -> Plot:
     """Draw lines over ``across``; each has its place in the order of colours and dashes.
 
     ``up`` is where the vertical axis begins and ends, of None as the values have it; it is
     ``logarithmic``, or not; each point is ``marked``, or is not. ``names`` stand below the points
-    0, 1, ... where these are things rather than numbers.
+    0, 1, ... where these are things rather than numbers. ``dots`` are points that no line joins.
     """
     figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72))
     axes = figure.add_axes((50 / _WIDTH, 42 / _HEIGHT, 1 - 62 / _WIDTH, 1 - 54 / _HEIGHT))
@@ -42,6 +43,9 @@ def lines_chart(
             marker="o" if marked or len(line.points) < 2 else "",
             markersize=4,
         )
+    for line in dots:
+        places, heights = zip(*line.points, strict=True)
+        axes.plot(places, heights, "o", color=svg.SERIES[line.colour], markersize=4.4, alpha=0.55)
     if logarithmic:
         axes.set_yscale("log")
     axes.set_ylim(*up)

@@ -1,196 +1,192 @@
-"""Which paths through a net carry its gradient, by their length (Veit et al. 2016, sec. 4)."""
+"""Which paths through a net carry its gradient, by their length (Veit et al. 2016, sec. 5)."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from math import comb
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor
+from resnets.errors import UsageError
+from resnets.formatting import percent, plural
+from resnets.report.charts import lines_chart
+from resnets.report.plots import Line, Plot
+from resnets.studies.path_lengths import MASS, Measured, measure
+from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
+from resnets.studies.subjects import images_for, open_subjects, where_made
 
-from resnets.nn import ResNet
-from resnets.studies.block_parts import Parts, head, parts_of, stem
-
-Back = Callable[[Tensor], Tensor]
-
-
-@dataclass(frozen=True)
-class Link:
-    """A block in the backward pass: its input's gradient by each way, of its output's."""
-
-    shortcut: Back
-    branch: Back
+PAPER = (
+    Claim(
+        "Of the 2^54 paths through a ResNet of 54 blocks most are about half as long, but what a "
+        "path carries of the gradient falls off exponentially with its length: almost all of the "
+        "gradient comes by paths through 5 to 17 blocks, which are 0.45 % of all.",
+        "Veit et al. 2016, sec. 5 and Fig. 6 (a ResNet of 110 layers, CIFAR-10)",
+    ),
+)
+BATCH = 16  # images at a time, whose whole pass is kept to be gone back through
 
 
-def by_length(links: Sequence[Link], gradient: Tensor) -> list[Tensor]:
-    """Return the gradient at the first link's input that comes by paths of length 0, 1, ..., n.
+def study(
+    runs: Sequence[str | Path],
+    *,
+    images: int = 128,
+    draws: int = 10,
+    data: str | Path | None = None,
+    root: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Study:
+    """Measure what paths of each length carry of the gradient at training images of some nets.
 
-    A path takes the shortcut or the branch of every block; its length is how many branches. Each
-    of the n + 1 tensors is the sum over all its C(n, k) paths, and their sum the whole gradient.
-    The paths are never listed: what has come by k branches is carried from block to block.
+    ``draws`` paths of each length are drawn for every 16 images. Raises UsageError for a net
+    without shortcuts, which has one path, and what `open_subjects` and `images_for` raise.
     """
-    carried = [gradient]
-    for link in reversed(links):
-        skipped = [link.shortcut(each) for each in carried]
-        taken = [link.branch(each) for each in carried]
-        carried = [
-            skipped[0],
-            *(a + b for a, b in zip(skipped[1:], taken[:-1], strict=True)),
-            taken[-1],
-        ]
-    return carried
+    subjects, nets, done = open_subjects(runs, device), [], 0
+    for subject in subjects:
+        if subject.network.spec.shortcut == "none":
+            raise UsageError(
+                f"{subject.name}: has no shortcuts, and so one path", hint="give residual nets"
+            )
+    seen = [
+        images_for(each, images, data=data, root=root, seed=seed, parts=("train",))
+        for each in subjects
+    ]
+    total = sum(len(each.labels) for each in seen)
 
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        on_progress(done, total)
 
-def along(links: Sequence[Link], gradient: Tensor, branches: Sequence[int]) -> Tensor:
-    """Return the gradient at the first link's input by the path through these blocks' branches."""
-    chosen = {*branches}
-    for place, link in reversed([*enumerate(links)]):
-        gradient = link.branch(gradient) if place in chosen else link.shortcut(gradient)
-    return gradient
-
-
-class Linked:
-    """A net that has computed a batch (N, C, H, W), and can be walked back by any path.
-
-    ``gradient`` is that of the loss, the sum of the images' cross-entropies, at the last block's
-    output; ``at_input`` takes it from the first block's input to the images. In evaluation mode
-    images do not touch each other: each row is its image's own gradient.
-    """
-
-    def __init__(self, model: ResNet, images: Tensor, labels: Tensor) -> None:
-        assert not model.training
-        self._images = images.detach().requires_grad_()
-        self._first = stem(model, self._images)
-        self.links: list[Link] = []
-        x = self._first.detach()
-        for parts in parts_of(model):
-            x, link = _linked(parts, x)
-            self.links.append(link)
-        last = x.requires_grad_()
-        # A copy, since an activation may write into what it reads.
-        loss = F.cross_entropy(head(model, last.clone()), labels, reduction="sum")
-        (self.gradient,) = torch.autograd.grad(loss, last)
-
-    def at_input(self, gradient: Tensor) -> Tensor:
-        """Return the gradient (N, C, H, W) at the images of one at the first block's input."""
-        return _back(self._first, self._images)(gradient)
-
-
-def _linked(parts: Parts, x: Tensor) -> tuple[Tensor, Link]:
-    """Return a block's output, cut from what it was computed of, and the ways back through it."""
-    x = x.detach().requires_grad_()
-    read = parts.read(x)
-    # Cut before the addition: what is behind it is gone back through once, by either way.
-    ways = parts.shortcut(read), parts.branch(read)
-    ends = [way.detach().requires_grad_() for way in ways]
-    y = parts.joined(*ends)
-    shortcut, branch = (_way(x, way, end, y) for way, end in zip(ways, ends, strict=True))
-    return y.detach(), Link(shortcut, branch)
-
-
-def _way(x: Tensor, way: Tensor, end: Tensor, y: Tensor) -> Back:
-    first, last = _back(way, x), _back(y, end)
-    return lambda gradient: first(last(gradient))
-
-
-def _back(output: Tensor, source: Tensor) -> Back:
-    def back(gradient: Tensor) -> Tensor:
-        if output is source:
-            return gradient
-        (found,) = torch.autograd.grad(output, source, gradient, retain_graph=True)
-        return found
-
-    return back
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What came back to the images by paths of each length, 0 to n, on average over images."""
-
-    paths: tuple[int, ...]  # how many there are, C(n, k)
-    magnitude: tuple[float, ...]  # the gradient's norm by one path, of those that were drawn
-    together: tuple[float, ...]  # the norm of the sum over all paths of that length
-    products: tuple[tuple[float, ...], ...]  # inner products of these sums, over all images
-
-    @property
-    def contribution(self) -> list[float]:
-        """How many paths times what one carries, as shares (Veit et al. 2016, Fig. 6c)."""
-        return _shares([n * each for n, each in zip(self.paths, self.magnitude, strict=True)])
-
-    @property
-    def share(self) -> list[float]:
-        """The share of each length in the whole gradient, along it; below 0 it works against it."""
-        return _shares([sum(row) for row in self.products])
-
-    def effective(self, mass: float = 0.95) -> tuple[int, int]:
-        """Return the lengths, first and last, in the middle that make up this much contribution."""
-        below, tail = 0.0, (1 - mass) / 2
-        first, last = 0, len(self.paths) - 1
-        for length, share in enumerate(self.contribution):
-            if below <= tail:
-                first = length
-            below += share
-            if below >= 1 - tail:
-                last = length
-                break
-        return first, last
-
-    def part_of_paths(self, first: int, last: int) -> float:
-        """Return the share of all 2^n paths that have these lengths."""
-        return sum(self.paths[first : last + 1]) / sum(self.paths)
-
-    def agreement(self, first: int, last: int) -> float:
-        """Return the cosine between the whole gradient and what paths of these lengths make."""
-        kept = range(first, last + 1)
-        along = sum(sum(self.products[k]) for k in kept)
-        own = sum(self.products[j][k] for j in kept for k in kept)
-        whole = sum(map(sum, self.products))
-        return float(along / (own * whole) ** 0.5) if own > 0 < whole else 0.0
-
-
-def measure(
-    model: ResNet, batches: Iterable[tuple[Tensor, Tensor]], draws: int, seed: int
-) -> Measured:
-    """Return what paths of each length carry, with ``draws`` of them drawn for each batch.
-
-    ``batches`` are images (N, C, H, W) as the net takes them, and their classes. The net computes
-    in evaluation mode, so that an image's gradient is its own.
-    """
-    random = np.random.default_rng(seed)
-    norms, together, products, count = [], [], [], 0
-    for images, labels in batches:
-        net = Linked(model, images, labels)
-        depth, count = len(net.links), count + len(images)
-        drawn = [
-            [random.choice(depth, length, replace=False).tolist() for _ in range(draws)]
-            for length in range(depth + 1)
-        ]
-        norms.append(
-            [
-                sum(_norms(net.at_input(along(net.links, net.gradient, path))) for path in paths)
-                / draws
-                for paths in drawn
-            ]
-        )
-        sums = [net.at_input(each).double() for each in by_length(net.links, net.gradient)]
-        together.append([_norms(each) for each in sums])
-        flat = torch.stack(sums).flatten(1)
-        products.append(flat @ flat.T)
-    lengths = range(len(norms[0]))
-    return Measured(
-        paths=tuple(comb(lengths[-1], length) for length in lengths),
-        magnitude=tuple(sum(batch[k] for batch in norms) / count for k in lengths),
-        together=tuple(sum(batch[k] for batch in together) / count for k in lengths),
-        products=tuple(map(tuple, torch.stack(products).sum(0).tolist())),
+    for subject, shown in zip(subjects, seen, strict=True):
+        batches = zip(shown.inputs.split(BATCH), shown.labels.split(BATCH), strict=True)  # type: ignore[no-untyped-call]
+        measured = measure(subject.network, batches, draws, seed, count)
+        nets.append(_plain({"name": subject.name, "model": subject.network.spec.name}, measured))
+    return Study(
+        name="paths",
+        title="Which paths through a net carry its gradient",
+        question="A net of n residual blocks is the sum of 2^n paths, each through the branch or "
+        "the shortcut of every block. How long are those by which the gradient comes back to the "
+        "image?",
+        figures=_figures(nets),
+        found=tuple(line for net in nets for line in found(net)),
+        paper=PAPER,
+        numbers={"draws": draws, "mass": MASS, "nets": nets},
+        tables=(_summary(nets), *(_by_length(net) for net in nets)),
+        made_of=MadeOf(
+            nets=tuple(subject.facts() for subject in subjects),
+            data=seen[0].facts(),
+            seed=seed,
+            assumed=(
+                "The whole net computes the image forward, with the running statistics of batch "
+                "norm; backward the gradient goes by the path alone. Activations after additions "
+                "belong to every path.",
+                "A path's gradient is measured at the image, as the Euclidean norm of the "
+                "gradient of its cross-entropy; a length's contribution is the mean over the drawn "
+                "paths times how many there are, as in the paper. That is as if all of a length "
+                "pulled the same way.",
+                "What all paths of a length come to together is computed exactly, without drawing: "
+                "its share is along the whole gradient, so that shares add up to 1, and one below "
+                "0 works against the others.",
+            ),
+            environment=where_made(subjects[0]),
+        ),
     )
 
 
-def _norms(gradient: Tensor) -> float:
-    """Return the sum of the images' Euclidean norms."""
-    return float(gradient.double().flatten(1).norm(dim=1).sum())
+def _plain(net: dict[str, Any], measured: Measured) -> dict[str, Any]:
+    """Return what was measured and what follows, as plain data."""
+    first, last = measured.effective()
+    n = len(measured.paths) - 1
+    return {
+        **net,
+        "blocks": n,
+        "paths": list(measured.paths),
+        "magnitude": list(measured.magnitude),
+        "together": list(measured.together),
+        "contribution": measured.contribution,
+        "share": measured.share,
+        "effective": [first, last],
+        "effective_paths": measured.part_of_paths(first, last),
+        "agreement": measured.agreement(first, last),
+        "fall": float((measured.magnitude[n] / measured.magnitude[0]) ** (1 / n)),
+    }
 
 
-def _shares(values: Sequence[float]) -> list[float]:
-    whole = sum(values)
-    return [value / whole if whole else 0.0 for value in values]
+def found(net: dict[str, Any]) -> list[str]:
+    """Say which lengths carry a net's gradient, and what they come to without the others."""
+    name, n, (first, last) = net["name"], net["blocks"], net["effective"]
+    mean = sum(k * share for k, share in enumerate(net["contribution"]))
+    shorter = mean < n / 2
+    beside = "less, as the paper found" if shorter else "no less, unlike in the paper"
+    return [
+        f"{name}: {plural(n, 'block')} make {2**n:,} paths, on average through {n / 2:g} branches.",
+        f"{name}: one more branch multiplies what a path carries by {net['fall']:.2f}. Weighted by "
+        f"what they contribute, paths go through {mean:.1f} branches on average: {beside}.",
+        f"{name}: {percent(MASS, 0)} of the contribution comes by paths of {first} to {last} "
+        f"branches, {percent(net['effective_paths'], 2)} of all paths. The gradient that they make "
+        f"without the others has a cosine of {net['agreement']:.3f} with the whole one.",
+    ]
+
+
+def _figures(nets: Sequence[dict[str, Any]]) -> tuple[Figure, ...]:
+    def chart(name: str, title: str, key: str, *, logarithmic: bool = False) -> Plot:
+        lines = []
+        for number, net in enumerate(nets):
+            values = net[key]
+            if key == "paths":
+                values = [100 * paths / sum(values) for paths in values]
+            elif not logarithmic:
+                values = [100 * share for share in values]
+            points = [(float(length), value) for length, value in enumerate(values)]
+            lines.append(Line(net["name"], points, number % 8, 0))
+        across = "branches on the path"
+        return lines_chart(name, title, lines, across=across, logarithmic=logarithmic, marked=True)
+
+    return (
+        Figure(
+            "By the number of branches on a path, its length: how many paths there are, and what "
+            "one of them carries, on a logarithmic scale.",
+            (
+                chart("paths-count", "Paths of this length, %", "paths"),
+                chart("paths-magnitude", "Gradient by one path", "magnitude", logarithmic=True),
+            ),
+        ),
+        Figure(
+            "The product of both, as shares of their sum (the paper’s Fig. 6), and what all paths "
+            "of a length come to together, along the whole gradient.",
+            (
+                chart("paths-contribution", "Contribution, %", "contribution"),
+                chart("paths-share", "Share along the whole gradient, %", "share"),
+            ),
+        ),
+    )
+
+
+def _summary(nets: Sequence[dict[str, Any]]) -> Table:
+    heading = ("net", "blocks", "paths", "effective from", "to", "% of paths", "cosine", "factor")
+    rows = tuple(
+        (
+            net["name"],
+            net["blocks"],
+            f"2^{net['blocks']}",
+            *net["effective"],
+            100 * net["effective_paths"],
+            net["agreement"],
+            net["fall"],
+        )
+        for net in nets
+    )
+    return Table(heading, rows, "Effective paths, and the factor by which one more branch counts")
+
+
+def _by_length(net: dict[str, Any]) -> Table:
+    heading = ("branches", "paths", "one path", "together", "contribution, %", "share, %")
+    rows = tuple(
+        (str(k), float(paths), one, together, 100 * contribution, 100 * share)
+        for k, (paths, one, together, contribution, share) in enumerate(
+            zip(
+                *(net[key] for key in ("paths", "magnitude", "together", "contribution", "share")),
+                strict=True,
+            )
+        )
+    )
+    return Table(heading, rows, f"{net['name']}, by the number of branches on a path")

@@ -1,198 +1,260 @@
-"""The loss around a net's weights, in random directions as long as its filters (Li et al. 2018)."""
+"""What the loss is like around trained nets, with and without shortcuts (Li et al. 2018)."""
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from math import fsum, inf, isfinite
+from dataclasses import asdict
+from math import log
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
-from resnets.files import json_text, write_text
-from resnets.nn import ResNet
-from resnets.training.precise_bn import measure_statistics
+from resnets.errors import UsageError, check_name
+from resnets.files import alone
+from resnets.formatting import percent
+from resnets.report.charts import lines_chart
+from resnets.report.plots import Line
+from resnets.report.surfaces import Scale, contours, perspective
+from resnets.studies.loss_surface import Kept, Point, Surface, grid, shape
+from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
+from resnets.studies.subjects import (
+    Images,
+    Subject,
+    beside_plain,
+    images_for,
+    open_subjects,
+    where_made,
+)
 
-BATCH = 128
-Point = tuple[float, float]
+PAPER = (
+    Claim(
+        "As nets without shortcuts get deeper, their loss surfaces turn from nearly convex (20 "
+        "layers) to chaotic (56 and 110): steep, and not convex in large parts. Those with "
+        "shortcuts stay smooth and nearly convex around what was trained, however deep.",
+        "Li et al. 2018, sec. 5, Figs. 1 and 5 (CIFAR-10)",
+    ),
+)
+NORMS = {
+    "running": "Batch norm computes with the running statistics of the run at every point, as in "
+    "the paper; in the middle the loss is the run's own, to the bit.",
+    "precise": "Batch norm's statistics are measured anew at every point, over the same images.",
+}
+IGNORED = {
+    "biasbn": "Biases and batch norms stay as they are, as the paper's code has it by default.",
+    "nothing": "Biases and batch norms move along themselves, as the paper's code has it where it "
+    "does not ignore them.",
+}
+_TOP = 10  # times the loss of guessing, where colours end
 
 
-def directions(model: ResNet, seed: int, *, ignore: str = "biasbn") -> list[list[Tensor]]:
-    """Return two random directions, each with a tensor for each parameter of the net.
+def study(
+    runs: Sequence[str | Path],
+    *,
+    out: str | Path,
+    images: int = 1024,
+    steps: int = 21,
+    span: float = 1.0,
+    line: bool = False,
+    ignore: str = "biasbn",
+    batch_norm: str = "running",
+    data: str | Path | None = None,
+    root: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Study:
+    """Measure the loss on training images with weights moved along two random directions.
 
-    Every filter of a convolution and every row of the classifier has the norm of the net's own.
-    What has one dimension, biases and batch norms, does not move with ``ignore`` "biasbn", and with
-    "nothing" along itself, as in the code of Li et al. Nets of equal shapes are given the same
-    draws.
+    Each filter moves by up to ``span`` times its own length; there are ``steps`` x ``steps``
+    points, or with ``line`` ``steps`` along the first direction. Points are kept in ``out`` as they
+    are computed: the same call resumes, to the same bits. ``ignore`` is one of IGNORED,
+    ``batch_norm`` one of NORMS; ``on_progress`` is told of images, each counted at every point.
+
+    Raises UsageError for what cannot be meant, ResourceError where another process writes ``out``,
+    and what `open_subjects` and `images_for` raise.
     """
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        [_direction(parameter.detach(), generator, ignore) for parameter in model.parameters()]
-        for _ in range(2)
-    ]
-
-
-def _direction(weight: Tensor, generator: torch.Generator, ignore: str) -> Tensor:
-    if weight.ndim < 2:
-        return torch.zeros_like(weight) if ignore == "biasbn" else weight.clone()
-    drawn = torch.randn(weight.shape, generator=generator).double().to(weight.device)
-    scale = _row_norms(weight.double()) / _row_norms(drawn)
-    return (drawn * scale.view(-1, *[1] * (weight.ndim - 1))).to(weight.dtype)
-
-
-def _row_norms(tensor: Tensor) -> Tensor:
-    return tensor.flatten(1).norm(dim=1)  # type: ignore[no-any-return]
-
-
-class Surface:
-    """The mean loss of a net on a batch of images, with weights moved along two directions.
-
-    ``inputs`` are (N, C, H, W) as the net takes them. ``norms`` are "running", batch norm's
-    statistics as the run left them, or "precise", measured anew at each point over the same images.
-    At (0, 0) with the run's statistics the loss is what `resnets.evaluation` says of these images,
-    bit for bit.
-    """
-
-    def __init__(
-        self,
-        model: ResNet,
-        inputs: Tensor,
-        labels: Tensor,
-        seed: int,
-        *,
-        ignore: str = "biasbn",
-        norms: str = "running",
-    ) -> None:
-        self._model, self._seed, self._norms = model, seed, norms
-        self._labels = labels
-        self._inputs = inputs.split(BATCH)  # type: ignore[no-untyped-call]
-        self._weights = [parameter.detach().clone() for parameter in model.parameters()]
-        self._directions = directions(model, seed, ignore=ignore)
-
-    @torch.no_grad()
-    def at(self, a: float, b: float) -> float | None:
-        """Return the loss at a point; None where it is no number. The net is left as it was."""
-        buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
-        try:
-            for parameter, weight, first, second in zip(
-                self._model.parameters(), self._weights, *self._directions, strict=True
-            ):
-                # Always from the run's own weights, so that no point depends on another.
-                parameter.copy_(weight + a * first + b * second)
-            if self._norms == "precise":
-                self._measure_statistics()
-            return self._loss()
-        finally:
-            for parameter, weight in zip(self._model.parameters(), self._weights, strict=True):
-                parameter.copy_(weight)
-            for buffer, before in buffers:
-                buffer.copy_(before)
-
-    def _measure_statistics(self) -> None:
-        with torch.random.fork_rng(devices=[]):  # where layers are dropped at random in training
-            torch.manual_seed(self._seed)
-            measure_statistics(self._model, self._inputs)
-
-    def _loss(self) -> float | None:
-        logits = torch.cat([self._model(batch).float() for batch in self._inputs])
-        losses = F.cross_entropy(logits, self._labels, reduction="none")
-        loss = fsum(losses.tolist()) / len(losses) if losses.isfinite().all() else inf
-        return loss if isfinite(loss) else None
-
-
-def grid(steps: int, span: float = 1.0, *, line: bool = False) -> list[Point]:
-    """Return steps x steps points from -span to span, or those with b = 0; (0, 0) is one of them.
-
-    ``steps`` is odd.
-    """
-    half = steps // 2
-    along = [span * place / half for place in range(-half, half + 1)]
-    return [(a, b) for b in ([0.0] if line else along) for a in along]
-
-
-class Kept:
-    """Points that are computed, in a file of their own for each thing that they depend on.
-
-    A line for each is written when it is known: a kill loses the one that was being computed.
-    """
-
-    def __init__(self, folder: Path, identity: dict[str, Any]) -> None:
-        text = json_text(identity)
-        digest = hashlib.sha256(text.encode()).hexdigest()
-        self.path = folder / f"points-{digest[:16]}.jsonl"
-        self._known: dict[Point, float | None] = {}
-        lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
-        for line in lines[1:]:
-            try:
-                a, b, loss = json.loads(line)
-            except ValueError:  # cut off by a kill
-                break
-            self._known[float(a), float(b)] = None if loss is None else float(loss)
-        rows = [json.dumps([*point, loss]) for point, loss in self._known.items()]
-        write_text(self.path, "".join(f"{row}\n" for row in (text, *rows)))
-
-    def losses(
-        self,
-        points: Sequence[Point],
-        compute: Callable[[float, float], float | None],
-        on_progress: Callable[[int, int], None] = lambda done, total: None,
-    ) -> dict[Point, float | None]:
-        """Return the loss at each point; those that are not known are computed, and kept."""
-        with self.path.open("a", encoding="utf-8") as file:
-            for done, point in enumerate(points):
-                if point not in self._known:
-                    self._known[point] = compute(*point)
-                    file.write(json.dumps([*point, self._known[point]]) + "\n")
-                    file.flush()
-                on_progress(done + 1, len(points))
-        return {point: self._known[point] for point in points}
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a surface is like around the net, in figures."""
-
-    centre: float  # the loss of the net itself
-    highest: float | None  # None: it is no number somewhere
-    below_guessing: float  # the share of the points where the loss is less than that of guessing
-    curvature: float  # the second derivative at the net, on average over the directions
-    convex: float  # the share of inner points at which the surface bends upward in all directions
-
-
-def shape(losses: NDArray[np.float64], span: float, classes: int) -> Shape:
-    """Return the figures of a surface (steps, steps), or of a line (1, steps); NaN is no number.
-
-    Derivatives are differences between neighbours. Guessing costs the logarithm of the number of
-    classes.
-    """
-    step = 2 * span / (losses.shape[1] - 1)
-    across = _second(losses, 1, step)
-    middle = losses.shape[0] // 2, losses.shape[1] // 2
-    if len(losses) == 1:
-        curvature, convex = across[0, middle[1] - 1], across >= 0
-    else:
-        across, down = across[1:-1], _second(losses, 0, step)[:, 1:-1]
-        mixed = (losses[2:, 2:] - losses[2:, :-2] - losses[:-2, 2:] + losses[:-2, :-2]) / (
-            4 * step**2
+    check_name("ignore", ignore, tuple(IGNORED))
+    check_name("batch_norm", batch_norm, tuple(NORMS))
+    if steps < 5 or steps % 2 == 0:
+        raise UsageError(
+            f"steps is {steps}: the net itself stands in the middle of an odd number, 5 or more",
+            hint=f"--steps {max(5, steps + 1)}",
         )
-        at = middle[0] - 1, middle[1] - 1
-        curvature = (across[at] + down[at]) / 2
-        convex = (across + down >= 0) & (across * down >= mixed**2)
-    highest = float(losses.max())
-    return Shape(
-        centre=float(losses[middle]),
-        highest=highest if np.isfinite(highest) else None,
-        below_guessing=float((losses < np.log(classes)).mean()),
-        curvature=float(curvature),
-        convex=float(convex.mean()),
+    subjects, points = open_subjects(runs, device), grid(steps, span, line=line)
+    seen = [
+        images_for(each, images, data=data, root=root, seed=seed, parts=("train",))
+        for each in subjects
+    ]
+    computes = {"ignore": ignore, "batch_norm": batch_norm, "seed": seed}
+    nets, done = [], 0
+    total = len(points) * sum(len(each.labels) for each in seen)
+    with alone(Path(out) / "points"):
+        for subject, shown in zip(subjects, seen, strict=True):
+
+            def count(computed: int, before: int = done, each: int = len(shown.labels)) -> None:
+                on_progress(before + computed * each, total)
+
+            losses = _losses(subject, shown, points, Path(out), computes, count)
+            done += len(points) * len(shown.labels)
+            nets.append(_net(subject, losses, steps, span))
+    return Study(
+        name="landscape",
+        title="The loss around trained nets",
+        question="How does the loss rise when a net's weights are moved: in a smooth bowl, or "
+        "over ridges? Every filter moves along two random directions of its own length, so that "
+        "nets of any scale can be compared.",
+        figures=_line_figures(nets, span) if line else _figures(nets, span),
+        found=tuple(found(nets)),
+        paper=PAPER,
+        numbers={"span": span, "steps": steps, **computes, "nets": nets},
+        tables=(_table(nets),),
+        made_of=MadeOf(
+            nets=tuple(subject.facts() for subject in subjects),
+            data=seen[0].facts(),
+            seed=seed,
+            assumed=(
+                "Directions are normal random numbers, scaled filter by filter, and row by row in "
+                "the classifier, to the norm of the net's own; nets of equal shapes are given the "
+                "same ones.",
+                IGNORED[ignore],
+                NORMS[batch_norm],
+                "Images are shown as in evaluation, without augmentation.",
+            ),
+            environment=where_made(subjects[0]),
+        ),
     )
 
 
-def _second(values: NDArray[np.float64], axis: int, step: float) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = np.diff(values, 2, axis) / step**2
-    return found
+def _losses(
+    subject: Subject,
+    shown: Images,
+    points: Sequence[Point],
+    out: Path,
+    computes: dict[str, Any],
+    on_progress: Callable[[int], None],
+) -> list[float | None]:
+    """Return a net's loss at each point, of which those that ``out`` has are not computed again."""
+    own = hashlib.sha256(shown.inputs.contiguous().cpu().numpy().tobytes())
+    own.update(shown.labels.cpu().numpy().tobytes())
+    identity = {
+        "net": subject.name,
+        "weights_sha256": subject.sha256,
+        "images_sha256": own.hexdigest(),
+        **computes,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "device": str(shown.inputs.device.type),
+    }
+    surface = Surface(
+        subject.network,
+        shown.inputs,
+        shown.labels,
+        computes["seed"],
+        ignore=computes["ignore"],
+        norms=computes["batch_norm"],
+    )
+    return Kept(out, identity).losses(points, surface.at, on_progress)
+
+
+def _net(
+    subject: Subject, losses: Sequence[float | None], steps: int, span: float
+) -> dict[str, Any]:
+    spec = subject.network.spec
+    surface = _array(losses).reshape(-1, steps)
+    return {
+        "name": subject.name,
+        "model": spec.name,
+        "plain": spec.shortcut == "none",
+        "depth": spec.depth,
+        "guessing": log(spec.num_classes),
+        **asdict(shape(surface, span, spec.num_classes)),
+        "losses": [[*losses[row : row + steps]] for row in range(0, len(losses), steps)],
+    }
+
+
+def _array(losses: Sequence[Any]) -> NDArray[np.float64]:
+    """Return losses, of which None is NaN."""
+    return np.array(losses, dtype=np.float64)
+
+
+def found(nets: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what each surface is like, and residual nets beside plain ones as deep."""
+    told = [
+        f"{net['name']}: a loss of {net['centre']:.3g} in the middle, less than that of guessing "
+        f"({net['guessing']:.3g}) at {percent(net['below_guessing'])} of the points; the surface "
+        f"bends upward in every direction at {percent(net['convex'])} of the inner ones."
+        for net in nets
+    ]
+    return told + [_compared(*pair) for pair in beside_plain(nets)]
+
+
+def _compared(net: dict[str, Any], plain: dict[str, Any]) -> str:
+    told = []
+    for key, what in (
+        ("below_guessing", "better than guessing"),
+        ("convex", "bent upward in every direction"),
+    ):
+        beside = "as" if net[key] > plain[key] else "not as"
+        told.append(
+            f"{what} is {percent(net[key])} of the square with shortcuts ({net['name']}) and "
+            f"{percent(plain[key])} without ({plain['name']}), {beside} the paper found"
+        )
+    line = "; ".join(told)
+    return f"{line[0].upper()}{line[1:]}."
+
+
+def _figures(nets: Sequence[dict[str, Any]], span: float) -> tuple[Figure, ...]:
+    surfaces = [_array(net["losses"]) for net in nets]
+    scale = Scale(surfaces, _TOP * max(net["guessing"] for net in nets))
+    named = [*enumerate(zip([net["name"] for net in nets], surfaces, strict=True))]
+    return (
+        Figure(
+            "The loss from above, the trained net in the middle (+). Levels and colours are the "
+            "same for all nets, in equal steps of the logarithm; what is higher than the scale has "
+            "its last colour. One unit moves every filter by its own length.",
+            tuple(contours(f"above-{i}", name, s, span, scale) for i, (name, s) in named),
+        ),
+        Figure(
+            "The same in perspective, the height being the logarithm of the loss.",
+            tuple(perspective(f"side-{i}", name, s, span, scale) for i, (name, s) in named),
+        ),
+    )
+
+
+def _line_figures(nets: Sequence[dict[str, Any]], span: float) -> tuple[Figure, ...]:
+    lines = []
+    for number, net in enumerate(nets):
+        (row,) = net["losses"]
+        along = np.linspace(-span, span, len(row)).tolist()
+        points = [(x, loss) for x, loss in zip(along, row, strict=True) if loss is not None]
+        lines.append(Line(net["name"], points, number % 8, 1 if net["plain"] else 0))
+    chart = lines_chart(
+        "landscape-line", "Loss", lines, across="along the direction", logarithmic=True
+    )
+    return (
+        Figure(
+            "The loss along one random direction, the trained net at 0, on a logarithmic scale. "
+            "One unit moves every filter by its own length. Plain nets are dashed.",
+            (chart,),
+        ),
+    )
+
+
+def _table(nets: Sequence[dict[str, Any]]) -> Table:
+    rows = tuple(
+        (
+            net["name"],
+            net["centre"],
+            net["highest"],
+            100 * net["below_guessing"],
+            100 * net["convex"],
+            net["curvature"],
+        )
+        for net in nets
+    )
+    heading = ("net", "loss", "highest", "below guessing, %", "convex, %", "curvature")
+    return Table(
+        heading, rows, "Shares of the points; curvature: the second derivative in the middle"
+    )

@@ -1,104 +1,285 @@
 """Lesions: what a net still knows when blocks are dropped or change places (Veit et al. 2016)."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from resnets.formatting import percent, plural
 from resnets.nn import ResNet
-from resnets.studies.block_parts import Parts, head, parts_of, stem
+from resnets.report.charts import lines_chart
+from resnets.report.plots import Line
+from resnets.studies.block_orders import answers, deletions, kendall_tau, reorderings, without
+from resnets.studies.block_parts import parts_of
+from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
+from resnets.studies.subjects import beside_plain, images_for, open_subjects, where_made
 
-# The order in which blocks run, by number; ~i is block i without its branch.
-Order = tuple[int, ...]
+PAPER = (
+    Claim(
+        "Dropping any one residual block hardly changes the error of a ResNet with 54 of them, but "
+        "for those that change the shape; dropping any layer of VGG leaves it guessing.",
+        "Veit et al. 2016, sec. 4.1 and Fig. 3 (a ResNet of 110 layers, CIFAR-10)",
+    ),
+    Claim(
+        "When several blocks are deleted at random, the error rises smoothly with their number; "
+        "when blocks change places, with how far their order is from the trained one.",
+        "Veit et al. 2016, sec. 4.2, 4.3 and Fig. 5",
+    ),
+)
+BATCH = 128  # as evaluation has it: an untouched net gives its answers, to the bit
+LITTLE = 0.02  # of all images; more of them wrong without a block are not hardly more
+SMOOTH = 0.8  # a rank correlation from which on the error is said to follow
 
 
-@torch.no_grad()
-def answers(model: ResNet, batches: Iterable[Tensor], orders: Sequence[Order]) -> NDArray[np.int64]:
-    """Return what the net answers with its blocks in each of some orders, (orders, N).
+def measure(
+    model: ResNet,
+    inputs: Tensor,
+    labels: Tensor,
+    draws: int,
+    seed: int,
+    on_progress: Callable[[int], None] = lambda images: None,
+) -> dict[str, Any]:
+    """Return the error of a net, whole and with lesions, as plain data; errors are fractions.
 
-    ``batches`` are images (N, C, H, W) as the net takes them. The net computes in evaluation mode,
-    with the batch-norm statistics of the whole. What orders have in common from the first block on
-    is computed once, so that a net without its last block costs little more than that block.
+    ``inputs`` are images (N, C, H, W) as the net takes them. "dropped" has each block (an error of
+    None: nothing is left without it), "deleted" each draw of several blocks, and "reordered" each
+    draw of pairs that have changed places.
     """
-    assert not model.training
-    parts, found = parts_of(model), []
-    for batch in batches:
-        predicted: list[Tensor] = [batch] * len(orders)
-        for numbers, y in _outputs(parts, stem(model, batch), orders, range(len(orders)), 0):
-            answer = head(model, y).argmax(1)
-            for number in numbers:
-                predicted[number] = answer
-        found.append(torch.stack(predicted))
-    answered: NDArray[np.int64] = torch.cat(found, 1).cpu().numpy()
-    return answered
-
-
-def _outputs(
-    parts: Sequence[Parts], x: Tensor, orders: Sequence[Order], numbers: Iterable[int], place: int
-) -> Iterator[tuple[Iterable[int], Tensor]]:
-    """Yield which orders are equal, and the last block's output in them.
-
-    ``x`` is what stands before ``place`` in all of ``numbers``, which agree up to there.
-    """
-    if place == len(parts):
-        yield numbers, x
-        return
-    by_step: dict[int, list[int]] = {}
-    for number in numbers:
-        by_step.setdefault(orders[number][place], []).append(number)
-    for step, same in by_step.items():
-        y = parts[step].block(x) if step >= 0 else parts[~step].without_branch(x)
-        yield from _outputs(parts, y, orders, same, place + 1)
-
-
-def without(depth: int, dropped: Iterable[int]) -> Order:
-    """Return the order of ``depth`` blocks in their places, some of them dropped."""
-    gone = {*dropped}
-    return tuple(~place if place in gone else place for place in range(depth))
-
-
-def deletions(parts: Sequence[Parts], draws: int, seed: int, most: int = 9) -> list[Order]:
-    """Return orders with 1 up to all of the blocks that can be dropped, chosen at random.
-
-    Of so many numbers of blocks, at most ``most`` of them, spread evenly, each has ``draws``.
-    """
+    parts = parts_of(model)
     able = [place for place, each in enumerate(parts) if each.can_go]
-    counts = sorted({*np.linspace(1, len(able), most).round().astype(int).tolist()})
-    random = np.random.default_rng(seed)
-    return [
-        without(len(parts), random.choice(able, count, replace=False).tolist())
-        for count in counts
-        for _ in range(draws)
-    ]
+    single = [without(len(parts), [place]) for place in able]
+    several, moved = deletions(parts, draws, seed), reorderings(parts, draws, seed)
+    orders = [without(len(parts), ()), *single, *several, *moved]
+    batches = inputs.split(BATCH)  # type: ignore[no-untyped-call]
+    wrong = answers(model, batches, orders, on_progress) != labels.cpu().numpy()
+    whole, *errors = wrong.mean(1).tolist()
+    by_place = dict(zip(able, errors, strict=False))
+    several_errors, moved_errors = errors[len(single) :], errors[len(single) + len(several) :]
+    return {
+        "images": len(labels),
+        "error": whole,
+        "guessing": 1 - 1 / model.spec.num_classes,
+        "dropped": [
+            {"block": each.name, "error": by_place.get(place), "keeps_shape": each.keeps_shape}
+            for place, each in enumerate(parts)
+        ],
+        "deleted": [
+            {"blocks": sum(step < 0 for step in order), "error": error}
+            for order, error in zip(several, several_errors, strict=False)
+        ],
+        "reordered": [
+            {"tau": kendall_tau(order), "error": error}
+            for order, error in zip(moved, moved_errors, strict=True)
+        ],
+    }
 
 
-def reorderings(parts: Sequence[Parts], draws: int, seed: int) -> list[Order]:
-    """Return orders in which 1, 2, 4, ... random pairs of blocks have changed places.
+def study(
+    runs: Sequence[str | Path],
+    *,
+    images: int = 2000,
+    draws: int = 5,
+    data: str | Path | None = None,
+    root: str | Path | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Study:
+    """Measure nets whose blocks are dropped one by one, deleted at random, and reordered.
 
-    Both of a pair are of one stage and keep the shape of what they read. Each number of pairs has
-    ``draws``; there are none where no two blocks are alike.
+    The images are of the test split, or the last that there is. ``draws`` are made for each number
+    of blocks. Raises what `open_subjects` and `images_for` raise.
     """
-    alike = [
-        (a, b)
-        for a, b in combinations(range(len(parts)), 2)
-        if parts[a].stage == parts[b].stage and parts[a].keeps_shape and parts[b].keeps_shape
+    subjects, nets, done = open_subjects(runs, device), [], 0
+    seen = [images_for(each, images, data=data, root=root, seed=seed) for each in subjects]
+    total = sum(len(each.labels) for each in seen)
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        on_progress(done, total)
+
+    for subject, shown in zip(subjects, seen, strict=True):
+        measured = measure(subject.network, shown.inputs, shown.labels, draws, seed, count)
+        spec = subject.network.spec
+        told = {"name": subject.name, "model": spec.name, "plain": spec.shortcut == "none"}
+        nets.append({**told, "depth": spec.depth, **measured})
+    return Study(
+        name="lesion",
+        title="What a net still knows without some of its blocks",
+        question="Do the layers of a residual net depend on each other as those of a plain one do? "
+        "Blocks are dropped after training, nothing is trained again: what is left of a block is "
+        "its shortcut.",
+        figures=_figures(nets),
+        found=tuple(found(nets)),
+        paper=PAPER,
+        numbers={"draws": draws, "nets": nets},
+        tables=(_summary(nets), _by_block(nets)),
+        made_of=MadeOf(
+            nets=tuple(subject.facts() for subject in subjects),
+            data=seen[0].facts(),
+            seed=seed,
+            assumed=(
+                "Batch norm computes with the running statistics of the whole net, whatever is "
+                "left of it.",
+                "A dropped block is its shortcut with a branch of zero; what follows the addition "
+                "stays. A plain block is a pair of layers, which becomes its input; where it "
+                "changes the shape it cannot be left out.",
+                "Blocks change places within a stage, and only those that keep the shape.",
+            ),
+            environment=where_made(subjects[0]),
+        ),
+    )
+
+
+def found(nets: Sequence[dict[str, Any]]) -> list[str]:
+    """Say what lesions have cost each net, and residual nets beside plain ones."""
+    told = [line for net in nets for line in _told(net)]
+    for net, plain in beside_plain(nets):
+        cost, plain_cost = _median_cost(net), _median_cost(plain)
+        beside = "as" if cost < plain_cost else "contrary to what"
+        told.append(
+            f"To lose a block costs {net['name']} {100 * cost:.1f} points in the median, and "
+            f"{plain['name']}, which has as many layers and no shortcuts, {100 * plain_cost:.1f}: "
+            f"{beside} the paper found."
+        )
+    return told
+
+
+def _told(net: dict[str, Any]) -> list[str]:
+    name, errors = net["name"], _without_one(net)
+    lines = [f"{name}: {percent(net['error'])} of {plural(net['images'], 'image')} are wrong."]
+    if errors:
+        worst = max(errors, key=lambda block: errors[block])
+        lines.append(
+            f"{name} without one of its blocks: {percent(median(errors.values()))} in the median, "
+            f"at worst {percent(errors[worst])}, without {worst} (guessing: "
+            f"{percent(net['guessing'])})."
+        )
+        if not net["plain"]:
+            little = _median_cost(net) <= LITTLE
+            lines[-1] += (
+                " Most are hardly missed, as the paper found of a net with 54 blocks."
+                if little
+                else " They are missed more than in the paper's net with 54 blocks."
+            )
+    for key, what, ordered, sign in (
+        ("deleted", "the number of blocks that are deleted", "blocks", 1),
+        ("reordered", "how far the order is from the trained one", "tau", -1),
+    ):
+        rows = net[key]
+        follows = rank_correlation([sign * r[ordered] for r in rows], [r["error"] for r in rows])
+        if follows is not None:
+            how = "follows" if follows >= SMOOTH else "does not closely follow"
+            beside = "as the paper found" if follows >= SMOOTH else "unlike the paper's"
+            lines.append(
+                f"{name}: the error {how} {what} (rank correlation {follows:.2f}), {beside}."
+            )
+    return lines
+
+
+def _without_one(net: dict[str, Any]) -> dict[str, float]:
+    return {row["block"]: row["error"] for row in net["dropped"] if row["error"] is not None}
+
+
+def _median_cost(net: dict[str, Any]) -> float:
+    return float(median(_without_one(net).values()) - net["error"])
+
+
+def rank_correlation(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Return Spearman's rank correlation; None where one of them does not change."""
+    if len({*first}) < 2 or len({*second}) < 2:
+        return None
+    ranks = []
+    for values in map(np.asarray, (first, second)):
+        ordered = np.sort(values)
+        ranks.append(ordered.searchsorted(values) + ordered.searchsorted(values, "right"))
+    return float(np.corrcoef(np.stack(ranks))[0, 1])
+
+
+def _figures(nets: Sequence[dict[str, Any]]) -> tuple[Figure, ...]:
+    dropped, whole = [], []
+    deleted: list[Line] = []
+    reordered: list[Line] = []
+    for number, net in enumerate(nets):
+        style = (number % 8, 1 if net["plain"] else 0)
+        errors = [
+            (float(place), 100 * float(row["error"]))
+            for place, row in enumerate(net["dropped"], start=1)
+            if row["error"] is not None
+        ]
+        dropped.append(Line(net["name"], errors, *style))
+        ends = [(x, 100 * float(net["error"])) for x in (1.0, float(len(net["dropped"])))]
+        whole.append(Line(f"{net['name']}, whole", ends, style[0], 2))
+        for lines, key, across in ((deleted, "deleted", "blocks"), (reordered, "reordered", "tau")):
+            points = [(float(row[across]), 100 * float(row["error"])) for row in net[key]]
+            if points:
+                lines.append(Line(net["name"], points, *style))
+    titles = {
+        "lesion-dropped": ("Error without one block, %", [*dropped, *whole], "block"),
+        "lesion-deleted": ("Error without several blocks, %", deleted, "blocks deleted"),
+        "lesion-reordered": ("Error with blocks reordered, %", reordered, "Kendall’s tau"),
+    }
+    ceiling = 105 * max(net["guessing"] for net in nets)
+    plots = [
+        lines_chart(
+            name, title, _medians(lines), across=across, up=(0, ceiling), marked=True, dots=lines
+        )
+        for name, (title, lines, across) in titles.items()
+        if lines
     ]
-    random = np.random.default_rng([seed, 1])
-    orders = []
-    for count in (2**power for power in range(len(parts).bit_length())) if alike else ():
-        for _ in range(draws):
-            order = [*range(len(parts))]
-            for pair in random.choice(len(alike), count):
-                a, b = alike[pair]
-                order[a], order[b] = order[b], order[a]
-            orders.append(tuple(order))
-    return orders
+    return (
+        Figure(
+            "Blocks are counted from the stem on; dotted is the untouched net. Points are single "
+            "draws, lines their medians. At a tau of 1 blocks stand as they were trained, at 0 in "
+            "no order. The paper’s Figs. 3 and 5.",
+            tuple(plots),
+        ),
+    )
 
 
-def kendall_tau(order: Order) -> float:
-    """Return how far an order agrees with 0, 1, 2, ...: from 1, the same, to -1, the reverse."""
-    pairs = [*combinations(order, 2)]
-    return sum(1 if a < b else -1 for a, b in pairs) / len(pairs) if pairs else 1.0
+def _medians(lines: Sequence[Line]) -> list[Line]:
+    """Return lines through the medians of the points that stand above each other."""
+    joined = []
+    for line in lines:
+        places = sorted({x for x, _ in line.points})
+        points = [(x, median(y for at, y in line.points if at == x)) for x in places]
+        joined.append(Line(line.label, points, line.colour, line.dash))
+    return joined
+
+
+def _summary(nets: Sequence[dict[str, Any]]) -> Table:
+    rows = []
+    for net in nets:
+        errors = [100 * error for error in _without_one(net).values()]
+        by_count: dict[int, list[float]] = {}
+        for row in net["deleted"]:
+            by_count.setdefault(row["blocks"], []).append(100 * row["error"])
+        half = min(by_count, key=lambda count: abs(count - len(net["dropped"]) / 2), default=None)
+        rows.append(
+            (
+                net["name"],
+                len(net["dropped"]),
+                100 * net["error"],
+                median(errors) if errors else None,
+                max(errors, default=None),
+                half,
+                None if half is None else median(by_count[half]),
+            )
+        )
+    heading = ("net", "blocks", "whole", "without one, median", "worst", "deleted", "median")
+    return Table(heading, tuple(rows), "Errors in per cent")
+
+
+def _by_block(nets: Sequence[dict[str, Any]]) -> Table:
+    """Return the error without each block, of all nets; of other nets' blocks nothing."""
+    names = dict.fromkeys(row["block"] for net in nets for row in net["dropped"])
+    columns = [_without_one(net) for net in nets]
+    rows = [
+        (name, *(100 * each[name] if name in each else None for each in columns)) for name in names
+    ]
+    heading = ("dropped", *(net["name"] for net in nets))
+    return Table(heading, tuple(rows), "Errors in per cent without each block")

@@ -197,3 +197,11 @@ def where_made(network: ResNet) -> dict[str, Any]:
     """Return versions and machine, as far as a page says them."""
     device = next(network.parameters()).device
     return {k: v for k, v in environment(device, ALONE, "float32").items() if k in _KEPT}
+
+
+def beside_plain(
+    nets: Sequence[dict[str, Any]],
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Return each residual net with each plain one that has as many layers."""
+    residual, plain = ([net for net in nets if net["plain"] is which] for which in (False, True))
+    return [(net, other) for net in residual for other in plain if net["depth"] == other["depth"]]
