@@ -87,7 +87,7 @@ def study(
                 "its share is along the whole gradient, so that shares add up to 1, and one below "
                 "0 works against the others.",
             ),
-            environment=where_made(subjects[0]),
+            environment=where_made(subjects[0].network),
         ),
     )
 

@@ -122,7 +122,7 @@ def study(
                 NORMS[batch_norm],
                 "Images are shown as in evaluation, without augmentation.",
             ),
-            environment=where_made(subjects[0]),
+            environment=where_made(subjects[0].network),
         ),
     )
 

@@ -130,7 +130,7 @@ def study(
                 "changes the shape it cannot be left out.",
                 "Blocks change places within a stage, and only those that keep the shape.",
             ),
-            environment=where_made(subjects[0]),
+            environment=where_made(subjects[0].network),
         ),
     )
 
