@@ -9,7 +9,7 @@ REFERENCE := .venv-reference
 
 .PHONY: demo test test-all test-quiet pages golden browser adversary clients ray torchrun zoo zoo-sample reference check lint types format \
 	table pictures catalog cifar reproduce finetuning gpu-table bench-training bench-inference bench-models \
-	bench-pipeline bench-serving bench-gpu clean
+	bench-pipeline bench-serving bench-gpu site clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -106,6 +106,16 @@ cifar: $(INSTALLED)  ## 1,200 iterations of the paper's recipe on CIFAR-10, unde
 	$(BIN)/resnets train cifar10 --model resnet20 --recipe he2015_cifar \
 		--set schedule.iterations=1200 --out runs/cifar --overwrite
 
+SITE := $(VENV)/installed-docs
+$(SITE): $(INSTALLED)
+	$(BIN)/pip install --quiet -c constraints.txt -e ".[docs]"
+	touch $@
+
+WITH ?= zensical
+site: $(SITE)  ## the site from docs/ into build/site, seconds; WITH=mkdocs is by Material for MkDocs
+	$(if $(filter mkdocs,$(WITH)),$(BIN)/pip install --quiet -c constraints.txt mkdocs-material)
+	$(BIN)/python docs/make_site.py --with $(WITH)
+
 WHAT ?= fast shape
 reproduce: $(INSTALLED)  ## repeat the results that two CPU cores can, hours; goes on where it stopped
 	$(BIN)/python results/reproduce.py --again $(WHAT)
@@ -166,4 +176,4 @@ bench-gpu:  ## epochs a second on a CUDA GPU beside an eager loop with a loader,
 	PYTHONPATH=src $(PYTHON) benchmarks/gpu.py --device cuda
 
 clean:
-	rm -rf $(VENV) $(REFERENCE) $(PEERS) $(PIPELINE) $(SERVING) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build $(VENV) $(REFERENCE) $(PEERS) $(PIPELINE) $(SERVING) .pytest_cache .mypy_cache .ruff_cache .hypothesis
