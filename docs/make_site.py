@@ -42,17 +42,7 @@ _FAULT = re.compile(r"\[ (\S+?):(\d+):\d+ \]")  # Zensical's place of a warning
 def generated() -> dict[str, str]:
     """Return the pages that code writes, by their paths."""
     written = (reference, python_api, commands, recipes, errors, records)
-    found = {path: text for module in written for path, text in module.pages().items()}
-    return found | annotated()
-
-
-def annotated() -> dict[str, str]:
-    """Return the annotated source of the blocks."""
-    try:
-        from make_annotated import pages
-    except ImportError:
-        return {}
-    return dict(pages())
+    return {path: text for module in written for path, text in module.pages().items()}
 
 
 def write_source(folder: Path) -> None:
@@ -68,7 +58,8 @@ def write_source(folder: Path) -> None:
         page.write_text(change(page.read_text(encoding="utf-8")), encoding="utf-8")
     for page in folder.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
-        if "\n## " not in text:  # so that the place of its contents is the page's own
+        # A page without headings is as wide as it likes.
+        if "\n## " not in text and not text.startswith("---"):
             hidden = "navigation, toc" if page == folder / "index.md" else "toc"
             page.write_text(f"---\nhide: [{hidden}]\n---\n\n{text}", encoding="utf-8")
     tries.copy(folder)
@@ -86,9 +77,10 @@ def configuration(source: Path) -> dict[str, Any]:
 def _named(entry: Any, source: Path) -> Any:
     """Return an entry of the navigation with the pages of a folder in the place of its name."""
     if isinstance(entry, list):
-        return [_named(each, source) for each in entry]
+        return [named for each in entry if (named := _named(each, source))]
     if isinstance(entry, dict):
-        return {title: _named(inner, source) for title, inner in entry.items()}
+        named = ((title, _named(inner, source)) for title, inner in entry.items())
+        return {title: inner for title, inner in named if inner}
     if not entry.endswith("/"):
         return entry
     inside = (path.relative_to(source).as_posix() for path in (source / entry).glob("*.md"))

@@ -64,8 +64,8 @@ def write_pages(folder: Path) -> None:
         target = folder / place(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(linked(text, path, copier(folder, path)), encoding="utf-8")
-    for picture in (ROOT / "docs/pictures").rglob("*.*"):
-        copy(picture.relative_to(ROOT).as_posix(), folder)
+    for file in [*(ROOT / "docs/pictures").rglob("*.*"), *(ROOT / "docs").glob("*.css")]:
+        copy(file.relative_to(ROOT).as_posix(), folder)
 
 
 def copier(folder: Path, page: str) -> Callable[[str], None]:
