@@ -2,7 +2,7 @@
 
 from html import escape
 
-from resnets.papers.published import TABLES
+from resnets.papers.paper_tables import FIGURES
 from resnets.spec import Spec
 from resnets.weights import catalog, shipped
 from resnets.zoo import ZOO
@@ -56,7 +56,7 @@ def _folded(names: list[str]) -> str:
 
 def _published(name: str) -> tuple[float | None, str]:
     """Return the first published top-1 error of a model, and where it stands."""
-    for row in TABLES:
+    for row in FIGURES:
         if row.model == name and row.error_percent is not None:
             return row.error_percent, f"{row.source}; {row.dataset}, {row.protocol}"
     return None, ""
