@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from resnets.weights.templates import Template
-
 Kind = Literal["conv", "norm", "linear"]
 Channels = tuple[float, ...]  # red first
 Leaves = Mapping[Kind, Mapping[str, str]]  # our leaf of each kind of module -> their ending
@@ -41,33 +39,20 @@ CAFFE2_LIVE: Leaves = {
 class Row:
     """One module of ours and of theirs; the first row that fits is the one that counts.
 
-    ``when`` limits it to a situation: ``deep`` stems, ``pre``-activation nets, ``pool`` before
-    projections (each 0 or 1).
+    Names have places for numbers: ``{block}``, ``{block+1}`` where counting starts elsewhere, and
+    ``{i|a,b,c}`` for words in place of 1, 2 and 3. ``pool`` counts the poolings before a projection
+    (option D has one), so that its convolution is downsample.{pool}. ``when`` limits a row to a
+    situation: ``deep`` stems, ``pre``-activation nets, ``pool`` before projections (each 0 or 1).
     """
 
     kind: Kind
-    ours: Template
-    theirs: Template
-    when: Mapping[str, int]
+    ours: str
+    theirs: str
+    when: Mapping[str, int] = field(default_factory=dict)
 
     def only(self, **when: int) -> "Row":
         """Return the same row for one situation."""
         return replace(self, when=when)
-
-
-def conv(ours: str, theirs: str, **when: int) -> Row:
-    """Return the row of a convolution."""
-    return Row("conv", Template(ours), Template(theirs), when)
-
-
-def norm(ours: str, theirs: str, **when: int) -> Row:
-    """Return the row of a normalisation."""
-    return Row("norm", Template(ours), Template(theirs), when)
-
-
-def linear(ours: str, theirs: str, **when: int) -> Row:
-    """Return the row of a classifier."""
-    return Row("linear", Template(ours), Template(theirs), when)
 
 
 @dataclass(frozen=True)
@@ -133,31 +118,57 @@ NORM = "layer{stage}.{block}.bn{i}"
 PROJECTION = "layer{stage}.{block}.downsample.{pool}"
 PROJECTION_NORM = "layer{stage}.{block}.downsample.{pool+1}"
 SQUEEZE = "layer{stage}.{block}.se.fc{i}"
-V2_PROJECTION = "stages.{stage-1}.blocks.{block}.downsample.conv"
-BOTTLENECK = "stage_{stage}.stage_{stage}_bottleneck_{block}"
-
-STEM = (conv("conv1", "conv1"), norm("bn1", "bn1"))
-DEEP_STEM = (
-    *(conv(f"conv1.{n}", f"conv1.{n}") for n in (0, 3, 6)),
-    *(norm(f"conv1.{n}", f"conv1.{n}") for n in (1, 4)),
-)
-BLOCK = (conv(CONV, CONV), norm(NORM, NORM))
-SHORTCUT = (conv(PROJECTION, PROJECTION), norm(PROJECTION_NORM, PROJECTION_NORM))
-ATTENTION = (
-    conv(SQUEEZE, SQUEEZE),
-    conv("layer{stage}.{block}.se.conv", "layer{stage}.{block}.se.conv"),
-)
-OURS = (*STEM, *DEEP_STEM, *BLOCK, *SHORTCUT, *ATTENTION, linear("fc", "fc"))
+CHANNEL_ATTENTION = "layer{stage}.{block}.se.conv"
 GATE = "layer{stage}.{block}.join.gate"
+V2_BLOCK = "stages.{stage-1}.blocks.{block}"
+HF_BLOCK = "encoder.stages.{stage-1}.layers.{block}"
+BOTTLENECK = "stage_{stage}.stage_{stage}_bottleneck_{block}"
+Rows = tuple[Row, ...]
+Names = tuple[str, str]  # of a convolution and of its norm
 
-CAFFE2_ROWS = (
-    conv("conv1", "conv1"),
-    norm("bn1", "res_conv1_bn"),
-    conv(CONV, "res{stage+1}_{block}_branch2{i|abc}"),
-    norm(NORM, "res{stage+1}_{block}_branch2{i|abc}_bn"),
-    conv(PROJECTION, "res{stage+1}_{block}_branch1", pool=0),
-    norm(PROJECTION_NORM, "res{stage+1}_{block}_branch1_bn", pool=0),
-    linear("fc", "fc1000"),
+
+def rows(block: Names, projection: Names, fc: str, stem: Names = ("conv1", "bn1")) -> Rows:
+    """Return the rows of a net with one convolution as its stem and no pooling in shortcuts."""
+    return (
+        *(Row("conv", "conv1", stem[0]), Row("norm", "bn1", stem[1])),
+        *(Row("conv", CONV, block[0]), Row("norm", NORM, block[1])),
+        Row("conv", PROJECTION, projection[0], {"pool": 0}),
+        Row("norm", PROJECTION_NORM, projection[1], {"pool": 0}),
+        Row("linear", "fc", fc),
+    )
+
+
+def deep_stem(name: str) -> Rows:
+    """Return the rows of a stem of three convolutions, numbered as children of ``conv1`` are."""
+    return (
+        *(Row("conv", f"conv1.{n}", name.format(n)) for n in (0, 3, 6)),
+        *(Row("norm", f"conv1.{n}", name.format(n)) for n in (1, 4)),
+    )
+
+
+STEM = (Row("conv", "conv1", "conv1"), Row("norm", "bn1", "bn1"))
+BLOCK = (Row("conv", CONV, CONV), Row("norm", NORM, NORM))
+SHORTCUT = (
+    Row("conv", PROJECTION, PROJECTION),
+    Row("norm", PROJECTION_NORM, PROJECTION_NORM),
+)
+ATTENTION = tuple(Row("conv", name, name) for name in (SQUEEZE, CHANNEL_ATTENTION))
+FC = Row("linear", "fc", "fc")
+OURS = (*STEM, *deep_stem("conv1.{}"), *BLOCK, *SHORTCUT, *ATTENTION, FC)
+
+CAFFE2_ROWS = rows(
+    stem=("conv1", "res_conv1_bn"),
+    block=("res{stage+1}_{block}_branch2{i|a,b,c}", "res{stage+1}_{block}_branch2{i|a,b,c}_bn"),
+    projection=("res{stage+1}_{block}_branch1", "res{stage+1}_{block}_branch1_bn"),
+    fc="fc1000",
+)
+SHORTCUT_CHILDREN = rows(
+    block=(CONV, NORM),
+    projection=(
+        "layer{stage}.{block}.shortcut.{pool}",
+        "layer{stage}.{block}.shortcut.{pool+1}",
+    ),
+    fc="linear",
 )
 
 ON_3X3 = Proof({"bottleneck_stride": "3x3"}, when={"block": "bottleneck"})
@@ -201,18 +212,21 @@ DIALECTS: tuple[Dialect, ...] = (
         "timm",
         "timm's ResNetV2 (its ResNet speaks torchvision)",
         (
-            conv("conv1", "stem.conv", pre=1, deep=0),
-            *(conv(f"conv1.{3 * n - 3}", f"stem.conv{n}", pre=1, deep=1) for n in (1, 2, 3)),
-            *(norm(f"conv1.{3 * n - 2}", f"stem.norm{n}", pre=1, deep=1) for n in (1, 2)),
-            conv(CONV, "stages.{stage-1}.blocks.{block}.conv{i}", pre=1),
-            norm(NORM, "stages.{stage-1}.blocks.{block}.norm{i}", pre=1),
+            Row("conv", "conv1", "stem.conv", {"pre": 1, "deep": 0}),
+            *(Row("conv", f"conv1.{3 * n}", f"stem.conv{n + 1}", {"pre": 1}) for n in (0, 1, 2)),
+            *(Row("norm", f"conv1.{3 * n + 1}", f"stem.norm{n + 1}", {"pre": 1}) for n in (0, 1)),
+            Row("conv", CONV, f"{V2_BLOCK}.conv{{i}}", {"pre": 1}),
+            Row("norm", NORM, f"{V2_BLOCK}.norm{{i}}", {"pre": 1}),
             # Whether a pooling stands before it, the stem tells: nets with a deep one have it.
             *(
-                conv(PROJECTION, V2_PROJECTION, pre=1, pool=average, deep=average)
+                Row(
+                    *("conv", PROJECTION, f"{V2_BLOCK}.downsample.conv"),
+                    {"pre": 1, "pool": average, "deep": average},
+                )
                 for average in (0, 1)
             ),
-            norm("norm", "norm", pre=1),
-            linear("fc", "head.fc", pre=1),
+            Row("norm", "norm", "norm", {"pre": 1}),
+            Row("linear", "fc", "head.fc", {"pre": 1}),
             *(row.only(pre=0) for row in OURS),
         ),
         holds=(
@@ -229,14 +243,11 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "detectron2",
         "detectron2",
-        (
-            conv("conv1", "stem.conv1"),
-            norm("bn1", "stem.conv1.norm"),
-            conv(CONV, "res{stage+1}.{block}.conv{i}"),
-            norm(NORM, "res{stage+1}.{block}.conv{i}.norm"),
-            conv(PROJECTION, "res{stage+1}.{block}.shortcut", pool=0),
-            norm(PROJECTION_NORM, "res{stage+1}.{block}.shortcut.norm", pool=0),
-            linear("fc", "linear"),
+        rows(
+            stem=("stem.conv1", "stem.conv1.norm"),
+            block=("res{stage+1}.{block}.conv{i}", "res{stage+1}.{block}.conv{i}.norm"),
+            projection=("res{stage+1}.{block}.shortcut", "res{stage+1}.{block}.shortcut.norm"),
+            fc="linear",
         ),
         holds=({**PLAIN_7X7, **GROUPED, **EITHER_STRIDE},),
         leaves=TORCH_FROZEN,
@@ -267,17 +278,17 @@ DIALECTS: tuple[Dialect, ...] = (
         "mmlab",
         "mmpretrain",
         (
-            *(conv(f"conv1.{3 * n}", f"stem.{n}.conv", deep=1) for n in (0, 1, 2)),
-            *(norm(f"conv1.{3 * n + 1}", f"stem.{n}.bn", deep=1) for n in (0, 1)),
-            norm("bn1", "stem.2.bn", deep=1),
-            *(row.only(deep=0) for row in STEM),
+            *(Row("conv", f"conv1.{3 * n}", f"stem.{n}.conv") for n in (0, 1, 2)),
+            *(Row("norm", f"conv1.{3 * n + 1}", f"stem.{n}.bn") for n in (0, 1)),
+            Row("norm", "bn1", "stem.2.bn", {"deep": 1}),
+            *STEM,
             *BLOCK,
             # Where nothing shrinks there is no pooling before the projection.
-            conv("layer1.{block}.downsample.{pool}", "layer1.{block}.downsample.0"),
-            norm("layer1.{block}.downsample.{pool+1}", "layer1.{block}.downsample.1"),
+            Row("conv", PROJECTION.replace("{stage}", "1"), "layer1.{block}.downsample.0"),
+            Row("norm", PROJECTION_NORM.replace("{stage}", "1"), "layer1.{block}.downsample.1"),
             *SHORTCUT,
-            conv(SQUEEZE, "layer{stage}.{block}.se_layer.conv{i}.conv"),
-            linear("fc", "head.fc"),
+            Row("conv", SQUEEZE, "layer{stage}.{block}.se_layer.conv{i}.conv"),
+            Row("linear", "fc", "head.fc"),
         ),
         holds=(
             {
@@ -294,13 +305,10 @@ DIALECTS: tuple[Dialect, ...] = (
         "mmdetection",
         "mmdetection, which has a pooling before every projection of a v1d net",
         (
-            *(conv(f"conv1.{n}", f"stem.{n}", deep=1) for n in (0, 3, 6)),
-            *(norm(f"conv1.{n}", f"stem.{n}", deep=1) for n in (1, 4)),
-            norm("bn1", "stem.7", deep=1),
-            *(row.only(deep=0) for row in STEM),
-            *BLOCK,
-            *SHORTCUT,
-            linear("fc", "head.fc"),
+            *deep_stem("stem.{}"),
+            Row("norm", "bn1", "stem.7", {"deep": 1}),
+            *(*STEM, *BLOCK, *SHORTCUT),
+            Row("linear", "fc", "head.fc"),
         ),
         holds=(
             {
@@ -316,70 +324,53 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "huggingface",
         "Hugging Face transformers' ResNet",
-        (
-            conv("conv1", "embedder.embedder.convolution"),
-            norm("bn1", "embedder.embedder.normalization"),
-            conv(CONV, "encoder.stages.{stage-1}.layers.{block}.layer.{i-1}.convolution"),
-            norm(NORM, "encoder.stages.{stage-1}.layers.{block}.layer.{i-1}.normalization"),
-            conv(
-                PROJECTION, "encoder.stages.{stage-1}.layers.{block}.shortcut.convolution", pool=0
+        rows(
+            stem=("embedder.embedder.convolution", "embedder.embedder.normalization"),
+            block=(
+                f"{HF_BLOCK}.layer.{{i-1}}.convolution",
+                f"{HF_BLOCK}.layer.{{i-1}}.normalization",
             ),
-            norm(
-                PROJECTION_NORM,
-                "encoder.stages.{stage-1}.layers.{block}.shortcut.normalization",
-                pool=0,
-            ),
-            linear("fc", "classifier.1"),
+            projection=(f"{HF_BLOCK}.shortcut.convolution", f"{HF_BLOCK}.shortcut.normalization"),
+            fc="classifier.1",
         ),
         # Its configuration can say 1x1; the file of weights cannot.
         holds=({**PLAIN_7X7, "shortcut": ("B",)},),
         prefix="resnet.",
         proves=(ON_3X3,),
     ),
-    Dialect(
-        "pycls",
-        "pycls",
-        (
-            conv("conv1", "stem.conv"),
-            norm("bn1", "stem.bn"),
-            conv(CONV, "s{stage}.b{block+1}.f.{i|abc}"),
-            norm(NORM, "s{stage}.b{block+1}.f.{i|abc}_bn"),
-            conv(PROJECTION, "s{stage}.b{block+1}.proj", pool=0),
-            norm(PROJECTION_NORM, "s{stage}.b{block+1}.bn", pool=0),
-            linear("fc", "head.fc"),
-        ),
-        holds=(
-            {**PLAIN_7X7, **GROUPED, **EITHER_STRIDE, "shortcut": ("B",), "stem": ("7x7", "3x3")},
-        ),
-        proves=(Proof({}, {"stem": "7x7"}, PYCLS_INPUT),),
-    ),
-    Dialect(
-        "pycls_2019",
-        "the first pycls, whose stem is s1",
-        (
-            conv("conv1", "s1.conv"),
-            norm("bn1", "s1.bn"),
-            conv(CONV, "s{stage+1}.b{block+1}.f.{i|abc}"),
-            norm(NORM, "s{stage+1}.b{block+1}.f.{i|abc}_bn"),
-            conv(PROJECTION, "s{stage+1}.b{block+1}.proj", pool=0),
-            norm(PROJECTION_NORM, "s{stage+1}.b{block+1}.bn", pool=0),
-            linear("fc", "head.fc"),
-        ),
-        holds=(
-            {**PLAIN_7X7, **GROUPED, **EITHER_STRIDE, "shortcut": ("B",), "stem": ("7x7", "3x3")},
-        ),
-        proves=(Proof({}, {"stem": "7x7"}, PYCLS_INPUT),),
+    *(
+        Dialect(
+            name,
+            words,
+            rows(
+                stem=(f"{stem}.conv", f"{stem}.bn"),
+                block=(
+                    f"{stage}.b{{block+1}}.f.{{i|a,b,c}}",
+                    f"{stage}.b{{block+1}}.f.{{i|a,b,c}}_bn",
+                ),
+                projection=(f"{stage}.b{{block+1}}.proj", f"{stage}.b{{block+1}}.bn"),
+                fc="head.fc",
+            ),
+            holds=(
+                {
+                    **PLAIN_7X7,
+                    **GROUPED,
+                    **EITHER_STRIDE,
+                    "shortcut": ("B",),
+                    "stem": ("7x7", "3x3"),
+                },
+            ),
+            proves=(Proof({}, {"stem": "7x7"}, PYCLS_INPUT),),
+        )
+        for name, words, stem, stage in (
+            ("pycls", "pycls", "stem", "s{stage}"),
+            ("pycls_2019", "the first pycls, whose stem is s1", "s1", "s{stage+1}"),
+        )
     ),
     Dialect(
         "akamaster",
         "akamaster's CIFAR nets, whose option A is a lambda without weights",
-        (
-            *STEM,
-            *BLOCK,
-            conv(PROJECTION, "layer{stage}.{block}.shortcut.{pool}", pool=0),
-            norm(PROJECTION_NORM, "layer{stage}.{block}.shortcut.{pool+1}", pool=0),
-            linear("fc", "linear"),
-        ),
+        SHORTCUT_CHILDREN,
         holds=(
             {
                 **CIFAR,
@@ -395,13 +386,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "pytorch_cifar",
         "kuangliu's pytorch-cifar, four stages",
-        (
-            *STEM,
-            *BLOCK,
-            conv(PROJECTION, "layer{stage}.{block}.shortcut.{pool}", pool=0),
-            norm(PROJECTION_NORM, "layer{stage}.{block}.shortcut.{pool+1}", pool=0),
-            linear("fc", "linear"),
-        ),
+        SHORTCUT_CHILDREN,
         holds=({**CIFAR, "stages": (4,)},),
         proves=(ON_3X3,),
         stages=(4,),
@@ -409,13 +394,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "preresnet",
         "bearpaw's pre-activation CIFAR nets, whose projections read the raw input",
-        (
-            conv("conv1", "conv1"),
-            *BLOCK,
-            conv(PROJECTION, PROJECTION, pool=0),
-            norm("norm", "bn"),
-            linear("fc", "fc"),
-        ),
+        (STEM[0], *BLOCK, SHORTCUT[0].only(pool=0), Row("norm", "norm", "bn"), FC),
         holds=(
             {
                 **CIFAR,
@@ -435,12 +414,12 @@ DIALECTS: tuple[Dialect, ...] = (
         "wide_resnet",
         "xternalz's WideResNet-pytorch",
         (
-            conv("conv1", "conv1"),
-            conv(CONV, "block{stage}.layer.{block}.conv{i}"),
-            norm(NORM, "block{stage}.layer.{block}.bn{i}"),
-            conv(PROJECTION, "block{stage}.layer.{block}.convShortcut", pool=0),
-            norm("norm", "bn1"),
-            linear("fc", "fc"),
+            STEM[0],
+            Row("conv", CONV, "block{stage}.layer.{block}.conv{i}"),
+            Row("norm", NORM, "block{stage}.layer.{block}.bn{i}"),
+            Row("conv", PROJECTION, "block{stage}.layer.{block}.convShortcut", {"pool": 0}),
+            Row("norm", "norm", "bn1"),
+            FC,
         ),
         holds=(
             {
@@ -459,23 +438,17 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "resnext_pytorch",
         "prlz77's ResNeXt.pytorch",
-        (
-            conv("conv1", "conv_1_3x3"),
-            norm("bn1", "bn_1"),
-            *(
-                row
-                for number, place in enumerate(("reduce", "conv", "expand"), start=1)
-                for row in (
-                    conv(CONV.replace("{i}", str(number)), f"{BOTTLENECK}.conv_{place}"),
-                    norm(
-                        NORM.replace("{i}", str(number)),
-                        f"{BOTTLENECK}.bn" + ("" if place == "conv" else f"_{place}"),
-                    ),
-                )
+        rows(
+            stem=("conv_1_3x3", "bn_1"),
+            block=(
+                f"{BOTTLENECK}.conv_{{i|reduce,conv,expand}}",
+                f"{BOTTLENECK}.bn{{i|_reduce,,_expand}}",
             ),
-            conv(PROJECTION, f"{BOTTLENECK}.shortcut.shortcut_conv", pool=0),
-            norm(PROJECTION_NORM, f"{BOTTLENECK}.shortcut.shortcut_bn", pool=0),
-            linear("fc", "classifier"),
+            projection=(
+                f"{BOTTLENECK}.shortcut.shortcut_conv",
+                f"{BOTTLENECK}.shortcut.shortcut_bn",
+            ),
+            fc="classifier",
         ),
         holds=({**CIFAR, **GROUPED, "block": ("bottleneck",), "stages": (3,)},),
         proves=(ON_3X3,),
@@ -483,7 +456,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         "native",
         "resnets itself: everything",
-        (*OURS, norm("norm", "norm"), conv(GATE, GATE)),
+        (*OURS, Row("norm", "norm", "norm"), Row("conv", GATE, GATE)),
         holds=(),
     ),
 )

@@ -8,13 +8,14 @@ from typing import Any
 
 from resnets.errors import CheckpointError, check_name
 from resnets.spec import POOLING, PROJECTING, Spec, fields_told
-from resnets.weights.dialects import ANY, BY_NAME, DIALECTS, Dialect, Input, Row
+from resnets.weights.dialects import ANY, BY_NAME, DIALECTS, Dialect, Input
 from resnets.weights.structure.tensor_modules import bare
 
 Shapes = Mapping[str, Sequence[int]]
 Situation = Mapping[str, int]
 
 _STAGE = re.compile(r"layer(\d+)\.\d+\.conv\d\.")
+_PLACE = re.compile(r"\{(\w+)([+-]\d+)?(?:\|([\w,]+))?\}")  # in names of `dialects`
 _CHILD = re.compile(r"\.downsample\.(\d)\.")
 
 
@@ -56,7 +57,7 @@ def recognise(names: Mapping[str, str], shapes: Shapes, dialect: str | None = No
     if best is None:
         return Reading(None, dict(names), {}, None)
     _, found, situation, ours = best
-    seen = signs(ours, shapes, found, situation)
+    seen = _signs(ours, shapes, found, situation)
     proofs = [p for p in found.proves if all(seen[sign] == v for sign, v in p.when.items())]
     return Reading(
         found,
@@ -183,7 +184,7 @@ def traits(spec: Spec) -> dict[str, Any]:
     return {**result, "stages": len(spec.depths), "grouped": spec.groups > 1}
 
 
-def signs(
+def _signs(
     names: Mapping[str, str], shapes: Shapes, dialect: Dialect, situation: Situation
 ) -> dict[str, Any]:
     """Return what keys and shapes show of a net, as far as proofs ask for it; None for unknown."""
@@ -206,49 +207,38 @@ def signs(
         "first_projects": any(key.startswith("layer1.0.") for key in downsample),
         "pre": situation.get("pre", int("norm.weight" in names)),
         "stem": f"{kernel}x{kernel}" if kernel else None,
-        "stages": max(int(match[1]) for key in names if (match := _STAGE.match(key))),
     }
 
 
-@dataclass(frozen=True)
-class _Pattern:
-    """A row as a regular expression of whole keys of ours: a module and, in "leaf", its part."""
-
-    row: Row
-    ours: re.Pattern[str]
-    prefix: str
-    endings: dict[str, str]  # our leaf -> their ending
-
-
 @cache
-def _patterns(name: str) -> list[_Pattern]:
-    dialect = BY_NAME[name]
-    result = []
-    for row in dialect.rows:
-        endings = dict(dialect.leaves[row.kind])
-        prefix = "" if row.kind == "linear" else dialect.prefix
-        leaves = "|".join(map(re.escape, endings))
-        ours = re.compile(rf"{row.ours.pattern}\.(?P<leaf>{leaves})")
-        result.append(_Pattern(row, ours, prefix, endings))
-    return result
-
-
-def _holds(row: Row, situation: Situation) -> bool:
-    return all(situation[name] == value for name, value in row.when.items())
+def _pattern(name: str) -> re.Pattern[str]:
+    """Return the regular expression of a name of ours, whose groups are its places."""
+    return re.compile(_PLACE.sub(r"(?P<\1>0|[1-9][0-9]{0,4})", name.replace(".", r"\.")))
 
 
 def _their_key(ours: str, dialect: Dialect, situation: Situation) -> str | None:
-    for pattern in _patterns(dialect.name):
-        row = pattern.row
-        match = pattern.ours.fullmatch(ours)
-        if not match or not _holds(row, situation):
+    module, _, leaf = ours.rpartition(".")
+    for row in dialect.rows:
+        match, ending = _pattern(row.ours).fullmatch(module), dialect.leaves[row.kind].get(leaf)
+        if not match or ending is None or any(situation[n] != v for n, v in row.when.items()):
             continue
-        numbers = row.ours.numbers(match.groupdict())
-        if numbers is None or numbers.get("pool", situation.get("pool")) != situation.get("pool"):
+        places = _PLACE.findall(row.ours)
+        numbers = {name: int(match[name]) - int(shift or 0) for name, shift, _ in places}
+        if numbers.get("pool", situation.get("pool")) != situation.get("pool"):
             continue
-        module = row.theirs.fill({**situation, **numbers})
-        return f"{pattern.prefix}{module}{pattern.endings[match['leaf']]}" if module else None
+        prefix = "" if row.kind == "linear" else dialect.prefix
+        return f"{prefix}{_filled(row.theirs, {**situation, **numbers})}{ending}"
     return None
+
+
+def _filled(name: str, numbers: Mapping[str, int]) -> str:
+    """Return a name with numbers, or their words, in its places."""
+
+    def number(place: re.Match[str]) -> str:
+        value, words = numbers[place[1]], place[3]
+        return words.split(",")[value - 1] if words else str(value + int(place[2] or 0))
+
+    return _PLACE.sub(number, name)
 
 
 def _is_stored(key: str, dialect: Dialect) -> bool:
