@@ -53,7 +53,12 @@ class Cursor:
         return int.from_bytes(self.take(size), "little")
 
 
+def broken(what: str) -> CheckpointError:
+    """Return the error for a file that is not as it was written."""
+    return CheckpointError(what, hint="copy or download it again")
+
+
 def truncated(size: int, expected: int | None = None) -> CheckpointError:
     """Return the error for a file that stops before its end."""
     of = f"{size:,} of {expected:,} bytes" if expected else f"it stops after {size:,} bytes"
-    return CheckpointError(f"the file is truncated ({of})", hint="copy or download it again")
+    return broken(f"the file is truncated ({of})")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.readers.allowance import Allowance
+from resnets.readers.allowance import Allowance, broken
 
 _END = struct.Struct("<4s4H2LH")  # the record that ends a zip file
 _LARGE_END = struct.Struct("<4sQ2H2L4Q")  # its 64-bit form, which a locator points at
@@ -43,10 +43,9 @@ def _directory_size(path: Path, size: int) -> int:
         file.seek(max(0, size - _END.size))
         end = file.read(_END.size)
         if len(end) < _END.size or end[:4] != b"PK\x05\x06" or end[-2:] != b"\0\0":
-            raise CheckpointError(
+            raise broken(
                 f"the file is truncated: it stops after {size:,} bytes, "
-                "without the directory that ends an archive",
-                hint="copy or download it again",
+                "without the directory that ends an archive"
             )
         directory_size = int(_END.unpack(end)[5])
         file.seek(max(0, size - _END.size - _LOCATOR.size))
@@ -85,10 +84,7 @@ def read_stored(archive: zipfile.ZipFile, member: zipfile.ZipInfo, allowance: Al
         raise zipfile.BadZipFile(f"{member.filename} is cut off")
     # PyTorch writes 0 where it was told to skip checksums.
     if member.CRC not in (0, zlib.crc32(view)):
-        raise CheckpointError(
-            f"damaged: the bytes of {member.filename} do not have their checksum",
-            hint="copy or download it again",
-        )
+        raise broken(f"damaged: the bytes of {member.filename} do not have their checksum")
     return data
 
 

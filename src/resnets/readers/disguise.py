@@ -5,24 +5,24 @@ import json
 import re
 
 from resnets.errors import CheckpointError
+from resnets.readers.allowance import broken
 
 _SOURCE = "give the checkpoint that it was made from"
 _ARRAYS = "read it with what wrote it, and save the arrays with numpy.savez"
 _TENSORFLOW = "read it with tf.train.load_checkpoint, and save the arrays with numpy.savez"
 _TORCH7 = ("a file of Torch7 (.t7)", _ARRAYS)
+_UNPACK, _OTHER = "unpack it and give the file inside", "give the weights' file"
 _BINARIES = {
-    b"\x1f\x8b": ("a gzip archive", "unpack it with gunzip and give the file inside"),
-    b"BZh": ("a bzip2 archive", "unpack it and give the file inside"),
-    b"\xfd7zXZ\0": ("an xz archive", "unpack it and give the file inside"),
-    b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", "unpack it and give the file inside"),
-    b"Rar!": ("a RAR archive", "unpack it and give the file inside"),
-    b"\x28\xb5\x2f\xfd": ("a Zstandard archive", "unpack it and give the file inside"),
+    b"\x1f\x8b": ("a gzip archive", _UNPACK),
+    b"BZh": ("a bzip2 archive", _UNPACK),
+    b"\xfd7zXZ\0": ("an xz archive", _UNPACK),
+    b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", _UNPACK),
+    b"Rar!": ("a RAR archive", _UNPACK),
+    b"\x28\xb5\x2f\xfd": ("a Zstandard archive", _UNPACK),
     b"\x93NUMPY": ("a single numpy array", "give an archive of named arrays (.npz)"),
-    b"\x89PNG": ("an image", "give the weights' file"),
-    b"\xff\xd8\xff": ("an image", "give the weights' file"),
-    b"GIF8": ("an image", "give the weights' file"),
-    b"%PDF": ("a PDF document", "give the weights' file"),
-    b"\x7fELF": ("a program", "give the weights' file"),
+    **dict.fromkeys((b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), ("an image", _OTHER)),
+    b"%PDF": ("a PDF document", _OTHER),
+    b"\x7fELF": ("a program", _OTHER),
     b"MATLAB ": ("a MATLAB file (perhaps of MatConvNet)", _ARRAYS),
     b"\x04\0\0\0\x01\0\0\0\x03\0\0\0V 1": _TORCH7,
     b"\x03\0\0\0\x01\0\0\0": _TORCH7,
@@ -44,9 +44,7 @@ def undisguise(start: bytes, size: int, name: str = "") -> CheckpointError:
     ``start`` should have some thousand bytes, so that an excerpt can be shown.
     """
     if size == 0:
-        return CheckpointError(
-            "the file is truncated: it is empty (0 bytes)", hint="copy or download it again"
-        )
+        return broken("the file is truncated: it is empty (0 bytes)")
     for magic, (kind, hint) in _BINARIES.items():
         if start.startswith(magic):
             return CheckpointError(f"this is {kind}, not weights", hint=hint)
@@ -65,9 +63,7 @@ def undisguise(start: bytes, size: int, name: str = "") -> CheckpointError:
         if re.match(pattern, start, re.DOTALL):
             return CheckpointError(f"this is {kind}, not weights", hint=hint)
     if size <= 16:
-        return CheckpointError(
-            f"the file is truncated: it has only {size} bytes", hint="copy or download it again"
-        )
+        return broken(f"the file is truncated: it has only {size} bytes")
     return CheckpointError(
         f"no checkpoint format begins like this file ({start[:8].hex(' ')})",
         hint="PyTorch, safetensors, Keras, NumPy, ONNX, flax, MXNet files and pickles can be read",
@@ -103,7 +99,7 @@ def _text_error(text: str) -> CheckpointError:
     elif beginning[:1] in "{[" and _looks_like_json(text):
         kind, hint = f"a JSON text ({excerpt})", _DOWNLOAD
     else:
-        kind, hint = f"a text that begins with {excerpt}", "give the weights' file"
+        kind, hint = f"a text that begins with {excerpt}", _OTHER
     return CheckpointError(f"this is {kind}, not weights", hint=hint)
 
 

@@ -5,7 +5,7 @@ of its parts, how deep they nest and how long a number is are bounded before any
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -44,9 +44,13 @@ def parsed(text: str, *, lenient: bool = False) -> Any:
     """Return the values of a JSON text as `loads` does; raises ValueError instead."""
     if sum(map(text.count, '[{"')) > 2 * MOST_PARTS:
         raise ValueError("more parts than a file of ours has")
-    constant, real = (_nothing, _finite_or_nothing) if lenient else (_refuse, _finite)
+    odd: Callable[[str], None] = (lambda text: None) if lenient else _refuse
+
+    def real(text: str) -> float | None:
+        return number if isfinite(number := float(text)) else odd(text)
+
     try:
-        value = json.loads(text, parse_constant=constant, parse_float=real, parse_int=_whole)
+        value = json.loads(text, parse_constant=odd, parse_float=real, parse_int=_whole)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except ValueError as error:
@@ -102,19 +106,5 @@ def _whole(text: str) -> int:
     return int(text)
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    return number if isfinite(number) else _refuse(text)
-
-
-def _refuse(text: str) -> Any:
+def _refuse(text: str) -> None:
     raise ValueError(f"{text[:20]} is no finite number")
-
-
-def _nothing(text: str) -> None:
-    return None
-
-
-def _finite_or_nothing(text: str) -> float | None:
-    number = float(text)
-    return number if isfinite(number) else None

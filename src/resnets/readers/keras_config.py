@@ -3,41 +3,38 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from resnets.errors import CheckpointError
+from resnets.readers.allowance import broken
 
 LARGEST_CONFIG = 8 << 20  # bytes; a network of a thousand layers has 3 MB
 
 
-def parse_config(text: str, path: Path) -> dict[str, Any]:
+def parse_config(text: str) -> dict[str, Any]:
     """Return the model that a JSON text describes.
 
     Raises CheckpointError when it is none, or has Lambda layers: their code would have to run.
     """
     if len(text) > LARGEST_CONFIG:
         raise CheckpointError(
-            f"{path}: its model config has {len(text):,} characters",
+            f"its model config has {len(text):,} characters",
             hint="no network needs that; get the file from its author again",
         )
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: its model config is no JSON: {error}", hint="copy or download it again"
-        ) from None
+        raise broken(f"its model config is no JSON: {error}") from None
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict | list):
         raise CheckpointError(
-            f"{path}: its model config describes no model",
+            "its model config describes no model",
             hint="save the model in Keras again: model.save(...)",
         )
-    refuse_code(config, path)
+    _refuse_code(config)
     return config
 
 
-def refuse_code(config: Any, path: Path) -> None:
-    """Raise CheckpointError where a config holds code."""
+def _refuse_code(config: Any) -> None:
     left = [config]
     while left:
         value = left.pop()
@@ -47,8 +44,7 @@ def refuse_code(config: Any, path: Path) -> None:
                 inner = value.get("config")
                 name = value.get("name") or (inner.get("name") if isinstance(inner, dict) else "")
                 raise CheckpointError(
-                    f'{path}: its model config has a Lambda layer ("{name}"), which is code: '
-                    "refused",
+                    f'its model config has a Lambda layer ("{name}"), which is code: refused',
                     hint="replace it by a layer of Keras's own and save the model again",
                 )
             left += value.values()

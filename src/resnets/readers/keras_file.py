@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from resnets.errors import CheckpointError
+from resnets.readers.allowance import broken
 from resnets.readers.content import Content
 from resnets.readers.hdf5.data import Dataset
 from resnets.readers.hdf5.tree import SIGNATURE, Group, read_tree
@@ -26,12 +27,14 @@ from resnets.readers.keras_config import (
     parse_config,
     stored_paths,
 )
+from resnets.readers.paths import at
 
 CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # the only members of an archive that are read
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 VARIABLES = ("kernel", "bias", *NORM)
 # What lies beside the layers and inside them, and is no weight.
 NO_WEIGHTS = ("optimizer", "metrics", "loss", "seed_generator", "random_generator")
+_WRITTEN_BY = "Keras writes model.save('x.keras') and model.save_weights('x.weights.h5')"
 
 
 def read_keras(path: Path) -> Content:
@@ -44,47 +47,43 @@ def read_keras(path: Path) -> Content:
             start = file.read(len(SIGNATURE))
             file.seek(0)
             data = file.read() if start == SIGNATURE else b""
+        if start == SIGNATURE:
+            return _from_hdf5(read_tree(data, path), path)
+        if start.startswith(b"PK"):
+            return _from_archive(path)
+        raise CheckpointError("neither an HDF5 file nor a .keras archive", hint=_WRITTEN_BY)
+    except CheckpointError as error:
+        raise at(path, error) from None
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    if start == SIGNATURE:
-        return _from_hdf5(read_tree(data, path), path)
-    if start.startswith(b"PK"):
-        return _from_archive(path)
-    raise CheckpointError(
-        f"{path}: neither an HDF5 file nor a .keras archive",
-        hint="Keras writes model.save('x.keras') and model.save_weights('x.weights.h5')",
-    )
+        raise at(path, CheckpointError(f"cannot be read: {error.strerror}")) from None
 
 
 def _from_archive(path: Path) -> Content:
     try:
         with zipfile.ZipFile(path) as archive:
-            text = _member(archive, CONFIG, LARGEST_CONFIG, path)
+            text = _member(archive, CONFIG, LARGEST_CONFIG)
             # Weights hardly compress, and Keras does not try.
-            largest = max(64 << 20, 2 * path.stat().st_size)
-            data = _member(archive, WEIGHTS, largest, path)
+            data = _member(archive, WEIGHTS, max(64 << 20, 2 * path.stat().st_size))
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
-        raise CheckpointError(
-            f"{path}: damaged .keras archive: {error}", hint="copy or download it again"
-        ) from None
-    config = parse_config(text.decode("utf-8", errors="replace"), path)
-    tree = _by_layers(read_tree(data, path), path, config)
+        raise broken(f"damaged .keras archive: {error}") from None
+    config = parse_config(text.decode("utf-8", errors="replace"))
+    tree = _by_layers(read_tree(data, path), config)
     return Content(path, "Keras .keras", tree, config=config)
 
 
-def _member(archive: zipfile.ZipFile, name: str, largest: int, path: Path) -> bytes:
+def _member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
     found = [member for member in archive.infolist() if member.filename == name]
     if len(found) != 1:
         raise CheckpointError(
-            f"{path}: {len(found)} members are called {name} in this archive",
+            f"{len(found)} members are called {name} in this archive",
             hint="a .keras archive has exactly one; save the model in Keras again",
         )
     (member,) = found
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise CheckpointError(f"{path}: {name} is compressed in an unusual way")
+        raise CheckpointError(f"{name} is compressed in an unusual way")
     if member.file_size > largest:
         raise CheckpointError(
-            f"{path}: {name} unpacks from {member.compress_size:,} to {member.file_size:,} bytes",
+            f"{name} unpacks from {member.compress_size:,} to {member.file_size:,} bytes",
             hint="no weights are stored like that; get the file from its author again",
         )
     return archive.read(member)
@@ -92,24 +91,21 @@ def _member(archive: zipfile.ZipFile, name: str, largest: int, path: Path) -> by
 
 def _from_hdf5(root: Group, path: Path) -> Content:
     text = "".join(root.attributes.get("model_config", []))
-    config = parse_config(text, path) if text else None
+    config = parse_config(text) if text else None
     weights = root.children.get("model_weights", root)
     if isinstance(weights, Group) and texts(weights, "layer_names"):
-        tree, old_names = _by_names(weights, path, config)
+        tree, old_names = _by_names(weights, config)
         if old_names:
             tree, config = upright(tree), None  # which has other words
         if is_theanos(weights, old_names):
             tree = turned(tree)
         return Content(path, "Keras .h5", tree, config=config)
-    if tree := _by_layers(root, path, config):
+    if tree := _by_layers(root, config):
         return Content(path, "Keras .weights.h5", tree, config=config)
     # In the order in which they were written: a group's names are sorted.
     arrays = sorted(_arrays(root), key=lambda array: array.layout)
     if not arrays:
-        raise CheckpointError(
-            f"{path}: an HDF5 file without arrays of numbers",
-            hint="Keras writes model.save('x.keras') and model.save_weights('x.weights.h5')",
-        )
+        raise CheckpointError("an HDF5 file without arrays of numbers", hint=_WRITTEN_BY)
     return Content(path, "HDF5", {array.name: array.read() for array in arrays})
 
 
@@ -133,39 +129,33 @@ def texts(group: Group, name: str) -> list[str]:
     return found
 
 
-def _by_names(
-    weights: Group, path: Path, config: dict[str, Any] | None
-) -> tuple[dict[str, Tensor], list[str]]:
+def _by_names(weights: Group, config: dict[str, Any] | None) -> tuple[dict[str, Tensor], list[str]]:
     """Return the tensors of an older .h5, whose attributes list layers and their weights.
 
     The second are the names of Keras 1 among them, as they are in the file.
     """
-    models = _model_names(config, path) if config else None
+    models = {layer_name(layer) for _, layer in _stored(config) if is_model(layer)}
     tree: dict[str, Tensor] = {}
     old_names: list[str] = []
     for layer in texts(weights, "layer_names"):
         group = weights
         for part in layer.split("/"):  # a layer's name may have slashes
-            group = _child(group, part, path)
+            group = _child(group, part)
         names = [name.split("/") for name in texts(group, "weight_names")]
         scopes = {parts[-2] if len(parts) > 1 else layer for parts in names}
-        nested = layer in models if models is not None else not _own_scope(layer, scopes)
+        nested = layer in models if config else not _own_scope(layer, scopes)
         for parts in names:
             array: Group | Dataset = group
             for part in parts:
-                array = _child(array, part, path)
+                array = _child(array, part)
             if isinstance(array, Dataset) and array.type.name != "integer":  # seeds, counters
                 owner = parts[-2] if nested and len(parts) > 1 else layer
                 variable = _variable(parts[-1])
                 if old := name_of(parts[-1]):
                     owner, variable = old
                     old_names.append(parts[-1])
-                _put(tree, f"{owner}/{variable}", array, path)
+                _put(tree, f"{owner}/{variable}", array)
     return tree, old_names
-
-
-def _model_names(config: dict[str, Any], path: Path) -> set[str]:
-    return {layer_name(layer) for _, layer in _stored(config, path) if is_model(layer)}
 
 
 def _own_scope(layer: str, scopes: set[str]) -> bool:
@@ -177,12 +167,9 @@ def _own_scope(layer: str, scopes: set[str]) -> bool:
     return len(scopes) == 1 and all(own.fullmatch(scope) for scope in scopes)
 
 
-def _child(group: Any, name: str, path: Path) -> Any:
+def _child(group: Any, name: str) -> Any:
     if not isinstance(group, Group) or name not in group.children:
-        raise CheckpointError(
-            f'{path}: it names "{name}" among its weights and does not hold it',
-            hint="copy or download it again",
-        )
+        raise broken(f'it names "{name}" among its weights and does not hold it')
     return group.children[name]
 
 
@@ -193,17 +180,19 @@ def _variable(name: str) -> str:
     return plain if plain in VARIABLES else name
 
 
-def _by_layers(root: Group, path: Path, config: dict[str, Any] | None) -> dict[str, Tensor]:
+def _by_layers(root: Group, config: dict[str, Any] | None) -> dict[str, Tensor]:
     """Return the tensors of a Keras 3 file, whose layers number their variables."""
-    known = dict(_stored(config, path)) if config else {}
+    known = dict(_stored(config))
     tree: dict[str, Tensor] = {}
     # In the order of the counters: for each class, the order in which the model lists its layers.
     for place, variables in sorted(_layers(root), key=lambda found: _counters(found[0])):
         layer = known.get(place)
-        owner = layer_name(layer) if layer else _owner(variables, place)
-        for variable, array in _numbered(variables, place, layer, path).items():
+        # As its variables tell it, or else the name it is stored under.
+        stated = "".join(variables.attributes.get("name", [])) or place.split("/")[-1]
+        owner = layer_name(layer) if layer else stated
+        for variable, array in _numbered(variables, place, layer).items():
             if array.type.name != "integer":  # seeds, and how many images were seen
-                _put(tree, f"{owner}/{variable}", array, path)
+                _put(tree, f"{owner}/{variable}", array)
     return tree
 
 
@@ -228,23 +217,14 @@ def _counters(place: str) -> list[tuple[str, int]]:
     return [(match[1], int(match[2] or 0)) for match in parts if match]
 
 
-def _stored(config: dict[str, Any], path: Path) -> list[tuple[str, dict[str, Any]]]:
+def _stored(config: dict[str, Any] | None) -> list[tuple[str, dict[str, Any]]]:
     try:
-        return list(stored_paths(config))
+        return list(stored_paths(config)) if config else []
     except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"{path}: its model config is damaged: {error!r}", hint="copy or download it again"
-        ) from None
+        raise broken(f"its model config is damaged: {error!r}") from None
 
 
-def _owner(variables: Group, place: str) -> str:
-    """Return a layer's name as its variables tell it, or else the name it is stored under."""
-    return "".join(variables.attributes.get("name", [])) or place.split("/")[-1]
-
-
-def _numbered(
-    variables: Group, place: str, layer: dict[str, Any] | None, path: Path
-) -> dict[str, Dataset]:
+def _numbered(variables: Group, place: str, layer: dict[str, Any] | None) -> dict[str, Dataset]:
     """Return the arrays of one layer by the names of its variables, which lie under 0, 1, 2, 3."""
     names = sorted(variables.children, key=_counters)
     arrays = [array for name in names if isinstance(array := variables.children[name], Dataset)]
@@ -255,33 +235,27 @@ def _numbered(
     if re.fullmatch(r"batch_normalization(_\d+)?", last) or (
         len(arrays) == 4 and ranks == [1, 1, 1, 1]
     ):
-        return dict(zip(_norm_variables(len(arrays), layer, place, path), arrays, strict=False))
+        return dict(zip(_norm_variables(len(arrays), layer, place), arrays, strict=False))
     return {str(number): array for number, array in enumerate(arrays)}
 
 
-def _norm_variables(
-    count: int, layer: dict[str, Any] | None, place: str, path: Path
-) -> tuple[str, ...]:
+def _norm_variables(count: int, layer: dict[str, Any] | None, place: str) -> tuple[str, ...]:
     """Return which variables a norm has: without scale no gamma, without center no beta."""
     config = layer["config"] if layer else {"scale": count != 2, "center": count != 2}
-    absent = {
-        variable
-        for flag, variable in (("scale", "gamma"), ("center", "beta"))
-        if not config.get(flag, True)
-    }
-    names = tuple(name for name in NORM if name not in absent)
+    flags = {"gamma": "scale", "beta": "center"}
+    names = tuple(name for name in NORM if config.get(flags.get(name), True))
     if len(names) != count:
         raise CheckpointError(
-            f"{path}: norm {place} has {count} variables and it is unknown which",
+            f"norm {place} has {count} variables and it is unknown which",
             hint="give the whole model, as model.save('x.keras') writes it",
         )
     return names
 
 
-def _put(tree: dict[str, Tensor], key: str, array: Dataset, path: Path) -> None:
+def _put(tree: dict[str, Tensor], key: str, array: Dataset) -> None:
     if key in tree:
         raise CheckpointError(
-            f'{path}: two layers have "{key}"',
+            f'two layers have "{key}"',
             hint="save the part of the model that is the network: model.get_layer(...).save(...)",
         )
     tree[key] = array.read()

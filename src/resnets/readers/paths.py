@@ -12,21 +12,21 @@ from typing import BinaryIO
 from resnets.errors import CheckpointError
 
 FOLDER_WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # in a folder, the first that is there
-_LONGEST = 1000
+_LONGEST = 2000
 
 
 def at(path: str | Path, error: CheckpointError) -> CheckpointError:
     """Return ``error`` with the file before it, on one line and without control characters."""
-    return CheckpointError(f"{_shown(str(path))}: {_shown(error.message)}", hint=_shown(error.hint))
+    said = error.message.startswith((f"{path}: ", f"{path}{os.sep}"))
+    message = error.message if said else f"{path}: {error.message}"
+    return CheckpointError(_shown(message), hint=_shown(error.hint))
 
 
 def _shown(text: str) -> str:
-    letters = (letter if letter.isprintable() else _escaped(letter) for letter in text[:_LONGEST])
-    return "".join(letters)
-
-
-def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text[:_LONGEST]
+    )
 
 
 def open_regular(path: str | Path, *, looked_at: bool = False) -> BinaryIO:

@@ -167,20 +167,12 @@ def _embedded_storage(data: Any) -> Storage:
     return Storage(f"embedded {id(data)}", None, 0, data)
 
 
-def _array(*_: Any) -> Array:
-    return Array("numpy.ndarray")
-
-
 def _scalar(kind: Any, data: Any = None) -> Array:
     return Array("numpy.ndarray", state=(1, (), kind, False, data))
 
 
 def _array_of_buffer(data: Any, kind: Any, shape: Any, order: Any) -> Array:
     return Array("numpy.ndarray", state=(1, shape, kind, order == "F", data))
-
-
-def _array_type(letters: Any, *_: Any) -> ArrayType:
-    return ArrayType("numpy.dtype", (letters,))
 
 
 def hashable(key: Any, entries: dict[Any, Any]) -> str | int | float | bytes | None:
@@ -235,19 +227,11 @@ def _graph_module(attributes: Any, *_: Any) -> Inert:
     return Inert("torch.fx.graph_module.GraphModule", state=attributes)
 
 
-def _fastai_tensor(_kind: Any, *arguments: Any) -> StoredTensor:
-    return _tensor(*arguments)
-
-
 def _tuple(values: Any = ()) -> Any:
     """Stand for `tuple`, as which Paddle pickles a tensor: its name, and its numbers."""
     if isinstance(values, tuple) and len(values) == 2 and isinstance(values[1], Array):
         return values[1]
     return Inert("builtins.tuple", (values,))
-
-
-def _jax_array(_function: Any, _arguments: Any, state: Any, *_: Any) -> Array:
-    return Array("numpy.ndarray", state=state)
 
 
 _BUILDERS: dict[str, Callable[..., Any]] = {
@@ -256,12 +240,14 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": _ordered_dict,
     "_codecs.encode": _latin_bytes,
     "copyreg._reconstructor": _reconstructed,
-    "fastai.torch_core._fa_rebuild_tensor": _fastai_tensor,
-    "jax._src.array._reconstruct_array": _jax_array,
-    "numpy.core.multiarray._reconstruct": _array,
+    "fastai.torch_core._fa_rebuild_tensor": lambda _kind, *arguments: _tensor(*arguments),
+    "jax._src.array._reconstruct_array": (
+        lambda _function, _arguments, state, *_: Array("numpy.ndarray", state=state)
+    ),
+    "numpy.core.multiarray._reconstruct": lambda *_: Array("numpy.ndarray"),
     "numpy.core.multiarray.scalar": _scalar,
     "numpy.core.numeric._frombuffer": _array_of_buffer,
-    "numpy.dtype": _array_type,
+    "numpy.dtype": lambda letters, *_: ArrayType("numpy.dtype", (letters,)),
     "torch._tensor._rebuild_from_type_v2": _subclass_tensor,
     "torch._utils._rebuild_parameter": _first,
     "torch._utils._rebuild_parameter_with_state": _first,
@@ -278,22 +264,13 @@ _BUILDERS: dict[str, Callable[..., Any]] = {
 }
 
 _STORAGE_TYPES = {
-    "FloatStorage": "float32",
-    "DoubleStorage": "float64",
-    "HalfStorage": "float16",
-    "BFloat16Storage": "bfloat16",
-    "LongStorage": "int64",
-    "IntStorage": "int32",
-    "ShortStorage": "int16",
-    "CharStorage": "int8",
-    "ByteStorage": "uint8",
-    "BoolStorage": "bool",
-    "ComplexFloatStorage": "complex64",
-    "ComplexDoubleStorage": "complex128",
-    "UntypedStorage": "uint8",
+    **{"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16"},
+    **{"Long": "int64", "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8"},
+    **{"Bool": "bool", "ComplexFloat": "complex64", "ComplexDouble": "complex128"},
+    "Untyped": "uint8",
 }
 _STORAGES = {
-    f"{module}.{name}": dtype
+    f"{module}.{name}Storage": dtype
     for module in ("torch", "torch.cuda", "torch.storage")
     for name, dtype in _STORAGE_TYPES.items()
 }
@@ -306,38 +283,29 @@ _RENAMED = {
     "commands.": "subprocess.",
 }
 
-_BUILTINS = (
-    "list dict set frozenset tuple int float bool str bytes bytearray complex object slice range "
-    "type"
-)
-_TORCH_NAMES = (
-    "Size device Tensor FloatTensor strided contiguous_format channels_last preserve_format "
-    "float16 float32 float64 bfloat16 float half double uint8 uint16 uint32 uint64 int8 int16 "
-    "int32 int64 short int long bool complex64 complex128 float8_e4m3fn float8_e5m2"
-)
-_NUMPY_NAMES = (
-    "ndarray bool_ bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 float64 "
-    "str_ bytes_ object_ longlong intc"
-)
-_TYPING_NAMES = "Any Dict List Optional Tuple Union"
-
 # What checkpoints of the last ten years carry of Python's own, torch's and numpy's. Nothing of it
 # is ever made: the lists only decide whether a file is read or refused by name.
+_HARMLESS_NAMES = {
+    "builtins": "list dict set frozenset tuple int float bool str bytes bytearray complex object "
+    "slice range type",
+    "torch": "Size device Tensor FloatTensor strided contiguous_format channels_last "
+    "preserve_format float16 float32 float64 bfloat16 float half double uint8 uint16 uint32 uint64 "
+    "int8 int16 int32 int64 short int long bool complex64 complex128 float8_e4m3fn float8_e5m2",
+    "numpy": "ndarray bool_ bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 float16 float32 "
+    "float64 str_ bytes_ object_ longlong intc",
+    "typing": "Any Dict List Optional Tuple Union",
+    "collections": "defaultdict Counter deque UserDict",
+    "datetime": "datetime date time timedelta timezone",
+    "logging": "Logger RootLogger getLogger",
+    "_io": "BytesIO StringIO",
+    # Dill changes torch.save where it is imported: types by their names, and functions as code
+    "dill._dill": "load_type create_function create_code _create_cell _create_type",
+}
 _HARMLESS = {
-    *(f"builtins.{name}" for name in _BUILTINS.split()),
-    *(f"torch.{name}" for name in _TORCH_NAMES.split()),
-    *(f"numpy.{name}" for name in _NUMPY_NAMES.split()),
-    *(f"typing.{name}" for name in _TYPING_NAMES.split()),
-    *(f"collections.{name}" for name in ("defaultdict", "Counter", "deque", "UserDict")),
-    *(f"datetime.{name}" for name in ("datetime", "date", "time", "timedelta", "timezone")),
+    *(f"{module}.{name}" for module, names in _HARMLESS_NAMES.items() for name in names.split()),
     *("argparse.Namespace", "types.SimpleNamespace", "uuid.UUID", "decimal.Decimal"),
     *("functools.partial", "fractions.Fraction", "random.Random", "re._compile"),
-    *("logging.Logger", "logging.RootLogger", "logging.getLogger", "_io.BytesIO", "_io.StringIO"),
-    "torch.nn.backends.thnn._get_thnn_function_backend",
-    "torch.serialization._get_layout",
-    # Dill changes torch.save where it is imported: types by their names, and functions as code
-    *(f"dill._dill._{name}" for name in ("load_type", "create_function", "create_code")),
-    *("dill._dill._create_cell", "dill._dill._create_type"),
+    *("torch.nn.backends.thnn._get_thnn_function_backend", "torch.serialization._get_layout"),
 }
 # What callbacks and dill's functions have among their attributes: it may be named, but not called
 _NAMED_ONLY = {f"builtins.{name}" for name in ("abs", "len", "max", "min", "print", "setattr")}

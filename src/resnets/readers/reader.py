@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.errors import CheckpointError, ResourceError
-from resnets.readers.allowance import truncated
+from resnets.readers.allowance import broken, truncated
 from resnets.readers.archive import open_archive
 from resnets.readers.content import Content
 from resnets.readers.disguise import undisguise
@@ -55,25 +55,16 @@ def read(path: str | Path) -> Content:
             raise CheckpointError("no file's name holds a NUL", hint="check the name")
         return _read_folder(path) if path.is_dir() else _read_file(path)
     except CheckpointError as error:
-        if error.message.startswith((f"{path}: ", f"{path}{os.sep}")):  # said already
-            raise _printable(error) from None
-        raise _printable(at(path, error)) from None
+        raise at(path, error) from None
     except ResourceError:
         raise
     except (OSError, MemoryError) as error:
         if not (refusal := _system_error(error)):
             raise _damaged(path, error) from error
-        raise _printable(at(path, refusal)) from None
+        raise at(path, refusal) from None
     # A parser of damaged bytes may fail in any way; none of them is the user's business.
     except Exception as error:
         raise _damaged(path, error) from error
-
-
-def _printable(error: CheckpointError) -> CheckpointError:
-    """Return ``error`` without what garbles a terminal, which the name of a file may hold."""
-    words = (error.message, error.hint)
-    message, hint = ("".join(c if c.isprintable() else "?" for c in text) for text in words)
-    return CheckpointError(message, hint=hint)
 
 
 def _system_error(error: OSError | MemoryError) -> CheckpointError | None:
@@ -95,8 +86,7 @@ def _system_error(error: OSError | MemoryError) -> CheckpointError | None:
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     reason = str(error) if isinstance(error, ValueError) and str(error).isprintable() else ""
     detail = f" ({reason[:100] or type(error).__name__})"
-    damaged = CheckpointError(f"the file is damaged{detail}", hint="copy or download it again")
-    return _printable(at(path, damaged))
+    return at(path, broken(f"the file is damaged{detail}"))
 
 
 def _read_folder(folder: Path) -> Content:
@@ -180,17 +170,13 @@ def _read_archive(path: Path, size: int) -> Content:
 
 def _program(names: list[str]) -> CheckpointError | None:
     """Return the error for an archive that holds a program beside its weights, else None."""
+    what = ""
     if any(name.rpartition("/")[2] in _EXPORTED for name in names):
-        return CheckpointError(
-            "this is an exported program (.pt2), which is not read at all",
-            hint="save `model.state_dict()` of the model that was exported",
-        )
-    if any("/.data/extern_modules" in name for name in names):
-        return CheckpointError(
-            "this is a torch.package with code in it, not only weights",
-            hint="save `model.state_dict()` instead",
-        )
-    return None
+        what = "an exported program (.pt2), which is not read at all"
+    elif any("/.data/extern_modules" in name for name in names):
+        what = "a torch.package with code in it, not only weights"
+    hint = "save `model.state_dict()` of the model in it"
+    return CheckpointError(f"this is {what}", hint=hint) if what else None
 
 
 def _read_keras(path: Path) -> Content:

@@ -9,8 +9,7 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor
 
-from resnets.errors import CheckpointError
-from resnets.readers.allowance import truncated
+from resnets.readers.allowance import broken, truncated
 from resnets.readers.paths import open_regular, spelled
 from resnets.readers.plain import is_plausible_size
 
@@ -43,24 +42,24 @@ def _judge(path: Path) -> None:
     with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         if length > _LONGEST_HEADER:
-            raise _damaged(f"its header says to be {length:,} bytes long")
+            raise broken(f"damaged: its header says to be {length:,} bytes long")
         if 8 + length > size:
             raise truncated(size, 8 + length)
         header = json.loads(file.read(length), object_pairs_hook=_without_twins)
     metadata = header.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise _damaged("its metadata are no texts")
+        raise broken("damaged: its metadata are no texts")
     spans = sorted(_span(name, entry) for name, entry in header.items())
     end = 0
     for first, last, name in spans:
         if first != end:
-            raise _damaged(f"{ascii(name)[:100]} overlaps its neighbour or leaves a gap")
+            raise broken(f"damaged: {ascii(name)[:100]} overlaps its neighbour or leaves a gap")
         end = last
     expected = 8 + length + end
     if expected > size:
         raise truncated(size, expected)
     if expected < size:
-        raise _damaged(f"{size - expected:,} bytes follow its last tensor")
+        raise broken(f"damaged: {size - expected:,} bytes follow its last tensor")
 
 
 def _span(name: str, entry: Any) -> tuple[int, int, str]:
@@ -68,20 +67,16 @@ def _span(name: str, entry: Any) -> tuple[int, int, str]:
     first, last = entry["data_offsets"]
     shape, dtype = entry["shape"], entry["dtype"]
     if dtype not in _ITEM_SIZES:
-        raise _damaged(f"{ascii(name)[:100]} has the unknown type {ascii(dtype)[:50]}")
+        raise broken(f"damaged: {ascii(name)[:100]} has the unknown type {ascii(dtype)[:50]}")
     if not is_plausible_size([first, last]) or not is_plausible_size(shape):
-        raise _damaged(f"{ascii(name)[:100]} has an impossible shape or place")
+        raise broken(f"damaged: {ascii(name)[:100]} has an impossible shape or place")
     if math.prod(shape) * _ITEM_SIZES[dtype] != last - first:
-        raise _damaged(f"{ascii(name)[:100]} has not as many bytes as its shape needs")
+        raise broken(f"damaged: {ascii(name)[:100]} has not as many bytes as its shape needs")
     return first, last, name
 
 
 def _without_twins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        raise _damaged("its header names something twice")
+        raise broken("damaged: its header names something twice")
     return entries
-
-
-def _damaged(what: str) -> CheckpointError:
-    return CheckpointError(f"damaged: {what}", hint="copy or download it again")

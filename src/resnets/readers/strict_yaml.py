@@ -87,17 +87,13 @@ def load(text: str, source: str) -> Any:
         raise UsageError(f"{source}: larger than a recipe can be", hint="give a recipe")
     try:
         return yaml.load(text, Loader=_Loader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{source}, line {mark.line + 1}, column {mark.column + 1}" if mark else source
-        raise UsageError(
-            f"{where}: {error.problem}",
-            hint="values are plain YAML, such as 0.05, true or [0.5, 0.75]",
-        ) from None
     except yaml.YAMLError as error:
+        where, problem = source, " ".join(str(error).split())
+        if isinstance(error, yaml.MarkedYAMLError):
+            mark, problem = error.problem_mark, str(error.problem)
+            where += f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise UsageError(
-            f"{source}: {_in_one_line(error)}",
-            hint="values are plain YAML, such as 0.05, true or [0.5, 0.75]",
+            f"{where}: {problem}", hint="values are plain YAML, such as 0.05, true or [0.5, 0.75]"
         ) from None
 
 
@@ -110,10 +106,6 @@ def read(path: Path) -> Any:
         return load(read_text(path, LARGEST), str(path))
     except UsageError as error:
         raise damaged(path, error.message.removeprefix(str(path)).lstrip(":, ")) from None
-
-
-def _in_one_line(error: yaml.YAMLError) -> str:
-    return " ".join(str(error).split())
 
 
 def dump(value: Any) -> str:

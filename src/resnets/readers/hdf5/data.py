@@ -2,7 +2,6 @@
 
 import itertools
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -23,6 +22,7 @@ from resnets.readers.hdf5.header import (
     Source,
     Type,
     element_type,
+    index,
     shape,
 )
 
@@ -181,50 +181,25 @@ def _chunks(array: Dataset, tree: int, at: int, rank: int) -> Chunks:
     return Chunks(tree, sizes)
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """One stored chunk: its first element's place in the array, and its bytes' in the file."""
-
-    origin: tuple[int, ...]
-    at: int
-    size: int
-    skipped: int  # one bit for each filter that it did not go through
-
-
-def _stored(source: Source, node: int, rank: int, above: int = 64) -> Iterator[Chunk]:
-    """Yield the chunks below a node of a version 1 B-tree whose parent has level ``above``."""
-    source.count_object()
-    source.expect(node, b"TREE\x01")
-    level, used = source.uint(node + 5, 1), source.uint(node + 6, 2)
-    if level >= above:
-        raise source.damaged("a chunk index contains itself")
-    key = 8 + 8 * (rank + 1)
-    for entry in range(used):
-        at = node + 24 + entry * (key + 8)
-        child = source.uint(at + key, 8)
-        if level:
-            yield from _stored(source, child, rank, level)
-        else:
-            origin = tuple(source.uint(at + 8 + 8 * axis, 8) for axis in range(rank))
-            yield Chunk(origin, child, source.uint(at, 4), source.uint(at + 4, 4))
-
-
 def _assemble(array: Dataset, chunks: Chunks, dtype: np.dtype[Any]) -> Values:
     values = np.empty(array.shape, dtype)
     if not array.size:
         return values
-    source = array.source
+    source, rank = array.source, len(array.shape)
     grid = [range(0, n, size) for n, size in zip(array.shape, chunks.shape, strict=True)]
     missing = set(itertools.product(*grid))
-    for chunk in _stored(source, chunks.tree, len(array.shape)):
-        if chunk.origin not in missing:
-            raise source.damaged(f'"{array.name}" has a chunk at {chunk.origin} twice or outside')
-        missing.remove(chunk.origin)
-        data = _unfiltered(array, chunk, prod(chunks.shape) * dtype.itemsize)
+    for key, address in index(source, chunks.tree, b"\1", 8 + 8 * (rank + 1)):
+        origin = tuple(source.uint(key + 8 + 8 * axis, 8) for axis in range(rank))
+        if origin not in missing:
+            raise source.damaged(f'"{array.name}" has a chunk at {origin} twice or outside')
+        missing.remove(origin)
+        stored = bytes(source.take(address, source.uint(key, 4)))
+        skipped = source.uint(key + 4, 4)  # one bit for each filter that it did not go through
+        data = _unfiltered(array, stored, skipped, prod(chunks.shape) * dtype.itemsize)
         piece = np.frombuffer(data, dtype).reshape(chunks.shape)
         place = tuple(
             slice(start, min(start + size, n))
-            for start, size, n in zip(chunk.origin, chunks.shape, array.shape, strict=True)
+            for start, size, n in zip(origin, chunks.shape, array.shape, strict=True)
         )
         values[place] = piece[tuple(slice(s.stop - s.start) for s in place)]
     if missing:
@@ -232,12 +207,11 @@ def _assemble(array: Dataset, chunks: Chunks, dtype: np.dtype[Any]) -> Values:
     return values
 
 
-def _unfiltered(array: Dataset, chunk: Chunk, size: int) -> bytes:
+def _unfiltered(array: Dataset, data: bytes, skipped: int, size: int) -> bytes:
     """Return a chunk's bytes as they were before the filters."""
     source = array.source
-    data = bytes(source.take(chunk.at, chunk.size))
     for position, number in reversed(list(enumerate(array.filters))):
-        if chunk.skipped >> position & 1:
+        if skipped >> position & 1:
             continue
         if number == FLETCHER32:
             data, checksum = data[:-4], data[-4:]

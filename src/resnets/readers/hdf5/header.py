@@ -11,6 +11,7 @@ from math import prod
 from pathlib import Path
 
 from resnets.errors import CheckpointError
+from resnets.readers.allowance import broken
 
 UNDEFINED = 0xFFFF_FFFF_FFFF_FFFF  # the address of what is not there
 LARGEST_OBJECT_COUNT = 200_000  # a thousand layers with their optimizer have 20,000
@@ -64,9 +65,7 @@ class Source:
 
     def damaged(self, what: str) -> CheckpointError:
         """Return the error of a file that contradicts itself."""
-        return CheckpointError(
-            f"{self.path}: damaged HDF5 file: {what}", hint="copy or download it again"
-        )
+        return broken(f"{self.path}: damaged HDF5 file: {what}")
 
     def refused(self, what: str) -> CheckpointError:
         """Return the error of a file that holds what weights do not need."""
@@ -92,63 +91,62 @@ FILTERS, ATTRIBUTE, CONTINUATION, SYMBOL_TABLE, ATTRIBUTE_INFO = 0x0B, 0x0C, 0x1
 
 
 def messages(source: Source, address: int) -> list[Message]:
-    """Return the messages of the object header at ``address``."""
+    """Return the messages of the object header at ``address``, of either version."""
     source.count_object()
+    most = len(source.data)
     if source.starts(address, b"OHDR"):
-        return list(_version_2(source, address))
-    if source.uint(address, 1) != 1:
+        flags, wide = source.uint(address + 5, 1), 1  # bytes of a message's kind
+        at = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+        head, width = (6 if flags & 4 else 4), 1 << (flags & 3)
+        blocks = [(at + width, source.uint(at, width))]
+    elif source.uint(address, 1) == 1:
+        head, wide, most = 8, 2, source.uint(address + 2, 2)
+        blocks = [(address + 16, source.uint(address + 8, 4))]
+    else:
         raise source.damaged(f"no object header at byte {address:,}")
-    return list(_version_1(source, address))
-
-
-def _version_1(source: Source, address: int) -> Iterator[Message]:
-    left = source.uint(address + 2, 2)
-    blocks = [(address + 16, source.uint(address + 8, 4))]
+    found: list[Message] = []
     seen = set()
-    while blocks and left:
+    while blocks and len(found) < most:
         at, length = blocks.pop(0)
         if at in seen:
             raise source.damaged("an object header continues in itself")
         seen.add(at)
         end = at + length
-        while at + 8 <= end and left:
-            message = Message(
-                source.uint(at, 2), at + 8, source.uint(at + 2, 2), bool(source.uint(at + 4, 1) & 2)
-            )
-            source.take(message.at, message.size)
-            if message.kind == CONTINUATION:
-                blocks.append((source.uint(message.at, 8), source.uint(message.at + 8, 8)))
-            yield message
-            at, left = message.at + message.size, left - 1
+        while at + head <= end and len(found) < most:
+            kind, size = source.uint(at, wide), source.uint(at + wide, 2)
+            shared = bool(source.uint(at + wide + 2, 1) & 2)
+            at += head
+            source.take(at, size)
+            found.append(Message(kind, at, size, shared))
+            if kind == CONTINUATION:
+                block, length = source.uint(at, 8), source.uint(at + 8, 8)
+                if wide == 1:  # it stands between a signature and a checksum
+                    source.expect(block, b"OCHK")
+                    block, length = block + 4, length - 8
+                blocks.append((block, length))
+            at += size
+    return found
 
 
-def _version_2(source: Source, address: int) -> Iterator[Message]:
-    flags = source.uint(address + 5, 1)
-    at = address + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
-    width = 1 << (flags & 3)
-    blocks = [(at + width, source.uint(at, width))]
-    head = 6 if flags & 4 else 4
-    seen = set()
-    while blocks:
-        at, length = blocks.pop(0)
-        if at in seen:
-            raise source.damaged("an object header continues in itself")
-        seen.add(at)
-        end = at + length
-        while at + head <= end:
-            message = Message(
-                source.uint(at, 1),
-                at + head,
-                source.uint(at + 1, 2),
-                bool(source.uint(at + 3, 1) & 2),
-            )
-            source.take(message.at, message.size)
-            if message.kind == CONTINUATION:
-                block, size = source.uint(message.at, 8), source.uint(message.at + 8, 8)
-                source.expect(block, b"OCHK")
-                blocks.append((block + 4, size - 8))  # between signature and checksum
-            yield message
-            at = message.at + message.size
+def index(
+    source: Source, node: int, kind: bytes, key: int, above: int = 64
+) -> Iterator[tuple[int, int]]:
+    """Yield the keys, of ``key`` bytes, and the children at the bottom of a version 1 B-tree.
+
+    ``above`` is the level of the node's parent.
+    """
+    source.count_object()
+    source.expect(node, b"TREE" + kind)
+    level = source.uint(node + 5, 1)
+    if level >= above:
+        raise source.damaged("an index contains itself")
+    for entry in range(source.uint(node + 6, 2)):
+        at = node + 24 + entry * (key + 8)
+        child = source.uint(at + key, 8)
+        if level:
+            yield from index(source, child, kind, key, level)
+        else:
+            yield at, child
 
 
 def shape(source: Source, at: int) -> tuple[int, ...]:

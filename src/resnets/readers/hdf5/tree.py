@@ -6,6 +6,7 @@ dataset is read. Raises CheckpointError, and nothing else, whatever the bytes ar
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from resnets.readers.hdf5.header import (
     Message,
     Source,
     attribute,
+    index,
     messages,
 )
 
@@ -96,7 +98,7 @@ def _attributes(source: Source, header: list[Message]) -> dict[str, list[str]]:
 
 def _links(source: Source, name: str, header: list[Message]) -> list[tuple[str, int]]:
     """Return the names in a group and the addresses that they stand for."""
-    links = []
+    links: list[tuple[str, int]] = []
     for message in header:
         if message.kind == SYMBOL_TABLE:
             heap = source.uint(message.at + 8, 8)
@@ -115,22 +117,14 @@ def _links(source: Source, name: str, header: list[Message]) -> list[tuple[str, 
 
 
 def _symbols(
-    source: Source, group: str, node: int, names: tuple[int, int], above: int = 64
-) -> list[tuple[str, int]]:
-    """Return the links below a node of a group's version 1 B-tree, with a parent of that level."""
-    source.count_object()
-    if source.starts(node, b"SNOD"):
-        count = source.uint(node + 6, 2)
-        return [_symbol(source, group, node + 8 + 40 * i, names) for i in range(count)]
-    source.expect(node, b"TREE\x00")
-    level = source.uint(node + 5, 1)
-    if level >= above:
-        raise source.damaged("a group's index contains itself")
-    links = []
-    for entry in range(source.uint(node + 6, 2)):
-        child = source.uint(node + 24 + 16 * entry + 8, 8)
-        links += _symbols(source, group, child, names, level)
-    return links
+    source: Source, group: str, node: int, names: tuple[int, int]
+) -> Iterator[tuple[str, int]]:
+    """Yield the links in a group's version 1 B-tree."""
+    for _, table in index(source, node, b"\0", 8):
+        source.count_object()
+        source.expect(table, b"SNOD")
+        for i in range(source.uint(table + 6, 2)):
+            yield _symbol(source, group, table + 8 + 40 * i, names)
 
 
 def _symbol(source: Source, group: str, at: int, names: tuple[int, int]) -> tuple[str, int]:

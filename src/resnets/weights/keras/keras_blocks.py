@@ -18,6 +18,11 @@ class BlockSteps:
     shortcut: list[Step]
 
     @property
+    def paths(self) -> tuple[list[Step], ...]:
+        """The stretches that it is made of."""
+        return self.lead, self.residual, self.shortcut
+
+    @property
     def convolutions(self) -> list[Step]:
         """The residual's convolutions."""
         return [step for step in self.residual if step.kind == CONVOLUTION]

@@ -25,24 +25,19 @@ class OurStep:
     module: str = ""
 
 
-@dataclass(frozen=True)
-class OurBlock:
-    """One block: what runs since the addition before it, and on its two branches."""
-
-    lead: list[OurStep]
-    residual: list[OurStep]
-    shortcut: list[OurStep]
+# Of a block: what runs since the addition before it, and on its residual and its shortcut
+Paths = tuple[list[OurStep], list[OurStep], list[OurStep]]
 
 
-def our_blocks(spec: Spec) -> list[OurBlock]:
+def our_blocks(spec: Spec) -> list[Paths]:
     """Return the steps of our blocks; the first one's lead begins with the stem."""
     with torch.device("meta"):
         stem = Trunk(spec, stages=0)
-    blocks = []
+    blocks: list[Paths] = []
     lead = _steps(stem, ("conv1", "bn1", "activation", "maxpool"))
     for where, path in _paths(spec):
         before, residual, after, shortcut = (_inside(where, steps) for steps in path)
-        blocks.append(OurBlock(lead + before, residual, shortcut))
+        blocks.append((lead + before, residual, shortcut))
         lead = after
     return blocks
 
@@ -107,13 +102,13 @@ def layer_order(spec: Spec) -> list[tuple[str, str]]:
     """
     kinds = {CONVOLUTION: "conv2d", NORM: "batch_normalization"}
     order: list[OurStep] = []
-    for block in our_blocks(spec):
+    for lead, residual, shortcut in our_blocks(spec):
         distant = [
             (-distance, branch, step)
-            for branch, steps in enumerate((block.shortcut, block.residual))
+            for branch, steps in enumerate((shortcut, residual))
             for distance, step in enumerate(reversed(steps))
         ]
-        order += block.lead
+        order += lead
         order += [step for _, _, step in sorted(distant, key=lambda found: found[:2])]
     order += our_tail(spec)
     return [*((step.module, kinds[step.kind]) for step in order if step.module), ("fc", "dense")]

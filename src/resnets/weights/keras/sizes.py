@@ -37,8 +37,8 @@ def read_sizes(body: Body, head: Head) -> Spec:
         "bottleneck_stride": _bottleneck_stride(block, body.blocks),
         "stride_position": "last" if strided_within else "first",
         **_stem(body.blocks[0].lead),
-        **_constants(_all_steps(body, head)),
-        "conv_bias": _biases(body, head),
+        **_constants([*(s for b in body.blocks for p in b.paths for s in p), *head.after]),
+        "conv_bias": _biases(body.blocks),
         "padding": _padding(body),
         "projection_norm": _projection_norm(body.blocks),
         "dropout": head.dropout,
@@ -167,11 +167,6 @@ def _stem_pool(lead: list[Step]) -> str:
     return "max" if before.activation == "relu" else "zero_padded_max"
 
 
-def _all_steps(body: Body, head: Head) -> list[Step]:
-    inside = [s for b in body.blocks for part in (b.lead, b.residual, b.shortcut) for s in part]
-    return inside + head.after
-
-
 def _constants(steps: list[Step]) -> dict[str, Any]:
     """Return the activation and the constants of norms, which must be the same everywhere."""
     fields: dict[str, Any] = {}
@@ -191,15 +186,15 @@ def _constants(steps: list[Step]) -> dict[str, Any]:
     return fields
 
 
-def _biases(body: Body, head: Head) -> str:
+def _biases(blocks: list[BlockSteps]) -> str:
     """Return which convolutions need a bias; with "all", some may lack it in Keras: zero."""
-    paths = [path for b in body.blocks for path in (b.lead, b.residual, b.shortcut)]
-    found = set()
-    for path in paths:
-        for step, following in zip(path, [*path[1:], None], strict=False):
-            if step.kind == CONVOLUTION:
-                normed = following is not None and following.kind == NORM
-                found.add((step.biased, normed))
+    found = {
+        (step.biased, following is not None and following.kind == NORM)
+        for block in blocks
+        for path in block.paths
+        for step, following in zip(path, [*path[1:], None], strict=False)
+        if step.kind == CONVOLUTION
+    }
     if not any(biased for biased, _ in found):
         return "none"
     return "without_norm" if found == {(True, False), (False, True)} else "all"
@@ -237,10 +232,8 @@ def _check_strides(spec: Spec, stages: list[list[BlockSteps]]) -> None:
 
 def _input_and_output(body: Body, head: Head) -> dict[str, Any]:
     shape = input_shape(body)
+    height, channels = shape[1::-1] if is_channels_first(body) else shape[::2]
     first = body.blocks[0].lead[0]
-    if is_channels_first(body):
-        shape = [*shape[1:], shape[0]]
-    height, _, channels = shape
     fields: dict[str, Any] = {}
     if head.classifier:
         fields["num_classes"] = int(head.classifier.config["units"])

@@ -6,7 +6,7 @@ comparison with what our own blocks do, so that layers and modules pair up one t
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -28,11 +28,9 @@ class Topology:
 
     spec: Spec
     names: dict[str, str]  # layer -> module of ours, for every layer with weights that has one
-    front: Front = field(
-        default_factory=Front
-    )  # what is in front of the network, such as Rescaling
-    left_out: tuple[str, ...] = ()  # layers behind it that networks here do not have
-    outputs: str | None = None  # what they mean: "softmax", "sigmoid", or None for logits
+    front: Front  # what is in front of the network, such as Rescaling
+    left_out: tuple[str, ...]  # layers behind it that networks here do not have
+    outputs: str | None  # what they mean: "softmax", "sigmoid", or None for logits
 
 
 def read_topology(
@@ -69,24 +67,18 @@ def _read(config: dict[str, Any], tensors: Mapping[str, Tensor]) -> Topology:
         alike = _alike(pairs)
         if alike == len(pairs):
             names = _names(pairs, head)
-            weighted = [node for node in graph.nodes.values() if node.kind in WEIGHTED]
-            return Topology(
-                spec,
-                names,
-                read_front(
-                    graph,
-                    body.entry,
-                    spec.in_channels,
-                    tensors,
-                    channels_first=is_channels_first(body),
-                ),
-                tuple(
-                    node.name
-                    for node in weighted
-                    if node.name not in names and not node.kind.endswith("Pooling2D")
-                ),
-                head.outputs,
+            front = read_front(
+                *(graph, body.entry, spec.in_channels, tensors),
+                channels_first=is_channels_first(body),
             )
+            left_out = tuple(
+                node.name
+                for node in graph.nodes.values()
+                if node.kind in WEIGHTED
+                and node.name not in names
+                and not node.kind.endswith("Pooling2D")
+            )
+            return Topology(spec, names, front, left_out, head.outputs)
         furthest = max(furthest, alike)
     odd = body.blocks[min(furthest // 3, len(body.blocks) - 1)].convolutions[0].node
     raise CheckpointError(
@@ -138,9 +130,7 @@ def _pairs(spec: Spec, blocks: list[BlockSteps], head: Head) -> list[Pair]:
     """Return the stretches of a network, three for each block and the last one."""
     pairs: list[Pair] = []
     for mine, theirs in zip(our_blocks(spec), blocks, strict=True):
-        pairs.append((mine.lead, theirs.lead))
-        pairs.append((mine.residual, theirs.residual))
-        pairs.append((mine.shortcut, theirs.shortcut))
+        pairs += zip(mine, theirs.paths, strict=True)
     return [*pairs, (our_tail(spec), head.after)]
 
 

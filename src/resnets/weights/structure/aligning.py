@@ -4,10 +4,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from os.path import commonprefix
 
 from resnets.spec import POOLING, Spec
 from resnets.weights.structure.cutting import ITS_NORM, PROJECTION, Cut, block_prefixes, cut, shared
-from resnets.weights.structure.norm_places import Norms, place_norms
+from resnets.weights.structure.norm_places import Norms, Places, place_norms
 from resnets.weights.structure.roles import Undecided, assign
 from resnets.weights.structure.tensor_modules import Module, Words, in_order, is_alphabetical
 
@@ -42,6 +43,14 @@ class Alignment:
         return [m for name, m in self.modules.items() if _LAST.fullmatch(name)][-1].shape[0]
 
     @property
+    def prefix(self) -> str:
+        """What all names but the classifier's begin with, as text up to a dot or a slash."""
+        modules = [module for name, module in self.modules.items() if name != "fc"]
+        keys = [key for module in modules for key in module.keys.values()]
+        text = commonprefix(keys)  # noqa: RUF071  (of letters)
+        return text[: max(text.rfind("."), text.rfind("/")) + 1]
+
+    @property
     def words(self) -> Words:
         """What all names but the classifier's begin with."""
         names = [module.words for name, module in self.modules.items() if name != "fc"]
@@ -65,7 +74,7 @@ def align(modules: Sequence[Module], spec: Spec | None = None) -> Alignment:
         places = matrices | {module.place for module in convolutions}
         both = in_order([module for module in modules if module.place in places])
         with_matrices = cut([_as_convolution(module) for module in both])
-        if with_matrices and with_matrices.extras.squeezes:
+        if with_matrices and "se.fc1" in with_matrices.extras:
             found = with_matrices
     if found is None or len(found.runs) < 1 + bool(found.rest):
         raise Unaligned(_no_blocks(convolutions, found), len(found.runs) if found else 0)
@@ -113,7 +122,7 @@ def _aligned(
     ordered = _is_in_order(found) and not is_alphabetical(modules)
     pre = spec.activation_order == "preactivation" if spec else None
     if norms:
-        placed = place_norms(found.stem, blocks, prefixes, names, norms, pre, ordered=ordered)
+        placed = place_norms(Places(found.stem, blocks, names, prefixes, ordered), norms, pre)
     aligned = dict(zip(_STEMS[len(found.stem)], found.stem, strict=True))
     reasons = dict.fromkeys(aligned, "reads the image")
     for (named, why), name in zip(assigned, names, strict=True):

@@ -5,8 +5,8 @@ from dataclasses import replace
 from resnets.errors import CheckpointError
 from resnets.spec import Spec
 from resnets.weights.state_dict import StateDict
-from resnets.weights.structure.aligning import Unaligned
-from resnets.weights.structure.networks import Found, find_networks
+from resnets.weights.structure.aligning import Alignment, Unaligned
+from resnets.weights.structure.networks import find_networks
 from resnets.weights.structure.tensor_modules import Module
 
 # Of two networks of one kind in one state dict, these are the other one.
@@ -47,15 +47,15 @@ def choose_network(state: StateDict, *, ema: bool = False, spec: Spec | None = N
         ignored=(*state.ignored, *ignored),
         sources=names,
         unexpected={key: tensors[key].ndim for key in unexpected},
-        strange=tuple(key for m in network.alignment.strange for key in m.keys.values()),
+        strange=tuple(key for m in network.strange for key in m.keys.values()),
         modules={name: module.name for name, module in network.modules.items()},
-        reasons=network.alignment.reasons,
-        contradiction=network.alignment.contradiction,
-        undecided=network.alignment.undecided,
+        reasons=network.reasons,
+        contradiction=network.contradiction,
+        undecided=network.undecided,
     )
 
 
-def _one(networks: list[Found], prefix: str, ema: bool) -> tuple[Found, str]:
+def _one(networks: list[Alignment], prefix: str, ema: bool) -> tuple[Alignment, str]:
     """Return the network that is meant, and the choice in words."""
     names = [network.prefix.rstrip("./") for network in networks]
     if prefix:
@@ -88,7 +88,7 @@ def _one(networks: list[Found], prefix: str, ema: bool) -> tuple[Found, str]:
     )
 
 
-def _own_word(network: Found, networks: list[Found]) -> str:
+def _own_word(network: Alignment, networks: list[Alignment]) -> str:
     """Return the first word of a network's prefix in which it differs from another's."""
     split = [n.prefix.rstrip(".").split(".") for n in networks]
     mine = network.prefix.rstrip(".").split(".")
@@ -98,7 +98,9 @@ def _own_word(network: Found, networks: list[Found]) -> str:
     return mine[shared]
 
 
-def _groups(network: Found, others: list[Found], rest: list[Module]) -> tuple[list[str], list[str]]:
+def _groups(
+    network: Alignment, others: list[Alignment], rest: list[Module]
+) -> tuple[list[str], list[str]]:
     """Return in words what stands beside a network, and the keys of what may have been meant."""
     ignored = []
     for other in others:
@@ -111,7 +113,7 @@ def _groups(network: Found, others: list[Found], rest: list[Module]) -> tuple[li
         base = network.prefix if own else f"{above}." if above else ""
         start = base if module.name.startswith(base) else ""
         parts.setdefault(start + module.name[len(start) :].partition(".")[0], []).append(module)
-    strange = network.alignment.strange
+    strange = network.strange
     unexpected = [key for module in strange for key in module.keys.values()]
     for name, modules in parts.items():
         modules = [module for module in modules if module not in strange]

@@ -12,17 +12,8 @@ Roles = tuple[str, ...]  # of each convolution of a run, in its order
 PROJECTION, ITS_NORM = "downsample.0", "downsample.1"
 
 
-@dataclass(frozen=True)
-class Extras:
-    """What stands in every block beside its convolutions and its projection."""
-
-    squeezes: bool = False
-    gates: bool = False
-
-    @property
-    def count(self) -> int:
-        """How many 1x1 convolutions these are."""
-        return 2 * self.squeezes + self.gates
+# What may stand in every block beside its convolutions and its projection, all of them 1x1.
+_EXTRAS: tuple[Roles, ...] = ((), ("se.fc1", "se.fc2"), ("join.gate",))
 
 
 @dataclass(frozen=True)
@@ -45,7 +36,7 @@ class Cut:
 
     stem: tuple[Module, ...]
     runs: tuple[Run, ...]
-    extras: Extras
+    extras: Roles
     rest: tuple[Module, ...]
 
 
@@ -58,7 +49,7 @@ def cut(convolutions: Sequence[Module]) -> Cut | None:
     best: Cut | None = None
     for stem, body in _stems(list(convolutions)):
         for block in ("basic", "bottleneck"):
-            for extras in (Extras(), Extras(squeezes=True), Extras(gates=True)):
+            for extras in _EXTRAS:
                 runs = _runs(body, stem[-1].shape[0], block, extras)
                 explained = sum(len(run.convolutions) for run in runs)
                 rest = tuple(body[explained:])
@@ -88,7 +79,7 @@ def _is_stem(stem: tuple[Module, ...]) -> bool:
     return widens and square and chained and (len(stem) == 1 or stem[0].shape[2] == 3)
 
 
-def _runs(body: Sequence[Module], channels: int, block: Block, extras: Extras) -> list[Run]:
+def _runs(body: Sequence[Module], channels: int, block: Block, extras: Roles) -> list[Run]:
     """Return the longest row of blocks that the convolutions make from the first on."""
     best: list[Run] = []
     row: list[Run] = []
@@ -117,10 +108,10 @@ def _runs(body: Sequence[Module], channels: int, block: Block, extras: Extras) -
 
 
 def _options(
-    body: Sequence[Module], start: int, channels: int, block: Block, extras: Extras
+    body: Sequence[Module], start: int, channels: int, block: Block, extras: Roles
 ) -> Iterator[Run]:
     """Yield the blocks that may begin at a place, those whose names belong together first."""
-    least = (2 if block == "basic" else 3) + extras.count
+    least = (2 if block == "basic" else 3) + len(extras)
     found = []
     for size in (least, least + 1):
         run = tuple(body[start : start + size])
@@ -147,13 +138,13 @@ def shared(a: Words, b: Words) -> int:
 
 
 def _assignments(
-    run: tuple[Module, ...], channels: int, block: Block, extras: Extras
+    run: tuple[Module, ...], channels: int, block: Block, extras: Roles
 ) -> tuple[int, tuple[Roles, ...]] | None:
     """Return a block's output channels, and all roles its convolutions can have by shape."""
     roles = ["conv1", "conv2", *(["conv3"] if block == "bottleneck" else [])]
-    roles += ["se.fc1", "se.fc2"] * extras.squeezes + ["join.gate"] * extras.gates
+    main = list(roles)
+    roles += extras
     roles += [PROJECTION] * (len(run) - len(roles))
-    main = roles[: 3 if block == "bottleneck" else 2]
     found: dict[int, list[Roles]] = {}
     for chosen in permutations(range(len(run)), len(main)):
         layers = [run[i] for i in chosen]

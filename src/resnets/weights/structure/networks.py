@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import takewhile
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -15,30 +14,16 @@ from resnets.weights.structure.tensor_modules import Module, group
 _CLASSIFIERS = {"fc", "classifier", "head", "linear", "logits", "predictions", "output", "dense"}
 
 
-@dataclass(frozen=True)
-class Found:
-    """One network among the modules of a file."""
-
-    prefix: str  # what its names begin with, as text: "module.encoder_q."
-    alignment: Alignment
-
-    @property
-    def modules(self) -> dict[str, Module]:
-        """Our module -> theirs."""
-        return self.alignment.modules
-
-
 def find_networks(
     tensors: Mapping[str, Tensor], spec: Spec | None = None
-) -> tuple[list[Found], list[Module]]:
+) -> tuple[list[Alignment], list[Module]]:
     """Return the networks, each with its classifier where it has one, and all other modules.
 
     Raises Unaligned, with what stands in the way of the one that comes nearest, where there is
     none.
     """
     modules = group(tensors)
-    found = _search(modules, spec)
-    networks = [Found(_prefix(alignment), alignment) for alignment in found]
+    networks = _search(modules, spec)
     used = {module.place for network in networks for module in network.modules.values()}
     rest = [module for module in modules if module.place not in used]
     networks = [_with_classifier(network, networks, rest) for network in networks]
@@ -85,20 +70,14 @@ def _search_below(
     return found
 
 
-def _prefix(alignment: Alignment) -> str:
-    """Return, as text up to a dot or a slash, what all names but the classifier's begin with."""
-    names = [key for module in alignment.modules.values() for key in module.keys.values()]
-    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*names, strict=False))
-    text = "".join(letters[0] for letters in alike)
-    return text[: max(text.rfind("."), text.rfind("/")) + 1]
-
-
-def _with_classifier(network: Found, networks: Sequence[Found], rest: Sequence[Module]) -> Found:
+def _with_classifier(
+    network: Alignment, networks: Sequence[Alignment], rest: Sequence[Module]
+) -> Alignment:
     """Return the network with its classifier: the one matrix that reads the last stage.
 
     Where another matrix, a norm or a convolution may stand between the two, nothing is taken.
     """
-    width, own = network.alignment.width, network.alignment.words
+    width, own = network.width, network.words
     foreign = tuple(n.prefix for n in networks if n is not network and n.prefix)
     beside = [m for m in rest if not (foreign and m.name.startswith(foreign))]
     readers = [module for module in beside if _reads(module, width)]
@@ -111,13 +90,12 @@ def _with_classifier(network: Found, networks: Sequence[Found], rest: Sequence[M
         others = [module for module in others if shared(module.words, own) == nearest]
     if len(heads) != 1 or any(_stands_between(m, heads[0], width) for m in others):
         return network
-    aligned = replace(
-        network.alignment,
+    return replace(
+        network,
         modules={**network.modules, "fc": heads[0]},
-        reasons={**network.alignment.reasons, "fc": f"the one matrix that reads {width} channels"},
-        strange=tuple(m for m in network.alignment.strange if m is not heads[0]),
+        reasons={**network.reasons, "fc": f"the one matrix that reads {width} channels"},
+        strange=tuple(m for m in network.strange if m is not heads[0]),
     )
-    return replace(network, alignment=aligned)
 
 
 def _reads(module: Module, width: int) -> bool:

@@ -11,12 +11,18 @@ Named = dict[str, Module]  # role in a block -> convolution
 _STEM_NORMS = {1: ("bn1",), 3: ("conv1.1", "conv1.4", "bn1")}
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where a net has a norm: its name among our modules, and of how many channels."""
+Slot = tuple[str, int]  # where a net has a norm: its name among our modules, and its channels
 
-    name: str
-    channels: int
+
+@dataclass(frozen=True)
+class Places:
+    """The convolutions of a network, whose norms are looked for."""
+
+    stem: Sequence[Module]
+    blocks: Sequence[Named]
+    names: Sequence[str]  # of the blocks in our words
+    prefixes: Sequence[Words] | None  # of the blocks in the file
+    ordered: bool  # whether the order in the file is evidence
 
 
 @dataclass(frozen=True)
@@ -29,74 +35,54 @@ class Norms:
     contradiction: str = ""  # where names say something else than the order in the file
 
 
-def place_norms(
-    stem: Sequence[Module],
-    blocks: Sequence[Named],
-    prefixes: Sequence[Words] | None,
-    names: Sequence[str],
-    norms: Sequence[Module],
-    preactivated: bool | None = None,
-    *,
-    ordered: bool = True,
-) -> Norms:
-    """Give every norm its place in one of the two orders; ``names`` are the blocks' in our words.
+def place_norms(net: Places, norms: Sequence[Module], preactivated: bool | None = None) -> Norms:
+    """Give every norm its place in one of the two orders.
 
-    ``preactivated`` decides where both are possible; ``ordered`` tells whether the order in the
-    file is evidence. Raises Undecided, with the reason, where neither is possible, or both and
-    nothing decides.
+    ``preactivated`` decides where both are possible. Raises Undecided, with the reason, where
+    neither is possible, or both and nothing decides.
     """
     found, reasons = [], []
     for pre in (False, True):
         try:
-            found.append(_placed(stem, blocks, prefixes, names, norms, pre, ordered))
+            found.append(_placed(net, norms, pre))
         except Undecided as reason:
             reasons.append(str(reason))
-    if len(found) > 1:
-        fewest = min(len(norms.rest) for norms in found)
-        found = [norms for norms in found if len(norms.rest) == fewest]
+    if not found:
+        raise Undecided(reasons[0])
+    fewest = min(len(norms.rest) for norms in found)
+    found = [norms for norms in found if len(norms.rest) == fewest]
     if len(found) > 1 and preactivated is not None:
         found = [norms for norms in found if norms.preactivated == preactivated]
     if len(found) > 1:
         raise Undecided("its norms may stand before or behind the convolutions: nothing tells")
-    if not found:
-        raise Undecided(reasons[0])
     return found[0]
 
 
-def _placed(
-    stem: Sequence[Module],
-    blocks: Sequence[Named],
-    prefixes: Sequence[Words] | None,
-    names: Sequence[str],
-    norms: Sequence[Module],
-    pre: bool,
-    ordered: bool,
-) -> Norms:
-    inside: list[list[Module]] = []
-    if prefixes:
-        inside = [[n for n in norms if n.words[: len(p)] == p] for p in prefixes]
+def _placed(net: Places, norms: Sequence[Module], pre: bool) -> Norms:
+    prefixes = net.prefixes or ()
+    inside = [[n for n in norms if n.words[: len(p)] == p] for p in prefixes]
     if not inside or not all(inside):
-        return _in_one_row(stem, blocks, names, norms, pre)
+        return _in_one_row(net, norms, pre)
     taken = {norm.place for own in inside for norm in own}
     outside = [norm for norm in norms if norm.place not in taken]
-    activated = pre and len(inside[0]) == len(_main(blocks[0])) - 1  # by the stem already
-    modules = _outside(stem, blocks, outside, pre, activated)
+    activated = pre and len(inside[0]) == len(_main(net.blocks[0])) - 1  # by the stem already
+    modules = _outside(net, outside, pre, activated)
     alone = {
         norm.words[len(prefix) :]
-        for block, own, prefix in zip(blocks, inside, prefixes or (), strict=True)
+        for block, own, prefix in zip(net.blocks, inside, prefixes, strict=True)
         if PROJECTION not in block
         for norm in own
     }
     contradictions = []
     places: dict[Words, str] = {}
-    for k, (block, own) in enumerate(zip(blocks, inside, strict=True)):
-        length = len(prefixes[k]) if prefixes else 0
-        placed = _in_block(block, own, pre, k == 0 and activated, alone, length, ordered)
+    for k, (block, own) in enumerate(zip(net.blocks, inside, strict=True)):
+        length = len(prefixes[k])
+        placed = _in_block(block, own, pre, k == 0 and activated, alone, length, net.ordered)
         contradictions.append(_contradiction(block, own, placed, pre))
         for name, norm in placed.items():
             if places.setdefault(norm.words[length:], name) != name:
                 raise Undecided(f"{norm.name} has another place than its like in other blocks")
-        modules |= {f"{names[k]}.{name}": norm for name, norm in placed.items()}
+        modules |= {f"{net.names[k]}.{name}": norm for name, norm in placed.items()}
     used = {norm.place for norm in modules.values()}
     doubt = contradictions[0] if all(contradictions) else ""
     return Norms(pre, modules, tuple(n for n in norms if n.place not in used), doubt)
@@ -215,28 +201,22 @@ def _contradiction(block: Named, norms: Sequence[Module], placed: Named, pre: bo
     return f"the norm beside {beside[0].name} is {wrong}" if alternating and wrong else ""
 
 
-def _outside(
-    stem: Sequence[Module],
-    blocks: Sequence[Named],
-    norms: Sequence[Module],
-    pre: bool,
-    activated: bool,
-) -> dict[str, Module]:
+def _outside(net: Places, norms: Sequence[Module], pre: bool, activated: bool) -> dict[str, Module]:
     """Return the norms of the stem, and in pre-activation nets the one behind the last addition.
 
     In those the stem's last convolution has one where it activates itself.
     """
-    left = list(norms)
+    left, stem = list(norms), net.stem
     modules: dict[str, Module] = {}
     if pre:
-        wide = _main(blocks[-1])[-1].shape[0]
-        last = max(layer.place for layer in blocks[-1].values())
+        wide = _main(net.blocks[-1])[-1].shape[0]
+        last = max(layer.place for layer in net.blocks[-1].values())
         tails = [norm for norm in left if norm.shape == (wide,)]
         if not tails:
             raise Undecided("pre-activation blocks without a norm behind the last addition")
         behind = [norm for norm in tails if norm.place > last]
         tail = behind[0] if behind else tails[-1]
-        apart = shared(stem[-1].words, blocks[0]["conv1"].words)
+        apart = shared(stem[-1].words, net.blocks[0]["conv1"].words)
         if shared(stem[-1].words, tail.words) > apart:
             raise Undecided(f"{tail.name} stands beside the stem, not behind the last addition")
         left.remove(tail)
@@ -255,50 +235,40 @@ def _outside(
     return modules
 
 
-def _in_one_row(
-    stem: Sequence[Module],
-    blocks: Sequence[Named],
-    names: Sequence[str],
-    norms: Sequence[Module],
-    pre: bool,
-) -> Norms:
+def _in_one_row(net: Places, norms: Sequence[Module], pre: bool) -> Norms:
     """Pair norms and places one by one, where names do not say which block a norm is in."""
     problem = ""
     for projected in (True, False) if not pre else (False,):
         for stem_norm in (True, False) if pre else (True,):
-            row = _row(stem, blocks, names, pre, projected, stem_norm)
+            row = _row(net, pre, projected, stem_norm)
             if len(row) > len(norms):
                 problem = problem or f"{len(norms)} norms for {len(row)} places"
                 continue
+            pairs = list(zip(row, norms, strict=False))
             wrong = [
-                f"{norm.name} has {norm.shape[0]} channels where {slot.channels} were expected"
-                for slot, norm in zip(row, norms, strict=False)
-                if norm.shape != (slot.channels,)
+                f"{norm.name} has {norm.shape[0]} channels where {channels} were expected"
+                for (_, channels), norm in pairs
+                if norm.shape != (channels,)
             ]
             if not wrong:
-                placed = {slot.name: norm for slot, norm in zip(row, norms, strict=False)}
-                return Norms(pre, placed, tuple(norms[len(row) :]))
+                return Norms(
+                    pre, {name: norm for (name, _), norm in pairs}, tuple(norms[len(row) :])
+                )
             problem = problem or wrong[0]
     raise Undecided(problem)
 
 
-def _row(
-    stem: Sequence[Module],
-    blocks: Sequence[Named],
-    names: Sequence[str],
-    pre: bool,
-    projected: bool,
-    stem_norm: bool,
-) -> list[Slot]:
+def _row(net: Places, pre: bool, projected: bool, stem_norm: bool) -> list[Slot]:
     """Return the places of all norms, in the order in which the file has their convolutions."""
-    row = [Slot(n, layer.shape[0]) for n, layer in zip(_STEM_NORMS[len(stem)], stem, strict=True)]
+    stem_names = _STEM_NORMS[len(net.stem)]
+    row = [(name, layer.shape[0]) for name, layer in zip(stem_names, net.stem, strict=True)]
     if pre and not stem_norm:
         row.pop()
-    for k, (block, name) in enumerate(zip(blocks, names, strict=True)):
+    for k, (block, name) in enumerate(zip(net.blocks, net.names, strict=True)):
         main = _main(block)
         if pre:
             row += [
-                Slot(f"{name}.bn{i + 1}", layer.shape[1] * _groups(i, main))
+                (f"{name}.bn{i + 1}", layer.shape[1] * _groups(i, main))
                 for i, layer in enumerate(main)
                 if i or k or not stem_norm
             ]
@@ -307,9 +277,9 @@ def _row(
         if projected and PROJECTION in block:
             beside.append((ITS_NORM, block[PROJECTION]))
         beside.sort(key=lambda each: each[1].place)
-        row += [Slot(f"{name}.{bn}", layer.shape[0]) for bn, layer in beside]
+        row += [(f"{name}.{bn}", layer.shape[0]) for bn, layer in beside]
     if pre:
-        row.append(Slot("norm", _main(blocks[-1])[-1].shape[0]))
+        row.append(("norm", _main(net.blocks[-1])[-1].shape[0]))
     return row
 
 
