@@ -273,13 +273,43 @@ def test_layers_that_only_augment():
     assert (found.input, found.notes) == (None, ())
 
 
-def test_sizes_are_not_used_and_named():
-    found = read(lambda s, x: rescaling(s, s("Resizing", x, height=32, width=32)))
+@pytest.mark.parametrize(
+    ("config", "frame"),
+    [
+        ({"width": 32}, (32, 32, "squash", "bilinear")),
+        ({"width": 32, "crop_to_aspect_ratio": True}, (32, 32, "crop", "bilinear")),
+        ({"width": 32, "interpolation": "bicubic"}, (32, 32, "squash", "bicubic")),
+        ({"width": 40}, ()),
+        ({"width": 32, "interpolation": "nearest"}, ()),
+        ({"width": 32, "pad_to_aspect_ratio": True}, ()),
+    ],
+)
+def test_sizes_are_used_where_they_can_be_and_named(config, frame):
+    found = read(lambda s, x: rescaling(s, s("Resizing", x, height=32, **config)))
     assert found.input == Input((0.0,) * 3, (1.0,) * 3)
-    assert found.notes == (
-        'Resizing "resizing" in front of its first convolution is not used: images are scaled and '
-        "cropped as model.preprocess says",
-    )
+    assert tuple(found.frame.values()) == frame
+    what = "is not used: images are scaled and cropped as model.preprocess says"
+    if frame:
+        what = f"is what model.preprocess does (32 x 32, {frame[2]}, {frame[3]}), antialiased"
+    assert found.notes == (f'Resizing "resizing" in front of its first convolution {what}',)
+
+
+def test_several_sizes_or_unknown_constants_are_named_only():
+    for build in (
+        lambda s, x: s("CenterCrop", s("Resizing", rescaling(s, x), height=40, width=40)),
+        lambda s, x: s("Whatever", s("Resizing", x, height=32, width=32)),
+    ):
+        found = read(build)
+        assert found.frame == {}
+        assert 'Resizing "resizing" in front of its first convolution is not used' in found.notes[0]
+
+
+def test_a_resizing_is_the_size_of_the_preprocessing(tmp_path):
+    front = {"front": lambda s, x: rescaling(s, s("Resizing", x, height=48, width=48))}
+    model, names = example(Sketch(), changes=front)
+    path = put(tmp_path, archive(model, numbered(model, variables(names))), "m.keras")
+    found = open_checkpoint(path).preprocess
+    assert found == Preprocess(3, 48, 48, (0.0,) * 3, (1.0,) * 3, fit="squash")
 
 
 def mean_image(*shape: int):

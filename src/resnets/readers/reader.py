@@ -93,8 +93,9 @@ def _read_folder(folder: Path) -> Content:
     for name in FOLDER_WEIGHTS:
         file = folder / name
         if file.exists():
-            content = _read_file(file)
             config = _read_config(folder / "config.json")
+            processor = _read_config(folder / "preprocessor_config.json") or {}
+            content = dataclasses.replace(_read_file(file), processor=processor)
             return content if config is None else dataclasses.replace(content, config=config)
     others = sorted(file.name for file in folder.iterdir() if file.suffix in _SUFFIXES)
     raise CheckpointError(
@@ -106,7 +107,7 @@ def _read_folder(folder: Path) -> Content:
 
 
 def _read_config(path: Path) -> dict[str, Any] | None:
-    """Return the config of a Hugging Face folder, or None where there is none."""
+    """Return a config of a Hugging Face folder, or None where there is none."""
     if not path.is_file():
         return None
     if path.stat().st_size > _LARGEST_CONFIG:

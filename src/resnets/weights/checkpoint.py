@@ -20,6 +20,8 @@ from resnets.weights.beside import labels, stated_outputs
 from resnets.weights.calibration import Calibration
 from resnets.weights.containers import unwrap
 from resnets.weights.dialects import Input
+from resnets.weights.image_processor import FILE as PROCESSOR
+from resnets.weights.image_processor import read_processor
 from resnets.weights.infer import Guess, described, looks_like
 from resnets.weights.metadata import KEY, Metadata
 from resnets.weights.naming import traits
@@ -189,24 +191,26 @@ def open_checkpoint(
         entry = catalog.by_digest(digest_of(content.path))
     beside = _plain(content.tree)
     said, notes = stated_input({**beside, **_constants(state.tensors)})
-    images = _images(entry) or said
+    processed, frame, about_images = read_processor(content.processor)
+    notes += about_images
+    if said and processed and said != processed:
+        notes.append(f"{PROCESSOR} contradicts the constants in the file: neither is used")
+        said = processed = None
+    images = _images(entry) or processed or said
     if content.format.startswith("Keras"):
         from resnets.weights.keras.keras_translate import translate_keras
 
         translated = translate_keras(state, content, spec, images=images)
     else:
         eps = spec.norm_eps if spec else Spec.norm_eps
-        translated = translate(
-            state,
-            content,
-            dialect,
-            ema=ema,
-            spec=spec,
-            images=images,
-            norm_eps=eps,
-        )
+        options: Any = {"ema": ema, "spec": spec, "images": images, "norm_eps": eps}
+        translated = translate(state, content, dialect, **options)
     if entry:
-        return _published(name, content, translated, entry)
+        published = _published(name, content, translated, entry)
+        if processed and images != processed:
+            note = f"{PROCESSOR} prepares images otherwise than is published for {entry}: not used"
+            published = replace(published, state=replace(translated, notes=(note,)))
+        return published
     proven = translated.hints
     if isinstance(source, Mapping) or _may_be_mmdetections(translated):
         # In memory it may come from a network of ours, whose names are torchvision's too.
@@ -219,7 +223,7 @@ def open_checkpoint(
     classes, about_classes = labels(beside, count)
     outputs, about_outputs = stated_outputs({**beside, **(content.config or {})}, count)
     notes = [*translated.notes, *notes, *about_classes, *about_outputs]
-    translated = replace(translated, notes=tuple(notes))
+    translated = replace(translated, notes=tuple(notes), frame={**translated.frame, **frame})
     return Checkpoint(
         name,
         content,
@@ -317,7 +321,8 @@ def _usual(state: StateDict, spec: Spec | None) -> Preprocess | None:
     if state.input is None or spec is None or spec.in_channels != len(state.input.mean):
         return None
     size = spec.image_size
-    return Preprocess(spec.in_channels, stored_side(size), size, state.input.mean, state.input.std)
+    frame = {"resize": stored_side(size), "size": size, **state.frame}
+    return Preprocess(spec.in_channels, mean=state.input.mean, std=state.input.std, **frame)
 
 
 def _may_be_mmdetections(state: StateDict) -> bool:

@@ -26,6 +26,8 @@ class StateDict:
     unexpected: dict[str, int] = field(default_factory=dict)  # unknown keys, and their dimensions
     hints: dict[str, Any] = field(default_factory=dict)  # of the spec, what dialect or file proves
     input: Input | None = None  # what images the net was trained on, red first, where known
+    # Of a Preprocess, what a file says of scaling and cropping: resize, size, fit, interpolation
+    frame: dict[str, Any] = field(default_factory=dict)
     strange: tuple[str, ...] = ()  # of the unexpected, what stands within the network
     modules: dict[str, str] = field(default_factory=dict)  # our module -> theirs
     reasons: dict[str, str] = field(default_factory=dict)  # our module -> why it is theirs

@@ -6,13 +6,14 @@ and with which constants, or that it is something else. Layers that only augment
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnets.data.framing import INTERPOLATION
 from resnets.weights.dialects import Input
 from resnets.weights.keras.graph import Graph, Node, ancestors, arguments
 from resnets.weights.keras.steps import INERT
@@ -23,6 +24,7 @@ Array = NDArray[np.float64]
 # An image here has 6 pixels.
 _MOST_NUMBERS = 4096  # of a constant, and of what is put together
 _MOST_IN_ALL = 1_000_000
+_LARGEST_SIDE = 8192  # pixels
 _MEASURED = ("mean", "variance")
 _SMALLEST_STD = 1e-7  # that a Normalization divides by: keras.config.epsilon()
 _AUGMENTATION = ("RandAugment", "AugMix", "MixUp", "CutMix")
@@ -41,6 +43,7 @@ class Front:
     input: Input | None = None
     is_bgr: bool = False  # whether it gets blue first, which may be known without the constants
     used: tuple[str, ...] = ()  # layers whose weights are in the constants
+    frame: dict[str, Any] = field(default_factory=dict)  # of a Preprocess, as a Resizing says it
     notes: tuple[str, ...] = ()
 
 
@@ -59,12 +62,7 @@ def read_front(
     """
     path = ancestors(graph, entry)
     layers = [node for node in path.values() if not _does_nothing(node)]
-    notes = tuple(
-        f"{node} in front of its first convolution is not used: images are scaled and cropped as "
-        "model.preprocess says"
-        for node in layers
-        if node.kind in _GEOMETRY
-    )
+    sizes = [node for node in layers if node.kind in _GEOMETRY]
     pixels = np.random.default_rng(0).uniform(1, 255, (1, 2, 3, channels))
     axis = 1 if channels_first else 3
     images = [np.moveaxis(image, 3, axis) for image in (np.zeros_like(pixels), pixels)]
@@ -76,10 +74,34 @@ def read_front(
         names = ", ".join(map(str, layers))
         why = f" ({error})" if isinstance(error, _UnreadError) else ""
         note = f"it prepares its images itself, in a way that is not understood{why}: {names}"
-        return Front(notes=(*notes, f"{note}; set model.preprocess to what they do"))
+        return Front(notes=(*_about(sizes), f"{note}; set model.preprocess to what they do"))
     used = tuple(node.name for node in layers if node.kind == "Normalization")
     front = _concluded(found, layers)
-    return replace(front, used=used, notes=(*notes, *front.notes))
+    frame = _resized(sizes) if front.input else {}
+    return replace(front, used=used, frame=frame, notes=(*_about(sizes, frame), *front.notes))
+
+
+def _resized(sizes: list[Node]) -> dict[str, Any]:
+    """Return what a Resizing to a square does as fields of a Preprocess; nothing for another."""
+    if [node.kind for node in sizes] != ["Resizing"]:
+        return {}
+    said = sizes[0].config
+    side, method = said.get("height"), said.get("interpolation", "bilinear")
+    is_square = type(side) is int and 0 < side <= _LARGEST_SIDE and said.get("width") == side
+    if not is_square or method not in INTERPOLATION or said.get("pad_to_aspect_ratio"):
+        return {}
+    fit = "crop" if said.get("crop_to_aspect_ratio") else "squash"
+    return {"resize": side, "size": side, "fit": fit, "interpolation": method}
+
+
+def _about(sizes: list[Node], frame: Mapping[str, Any] | None = None) -> list[str]:
+    what = "is not used: images are scaled and cropped as model.preprocess says"
+    if frame:
+        what = (
+            "is what model.preprocess does ({size} x {size}, {fit}, {interpolation}), antialiased"
+        )
+        what = what.format(**frame)
+    return [f"{node} in front of its first convolution {what}" for node in sizes]
 
 
 class _UnreadError(ValueError):

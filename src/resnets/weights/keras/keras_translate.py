@@ -77,6 +77,7 @@ def translate_keras(
         },
         hints=hints,
         input=images or front.input,
+        frame=front.frame,
         adapted=adapted,
         outputs=outputs,
         notes=front.notes,

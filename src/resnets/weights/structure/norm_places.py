@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from resnets.weights.structure.cutting import ITS_NORM, PROJECTION, shared
+from resnets.weights.structure.moments import by_means, chained, decided
 from resnets.weights.structure.roles import Undecided
 from resnets.weights.structure.tensor_modules import Module, Words, in_order
 
@@ -54,8 +56,23 @@ def place_norms(net: Places, norms: Sequence[Module], preactivated: bool | None 
     if len(found) > 1 and preactivated is not None:
         found = [norms for norms in found if norms.preactivated == preactivated]
     if len(found) > 1:
+        scores = [_chained(net, norms) for norms in found]
+        if decided(scores):
+            found = [found[scores.index(max(scores))]]
+    if len(found) > 1:
         raise Undecided("its norms may stand before or behind the convolutions: nothing tells")
     return found[0]
+
+
+def _chained(net: Places, norms: Norms) -> float:
+    """Return how well the means that the norms have stored follow from each other."""
+    blocks = zip(net.names, map(_main, net.blocks), strict=True)
+    rows = [
+        (main, [norms.modules.get(f"{name}.bn{i}") for i, _ in enumerate(main, 1)])
+        for name, main in blocks
+    ]
+    whole = [(main, [n for n in row if n]) for main, row in rows if all(row)]
+    return mean([chained(main, row, norms.preactivated) for main, row in whole] or [0.0])
 
 
 def _placed(net: Places, norms: Sequence[Module], pre: bool) -> Norms:
@@ -115,7 +132,7 @@ def _in_block(
     wanted = [
         layer.shape[1] * _groups(i, main) if pre else layer.shape[0] for i, layer in enumerate(main)
     ][skipped:]
-    placed = _by_kinship(main[skipped:], left, own) or _by_order(main, left, ordered)
+    placed = _by_kinship(main[skipped:], left, own) or _by_order(main, left, ordered, pre)
     for number, (norm, channels) in enumerate(zip(placed, wanted, strict=True), 1 + skipped):
         if norm.shape != (channels,):
             raise Undecided(f"{norm.name} has {norm.shape[0]} channels where {channels} were due")
@@ -136,14 +153,16 @@ def _by_kinship(main: Sequence[Module], norms: Sequence[Module], own: int) -> li
     return found if len({norm.place for norm in found}) == len(norms) else []
 
 
-def _by_order(main: list[Module], norms: list[Module], ordered: bool) -> list[Module]:
-    """Return the norms by their numbers, or as they come where that is evidence."""
+def _by_order(main: list[Module], norms: list[Module], ordered: bool, pre: bool) -> list[Module]:
+    """Return the norms by their numbers, as they come where that is evidence, or by their means."""
     in_file = sorted(main, key=lambda layer: layer.place)
     truthful = main == in_order(in_file)
     if not truthful and not (ordered and main == in_file):
         raise Undecided(f"the numbers at {main[0].name} are not the order of its convolutions")
     alike = len({norm.shape for norm in norms}) < len(norms)
     if alike and not ordered and len({_unnumbered(norm.words) for norm in norms}) > 1:
+        if found := by_means(main, norms, pre):
+            return found
         raise Undecided(f"which of {' and '.join(n.name for n in norms)} is which is unclear")
     return norms if truthful else sorted(norms, key=lambda norm: norm.place)
 
@@ -198,7 +217,10 @@ def _contradiction(block: Named, norms: Sequence[Module], placed: Named, pre: bo
         alternating &= neighbour.kind == "norm"
         if neighbour.place != norm.place and neighbour.shape == norm.shape:
             wrong = wrong or f"{norm.name} by its name, {neighbour.name} by the order in the file"
-    return f"the norm beside {beside[0].name} is {wrong}" if alternating and wrong else ""
+    named = [norm for norm in partners[: len(main)] if norm]
+    if not (alternating and wrong) or by_means(main, named, pre) == named:
+        return ""
+    return f"the norm beside {beside[0].name} is {wrong}"
 
 
 def _outside(net: Places, norms: Sequence[Module], pre: bool, activated: bool) -> dict[str, Module]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
 from typing import Literal
@@ -41,6 +41,8 @@ class Module:
     shape: tuple[int, ...]  # convolution (out, in, height, width), norm (channels,), (out, in)
     keys: Mapping[str, str]  # our leaf -> their key
     place: int  # among the modules of the file
+    # By our leaves, too
+    values: Mapping[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
     def words(self) -> Words:
@@ -95,18 +97,18 @@ def group(tensors: Mapping[str, Tensor]) -> list[Module]:
 def _module(name: str, keys: dict[str, str], tensors: Mapping[str, Tensor], place: int) -> Module:
     key = keys.get("weight", "")
     shape = tuple(tensors[key].shape) if key else ()
-    if len(shape) == 4 and key.removesuffix(":0").endswith(_LAST):
-        shape = (shape[3], shape[2], shape[0], shape[1])
-    elif len(shape) == 2 and key.removesuffix(":0").endswith(_LAST):
-        shape = (shape[1], shape[0])
+    if len(shape) in (2, 4) and key.removesuffix(":0").endswith(_LAST):
+        shape = (shape[-1], shape[-2], *shape[:-2])
+    values = {leaf: tensors[key] for leaf, key in keys.items()}
     if not all(shape):
         return Module(name, "other", shape, keys, place)
     if len(shape) in (2, 3, 4):
-        return Module(name, "linear" if len(shape) == 2 else "conv", shape, keys, place)
+        kind: Kind = "linear" if len(shape) == 2 else "conv"
+        return Module(name, kind, shape, keys, place, values)
     sizes = {tuple(tensors[k].shape) for leaf, k in keys.items() if leaf != "num_batches_tracked"}
     several = len(keys.keys() - {"num_batches_tracked", "value"}) > 1
     if several and len(sizes) == 1 and len(size := sizes.pop()) == 1:
-        return Module(name, "norm", size, keys, place)
+        return Module(name, "norm", size, keys, place, values)
     return Module(name, "other", shape, keys, place)
 
 
