@@ -13,7 +13,7 @@ _TENSORFLOW = "read it with tf.train.load_checkpoint, and save the arrays with n
 _TORCH7 = ("a file of Torch7 (.t7)", _ARRAYS)
 _UNPACK, _OTHER = "unpack it and give the file inside", "give the weights' file"
 _BINARIES = {
-    b"\x1f\x8b": ("a gzip archive", _UNPACK),
+    b"\x1f\x8b": ("a gzip archive", "unpack it with gunzip and give the file inside"),
     b"BZh": ("a bzip2 archive", _UNPACK),
     b"\xfd7zXZ\0": ("an xz archive", _UNPACK),
     b"7z\xbc\xaf\x27\x1c": ("a 7-Zip archive", _UNPACK),
