@@ -28,22 +28,26 @@ def test_sentences_of_lesions():
         moved=[(1, 0.1), (0.8, 0.2), (0.4, 0.6)],
     )
     plain = lesioned("plain20", [0.9, 0.8, None], plain=True)
-    told = lesion.found([net, plain])
-    assert told[0] == "resnet20: 10.0 % of 1,000 images are wrong."
-    assert "11.0 % in the median, at worst 30.0 %, without layer1.2 (guessing: 90.0 %)" in told[1]
-    assert told[1].endswith("hardly missed, as the paper found of a net with 54 blocks.")
-    assert "follows the number of blocks" in told[2]
-    assert told[2].endswith("as the paper found.")
-    assert "follows how far the order is from the trained one (rank correlation 1.00)" in told[3]
-    assert "85.0 % in the median, at worst 90.0 %" in told[5]
-    assert "resnet20 1.0 points in the median, and plain20" in told[-1]
-    assert told[-1].endswith("75.0: as the paper found.")
+    beside, own, several, moved, last = lesion.found([net, plain])
+    assert "resnet20 1.0 points in the median, and plain20" in beside
+    assert beside.endswith("75.0: as the paper found.")
+    assert own.startswith("resnet20: 10.0 % of 1,000 images are wrong; without one of its blocks")
+    assert "11.0 % in the median, at worst 30.0 %, without layer1.2. Guessing: 90.0 %." in own
+    assert own.endswith("hardly missed, as the paper found of 54.")
+    assert several.startswith("resnet20 without 1 of its 3 blocks: 15.0 % in the median; the error")
+    assert "rises with the number of blocks deleted (rank correlation 0.95), as the" in several
+    assert moved.startswith("resnet20: the error rises with how far the order of blocks is from")
+    assert "(rank correlation 1.00), as the paper found" in moved
+    assert "85.0 % in the median, at worst 90.0 %, without layer1.0" in last
     net["dropped"] = [{"block": "a", "error": 0.95}]
     net["deleted"] = [{"blocks": k, "error": e} for k, e in ((1, 0.4), (2, 0.5), (3, 0.1))]
-    told = lesion.found([net, plain])
-    assert "missed more than in the paper's net" in told[1]
-    assert "does not closely follow the number of blocks" in told[2]
-    assert told[-1].endswith("contrary to what the paper found.")
+    beside, own, several, *_ = lesion.found([net, plain])
+    assert beside.endswith("contrary to what the paper found.")
+    assert "missed more than the 54" in own
+    assert "hardly rises with the number of blocks deleted" in several
+    assert several.endswith("not as the paper found.")
+    plain["dropped"], plain["deleted"] = plain["dropped"][2:], []
+    assert lesion.found([net, plain])[-1].endswith("none of its blocks can be left out.")
 
 
 def test_rank_correlation():

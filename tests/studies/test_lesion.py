@@ -121,6 +121,13 @@ def test_a_plain_net_can_lose_what_keeps_the_shape(images):
     assert found.tolist() == [model(images).argmax(1).tolist()]
 
 
+def test_of_some_plain_nets_nothing_can_go(images):
+    model = net(replace(get_spec("resnet11"), shortcut="none", **NARROW))
+    found = measure(model, images, torch.arange(6) % 5, draws=2, seed=0)
+    assert [row["error"] for row in found["dropped"]] == [None] * 3
+    assert found["deleted"] == found["reordered"] == []
+
+
 def test_deletions_and_reorderings_are_drawn_as_they_say():
     parts = parts_of(net("resnet56"))
     orders = deletions(parts, 4, seed=3)

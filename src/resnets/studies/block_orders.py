@@ -72,11 +72,11 @@ def deletions(parts: Sequence[Parts], draws: int, seed: int, most: int = 9) -> l
     Of so many numbers of blocks, at most ``most`` of them, spread evenly, each has ``draws``.
     """
     able = [place for place, each in enumerate(parts) if each.can_go]
-    counts = sorted({*np.linspace(1, len(able), most).round().astype(int).tolist()})
+    counts = {*np.linspace(1, len(able), most).round().astype(int).tolist()} if able else ()
     random = np.random.default_rng(seed)
     return [
         without(len(parts), random.choice(able, count, replace=False).tolist())
-        for count in counts
+        for count in sorted(counts)
         for _ in range(draws)
     ]
 

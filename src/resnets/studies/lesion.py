@@ -14,7 +14,7 @@ from resnets.report.charts import lines_chart
 from resnets.report.plots import Line
 from resnets.studies.block_orders import answers, deletions, kendall_tau, reorderings, without
 from resnets.studies.block_parts import parts_of
-from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
+from resnets.studies.study import Cell, Claim, Figure, MadeOf, Study, Table
 from resnets.studies.subjects import beside_plain, images_for, open_subjects, where_made
 
 PAPER = (
@@ -30,8 +30,8 @@ PAPER = (
     ),
 )
 BATCH = 128  # as evaluation has it: an untouched net gives its answers, to the bit
-LITTLE = 0.02  # of all images; more of them wrong without a block are not hardly more
-SMOOTH = 0.8  # a rank correlation from which on the error is said to follow
+LITTLE = 0.02  # of all images: what a block that is hardly missed costs at most
+RISES = 0.5  # a rank correlation from which on the error is said to rise
 
 
 def measure(
@@ -136,9 +136,9 @@ def study(
 
 
 def found(nets: Sequence[dict[str, Any]]) -> list[str]:
-    """Say what lesions have cost each net, and residual nets beside plain ones."""
-    told = [line for net in nets for line in _told(net)]
-    for net, plain in beside_plain(nets):
+    """Say what lesions have cost residual nets beside plain ones, and each net."""
+    told = []
+    for net, plain in beside_plain([net for net in nets if _without_one(net)]):
         cost, plain_cost = _median_cost(net), _median_cost(plain)
         beside = "as" if cost < plain_cost else "contrary to what"
         told.append(
@@ -146,39 +146,54 @@ def found(nets: Sequence[dict[str, Any]]) -> list[str]:
             f"{plain['name']}, which has as many layers and no shortcuts, {100 * plain_cost:.1f}: "
             f"{beside} the paper found."
         )
-    return told
+    return told + [line for net in nets for line in _told(net)]
 
 
 def _told(net: dict[str, Any]) -> list[str]:
     name, errors = net["name"], _without_one(net)
-    lines = [f"{name}: {percent(net['error'])} of {plural(net['images'], 'image')} are wrong."]
-    if errors:
-        worst = max(errors, key=lambda block: errors[block])
-        lines.append(
-            f"{name} without one of its blocks: {percent(median(errors.values()))} in the median, "
-            f"at worst {percent(errors[worst])}, without {worst} (guessing: "
-            f"{percent(net['guessing'])})."
-        )
-        if not net["plain"]:
-            little = _median_cost(net) <= LITTLE
-            lines[-1] += (
-                " Most are hardly missed, as the paper found of a net with 54 blocks."
-                if little
-                else " They are missed more than in the paper's net with 54 blocks."
-            )
-    for key, what, ordered, sign in (
-        ("deleted", "the number of blocks that are deleted", "blocks", 1),
-        ("reordered", "how far the order is from the trained one", "tau", -1),
+    line = f"{name}: {percent(net['error'])} of {plural(net['images'], 'image')} are wrong"
+    if not errors:
+        return [f"{line}; none of its blocks can be left out."]
+    worst = max(errors, key=lambda block: errors[block])
+    line += (
+        f"; without one of its blocks {percent(median(errors.values()))} in the median, at worst "
+        f"{percent(errors[worst])}, without {worst}. Guessing: {percent(net['guessing'])}."
+    )
+    if net["plain"]:  # of which the paper says no more
+        return [line]
+    line += (
+        " Most blocks are hardly missed, as the paper found of 54."
+        if _median_cost(net) <= LITTLE
+        else " Blocks are missed more than the 54 of the paper's net."
+    )
+    lines = [line]
+    for key, lead, over, sign in (
+        ("deleted", f"{_without_half(net)}; the error", "the number of blocks deleted", 1),
+        ("reordered", ": the error", "how far the order of blocks is from the trained one", -1),
     ):
-        rows = net[key]
-        follows = rank_correlation([sign * r[ordered] for r in rows], [r["error"] for r in rows])
-        if follows is not None:
-            how = "follows" if follows >= SMOOTH else "does not closely follow"
-            beside = "as the paper found" if follows >= SMOOTH else "unlike the paper's"
+        places = [sign * row["blocks" if sign > 0 else "tau"] for row in net[key]]
+        rises = rank_correlation(places, [row["error"] for row in net[key]])
+        if rises is not None:
+            how, beside = ("rises", "as") if rises >= RISES else ("hardly rises", "not as")
             lines.append(
-                f"{name}: the error {how} {what} (rank correlation {follows:.2f}), {beside}."
+                f"{name}{lead} {how} with {over} (rank correlation {rises:.2f}), {beside} the "
+                "paper found."
             )
     return lines
+
+
+def _without_half(net: dict[str, Any]) -> str:
+    count, error = _half(net)
+    return f" without {count} of its {len(net['dropped'])} blocks: {percent(error)} in the median"
+
+
+def _half(net: dict[str, Any]) -> tuple[int, float]:
+    """Return a number of deleted blocks, about half of all, and the median error of its draws."""
+    by_count: dict[int, list[float]] = {}
+    for row in net["deleted"]:
+        by_count.setdefault(row["blocks"], []).append(row["error"])
+    count = min(by_count, key=lambda count: abs(count - len(net["dropped"]) / 2))
+    return count, median(by_count[count])
 
 
 def _without_one(net: dict[str, Any]) -> dict[str, float]:
@@ -252,24 +267,14 @@ def _medians(lines: Sequence[Line]) -> list[Line]:
 
 
 def _summary(nets: Sequence[dict[str, Any]]) -> Table:
-    rows = []
+    rows: list[tuple[Cell, ...]] = []
     for net in nets:
         errors = [100 * error for error in _without_one(net).values()]
-        by_count: dict[int, list[float]] = {}
-        for row in net["deleted"]:
-            by_count.setdefault(row["blocks"], []).append(100 * row["error"])
-        half = min(by_count, key=lambda count: abs(count - len(net["dropped"]) / 2), default=None)
-        rows.append(
-            (
-                net["name"],
-                len(net["dropped"]),
-                100 * net["error"],
-                median(errors) if errors else None,
-                max(errors, default=None),
-                half,
-                None if half is None else median(by_count[half]),
-            )
-        )
+        row: tuple[Cell, ...] = (net["name"], len(net["dropped"]), 100 * net["error"])
+        if errors:
+            count, error = _half(net)
+            row += (median(errors), max(errors), count, 100 * error)
+        rows.append(row + (None,) * (7 - len(row)))
     heading = ("net", "blocks", "whole", "without one, median", "worst", "deleted", "median")
     return Table(heading, tuple(rows), "Errors in per cent")
 
