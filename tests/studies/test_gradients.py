@@ -11,16 +11,15 @@ from conftest import scramble
 from resnets import create_model
 from resnets.errors import NonFiniteError
 from resnets.nn.blocks import Block
-from resnets.studies.gradients import (
-    NORM,
+from resnets.studies.gradient_lines import (
     Measured,
     autocorrelation,
-    found,
     half_length,
     line_gradients,
     noises,
     norms_by_depth,
 )
+from resnets.studies.gradients import NORM, found
 
 
 @pytest.mark.parametrize("name", ["resnet8_v2", "resnet11_v2"])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from fractions import Fraction
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -11,10 +12,12 @@ import typer
 
 from resnets.cli.arguments import typed_again
 from resnets.cli.options import Device, Json, Root
-from resnets.cli.output import Progress, print_json, tell
+from resnets.cli.output import Progress, print_json, say, tell
+from resnets.errors import UsageError
 
 if TYPE_CHECKING:
     from resnets.studies.study import Study
+    from resnets.studies.trained_runs import Training
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -47,6 +50,47 @@ class Asked:
         return {"runs": [], **given}
 
 
+@dataclass(frozen=True)
+class Trained:
+    """What a study of training is asked: its runs, or how it trains small ones."""
+
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Run folders to compare; without any, small nets are trained.", metavar="RUN..."
+        ),
+    ] = None
+    data: Annotated[str, typer.Option(help="What they are trained on, as for `train`.")] = "digits"
+    root: Root = None
+    scale: Annotated[
+        str | None,
+        typer.Option(
+            help="The part of the schedule that they are trained.",
+            show_default="1 of digits' 200 iterations, 1/160 of the paper's",
+        ),
+    ] = None
+    seeds: Annotated[int, typer.Option(help="How often each is trained.", min=1)] = 3
+    seed: Annotated[int, typer.Option(help="The first of these seeds.", min=0)] = 0
+    device: Device = "auto"
+
+    @property
+    def training(self) -> "Training":
+        """How small nets are trained. Raises UsageError for a scale that is none."""
+        from resnets.studies.trained_runs import Training
+
+        try:
+            scale = None if self.scale is None else Fraction(self.scale)
+        except (ValueError, ZeroDivisionError):
+            scale = Fraction(0)
+        if scale is not None and not 0 < scale <= 1:
+            raise UsageError(
+                f"--scale {self.scale} is no part of a schedule",
+                hint="give a fraction above 0 and at most 1, such as 1/160",
+            )
+        given = {key: value for key, value in vars(self).items() if key not in ("runs", "scale")}
+        return Training(**given, scale=scale)
+
+
 @app.callback()
 def study() -> None:
     """Put the papers' claims to nets of your own: figure, numbers, what was found; one page each.
@@ -61,12 +105,13 @@ def study() -> None:
 def _study(command: Callable[..., "Study"]) -> None:
     """Make a command of a function that returns a `Study`: shared options, a page, its sentences.
 
-    Its parameter ``asked`` is filled from the shared options, others stay options of its own.
+    Its parameter ``asked``, an `Asked` or a `Trained`, is filled from the shared options, ``out``,
+    if it has one, is the folder of the page; others stay options of its own.
     """
 
     @wraps(command)
     def called(context: typer.Context, out: Path | None, as_json: bool, **given: Any) -> None:
-        asked = Asked(**{each.name: given.pop(each.name) for each in fields(Asked)})
+        asked = kind(**{each.name: given.pop(each.name) for each in fields(kind)})
         folder = out or Path("runs") / f"study-{context.info_name}"
         found = command(**given, asked=asked, **({"out": folder} if trains else {}))
         from resnets.studies.study import write
@@ -80,8 +125,9 @@ def _study(command: Callable[..., "Study"]) -> None:
         tell(*found.found, f"the page: {page}")
 
     own = signature(command).parameters.values()
+    kind: type[Asked | Trained] = signature(command).parameters["asked"].annotation
     trains = "out" in signature(command).parameters
-    shared = [_parameter(each.name, each.type, each.default) for each in fields(Asked)]
+    shared = [_parameter(each.name, each.type, each.default) for each in fields(kind)]
     ends = [
         _parameter(
             "out",
@@ -251,3 +297,58 @@ def landscape(
         )
     progress.clear()
     return found
+
+
+@_study
+def degradation(asked: Trained, out: Path) -> "Study":
+    """Compare plain and residual nets of two depths through training (He et al. 2015, Fig. 1, 6).
+
+    Without RUN it trains plain20, plain56, resnet20 and resnet56 into OUT/runs, which the same
+    command resumes: on digits small ones in about two minutes, on --data cifar10 by a part of the
+    paper's schedule. With RUN it reads runs that are there, of two models or more.
+
+    \b
+    Examples:
+      resnets study degradation
+      resnets study degradation runs/plain20 runs/plain56 runs/resnet20 runs/resnet56
+      resnets study degradation --data cifar10 --scale 1/40
+    """
+    from resnets.studies.degradation import study
+
+    return study(asked.runs or [], out=out, training=asked.training, report=say)
+
+
+@_study
+def depth(
+    asked: Trained,
+    out: Path,
+    model: Annotated[str, typer.Option(help="What is trained where no RUN is given.")] = "resnet20",
+    survival: Annotated[
+        str, typer.Option(help="Probabilities that its last block survives.", metavar="P,P,...")
+    ] = "1,0.8,0.5",
+) -> "Study":
+    """Drop blocks at random in training: error and cost (Huang et al. 2016).
+
+    Without RUN it trains a net with each survival probability into OUT/runs, which the same command
+    resumes: on digits in some two minutes. With RUN it reads runs that differ in drop_path.
+
+    \b
+    Examples:
+      resnets study depth
+      resnets study depth --model resnet56 --survival 1,0.5 --data cifar10 --scale 1/40
+      resnets study depth runs/resnet56 runs/resnet56-dropping
+    """
+    from resnets.studies.stochastic_depth import study
+
+    try:
+        survivals = [float(word) for word in survival.split(",")]
+    except ValueError:
+        raise UsageError(f"--survival {survival}: no probabilities", hint="1,0.8,0.5") from None
+    return study(
+        asked.runs or [],
+        out=out,
+        training=asked.training,
+        report=say,
+        model=model,
+        survivals=survivals,
+    )

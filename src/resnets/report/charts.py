@@ -20,6 +20,7 @@ def lines_chart(
     *,
     across: str,
     up: tuple[float | None, float | None] = (None, None),
+    begin: float | None = None,
     logarithmic: bool = False,
     marked: bool = False,
     names: Sequence[str] = (),
@@ -27,9 +28,10 @@ def lines_chart(
 ) -> Plot:
     """Draw lines over ``across``; each has its place in the order of colours and dashes.
 
-    ``up`` is where the vertical axis begins and ends, of None as the values have it; it is
-    ``logarithmic``, or not; each point is ``marked``, or is not. ``names`` stand below the points
-    0, 1, ... where these are things rather than numbers. ``dots`` are points that no line joins.
+    ``up`` is where the vertical axis begins and ends and ``begin`` where the other one begins, of
+    None as the values have it; the vertical is ``logarithmic``, or not; each point is ``marked``,
+    or is not. ``names`` stand below the points 0, 1, ... where these are things rather than
+    numbers. ``dots`` are points that no line joins.
     """
     figure = Figure(figsize=(_WIDTH / 72, _HEIGHT / 72))
     axes = figure.add_axes((50 / _WIDTH, 42 / _HEIGHT, 1 - 62 / _WIDTH, 1 - 54 / _HEIGHT))
@@ -48,7 +50,11 @@ def lines_chart(
         axes.plot(places, heights, "o", color=svg.SERIES[line.colour], markersize=4.4, alpha=0.55)
     if logarithmic:
         axes.set_yscale("log")
-    axes.set_ylim(*up)
+    low, high = up
+    if low == 0 and high is None:
+        high = 1.06 * max(y for line in (*lines, *dots) for _, y in line.points)
+    axes.set_ylim(low, high)
+    axes.set_xlim(left=begin)
     style_axes(axes, across)
     if logarithmic:
         low, high = axes.get_ylim()
@@ -56,7 +62,7 @@ def lines_chart(
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if few else (1,), numticks=8))
         axes.yaxis.set_minor_locator(NullLocator())
     whole = all(float(x).is_integer() for line in lines for x, _ in line.points)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=whole))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 2.5, 5, 10], integer=whole))
     if names:
         axes.set_xticks(range(len(names)), names, parse_math=False)
     description = f"{title}. {' '.join(_described(line, across) for line in lines)}"

@@ -1,0 +1,173 @@
+"""What is measured of gradients: along a straight line through input space, and by depth."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from resnets.analysis.responses import trial
+from resnets.errors import NonFiniteError
+from resnets.nn import ResNet
+from resnets.nn.blocks import Block
+from resnets.spec import Spec
+from resnets.studies.subjects import Images
+from resnets.training.precise_bn import measure_statistics
+
+
+def norms_by_depth(
+    model: ResNet, images: Tensor, labels: Tensor
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Return the norms of the loss's gradient over each 3x3 convolution and each block's output.
+
+    The loss is the mean cross-entropy of ``images``, float (N, C, H, W), in training mode, so that
+    batch norm uses this batch. The model is left as it was.
+    """
+    weights = {
+        name: module.weight
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3)
+    }
+    outputs: dict[str, Tensor] = {}
+    blocks = {name: module for name, module in model.named_modules() if isinstance(module, Block)}
+
+    def listen(name: str) -> Any:
+        return lambda module, inputs, output: outputs.__setitem__(name, output)
+
+    handles = [block.register_forward_hook(listen(name)) for name, block in blocks.items()]
+    try:
+        with trial(model):
+            loss = F.cross_entropy(model(images), labels)
+            gradients = torch.autograd.grad(loss, [*weights.values(), *outputs.values()])
+    finally:
+        for handle in handles:
+            handle.remove()
+    found = [gradient.double().norm().item() for gradient in gradients]
+    return (
+        dict(zip(weights, found, strict=False)),
+        dict(zip(outputs, found[len(weights) :], strict=True)),
+    )
+
+
+def line_gradients(
+    network: nn.Module, first: Tensor, last: Tensor, points: int, output: int
+) -> Tensor:
+    """Return the gradient of one output at so many places of a straight line, (points, C * H * W).
+
+    ``first`` and ``last`` are inputs (C, H, W), the ends of the line; the network is in evaluation
+    mode, so that the gradient at a place is that place's own.
+    """
+    share = torch.linspace(0, 1, points, dtype=first.dtype, device=first.device)[
+        :, None, None, None
+    ]
+    inputs = ((1 - share) * first + share * last).requires_grad_()
+    (found,) = torch.autograd.grad(network(inputs)[:, output].sum(), inputs)
+    return found.flatten(1)
+
+
+def autocorrelation(gradients: Tensor) -> list[float]:
+    """Return the mean cosine between gradients (points, D) that are 0, 1, 2, ... places apart."""
+    if not gradients.isfinite().all():
+        raise NonFiniteError("a gradient is NaN or infinite", hint="the weights have diverged")
+    directions = F.normalize(gradients.double(), dim=1)
+    cosines = directions @ directions.T
+    return [cosines.diagonal(lag).mean().item() for lag in range(len(gradients))]
+
+
+def half_length(correlation: Sequence[float]) -> float:
+    """Return at which share of the line half of the correlation is lost; 1 if it never is.
+
+    It is never less than one step, which is all that the line shows.
+    """
+    steps = len(correlation) - 1
+    for lag, (before, after) in enumerate(pairwise(correlation)):
+        if after < 0.5:
+            return (max(1, lag + (before - 0.5) / (before - after))) / steps
+    return 1.0
+
+
+def noises(points: int, size: int, seed: int) -> dict[str, list[float]]:
+    """Return the autocorrelation of white noise, and of brown noise, its running sum."""
+    generator = torch.Generator().manual_seed(seed)
+    white = torch.randn(points, size, generator=generator, dtype=torch.float64)
+    return {
+        "white noise": autocorrelation(white),
+        "brown noise": autocorrelation(white.cumsum(0)),
+    }
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the gradients of a net are like, its draws averaged."""
+
+    name: str
+    model: str
+    condition: str
+    plain: bool
+    depth: int
+    residual_scale: float
+    correlation: list[float]  # by lag
+    weights: dict[str, float]  # norms
+    outputs: dict[str, float]
+
+    @property
+    def half(self) -> float:
+        """At which share of the line half of the correlation is lost."""
+        return half_length(self.correlation)
+
+    @property
+    def ratio(self) -> float:
+        """The gradient's norm at the first block's output over that at the last but one's."""
+        values = list(self.outputs.values())
+        return values[0] / values[-2]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON-able values."""
+        return {**vars(self), "half_length": self.half, "first_to_last": self.ratio}
+
+
+def measure(
+    name: str, condition: str, networks: Sequence[ResNet], images: Images, points: int
+) -> Measured:
+    """Average over networks of one spec, each on a pair of images of its own."""
+    correlations, weights, outputs = [], [], []
+    for draw, network in enumerate(networks):
+        one, other = 2 * draw, 2 * draw + 1
+        ends = images.inputs[one], images.inputs[other]
+        gradients = line_gradients(network, *ends, points, int(images.labels[one]))
+        correlations.append(autocorrelation(gradients))
+        of_weights, of_outputs = norms_by_depth(network, images.inputs, images.labels)
+        weights.append(of_weights)
+        outputs.append(of_outputs)
+    spec = networks[0].spec
+    return Measured(
+        name=name,
+        model=spec.name,
+        condition=condition,
+        plain=spec.shortcut == "none",
+        depth=spec.depth,
+        residual_scale=spec.residual_scale,
+        correlation=[fmean(values) for values in zip(*correlations, strict=True)],
+        weights=_averaged(weights),
+        outputs=_averaged(outputs),
+    )
+
+
+def fresh(spec: Spec, images: Tensor, seeds: Sequence[int]) -> list[ResNet]:
+    """Return nets with fresh weights, their batch norms with the statistics of some images."""
+    networks = []
+    for seed in seeds:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = ResNet(spec).to(images.device)
+        measure_statistics(network, [images])
+        networks.append(network.eval())
+    return networks
+
+
+def _averaged(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: fmean(row[name] for row in rows) for name in rows[0]}
