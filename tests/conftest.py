@@ -30,6 +30,11 @@ if "RESNETS_CACHE" not in os.environ:  # what is remembered of images stays out 
     os.environ["RESNETS_CACHE"] = _cache.name
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+if "PYTEST_XDIST_WORKER" in os.environ:  # what tests start has one core, too
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Compiled once, a module is loaded by every process that tests start, and by the next session.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 settings.register_profile(
     "shared machine",
     deadline=None,

@@ -2,6 +2,7 @@
 
 import ast
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,7 @@ HEAVY = {"torch", "safetensors", "matplotlib", "sklearn", "pooch", "pydantic", "
 HEAVY |= {"filelock"}
 
 
+@cache
 def imports(path: Path, *, top_level: bool = False) -> set[str]:
     """The modules that a file imports: anywhere, or when it is imported itself."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

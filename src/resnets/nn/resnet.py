@@ -53,6 +53,8 @@ def initialise(model: nn.Module, *, zero_init_residual: bool = False) -> None:
     ``zero_init_residual`` zeroes the last weighted layer of each residual branch, so that a block
     starts as its shortcut (Goyal et al. 2017, sec. 5.1).
     """
+    if next(model.parameters()).is_meta:
+        return  # there is nothing to fill, and torch would import its compiler to do so
     for module in model.modules():
         weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
         if isinstance(module, nn.Conv2d):

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from math import sqrt
 from textwrap import wrap
 from xml.sax.saxutils import escape
@@ -39,6 +40,12 @@ def draw(spec: Spec | str) -> str:
     Raises UsageError for an unknown name.
     """
     spec = get_spec(spec) if isinstance(spec, str) else spec
+    return _draw(spec, spec.name)
+
+
+@lru_cache(maxsize=64)
+def _draw(spec: Spec, name: str) -> str:
+    """Draw it once for several seeds or trials; equal specs may differ in name."""
     maps, units = maps_and_units(spec)
     kinds = kinds_of_units(units)
     panels = [

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from resnets.analysis.profiling import Shapes
 from resnets.nn import ResNet
 from resnets.nn.attention import EfficientChannelAttention, SqueezeExcitation
 from resnets.nn.block_steps import steps
@@ -85,6 +86,7 @@ def maps_and_units(spec: Spec) -> tuple[list[Map], list[Unit]]:
     with torch.device("meta"):
         network = ResNet(spec).eval()
         x = torch.empty(1, spec.in_channels, spec.image_size, spec.image_size)
+    with Shapes():
         maps = [Map("input", _shape(x))]
         stem = nn.Sequential(network.conv1, network.bn1, network.activation)
         x = stem(x)
