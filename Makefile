@@ -8,7 +8,7 @@ INSTALLED := $(VENV)/installed
 REFERENCE := .venv-reference
 
 .PHONY: demo test test-all test-quiet pages golden browser adversary clients ray torchrun zoo zoo-sample reference check lint types format \
-	table pictures catalog cifar reproduce finetuning gpu-table bench-training bench-inference bench-models \
+	table pictures lessons catalog cifar reproduce finetuning gpu-table bench-training bench-inference bench-models \
 	bench-pipeline bench-serving bench-gpu site clean
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -97,6 +97,9 @@ pictures: $(INSTALLED)  ## rewrite docs/pictures; needs chromium, and CIFAR-10 (
 	$(BIN)/resnets data get cifar10
 	$(BIN)/python docs/make_pictures.py
 	$(BIN)/python docs/draw_alignment.py
+
+lessons: $(INSTALLED)  ## draw the pictures of docs/learn again, and run what its chapters print
+	$(BIN)/python docs/make_lessons.py
 
 catalog: $(REFERENCE)/installed  ## rewrite the published weights from torchvision's, timm's and Keras's own data
 	cd reference && ../$(REFERENCE)/bin/python ../docs/make_catalog.py --write

@@ -147,16 +147,16 @@ class Field(NamedTuple):
     caption: str = ""
 
 
-def _short(name: str) -> Spec:
+def short(name: str) -> Spec:
     """Return a net with two blocks in its first stage and one in others: enough to draw blocks."""
     spec = get_spec(name)
     return replace(spec, depths=(2, *(1 for _ in spec.depths[1:])))
 
 
-SMALL = _short("resnet20")  # option A, post-activation, 16-32-64
-PROJECTED = _short("resnet20_b")
-V2 = _short("resnet20_b_v2")
-BOTTLENECK = _short("resnet50")
+SMALL = short("resnet20")  # option A, post-activation, 16-32-64
+PROJECTED = short("resnet20_b")
+V2 = short("resnet20_b_v2")
+BOTTLENECK = short("resnet50")
 SAME, NEW = 1, 2  # the block that keeps its shape, and the one that changes it
 
 
@@ -169,7 +169,8 @@ def _values(spec: Spec, field: str, values: dict[str, str], number: int) -> list
     )
 
 
-def _orders() -> list[str]:
+def orders() -> list[str]:
+    """Return a block in each order, with the error of He et al. 2016, Table 2."""
     words = {
         "original": "Fig. 4 (a): 6.61 %",
         "bn_after_addition": "Fig. 4 (b): 8.17 %",
@@ -196,7 +197,7 @@ Two 3×3 convolutions, or 1×1, 3×3 and 1×1 with a quarter of the channels in 
 cost a bottleneck is deeper and wider.
 """,
         lambda: each(
-            ("basic", "ResNet-34: 73,984 parameters", _short("resnet34"), SAME),
+            ("basic", "ResNet-34: 73,984 parameters", short("resnet34"), SAME),
             ("bottleneck", "ResNet-50: 70,400 parameters", BOTTLENECK, SAME),
         ),
         """
@@ -335,7 +336,7 @@ same way: above 20 % error at 0.5.
 Where batch norm and ReLU stand. The layers are the same in all five; what differs is what lies on
 the way of the identity. [Chapter 5](../learn/5-order.md) has the reasons.
 """,
-        _orders,
+        orders,
         """
 He et al. 2016, Fig. 4, with the error of ResNet-110 on CIFAR-10 (Table 2, median of five runs).
 """,
@@ -401,7 +402,7 @@ small blocks side by side.
 """,
         lambda: each(
             ("groups = 1", "ResNet-50", BOTTLENECK, SAME),
-            ("groups = 32", "ResNeXt-50 (32×4d)", _short("resnext50_32x4d"), SAME),
+            ("groups = 32", "ResNeXt-50 (32×4d)", short("resnext50_32x4d"), SAME),
         ),
         "Xie et al. 2017, Fig. 1: 69,632 weights on the left, 70,144 on the right, without norms.",
     ),

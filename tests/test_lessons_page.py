@@ -1,0 +1,67 @@
+"""docs/learn/: its commands and Python are executed, and print what it says they print."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CHAPTERS = sorted((ROOT / "docs/learn").glob("*.md"))
+SHORT = ("--set", "schedule.epochs=null", "--set", "schedule.iterations=2")
+
+
+@pytest.fixture
+def lessons(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "docs"))
+    import make_lessons
+
+    monkeypatch.chdir(tmp_path)
+    return make_lessons
+
+
+@pytest.mark.pages
+@pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda path: path.stem)
+def test_what_a_chapter_types_prints_what_it_says(chapter, lessons, resnets):
+    for example in lessons.examples(chapter.read_text("utf-8")):
+        if example.language == "python":
+            assert lessons.fits(example.said, lessons.printed(example))
+            continue
+        said = ""
+        for _, *words in example.commands:
+            if words[0] == "train":  # as it is typed, but for the length and the data
+                words = ["digits" if word == "cifar10" else word for word in words]
+                words = [w for w in (*words, *SHORT) if "holdout" not in w or "digits" in words]
+            if words[0] == "study":
+                words += [
+                    "--images",
+                    "16",
+                    *(("--draws", "1", "--points", "9") if "gradients" in words else ()),
+                ]
+            code, out, err = resnets(*words)
+            assert code == 0, (words, err)
+            said += out
+        if example.compared:
+            assert lessons.fits(example.said, said), said
+
+
+def test_each_chapter_has_its_picture_a_command_and_an_exercise(lessons):
+    chapters = [path for path in CHAPTERS if path.stem != "index"]
+    assert len(chapters) == 8
+    shown = set()
+    for path in chapters:
+        page = path.read_text("utf-8")
+        shown |= set(re.findall(r"\]\(\.\./pictures/learn/(\w+)\.svg\)", page))
+        assert lessons.examples(page), path
+        assert "## Exercise" in page
+        assert "<summary>Check it</summary>" in page
+        for link in re.findall(r"\]\(([^)#]+)", page):
+            assert (path.parent / link).exists(), (path.name, link)
+    kept = list((ROOT / "docs/pictures/learn").glob("*.svg"))
+    assert {path.stem for path in kept} == shown
+    assert all(path.stat().st_size < 60_000 for path in kept)
+
+
+def test_the_pictures_of_kept_runs_are_fresh(lessons):
+    for name in ("degradation", "training"):
+        path = lessons.PICTURES / f"{name}.svg"
+        assert path.read_text("utf-8") == lessons.picture(name)
