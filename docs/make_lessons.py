@@ -13,19 +13,22 @@ import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from html import unescape
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from annotated_notes import BOTTLENECK, NEW, PROJECTED, SAME, SMALL, orders, short
-from schematics import each, frame, sheet, standalone, three_forms, unravelled
+from schematics import each, frame, sheet, size, standalone, three_forms, unravelled
 
-from resnets.analysis.drawing.shapes import GREY, LINE, text
+from resnets.analysis.drawing.shapes import GREY, LINE, text, text_width
 
 ROOT = Path(__file__).parents[1]
 LESSONS = ROOT / "docs" / "learn"
 PICTURES = ROOT / "docs" / "pictures" / "learn"
 RESULTS = ROOT / "results"
+PLOT = re.compile(r'<figure class="plot">\s*<figcaption>(.*?)</figcaption>\s*(<svg.*?</svg>)', re.S)
+KEY = re.compile(r"border-top: 3px (\w+) var\((--[\w-]+)\)\"></i>([^<]*)")
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```(?:\n+```text\n(.*?)```)?", re.S)
 # What trains or draws at random says times and figures of its machine: executed, not compared.
 UNEQUAL = ("train", "study")
@@ -193,10 +196,8 @@ def degradation() -> str:
 
 def training() -> str:
     """Return the rate and the training error of the kept run that the shipped weights are of."""
-    lines = [
-        json.loads(line)
-        for line in (RESULTS / "resnet20-fast_cifar/seed-0/metrics.jsonl").open(encoding="utf-8")
-    ]
+    metrics = RESULTS / "resnet20-fast_cifar/seed-0/metrics.jsonl"
+    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     epochs = [line["epoch"] for line in lines]
     errors = [100 * (1 - line["train_accuracy"]) for line in lines]
     rates = [line["lr"] for line in lines]
@@ -219,6 +220,42 @@ def training() -> str:
     pieces += [text(below.x(at), 420, str(at), size=12, colour=GREY) for at in (1, 6, 12, 18, 24)]
     pieces.append(text(335, 440, "epoch", size=12, colour=GREY))
     return frame("A training run", 640, 456, pieces)
+
+
+def of_study(name: str, *numbers: int) -> str:
+    """Return plots of a study's page in results/studies/, with what the page writes above them."""
+    (page,) = (RESULTS / "studies").rglob(f"{name}.html")
+    found = PLOT.findall(page.read_text(encoding="utf-8"))
+    drawings = []
+    for title, svg in (found[number] for number in numbers):
+        words = re.sub(r"<[^>]+>", "", title.partition("</strong>")[0]).strip()
+        pieces = [text(20, 30, unescape(words), size=15, anchor="start", bold=True)]
+        wide, high = size(svg)
+        x, y = 20.0, 52.0
+        for style, colour, label in KEY.findall(title):
+            length = 40 + text_width(unescape(label), 12)
+            if x + length > wide + 20:
+                x, y = 20.0, y + 20
+            dashes = "" if style == "solid" else ' stroke-dasharray="5 3"'
+            line = f'd="M{x:.0f} {y - 4:.0f}h22" stroke="var({colour})" stroke-width="3"{dashes}'
+            pieces += [
+                f"<path {line}/>",
+                text(x + 28, y, unescape(label), size=12, anchor="start"),
+            ]
+            x += length
+        pieces.append(svg.replace("<svg ", f'<svg x="10" y="{y + 12:.0f}" ', 1))
+        drawings.append(frame(words, wide + 20, y + high + 20, pieces))
+    return sheet(drawings, 2)
+
+
+def responses() -> str:
+    """Return the layers' responses of plain and residual nets, in their order."""
+    return of_study("responses", 0)
+
+
+def gradients() -> str:
+    """Return how alike gradients are along a line between images."""
+    return of_study("gradients", 0)
 
 
 def kept(model: str, runs: str = "he2015_cifar-1600x32") -> list[dict[str, Any]]:
@@ -271,11 +308,13 @@ DRAWN: dict[str, Callable[[], str]] = {
     for drawing in (
         degradation,
         shortcut,
+        responses,
         options,
         bottleneck,
         order,
         cardinality,
         paths,
+        gradients,
         training,
     )
 }

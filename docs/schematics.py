@@ -7,6 +7,7 @@ forms of one function, is drawn by hand here. Colours are variables, whose value
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from xml.sax.saxutils import escape
 
 from resnets.analysis.drawing import draw_maps, draw_units
 from resnets.analysis.drawing.parts import maps_and_units
@@ -93,7 +94,7 @@ def frame(title: str, width: float, height: float, pieces: Sequence[str]) -> str
     return themed(
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" font-family="{FONT}" role="img">'
-        f"<title>{title}</title>"
+        f"<title>{escape(title)}</title>"
         f'<rect width="{width:g}" height="{height:g}" rx="14" fill="#fff"/>'
         + "".join(pieces)
         + "</svg>"
