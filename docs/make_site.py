@@ -15,6 +15,7 @@ from os.path import relpath
 from pathlib import Path
 from typing import Any
 
+import make_annotated
 import yaml
 from website import (
     checking,
@@ -41,7 +42,7 @@ _FAULT = re.compile(r"\[ (\S+?):(\d+):\d+ \]")  # Zensical's place of a warning
 
 def generated() -> dict[str, str]:
     """Return the pages that code writes, by their paths."""
-    written = (reference, python_api, commands, recipes, errors, records)
+    written = (reference, python_api, commands, recipes, errors, records, make_annotated)
     return {path: text for module in written for path, text in module.pages().items()}
 
 

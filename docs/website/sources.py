@@ -22,6 +22,7 @@ PAGES = {  # of the repository, but for docs/, and where the site has them
     "benchmarks/fast_cifar.md": "benchmarks/fast_cifar.md",
     "src/resnets/training/recipes": "reference/recipes/index.md",
     "src/resnets/nn/blocks.py": "reference/blocks.md",
+    "src/resnets/spec.py": "reference/spec.md",
     "docs": "index.md",
 }
 _SHOWN = (".txt", ".json", ".svg", ".png", ".jpg", ".html", ".css", ".js")  # by any browser
