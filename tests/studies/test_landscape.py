@@ -113,6 +113,7 @@ def test_a_surface_that_was_killed_goes_on_to_the_same_bits(seen, tmp_path):
         kept.losses(points, dies)
     with kept.path.open("a") as file:
         file.write("[0.5, 0.0, 1.2")  # a line that a kill has cut off
+    damaged = kept.path.read_bytes()
     computed = []
 
     def counted(a, b):
@@ -125,6 +126,9 @@ def test_a_surface_that_was_killed_goes_on_to_the_same_bits(seen, tmp_path):
     lines = kept.path.read_text().splitlines()
     assert json.loads(lines[0]) == {"seed": 0}
     assert [json.loads(line)[:2] for line in lines[1:]] == [list(point) for point in points]
+    for end in (b"\xff", b"5\n", b"[1, 2]\n", b"[[], 0, 0]\n"):
+        kept.path.write_bytes(damaged + end)
+        assert Kept(tmp_path / "killed", {"seed": 0}).losses(points[:5], None) == whole[:5]
     # Another seed has a file of its own.
     assert Kept(tmp_path / "killed", {"seed": 1}).path != kept.path
 

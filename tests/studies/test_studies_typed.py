@@ -72,7 +72,7 @@ def test_paths(runs, resnets):
 
 
 def test_landscape(runs, resnets):
-    square, line = commands("The loss around a net")
+    own, square, line = commands("The loss around a net")
     small = ("--images", "64")
     code, out, err = resnets(*square, *small, "--steps", "5")
     assert code == 0, err
@@ -95,6 +95,10 @@ def test_landscape(runs, resnets):
     ):
         assert [len(row) for row in net["losses"]] == [7]
         assert net["centre"] == whole["centre"]
+    code, out, err = resnets(*own, *small, "--steps", "5", "--out", "own")
+    assert code == 0, err
+    nets = json.loads(Path("own/landscape.json").read_text("utf-8"))["numbers"]["nets"]
+    assert [net["name"] for net in nets] == ["resnet20", "plain20"]
     code, out, err = resnets(*square, "--steps", "20")
     assert (code, out) == (2, "")
     assert "hint: --steps 21" in err

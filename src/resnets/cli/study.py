@@ -274,11 +274,12 @@ def landscape(
 
     Weights are moved along two random directions, scaled filter by filter; the loss is on 1,024
     training images or as many as --images says. Scale and colours are the same for all nets.
-    Points are kept in the folder of --out: the same command resumes.
+    Points are kept in the folder of --out: the same command resumes. Without RUN it trains
+    resnet20 and plain20 into OUT/runs, on digits or what --data says.
 
     \b
     Examples:
-      resnets study landscape resnet20
+      resnets study landscape
       resnets study landscape runs/resnet20 runs/plain20 --steps 31 --images 4096
     """
     from resnets.studies.landscape import study
@@ -293,6 +294,7 @@ def landscape(
             line=line,
             ignore=ignore,
             batch_norm=batch_norm,
+            report=say,
             on_progress=progress.show,
         )
     progress.clear()

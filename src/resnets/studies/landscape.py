@@ -27,6 +27,8 @@ from resnets.studies.subjects import (
     open_subjects,
     where_made,
 )
+from resnets.studies.trained_runs import Training, train_small
+from resnets.zoo import get_spec
 
 PAPER = (
     Claim(
@@ -46,13 +48,14 @@ IGNORED = {
     "nothing": "Biases and batch norms move along themselves, as the paper's code has it where it "
     "does not ignore them.",
 }
+SMALL = ("resnet20", "plain20")
 _TOP = 10  # times the loss of guessing, where colours end
 
 
 def study(
-    runs: Sequence[str | Path],
+    runs: Sequence[str | Path] = (),
     *,
-    out: str | Path,
+    out: Path = Path("runs/study-landscape"),
     images: int = 1024,
     steps: int = 21,
     span: float = 1.0,
@@ -63,6 +66,7 @@ def study(
     root: str | Path | None = None,
     seed: int = 0,
     device: str = "auto",
+    report: Callable[[str], None] = lambda line: None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Study:
     """Measure the loss on training images with weights moved along two random directions.
@@ -71,9 +75,10 @@ def study(
     points, or with ``line`` ``steps`` along the first direction. Points are kept in ``out`` as they
     are computed: the same call resumes, to the same bits. ``ignore`` is one of IGNORED,
     ``batch_norm`` one of NORMS; ``on_progress`` is told of images, each counted at every point.
+    Without ``runs`` SMALL are trained into ``out``/runs, on ``data`` or digits.
 
     Raises UsageError for what cannot be meant, ResourceError where another process writes ``out``,
-    and what `open_subjects` and `images_for` raise.
+    and what `open_subjects`, `images_for` and `train_small` raise.
     """
     check_name("ignore", ignore, tuple(IGNORED))
     check_name("batch_norm", batch_norm, tuple(NORMS))
@@ -82,6 +87,12 @@ def study(
             f"steps is {steps}: the net itself stands in the middle of an odd number, 5 or more",
             hint=f"--steps {max(5, steps + 1)}",
         )
+    trained: list[str] = []
+    if not runs:
+        training = Training(str(data or "digits"), root, seeds=1, seed=seed, device=device)
+        specs = [get_spec(name) for name in SMALL]
+        runs = [run.path for run in train_small(specs, out, training, report)]
+        trained = [training.sentence]
     subjects, points = open_subjects(runs, device), grid(steps, span, line=line)
     seen = [
         images_for(each, images, data=data, root=root, seed=seed, parts=("train",))
@@ -90,13 +101,13 @@ def study(
     computes = {"ignore": ignore, "batch_norm": batch_norm, "seed": seed}
     nets, done = [], 0
     total = len(points) * sum(len(each.labels) for each in seen)
-    with alone(Path(out) / "points"):
+    with alone(out / "points"):
         for subject, shown in zip(subjects, seen, strict=True):
 
             def count(computed: int, before: int = done, each: int = len(shown.labels)) -> None:
                 on_progress(before + computed * each, total)
 
-            losses = _losses(subject, shown, points, Path(out), computes, count)
+            losses = _losses(subject, shown, points, out, computes, count)
             done += len(points) * len(shown.labels)
             nets.append(_net(subject, losses, steps, span))
     return Study(
@@ -115,6 +126,7 @@ def study(
             data=seen[0].facts(),
             seed=seed,
             assumed=(
+                *trained,
                 "Directions are normal random numbers, scaled filter by filter, and row by row in "
                 "the classifier, to the norm of the net's own; nets of equal shapes are given the "
                 "same ones.",
@@ -139,7 +151,7 @@ def _losses(
     own = hashlib.sha256(shown.inputs.contiguous().cpu().numpy().tobytes())
     own.update(shown.labels.cpu().numpy().tobytes())
     identity = {
-        "net": subject.name,
+        "spec": subject.network.spec.to_dict(),
         "weights_sha256": subject.sha256,
         "images_sha256": own.hexdigest(),
         **computes,

@@ -53,7 +53,9 @@ def measure(
     single = [without(len(parts), [place]) for place in able]
     several, moved = deletions(parts, draws, seed), reorderings(parts, draws, seed)
     orders = [without(len(parts), ()), *single, *several, *moved]
-    batches = inputs.split(BATCH)  # type: ignore[no-untyped-call]
+    # Of a batch a map is kept at every block, which of photographs would be gigabytes.
+    size = BATCH if inputs.shape[-1] <= 64 else BATCH // 8
+    batches = inputs.split(size)  # type: ignore[no-untyped-call]
     wrong = answers(model, batches, orders, on_progress) != labels.cpu().numpy()
     whole, *errors = wrong.mean(1).tolist()
     by_place = dict(zip(able, errors, strict=False))

@@ -126,13 +126,13 @@ class Kept:
         digest = hashlib.sha256(text.encode()).hexdigest()
         self.path = folder / f"points-{digest[:16]}.jsonl"
         self._known: dict[Point, float | None] = {}
-        lines = self.path.read_text("utf-8").splitlines() if self.path.exists() else []
+        lines = self.path.read_text("utf-8", "replace").splitlines() if self.path.exists() else []
         for line in lines[1:]:
             try:
                 a, b, loss = json.loads(line)
-            except ValueError:  # cut off by a kill
+                self._known[float(a), float(b)] = None if loss is None else float(loss)
+            except (ValueError, TypeError):  # cut off by a kill
                 break
-            self._known[float(a), float(b)] = None if loss is None else float(loss)
         rows = [json.dumps([*point, loss]) for point, loss in self._known.items()]
         write_text(self.path, "".join(f"{row}\n" for row in (text, *rows)))
 
