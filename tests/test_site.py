@@ -66,7 +66,7 @@ def test_the_reference_has_every_command_name_recipe_and_setting(source):
     python = "".join(path.read_text(encoding="utf-8") for path in reference.glob("python/*.md"))
     names = {*resnets.__all__} - {"__version__"}
     assert [name for name in names if f"{{ #{name} }}" not in python] == []
-    settings = (reference / "recipes/settings.md").read_text(encoding="utf-8")
+    settings = (reference / "settings.md").read_text(encoding="utf-8")
     assert [key for key in setting_fields() if f"`{key}`" not in settings] == []
     assert all((reference / f"recipes/{name}.md").is_file() for name in list_recipes())
     assert all((reference / f"errors/{kind.name}.md").is_file() for kind in KINDS)

@@ -13,7 +13,7 @@ def pages() -> dict[str, str]:
     """Return the pages, by their paths: of all settings, and of each recipe."""
     return {
         "reference/recipes/index.md": "\n".join(_index()),
-        "reference/recipes/settings.md": "\n".join(_settings()),
+        "reference/settings.md": "\n".join(_settings()),
     } | {f"reference/recipes/{name}.md": "\n".join(_recipe(name)) for name in list_recipes()}
 
 
@@ -21,8 +21,8 @@ def _index() -> Iterator[str]:
     yield "# Recipes\n"
     yield (
         "A recipe is everything that decides a run's computation, as YAML. It is given by name or "
-        "as a file, `--set KEY=VALUE` changes a [setting](settings.md), and the run folder keeps "
-        "what came of both. A file of one's own has what differs from the defaults:\n"
+        "as a file, `--set KEY=VALUE` changes a [setting](../settings.md), and the run folder "
+        "keeps what came of both. A file of one's own has what differs from the defaults:\n"
     )
     yield (
         '```yaml title="mine.yaml"\n'
@@ -115,7 +115,8 @@ def _recipe(name: str) -> Iterator[str]:
         for setting in own
     )
     yield f"{table(('setting', 'value', 'default', 'source of the value', ''), rows)}\n"
-    yield f"All other [settings](settings.md) ({len(settings) - len(own)}) have their defaults.\n"
+    others = len(settings) - len(own)
+    yield f"All other [settings](../settings.md) ({others}) have their defaults.\n"
     yield f"## The file\n\n```yaml\n{recipe_text(name).rstrip()}\n```\n"
 
 

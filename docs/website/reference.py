@@ -16,7 +16,7 @@ def pages() -> dict[str, str]:
             ", ".join(f"[{title}](python/{name}.md)" for name, (title, *_) in PAGES.items()),
         ),
         ("[Commands](commands/index.md)", f"{len(commands.commands())}, each with its examples"),
-        ("[Recipes](recipes/index.md)", f"{count}, and [every setting](recipes/settings.md)"),
+        ("[Recipes](recipes/index.md)", f"{count}, and [every setting](settings.md)"),
         ("[Errors](errors/index.md)", f"exit codes {', '.join(exits)}: what to do"),
         (
             "[Files](files/index.md)",
