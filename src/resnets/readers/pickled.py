@@ -299,7 +299,7 @@ _HARMLESS_NAMES = {
     "logging": "Logger RootLogger getLogger",
     "_io": "BytesIO StringIO",
     # Dill changes torch.save where it is imported: types by their names, and functions as code
-    "dill._dill": "load_type create_function create_code _create_cell _create_type",
+    "dill._dill": "_load_type _create_function _create_code _create_cell _create_type",
 }
 _HARMLESS = {
     *(f"{module}.{name}" for module, names in _HARMLESS_NAMES.items() for name in names.split()),

@@ -203,27 +203,20 @@ class _Grower:
             raise ValueError("a tensor without a storage")
         flat, dtype = self.storage(record.storage)
         dtype = _dtype(record.dtype) if record.dtype else dtype
-        view = (record.offset, record.size, record.stride)
-        if not is_plausible_size((record.offset, *record.size)) or (
-            not is_plausible_size(record.stride) or len(record.size) != len(record.stride)
-        ):
+        offset, size, stride = view = record.offset, record.size, record.stride
+        plausible = is_plausible_size((offset, *size)) and is_plausible_size(stride)
+        if not plausible or len(size) != len(stride):
             raise ValueError("a tensor of an impossible size")
         # A text, as a file could hold many tuples of one hash.
         key = repr((record.storage.key, dtype, *view))
         if key not in self.tensors:
             self.allowance.take(_TENSOR_BYTES)
-            self.tensors[key] = self.cut(flat, dtype, *view)
+            self.tensors[key] = self.cut(flat, dtype, record)
         return self.tensors[key]
 
-    def cut(
-        self,
-        flat: Tensor,
-        dtype: torch.dtype,
-        offset: int,
-        size: tuple[int, ...],
-        stride: tuple[int, ...],
-    ) -> Tensor:
+    def cut(self, flat: Tensor, dtype: torch.dtype, record: StoredTensor) -> Tensor:
         """Return a view of ``flat``, or a copy where it would keep a larger storage alive."""
+        offset, size, stride = record.offset, record.size, record.stride
         elements = flat.numel() // dtype.itemsize
         count = math.prod(size)
         if count == 0:

@@ -82,8 +82,6 @@ def read_zip(archive: zipfile.ZipFile, file_size: int, name: str = "data") -> Pl
     value = Window(io.BytesIO(pickle), len(pickle)).unpickle(allowance).value
 
     def load(storage: Storage) -> tuple[Tensor, torch.dtype]:
-        if storage.data is not None:
-            return _load_embedded(storage, allowance)
         member = members.get(f"{root}{name}/{storage.key}")
         if member is None:
             raise ValueError("a tensor without its data")
@@ -92,7 +90,7 @@ def read_zip(archive: zipfile.ZipFile, file_size: int, name: str = "data") -> Pl
             raise ValueError("a storage that is larger than its data")
         return read_stored(archive, member, allowance), dtype
 
-    return plain_tree(value, load, allowance)
+    return _tree(value, load, allowance)
 
 
 def read_script(archive: zipfile.ZipFile, file_size: int) -> Plain:
@@ -117,12 +115,11 @@ def read_pickle(path: Path) -> Plain:
 
 def read_objects(file: BinaryIO, size: int, allowance: Allowance) -> Plain:
     """Return the tree of the pickle that begins where a file of ``size`` bytes is open."""
-    value = Window(file, size).unpickle(allowance).value
+    return _tree(Window(file, size).unpickle(allowance).value, _without_data, allowance)
 
-    def load(storage: Storage) -> tuple[Tensor, torch.dtype]:
-        return _load_embedded(storage, allowance)
 
-    return plain_tree(value, load, allowance)
+def _without_data(storage: Storage) -> tuple[Tensor, torch.dtype]:
+    raise ValueError("a tensor without its data")
 
 
 def read_legacy(path: Path) -> Plain:
@@ -130,8 +127,16 @@ def read_legacy(path: Path) -> Plain:
     size = path.stat().st_size
     allowance = Allowance(size)
     with path.open("rb") as file:
-        value, load = _open_legacy(file, size, allowance)
-        return plain_tree(value, load, allowance)
+        return _tree(*_open_legacy(file, size, allowance), allowance)
+
+
+def _tree(value: Any, load: StorageLoader, allowance: Allowance) -> Plain:
+    """Return the tree of an object whose storages ``load`` finds, unless they are in the pickle."""
+
+    def load_any(storage: Storage) -> tuple[Tensor, torch.dtype]:
+        return load(storage) if storage.data is None else _load_embedded(storage.data, allowance)
+
+    return plain_tree(value, load_any, allowance)
 
 
 def _open_legacy(file: BinaryIO, size: int, allowance: Allowance) -> tuple[Any, StorageLoader]:
@@ -160,8 +165,6 @@ def _open_legacy(file: BinaryIO, size: int, allowance: Allowance) -> tuple[Any, 
         raise truncated(size, position)
 
     def load(storage: Storage) -> tuple[Tensor, torch.dtype]:
-        if storage.data is not None:
-            return _load_embedded(storage, allowance)
         dtype, count = _declared(storage)
         file.seek(places[storage.key])
         (elements,) = struct.unpack("<q", file.read(8))
@@ -176,9 +179,8 @@ def _open_legacy(file: BinaryIO, size: int, allowance: Allowance) -> tuple[Any, 
     return value, load
 
 
-def _load_embedded(storage: Storage, allowance: Allowance) -> tuple[Tensor, torch.dtype]:
+def _load_embedded(data: bytes, allowance: Allowance) -> tuple[Tensor, torch.dtype]:
     """Load a storage that lies in a pickle as a file of its own, as pickle.dump writes tensors."""
-    data = storage.data or b""
     value, load = _open_legacy(io.BytesIO(data), len(data), allowance)
     if not isinstance(value, Storage) or value.data is not None:
         raise ValueError("a storage that is none")

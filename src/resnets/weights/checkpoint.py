@@ -29,7 +29,7 @@ from resnets.weights.native import understand
 from resnets.weights.normalisation import stated_input
 from resnets.weights.outputs import fits
 from resnets.weights.state_dict import StateDict
-from resnets.weights.tensors import is_finite, some
+from resnets.weights.tensors import is_finite, name_of, some
 from resnets.weights.translate import translate
 from resnets.weights.unfinished import is_unfinished, read_unfinished
 from resnets.zoo import get_spec
@@ -126,8 +126,7 @@ class Checkpoint:
     def to_dict(self) -> dict[str, Any]:
         """Return what is known, without the tensors, as JSON-able values."""
         entry = self.entry
-        floats = [tensor for tensor in self.tensors.values() if tensor.is_floating_point()]
-        kinds = {str(tensor.dtype).removeprefix("torch.") for tensor in floats}
+        kinds = {name_of(t.dtype) for t in self.tensors.values() if t.is_floating_point()}
         return {
             "file": self.source,
             "format": self.content.format,
@@ -185,12 +184,14 @@ def open_checkpoint(
     if KEY in content.metadata:
         tensors, metadata = understand(content.path, dict(content.tree), content.metadata)
         return _stated(name, content, tensors, metadata)
-    _check_labels(name, content.config or {})
+    own_classes = _labels(name, content.config or {})
     state = unwrap(content.tree, name, container=container, ema=ema)
     if entry is None and not isinstance(source, Mapping):
         entry = catalog.by_digest(digest_of(content.path))
     beside = _plain(content.tree)
-    said, notes = stated_input({**beside, **_constants(state.tensors)})
+    # One number for each of three channels, as normalisations have them
+    constants = {key: tensor for key, tensor in state.tensors.items() if tensor.numel() == 3}
+    said, notes = stated_input({**beside, **constants})
     processed, frame, about_images = read_processor(content.processor)
     notes += about_images
     if said and processed and said != processed:
@@ -202,15 +203,12 @@ def open_checkpoint(
 
         translated = translate_keras(state, content, spec, images=images)
     else:
-        eps = spec.norm_eps if spec else Spec.norm_eps
-        options: Any = {"ema": ema, "spec": spec, "images": images, "norm_eps": eps}
-        translated = translate(state, content, dialect, **options)
+        translated = translate(state, content, dialect, ema=ema, spec=spec, images=images)
     if entry:
-        published = _published(name, content, translated, entry)
         if processed and images != processed:
             note = f"{PROCESSOR} prepares images otherwise than is published for {entry}: not used"
-            published = replace(published, state=replace(translated, notes=(note,)))
-        return published
+            translated = replace(translated, notes=(*translated.notes, note))
+        return _published(name, content, translated, entry)
     proven = translated.hints
     if isinstance(source, Mapping) or _may_be_mmdetections(translated):
         # In memory it may come from a network of ours, whose names are torchvision's too.
@@ -233,7 +231,7 @@ def open_checkpoint(
         unknown,
         author=f"as {translated.dialect} has them",
         preprocess=_usual(translated, guess.spec),
-        classes=_labels(content.config or {}) or classes,
+        classes=own_classes or classes,
         outputs=translated.outputs or outputs,
     )
 
@@ -243,12 +241,9 @@ def _check_asked(source: Any, **words: Any) -> None:
     if not isinstance(source, str | Path | Mapping) or source == "":
         simple = source is None or isinstance(source, str | int)
         what = repr(source) if simple else f"an object of the class {type(source).__name__}"
-        raise UsageError(
-            f"{what} is no checkpoint",
-            hint="give its state_dict()"
-            if hasattr(source, "state_dict")
-            else "give a file, a folder or a state dict",
-        )
+        has_weights = hasattr(source, "state_dict")
+        hint = "give its state_dict()" if has_weights else "give a file, a folder or a state dict"
+        raise UsageError(f"{what} is no checkpoint", hint=hint)
     for what, word in words.items():
         if word is not None and not isinstance(word, str):
             raise UsageError(f"{what} is {word!r}", hint="give its name")
@@ -264,11 +259,6 @@ def _holds_tensors(value: Any) -> bool:
     return isinstance(value, Tensor) or (
         isinstance(value, Mapping) and any(_holds_tensors(inner) for inner in value.values())
     )
-
-
-def _constants(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of one number for each of three channels, as normalisations have them."""
-    return {key: tensor for key, tensor in tensors.items() if tensor.numel() == 3}
 
 
 def _stated(
@@ -333,21 +323,20 @@ def _may_be_mmdetections(state: StateDict) -> bool:
     return "backbone." in state.prefix and "body." not in state.prefix
 
 
-def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the class names in a Hugging Face config, which numbers them as text."""
-    names = config.get("id2label") or {}
-    return tuple(names[str(i)] for i in range(len(names)))
+def _labels(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the class names in a Hugging Face config, which numbers them as text.
 
-
-def _check_labels(name: str, config: Mapping[str, Any]) -> None:
-    """Raise CheckpointError for labels that are none; ImageNet's two cranes are no damage."""
+    Raises CheckpointError for labels that are none; ImageNet's two cranes are no damage.
+    """
     names = config.get("id2label") or {}
-    numbered = isinstance(names, dict) and names.keys() == set(map(str, range(len(names))))
+    order = list(map(str, range(len(names))))
+    numbered = isinstance(names, dict) and names.keys() == set(order)
     if not numbered or not all(isinstance(label, str) for label in names.values()):
         raise CheckpointError(
             f"{name}: its config is damaged: id2label does not number names from 0 on",
             hint="copy config.json again, or remove id2label from it",
         )
+    return tuple(names[number] for number in order)
 
 
 def _unseen(known: Mapping[str, Any]) -> dict[str, Any]:

@@ -123,12 +123,17 @@ def _choose(found: list[_Set], chosen: str, ema: bool) -> tuple[Any, dict[str, T
                 return place, tensors, ""
             if path and chosen.startswith(f"{path}."):
                 return place, tensors, chosen.removeprefix(f"{path}.")
+        all_ = _names(found)
         # Not a container: it may be what keys in one begin with.
         found = [
             (place, tensors)
             for place, tensors in found
             if any(f".{key}".find(f".{chosen}.") >= 0 for key in tensors)
-        ] or _no_such_container(found, chosen)
+        ]
+        if not found:
+            raise CheckpointError(
+                f"there is no {chosen} in it", hint=f"there are weights in: {all_}"
+            )
     least = min(_rank(network, ema) for network in found)
     best = [network for network in found if _rank(network, ema) == least]
     if ema and not _is_averaged(best[0][0]):
@@ -141,12 +146,6 @@ def _choose(found: list[_Set], chosen: str, ema: bool) -> tuple[Any, dict[str, T
             hint=f'choose one of them: container="{".".join(best[0][0])}"',
         )
     return *best[0], chosen
-
-
-def _no_such_container(found: list[_Set], chosen: str) -> list[_Set]:
-    raise CheckpointError(
-        f"there is no {chosen} in it", hint=f"there are weights in: {_names(found)}"
-    )
 
 
 def _names(found: list[_Set]) -> str:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from resnets.errors import CheckpointError, UsageError
 from resnets.weights.load_report import LoadReport
-from resnets.weights.tensors import is_finite, some
+from resnets.weights.tensors import is_finite, name_of, some
 
 Head = Literal["error", "drop", "keep", "optional"]
 InChannels = Literal["sum", "mean", "repeat", "slice", "random"]
@@ -50,7 +50,7 @@ def fit(
             if (tensor := _adapted(report, key, found[key], target, in_channels)) is not None:
                 taken[key] = tensor.to(target.dtype)
                 if _is_rounded(tensor, taken[key]):
-                    rounded[key] = f"from {_name(tensor.dtype)} to {_name(target.dtype)}"
+                    rounded[key] = f"from {name_of(tensor.dtype)} to {name_of(target.dtype)}"
         elif reason := _without(key, found, wanted):
             report.adapted[key] = reason
             taken[key] = torch.zeros_like(target)
@@ -125,10 +125,6 @@ def _is_rounded(tensor: Tensor, kept: Tensor) -> bool:
         return False  # which holds all values of the other
     back = kept.to(tensor.dtype)
     return not bool(((back == tensor) | tensor.isnan()).all())
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
 
 
 def _differ_in_channels(tensor: Tensor, target: Tensor) -> bool:

@@ -8,7 +8,7 @@ and size, and refused at once and in little memory where it cannot be meant.
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
@@ -134,14 +134,16 @@ class Metadata:
             raise CheckpointError(f"its outputs are {_short(outputs)}")
         return cls(
             spec,
-            _preprocess(values.get("preprocess"), spec.in_channels),
+            _built("preprocessing", _preprocess, values.get("preprocess"), spec.in_channels),
             _classes(values.get("classes", []), spec.num_classes, outputs),
             made,
             outputs,
             _names(values.get("assumed", []), "what it calls assumed is"),
             Input.from_dict(values["export"]) if exported else None,
             _thresholds(values.get("thresholds", []), spec.num_classes, outputs),
-            _calibration(values.get("calibration"), spec.num_classes),
+            _built(
+                "calibration", Calibration.from_dict, values.get("calibration"), spec.num_classes
+            ),
         )
 
 
@@ -186,15 +188,14 @@ def read_spec(values: Any, shapes: Shapes | None = None) -> Spec:
     return spec
 
 
-def _preprocess(values: Any, channels: int) -> Preprocess | None:
-    if values is None:
-        return None
+def _built(what: str, build: Callable[..., Any], values: Any, *arguments: Any) -> Any:
+    """Return what is built of values, None of None. Raises CheckpointError, naming ``what``."""
     try:
-        _check_preprocess(values, channels)
-        return Preprocess.from_dict(values)
-    except _MALFORMED as error:
+        return None if values is None else build(values, *arguments)
+    except (CheckpointError, *_MALFORMED) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise _unprepared(reason) from None
+        reason = getattr(error, "message", reason)
+        raise CheckpointError(f"its {what} is damaged: {reason}") from None
 
 
 def _classes(values: Any, count: int, outputs: str | None) -> tuple[str, ...]:
@@ -213,16 +214,6 @@ def _thresholds(values: Any, count: int, outputs: str | None) -> tuple[float, ..
     if values and (len(values), outputs) != (count, "sigmoid"):
         raise CheckpointError(f"it has {len(values):,} thresholds for {count:,} outputs: {outputs}")
     return tuple(values)
-
-
-def _calibration(values: Any, count: int) -> Calibration | None:
-    if values is None:
-        return None
-    try:
-        return Calibration.from_dict(values, count)
-    except _MALFORMED as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-        raise CheckpointError(f"its calibration is damaged: {reason}") from None
 
 
 def _names(values: Any, what: str) -> tuple[str, ...]:
@@ -290,27 +281,24 @@ def _asks(what: str) -> CheckpointError:
     return CheckpointError(f"its spec asks for {what}")
 
 
-def _check_preprocess(values: Any, channels: int) -> None:
+def _preprocess(values: Any, channels: int) -> Preprocess:
     if not isinstance(values, dict):
-        raise _unprepared(_short(values))
+        raise ValueError(_short(values))
     sizes = {name: values[name] for name in ("channels", "size", "resize")}
     for name, value in sizes.items():
         if not _is_whole(value) or not 0 < value <= SIDE:
-            raise _unprepared(f"{name} is {_short(value)}")
+            raise ValueError(f"{name} is {_short(value)}")
     if sizes["channels"] != channels:
-        raise _unprepared(f"it has {sizes['channels']} channels, the network {channels}")
+        raise ValueError(f"it has {sizes['channels']} channels, the network {channels}")
     mean, std = values["mean"], values["std"]
     for name, numbers in (("mean", mean), ("std", std)):
         if not isinstance(numbers, list | tuple) or not all(map(_is_number, numbers)):
-            raise _unprepared(f"{name} is {_short(numbers)}")
+            raise ValueError(f"{name} is {_short(numbers)}")
     if len(mean) not in (channels, channels * sizes["size"] ** 2):
-        raise _unprepared(f"its mean has {len(mean):,} numbers for {channels} channels")
+        raise ValueError(f"its mean has {len(mean):,} numbers for {channels} channels")
     if len(std) != channels or not all(number > 0 for number in std):
-        raise _unprepared(f"std is {_short(std)}")
-
-
-def _unprepared(reason: str) -> CheckpointError:
-    return CheckpointError(f"its preprocessing is damaged: {reason}")
+        raise ValueError(f"std is {_short(std)}")
+    return Preprocess.from_dict(values)
 
 
 def _is_whole(value: Any) -> bool:

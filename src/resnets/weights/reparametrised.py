@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from resnets.errors import CheckpointError
+from resnets.weights.tensors import name_of
 
 _OLD = re.compile(r"(?P<plain>.+)_(?P<piece>orig|mask|g|u|v)")
 _NEW = re.compile(
@@ -147,9 +148,9 @@ _RECIPES: dict[frozenset[str], _Recipe] = {
 
 
 def _unfit(plain: str, keys: Pieces, tensors: Mapping[str, Tensor]) -> CheckpointError:
+    pieces = {key: tensors[key] for key in keys.values()}
     shapes = ", ".join(
-        f"{key} {tuple(tensors[key].shape)} {str(tensors[key].dtype).removeprefix('torch.')}"
-        for key in keys.values()
+        f"{key} {tuple(piece.shape)} {name_of(piece.dtype)}" for key, piece in pieces.items()
     )
     return CheckpointError(
         f"{plain} cannot be computed from its pieces, which do not fit together: {shapes}",

@@ -107,6 +107,11 @@ def _digest_of_all(tensors: dict[str, Tensor]) -> str:
     return sha256.hexdigest()
 
 
+def name_of(dtype: torch.dtype) -> str:
+    """Return what a type of numbers is called, such as "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
 def is_finite(tensor: Tensor) -> bool:
     """Tell whether a tensor has no value that is NaN or infinite; a hollow one has none."""
     if not tensor.is_floating_point() or tensor.is_meta or tensor.layout != torch.strided:

@@ -20,6 +20,7 @@ from resnets.weights.layer_facts import layer_facts
 from resnets.weights.reparametrised import multiplied_out
 from resnets.weights.state_dict import StateDict
 from resnets.weights.structure.choosing import choose_network
+from resnets.weights.tensors import name_of
 
 STATISTICS = ("running_mean", "running_var")
 UNKNOWN = "nobody's that is known here"
@@ -33,14 +34,15 @@ def translate(
     ema: bool = False,
     spec: Spec | None = None,
     images: Input | None = None,
-    norm_eps: float = 1e-5,
+    norm_eps: float | None = None,
 ) -> StateDict:
     """Return the tensors of the network in a state as ours, and what its names prove.
 
     ``ema`` and ``spec`` are for `choose_network`. ``dialect`` says whose names they are.
     ``images`` says what the net was trained on where the caller knows better than the dialect; a
-    net for blue-green-red gets its first convolution's channels exchanged. ``norm_eps`` is what the
-    model adds to variances: norms without statistics get such that nothing changes. Raises
+    net for blue-green-red gets its first convolution's channels exchanged. ``norm_eps``, by default
+    that of ``spec``, is what the model adds to variances: norms without statistics get such that
+    nothing changes. Raises
     CheckpointError where there is no network, for another dialect, names that contradict the order
     in the file and tensors that cannot be what their places say, and UsageError for an unknown
     dialect.
@@ -50,6 +52,8 @@ def translate(
     try:
         tensors, computed = multiplied_out(state.tensors)
         state = choose_network(replace(state, tensors=tensors), ema=ema, spec=spec)
+        if norm_eps is None:
+            norm_eps = spec.norm_eps if spec else Spec.norm_eps
         found = _translated(state, dialect, content, images, norm_eps)
         done = {ours: computed[key] for ours, key in found.sources.items() if key in computed}
         return replace(found, adapted={**done, **found.adapted})
@@ -160,9 +164,8 @@ def _to_torch(ours: str, theirs: str, tensor: Tensor) -> Tensor:
             raise CheckpointError(f"{theirs}: a counter of shape {tuple(tensor.shape)}")
         return tensor.reshape(()).long()
     if not tensor.is_floating_point():
-        kind = str(tensor.dtype).removeprefix("torch.")
         raise CheckpointError(
-            f"{theirs}: {kind} values are no weights",
+            f"{theirs}: {name_of(tensor.dtype)} values are no weights",
             hint="quantised files must be converted to floats by the program that wrote them",
         )
     if theirs.removesuffix(":0").endswith("kernel"):  # TensorFlow's order

@@ -63,18 +63,14 @@ class Dataset:
 
     def _values(self, dtype: np.dtype[Any]) -> Values:
         place = storage(self.source, self)
-        if isinstance(place, Chunks):
-            return _assemble(self, place, dtype)
+        if isinstance(place, tuple):
+            return _assemble(self, *place, dtype)
         data = self.source.take(place, self.size)
         return np.frombuffer(data, dtype).reshape(self.shape).copy()
 
 
-@dataclass(frozen=True)
-class Chunks:
-    """Chunked storage: where its B-tree lies, and the sizes of one chunk."""
-
-    tree: int
-    shape: tuple[int, ...]
+# Chunked storage: where its B-tree lies, and the sizes of one chunk
+Chunks = tuple[int, tuple[int, ...]]
 
 
 def dataset(
@@ -178,28 +174,28 @@ def _chunks(array: Dataset, tree: int, at: int, rank: int) -> Chunks:
         raise source.refused(f'{count:,} chunks ("{array.name}")')
     if tree == UNDEFINED and array.size:
         raise _not_stored(array)
-    return Chunks(tree, sizes)
+    return tree, sizes
 
 
-def _assemble(array: Dataset, chunks: Chunks, dtype: np.dtype[Any]) -> Values:
+def _assemble(array: Dataset, tree: int, chunk: tuple[int, ...], dtype: np.dtype[Any]) -> Values:
     values = np.empty(array.shape, dtype)
     if not array.size:
         return values
     source, rank = array.source, len(array.shape)
-    grid = [range(0, n, size) for n, size in zip(array.shape, chunks.shape, strict=True)]
+    grid = [range(0, n, size) for n, size in zip(array.shape, chunk, strict=True)]
     missing = set(itertools.product(*grid))
-    for key, address in index(source, chunks.tree, b"\1", 8 + 8 * (rank + 1)):
+    for key, address in index(source, tree, b"\1", 8 + 8 * (rank + 1)):
         origin = tuple(source.uint(key + 8 + 8 * axis, 8) for axis in range(rank))
         if origin not in missing:
             raise source.damaged(f'"{array.name}" has a chunk at {origin} twice or outside')
         missing.remove(origin)
         stored = bytes(source.take(address, source.uint(key, 4)))
         skipped = source.uint(key + 4, 4)  # one bit for each filter that it did not go through
-        data = _unfiltered(array, stored, skipped, prod(chunks.shape) * dtype.itemsize)
-        piece = np.frombuffer(data, dtype).reshape(chunks.shape)
+        data = _unfiltered(array, stored, skipped, prod(chunk) * dtype.itemsize)
+        piece = np.frombuffer(data, dtype).reshape(chunk)
         place = tuple(
             slice(start, min(start + size, n))
-            for start, size, n in zip(origin, chunks.shape, array.shape, strict=True)
+            for start, size, n in zip(origin, chunk, array.shape, strict=True)
         )
         values[place] = piece[tuple(slice(s.stop - s.start) for s in place)]
     if missing:
