@@ -329,9 +329,12 @@ def _labels(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     Raises CheckpointError for labels that are none; ImageNet's two cranes are no damage.
     """
     names = config.get("id2label") or {}
-    order = list(map(str, range(len(names))))
-    numbered = isinstance(names, dict) and names.keys() == set(order)
-    if not numbered or not all(isinstance(label, str) for label in names.values()):
+    order = [str(number) for number in range(len(names))] if isinstance(names, dict) else None
+    if (
+        order is None
+        or names.keys() != set(order)
+        or not all(isinstance(label, str) for label in names.values())
+    ):
         raise CheckpointError(
             f"{name}: its config is damaged: id2label does not number names from 0 on",
             hint="copy config.json again, or remove id2label from it",
