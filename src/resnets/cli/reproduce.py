@@ -1,7 +1,7 @@
 """`resnets reproduce`: a table of a paper again, and beside it what the paper prints."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,7 +13,9 @@ from resnets.formatting import duration, plural
 from resnets.machine import cpu
 
 if TYPE_CHECKING:
-    from resnets.studies.reproduction import Images, Outlook
+    from resnets.machine.device import Machine
+    from resnets.studies.experiments import Asked, Images
+    from resnets.studies.row_costs import RowCost
 
 
 def reproduce(
@@ -39,7 +41,9 @@ def reproduce(
         list[str] | None,
         typer.Option("--set", help="In every recipe, such as precision=bfloat16."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder; default: runs/reproduce-TABLE.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder; default: runs/reproduce-TABLE[-small][-SCALE].")
+    ] = None,
     data: Annotated[
         str | None, typer.Option(help="ImageNet's images, for tables that need them.")
     ] = None,
@@ -102,17 +106,15 @@ def reproduce(
     cpu.keep_large_blocks()
     from resnets.inference.partition import Part
     from resnets.machine.device import Machine
-    from resnets.studies import reproduction
-    from resnets.studies.experiments import Asked, parse_scale
+    from resnets.studies.experiments import Asked, Images, parse_scale
+    from resnets.studies.reproduction import reproduce as start
 
     asked = Asked(chosen, parse_scale(scale), seeds, names, small, tuple(settings or ()))
     machine = Machine(device=device)
     if plan:
-        _plan(asked, {"data": data, "root": root, "machine": machine}, as_json)
+        _plan(asked, Images(data, root), machine, as_json)
         return
-    if minutes is not None and not minutes > 0:
-        raise UsageError(f"{minutes:g} minutes are no time", hint="give more than 0")
-    found = reproduction.reproduce(
+    found = start(
         chosen,
         scale=asked.scale,
         seeds=seeds,
@@ -129,12 +131,13 @@ def reproduce(
         command=typed_again(context, ("as_json",), ()),
         machine=machine,
     )
+    values = found.values()
     if as_json:
-        print_json(found.to_dict())
+        print_json(values)
         return
     from resnets.report.reproduced import markdown
 
-    tell(markdown(found.values).rstrip("\n"))
+    tell(markdown(values).rstrip("\n"))
     if found.report.exists():
         say(f"look at {found.report}")
 
@@ -142,7 +145,7 @@ def reproduce(
 def _list(data: str | None, root: Path | None, as_json: bool) -> None:
     """Print the tables, and which of them this machine has the images for."""
     from resnets.papers.paper_tables import TABLES
-    from resnets.studies.reproduction import Images
+    from resnets.studies.experiments import Images
 
     images = Images(data, root)
     if as_json:
@@ -185,11 +188,15 @@ def _lacks(datasets: tuple[str, ...], images: "Images") -> str:
     return ", ".join(f"no {each}" for each in datasets if images.of(each) is None)
 
 
-def _plan(asked: Any, where: dict[str, Any], as_json: bool) -> None:
-    """Print what would run, a row when it is known."""
-    from resnets.studies import reproduction
+def _ignore(found: "RowCost") -> None:
+    """Show nothing of a row yet."""
 
-    def show(found: "Outlook") -> None:
+
+def _plan(asked: "Asked", images: "Images", machine: "Machine", as_json: bool) -> None:
+    """Print what would run, a row when it is known."""
+    from resnets.studies.row_costs import plan
+
+    def show(found: "RowCost") -> None:
         row = found.experiment.row
         if row.lacks:
             tell(f"{row.key}: {row.label}: {row.lacks}", flush=True)
@@ -206,7 +213,7 @@ def _plan(asked: Any, where: dict[str, Any], as_json: bool) -> None:
 
     if not as_json:
         tell(f"{asked.table.source}: {asked.table.title}", *asked.changes)
-    found = reproduction.plan(asked, **where, each=(lambda _: None) if as_json else show)
+    found = plan(asked, images=images, machine=machine, each=_ignore if as_json else show)
     known = [each.seconds for each in found if each.seconds is not None]
     total = asked.seeds * sum(known)
     if as_json:

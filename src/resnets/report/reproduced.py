@@ -7,7 +7,16 @@ from typing import Any
 from resnets.files import write_text
 from resnets.report.page import rendered
 
-TITLES = ("", "published", "n", "median", "mean ± sd", "95 % interval", "minutes each")
+TITLES = (
+    "",
+    "published",
+    "trained here",
+    "n",
+    "median",
+    "mean ± sd",
+    "95 % interval",
+    "minutes each",
+)
 NOT_MEASURED = "not measured"
 DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
 
@@ -88,11 +97,9 @@ def _shown(found: Mapping[str, Any]) -> dict[str, Any]:
 def _cells(row: Mapping[str, Any], scaled: str) -> Iterator[str]:
     """Yield a row's cells: errors in percent."""
     found = row["measured"]
-    label = row["label"]
-    if row["model"] and row["model"] != row["published"]["model"]:
-        label += f" (here {row['model']})"
-    yield label if scaled == "1" else f"{label}, scaled {scaled}"
+    yield row["label"]
     yield _printed(row["published"])
+    yield row["model"] if scaled == "1" else f"{row['model'] or '–'}, scaled {scaled}"
     if not found:
         yield from ("", NOT_MEASURED, "", "", "")
         return

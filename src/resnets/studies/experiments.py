@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from math import floor
+from pathlib import Path
 
+from resnets.data.cifar import LAYOUTS, data_root
+from resnets.data.dataset import Dataset
 from resnets.data.order import batch_bounds
 from resnets.errors import UsageError
 from resnets.papers.published import Row, Table
@@ -126,6 +129,28 @@ class Experiment:
             and read_spec(run.model.spec) == self.spec
             and here == there
         )
+
+
+@dataclass(frozen=True)
+class Images:
+    """Where there are images: CIFAR's files below ``root``, ImageNet's in ``data``."""
+
+    data: str | Path | Dataset | None = None
+    root: str | Path | None = None
+
+    def of(self, dataset: str) -> str | Path | Dataset | None:
+        """Return what is trained on; None where it is not known."""
+        if isinstance(self.data, Dataset) or dataset == "imagenet":
+            return self.data
+        root = data_root(None if self.root is None else Path(self.root))
+        folders = [each.folder for each in LAYOUTS[dataset]]
+        return dataset if any(root.name == f or (root / f).exists() for f in folders) else None
+
+    def lacking(self, dataset: str) -> str:
+        """Say how there will be images of a data set."""
+        if dataset == "imagenet":
+            return "no images of ImageNet: name their folder with --data"
+        return f"no {dataset} here: resnets data get {dataset}"
 
 
 def scaled(recipe: Recipe, scale: Fraction, images: int) -> Recipe:
