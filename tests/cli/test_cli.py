@@ -57,6 +57,8 @@ def one_line_error(err: str, start: str = "error: ") -> str:
 def test_help_has_examples(resnets):
     commands = ["models", "show", "draw", "train", "evaluate", "predict", "report"]
     subcommands = [["data"], *(["data", c] for c in ("get", "check", "sample", "suspects"))]
+    studies = ("responses", "gradients", "degradation", "depth", "lesion", "paths", "landscape")
+    subcommands += [["study"], *(["study", name] for name in studies)]
     for words in ([], *([c] for c in commands), *subcommands):
         code, out, err = resnets(*words, "--help")
         assert code == 0, err

@@ -14,6 +14,7 @@ from resnets.nn.blocks import Block
 from resnets.studies.gradient_lines import (
     Measured,
     autocorrelation,
+    correlation_between,
     half_length,
     line_gradients,
     noises,
@@ -75,7 +76,13 @@ def test_a_linear_net_has_one_gradient_everywhere():
     gradients = line_gradients(net, first, last, 9, 1)
     assert gradients.shape == (9, 108)
     assert autocorrelation(gradients) == pytest.approx([1.0] * 9)
-    assert half_length(autocorrelation(gradients)) == 1
+    curve = correlation_between(net, first, last, 9, 1)
+    assert [value for _, value in curve] == pytest.approx([1.0] * len(curve))
+    assert [distance for distance, _ in curve] == [
+        *(place / 128 for place in range(5)),
+        *(place / 8 for place in range(1, 9)),
+    ]
+    assert half_length(curve) == 1
     (own,) = torch.autograd.grad(net(x := last[None].requires_grad_())[0, 1], x)
     torch.testing.assert_close(gradients[-1], own.flatten())
 
@@ -84,18 +91,18 @@ def test_correlation_of_what_is_known():
     one, other = torch.eye(2, dtype=torch.float64)
     assert autocorrelation(torch.stack([one, other, 3 * one])) == pytest.approx([1, 0, 1])
     reference = noises(33, 500, 0)
-    assert max(map(abs, reference["white noise"][1:])) < 0.1
-    brown = reference["brown noise"]
+    assert max(abs(value) for _, value in reference["white noise"][1:]) < 0.1
+    brown = [value for _, value in reference["brown noise"]]
     assert brown[1] > 0.8
     assert brown[0] > brown[4] > brown[8] > brown[16]
     assert half_length(reference["white noise"]) == 1 / 32  # all that the line shows
-    assert half_length([1.0, 0.8, 0.6, 0.2]) == pytest.approx((2 + 0.25) / 3)
+    assert half_length([(0.0, 1.0), (0.2, 0.8), (0.6, 0.6), (1.0, 0.2)]) == pytest.approx(0.7)
     with pytest.raises(NonFiniteError):
         autocorrelation(torch.full((3, 2), torch.nan))
 
 
 def measured(name: str, *, half: float, depth: int, ratio: float = 1.0, scale: float = 1.0):
-    correlation = [1.0 if place / 100 < half else 0.0 for place in range(101)]
+    correlation = [(place / 100, float(place / 100 < half)) for place in range(101)]
     plain = name.startswith("plain")
     outputs = {"layer1.0": ratio, "layer3.0": 1.0, "layer3.1": 5.0}
     return Measured(name, name, NORM, plain, depth, scale, correlation, {}, outputs)
@@ -124,3 +131,5 @@ def test_sentences_follow_the_numbers():
     assert "do not raise it" in scaled
     assert "contrary" in scaled
     assert "0.001 times in plain56 (it vanishes)" in norms
+    nets[1], nets[3] = (measured(net, half=0.005, depth=56) for net in ("plain56", "resnet56"))
+    assert "more --points would be needed" in found(nets)[0]

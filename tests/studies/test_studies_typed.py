@@ -1,4 +1,4 @@
-"""docs/studies.md: lesions, paths and landscapes as they are typed, on small nets."""
+"""docs/studies.md: its commands as they are typed, on small nets."""
 
 import json
 import re
@@ -38,8 +38,94 @@ def runs(folder, monkeypatch, resnets):
     return folder / "runs"
 
 
+@pytest.fixture
+def deeper(runs, folder, resnets):
+    """Two more, of 56 layers: those that degradation trains."""
+    words = (*commands("Degradation")[0], "--scale", "1/100", "--seeds", "1")
+    if not (runs / "plain56").exists():
+        code, _, err = resnets(*words)
+        assert code == 0, err
+        for name in ("plain56", "resnet56"):
+            (runs / name).symlink_to(f"study-degradation/runs/digits-{name}-2")
+    return words
+
+
 def kept(name):
     return json.loads(Path(f"runs/study-{name}/{name}.json").read_text("utf-8"))
+
+
+def test_degradation(deeper, resnets):
+    _, given = commands("Degradation")
+    assert {net["model"] for net in kept("degradation")["numbers"]["models"]} == {
+        *("plain20", "plain56", "resnet20", "resnet56")
+    }
+    weights = sorted(Path("runs/study-degradation/runs").glob("*/seed-0/model.safetensors"))
+    before = [path.stat().st_mtime_ns for path in weights]
+    assert len(before) == 4
+    code, out, err = resnets(*deeper)
+    assert code == 0, err
+    assert [path.stat().st_mtime_ns for path in weights] == before
+    assert out.splitlines()[:-1] == kept("degradation")["found"]
+    code, out, err = resnets(*given)
+    assert code == 0, err
+    found = kept("degradation")
+    assert [net["model"] for net in found["numbers"]["models"]] == [
+        *("plain8", "plain56", "resnet8", "resnet56")
+    ]
+    assert "Their recipes differ" in " ".join(found["made_of"]["assumed"])
+    assert Path("runs/study-degradation/degradation.html").read_text("utf-8").count("<svg") == 2
+    code, out, err = resnets(*given[:3])
+    assert (code, out) == (2, "")
+    assert "one model shows nothing of depth" in err
+
+
+def test_responses(deeper, resnets):
+    (words,) = commands("How much a layer changes the signal")
+    code, out, err = resnets(*words, "--images", "20")
+    assert code == 0, err
+    found = kept("responses")
+    assert [len(net["layers"]) for net in found["numbers"]["nets"]] == [
+        7,
+        54,
+        7,
+        54,
+    ]  # stems are 7x7 there
+    assert out.splitlines()[:-1] == found["found"]
+    assert any(line.startswith("resnet56 has") and "plain56" in line for line in found["found"])
+
+
+def test_gradients(deeper, resnets):
+    fresh, trained = commands("Gradients: do they vanish, or shatter?")
+    quick = ("--images", "4", "--draws", "1", "--points", "9")
+    code, out, err = resnets(*fresh, *quick)
+    assert code == 0, err
+    nets = kept("gradients")["numbers"]["nets"]
+    assert len(nets) == 14
+    assert all(net["correlation"][0] == [0, pytest.approx(1)] for net in nets)
+    code, out, err = resnets(*trained[:-2], *quick)
+    assert code == 0, err
+    found = kept("gradients")
+    assert [net["condition"] for net in found["numbers"]["nets"]] == 2 * [
+        *("trained", "fresh weights")
+    ]
+    assert out.splitlines()[:-1] == found["found"]
+
+
+def test_depth(runs, resnets):
+    small = ("--scale", "1/100", "--seeds", "1")
+    for words in commands("Stochastic depth"):
+        code, out, err = resnets(*words, *small)
+        assert code == 0, err
+        found = kept("depth")
+        assert out.splitlines()[:-1] == found["found"]
+    assert [each["survival"] for each in found["numbers"]["survivals"]] == [1, 0.5]
+    trained = [f"runs/study-depth/runs/digits-resnet32{name}-2" for name in ("", "-0.5")]
+    code, out, err = resnets("study", "depth", *trained)
+    assert code == 0, err
+    again = kept("depth")["numbers"]["survivals"]
+    assert [each["errors"] for each in again] == [
+        each["errors"] for each in found["numbers"]["survivals"]
+    ]
 
 
 def test_lesion(runs, resnets):

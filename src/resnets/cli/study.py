@@ -178,7 +178,9 @@ def gradients(
     draws: Annotated[
         int, typer.Option(help="Lines between two images, and draws of fresh weights.", min=1)
     ] = 4,
-    points: Annotated[int, typer.Option(help="Places on a line.", min=9)] = 97,
+    points: Annotated[
+        int, typer.Option(help="Places on a line, and as many more on its beginning.", min=9)
+    ] = 49,
 ) -> "Study":
     """Follow gradients by depth and along lines through input space (Balduzzi et al. 2017).
 

@@ -18,6 +18,9 @@ from resnets.spec import Spec
 from resnets.studies.subjects import Images
 from resnets.training.precise_bn import measure_statistics
 
+NEAR = 1 / 16  # of the line, where places are as many times closer
+Curve = list[tuple[float, float]]  # distance and correlation
+
 
 def norms_by_depth(
     model: ResNet, images: Tensor, labels: Tensor
@@ -78,25 +81,45 @@ def autocorrelation(gradients: Tensor) -> list[float]:
     return [cosines.diagonal(lag).mean().item() for lag in range(len(gradients))]
 
 
-def half_length(correlation: Sequence[float]) -> float:
+def correlation_between(
+    network: nn.Module, first: Tensor, last: Tensor, points: int, output: int
+) -> Curve:
+    """Return how alike gradients are by their distance, as a share of the line between two inputs.
+
+    Of so many places on the whole line, and for short distances on its first NEAR.
+    """
+    whole = autocorrelation(line_gradients(network, first, last, points, output))
+    near = first + NEAR * (last - first)
+    close = autocorrelation(line_gradients(network, first, near, points, output))
+    steps = points - 1
+    fine = [(NEAR * lag / steps, value) for lag, value in enumerate(close[: points // 2 + 1])]
+    coarse = [(lag / steps, value) for lag, value in enumerate(whole)]
+    return fine + [each for each in coarse if each[0] > fine[-1][0]]
+
+
+def half_length(curve: Curve) -> float:
     """Return at which share of the line half of the correlation is lost; 1 if it never is.
 
-    It is never less than one step, which is all that the line shows.
+    It is never less than the first step, which is all that is seen.
     """
-    steps = len(correlation) - 1
-    for lag, (before, after) in enumerate(pairwise(correlation)):
-        if after < 0.5:
-            return (max(1, lag + (before - 0.5) / (before - after))) / steps
+    for (before, high), (after, low) in pairwise(curve):
+        if low < 0.5:
+            crossed = before + (high - 0.5) / (high - low) * (after - before)
+            return max(curve[1][0], crossed)
     return 1.0
 
 
-def noises(points: int, size: int, seed: int) -> dict[str, list[float]]:
+def noises(points: int, size: int, seed: int) -> dict[str, Curve]:
     """Return the autocorrelation of white noise, and of brown noise, its running sum."""
+
+    def curve(values: Tensor) -> Curve:
+        return [(lag / (points - 1), found) for lag, found in enumerate(autocorrelation(values))]
+
     generator = torch.Generator().manual_seed(seed)
     white = torch.randn(points, size, generator=generator, dtype=torch.float64)
     return {
-        "white noise": autocorrelation(white),
-        "brown noise": autocorrelation(white.cumsum(0)),
+        "white noise": curve(white),
+        "brown noise": curve(white.cumsum(0)),
     }
 
 
@@ -110,7 +133,7 @@ class Measured:
     plain: bool
     depth: int
     residual_scale: float
-    correlation: list[float]  # by lag
+    correlation: Curve
     weights: dict[str, float]  # norms
     outputs: dict[str, float]
 
@@ -138,8 +161,8 @@ def measure(
     for draw, network in enumerate(networks):
         one, other = 2 * draw, 2 * draw + 1
         ends = images.inputs[one], images.inputs[other]
-        gradients = line_gradients(network, *ends, points, int(images.labels[one]))
-        correlations.append(autocorrelation(gradients))
+        label = int(images.labels[one])
+        correlations.append(correlation_between(network, *ends, points, label))
         of_weights, of_outputs = norms_by_depth(network, images.inputs, images.labels)
         weights.append(of_weights)
         outputs.append(of_outputs)
@@ -151,7 +174,10 @@ def measure(
         plain=spec.shortcut == "none",
         depth=spec.depth,
         residual_scale=spec.residual_scale,
-        correlation=[fmean(values) for values in zip(*correlations, strict=True)],
+        correlation=[
+            (each[0][0], fmean(value for _, value in each))
+            for each in zip(*correlations, strict=True)
+        ],
         weights=_averaged(weights),
         outputs=_averaged(outputs),
     )

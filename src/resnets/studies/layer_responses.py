@@ -70,7 +70,8 @@ def study(
             data=shown[0].facts(),
             seed=seed,
             assumed=(
-                "Batch norm computes with its running statistics, as in evaluation.",
+                "Batch norm computes with its running statistics, as in evaluation. Its scale is 1 "
+                "before training: a response near 1 is one that training has changed little.",
                 "Where no batch norm follows a convolution (pre-activation), the response is the "
                 "convolution's own, whose scale no norm has set.",
             ),
@@ -83,7 +84,8 @@ def found(nets: Sequence[dict[str, Any]]) -> list[str]:
     """Say how the mean responses of models stand to one another, over all seeds of each."""
     models = {net["model"]: net for net in nets}
     means = {name: fmean(net["mean"] for net in nets if net["model"] == name) for name in models}
-    told = [f"{name}: mean response {mean:.3g} over its layers." for name, mean in means.items()]
+    listed = ", ".join(f"{name} {mean:.3g}" for name, mean in means.items())
+    told = [f"Mean response over the layers: {listed}."]
     residual = sorted((net["depth"], name) for name, net in models.items() if not net["plain"])
     for depth, name in residual:
         told += [
