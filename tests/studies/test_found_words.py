@@ -94,8 +94,8 @@ def test_sentences_of_landscapes():
     first, second, both = landscape.found([plain, own])
     assert first.startswith("plain56: a loss of 0.05 in the middle")
     assert "less than that of guessing (2.3) at 20.0 % of the points" in second
-    wide, convex = both.split("; ")
-    assert "20.0 % of the square with shortcuts (resnet56) and 10.0 % without (plain56)" in wide
-    assert wide.endswith(", as the paper found")
-    assert convex.endswith(", not as the paper found.")
+    assert both.startswith("Of 56 layers, with shortcuts (resnet56) 70.0 % of the square bends")
+    assert "without (plain56) 80.0 %: no smoother with shortcuts, contrary to what the" in both
+    plain["convex"] = 0.3
+    assert "smoother with shortcuts, as the paper found" in landscape.found([own, plain])[-1]
     assert len(landscape.found([own])) == 1

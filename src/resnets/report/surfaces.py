@@ -84,7 +84,8 @@ def perspective(
 ) -> Plot:
     """Draw a surface (steps, steps) as seen from one side, its height the logarithm."""
     figure = Figure(figsize=(_SIDE / 72, 0.86 * _SIDE / 72))
-    axes: Axes3D = figure.add_axes((-0.06, 0.02, 1.12, 1.12), projection="3d")
+    axes: Axes3D = figure.add_axes((-0.04, 0.02, 1.08, 1.02), projection="3d")
+    axes.set_box_aspect((4, 4, 2.6), zoom=0.98)
     along = np.linspace(-span, span, len(surface))
     values = scale.clipped(surface)
     x, y = np.meshgrid(along, along)
@@ -104,7 +105,7 @@ def perspective(
     _ticks(axes, span)
     axes.zaxis.set_major_locator(FixedLocator([log10(mark) for mark in scale.marks]))
     axes.zaxis.set_major_formatter(lambda value, _: f"{10**value:.3g}")
-    axes.view_init(elev=32, azim=-58)
+    axes.view_init(elev=42, azim=-58)
     for axis in (axes.xaxis, axes.yaxis, axes.zaxis):
         axis.set_pane_color((0, 0, 0, 0))
         axis.line.set_color(svg.MUTED)

@@ -203,18 +203,17 @@ def found(nets: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _compared(net: dict[str, Any], plain: dict[str, Any]) -> str:
-    told = []
-    for key, what in (
-        ("below_guessing", "better than guessing"),
-        ("convex", "bent upward in every direction"),
-    ):
-        beside = "as" if net[key] > plain[key] else "not as"
-        told.append(
-            f"{what} is {percent(net[key])} of the square with shortcuts ({net['name']}) and "
-            f"{percent(plain[key])} without ({plain['name']}), {beside} the paper found"
-        )
-    line = "; ".join(told)
-    return f"{line[0].upper()}{line[1:]}."
+    smoother = net["convex"] > plain["convex"]
+    verdict = (
+        "smoother with shortcuts, as the paper found"
+        if smoother
+        else "no smoother with shortcuts, contrary to what the paper found"
+    )
+    return (
+        f"Of {net['depth']} layers, with shortcuts ({net['name']}) {percent(net['convex'])} of the "
+        f"square bends upward in every direction, and without ({plain['name']}) "
+        f"{percent(plain['convex'])}: {verdict} (of 20 layers less than of 56)."
+    )
 
 
 def _figures(nets: Sequence[dict[str, Any]], span: float) -> tuple[Figure, ...]:
