@@ -28,6 +28,7 @@ LESSONS = ROOT / "docs" / "learn"
 PICTURES = ROOT / "docs" / "pictures" / "learn"
 RESULTS = ROOT / "results"
 PLOT = re.compile(r'<figure class="plot">\s*<figcaption>(.*?)</figcaption>\s*(<svg.*?</svg>)', re.S)
+DASHES = {"dashed": "5 3", "dotted": "2 3"}
 KEY = re.compile(r"border-top: 3px (\w+) var\((--[\w-]+)\)\"></i>([^<]*)")
 BLOCK = re.compile(r"```(sh|python)\n(.*?)```(?:\n+```text\n(.*?)```)?", re.S)
 # What trains or draws at random says times and figures of its machine: executed, not compared.
@@ -236,7 +237,7 @@ def of_study(name: str, *numbers: int) -> str:
             length = 40 + text_width(unescape(label), 12)
             if x + length > wide + 20:
                 x, y = 20.0, y + 20
-            dashes = "" if style == "solid" else ' stroke-dasharray="5 3"'
+            dashes = f' stroke-dasharray="{DASHES[style]}"' if style in DASHES else ""
             line = f'd="M{x:.0f} {y - 4:.0f}h22" stroke="var({colour})" stroke-width="3"{dashes}'
             pieces += [
                 f"<path {line}/>",
@@ -251,6 +252,11 @@ def of_study(name: str, *numbers: int) -> str:
 def responses() -> str:
     """Return the layers' responses of plain and residual nets, in their order."""
     return of_study("responses", 0)
+
+
+def lesion() -> str:
+    """Return the error of nets without one of their blocks."""
+    return of_study("lesion", 0)
 
 
 def gradients() -> str:
@@ -314,6 +320,7 @@ DRAWN: dict[str, Callable[[], str]] = {
         order,
         cardinality,
         paths,
+        lesion,
         gradients,
         training,
     )
