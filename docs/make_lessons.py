@@ -264,6 +264,11 @@ def gradients() -> str:
     return of_study("gradients", 0)
 
 
+def landscape() -> str:
+    """Return the loss around a plain and a residual net, in perspective."""
+    return of_study("landscape", 2, 3)
+
+
 def kept(model: str, runs: str = "he2015_cifar-1600x32") -> list[dict[str, Any]]:
     """Return run.json of a kept experiment, seed by seed."""
     found = sorted((RESULTS / f"{model}-{runs}").glob("seed-*/run.json"))
@@ -322,6 +327,7 @@ DRAWN: dict[str, Callable[[], str]] = {
         paths,
         lesion,
         gradients,
+        landscape,
         training,
     )
 }
