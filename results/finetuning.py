@@ -3,12 +3,20 @@
 usage: python results/finetuning.py --weights RUN --data FOLDER [--sets clothing,trashnet]
        [--seeds 5] [--size 128] [--set KEY=VALUE ...] [--minutes M] [--runs DIR] [--results DIR]
 
-FOLDER holds a folder of photographs for each of the sets; RUN (or a file, or a name) is where every
+FOLDER holds a folder of photographs for each of the sets, with class folders or a table of labels,
+or the table itself (--sets clothing,grocery/labels.csv); RUN (or a file, or a name) is where every
 way but the first starts. Each experiment is `resnets train ... --seeds N --resume auto`: one seed
 of all of them, then the next, so that whatever has been trained makes a table. What is finished is
 left alone, what was stopped goes on; with --minutes the work stops in time, saves, and exits with
 75. Of each run its text is kept beside the table, finetuning.txt, and none of its weights.
 Without --weights the table alone is written again.
+
+The table of a third set, of github.com/marcusklasson/GroceryStoreDataset (MIT, 81 classes), is made
+in its folder dataset/, here linked as FOLDER/grocery:
+
+    (echo file,label,split; for split in train val test; do
+      awk -F', ' -v s=$split '{n = split($1, p, "/"); print $1 "," p[n - 1] "," s}' $split.txt
+    done) > labels.csv
 """
 
 import argparse
@@ -24,6 +32,7 @@ from typing import Any
 
 from reproduce import RESULTS, STOPPED, keep, run
 
+from resnets.data.usual_tables import title
 from resnets.training.recipe import load_recipe
 
 # Everything but the first starts from the weights; "one rate" and "classifier" differ from
@@ -72,7 +81,7 @@ class Trial:
     @property
     def name(self) -> str:
         """What its folder is called."""
-        return f"finetuning/{self.data.name}-{self.way}"
+        return f"finetuning/{Path(title(self.data)).stem}-{self.way}"
 
     def command(self, out: Path, device: str) -> list[str]:
         """Return the words that train it into ``out``."""

@@ -2,13 +2,16 @@
 
 import json
 import runpy
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from conftest import coloured, tiny_dataset
 from resnets import Machine, train
+from resnets.data.sources import open_listing
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -58,3 +61,30 @@ def test_two_ways_make_a_table(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.glob("results/**/*.safetensors"))
     call(2)
     assert not (tmp_path / "runs/finetuning/things-auto.log").read_text().count("$ resnets") > 2
+
+
+def test_a_table_of_labels_is_a_set_too(tmp_path, monkeypatch):
+    """It is called as its folder, and the lines of shell that are told of make one."""
+    monkeypatch.syspath_prepend(RESULTS)
+    script = runpy.run_path(str(RESULTS / "finetuning.py"))
+    files = {
+        "train": ["Fruit/Apple/Red-Apple", "Fruit/Lemon"],
+        "val": ["Fruit/Lemon"],
+        "test": ["Fruit/Apple/Red-Apple"],
+    }
+    for split, folders in files.items():
+        names = [f"{split}/{folder}/{number}.jpg" for number, folder in enumerate(folders)]
+        (tmp_path / f"{split}.txt").write_text("".join(f"{name}, 3, 0\n" for name in names))
+        for name in names:
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            coloured(0, len(name), 8).save(tmp_path / name)
+    shell = textwrap.dedent(script["__doc__"].split("FOLDER/grocery:\n")[1])
+    subprocess.run(["sh", "-c", shell], cwd=tmp_path, check=True)
+    listing = open_listing(tmp_path / "labels.csv")
+    assert listing.splits == ("train", "validation", "test")
+    assert listing.classes == ("Lemon", "Red-Apple")
+    assert listing.labels.tolist() == [1, 0, 0, 1]
+    for data in (tmp_path, tmp_path / "labels.csv"):
+        trial = script["Trial"](data, "auto", "resnet18", "run", 1, ())
+        assert trial.name == f"finetuning/{tmp_path.name}-auto"
+        assert trial.command(tmp_path, "cpu")[:2] == ["train", str(data)]

@@ -547,3 +547,62 @@ def test_twenty_thousand_rows_take_few_bytes(tmp_path):
     tracemalloc.stop()
     assert len(listing) == count
     assert kept < 400 * count  # the missing ones with where they stand
+
+
+def split_folders(root: Path, tables: dict[str, list[list[object]]]) -> Path:
+    """What `imagefolder` of datasets has: images and metadata.csv in the folder of each split."""
+    seed = 0
+    for split, rows in tables.items():
+        for name, *_ in rows[1:]:
+            image(root / split / str(name), seed := seed + 1)
+        write_csv(root / split / "metadata.csv", rows)
+    return root
+
+
+SPLIT_ROWS = {
+    "train": [["file_name", "label"], ["0.png", "cat"], ["x/1.png", "dog"], ["2.png", "dog"]],
+    "test": [["file_name", "label"], ["0.png", "dog"], ["1.png", "cat"]],
+}
+
+
+def test_tables_in_the_folders_of_splits_are_read_as_one(tmp_path):
+    root = split_folders(tmp_path / "photos", SPLIT_ROWS)
+    image(root / "test/unlisted.png", 99)
+    listing = open_listing(root)
+    assert listing.splits == ("train", "test")
+    assert words(listing) == {
+        **{"train/0.png": "cat", "train/x/1.png": "dog", "train/2.png": "dog"},
+        **{"test/0.png": "dog", "test/1.png": "cat"},
+    }
+    assert listing.ignored == ()
+    assert listing.table.unlisted == ("test/unlisted.png",)
+    assert listing.table.said[:2] == (
+        'train/metadata.csv, test/metadata.csv: files: column "file_name"; '
+        'labels: column "label", a class each',
+        "train/metadata.csv, test/metadata.csv: the splits are those that paths begin with",
+    )
+    assert check_folder(root).counts == {
+        "train": {"cat": 1, "dog": 2},
+        "test": {"cat": 1, "dog": 1},
+    }
+    labelled = open_labelled(root)
+    assert (labelled.part, labelled.counts) == ("test", {"cat": 1, "dog": 1})
+
+
+def test_the_row_of_a_split_is_named_by_its_own_table(tmp_path):
+    rows = SPLIT_ROWS | {"test": [["file_name", "label"], ["0.png", "dog"], ["../0.png", "cat"]]}
+    root = split_folders(tmp_path / "photos", SPLIT_ROWS)
+    write_csv(root / "test/metadata.csv", [*rows["test"], ["../../out.png", "cat"]])
+    with pytest.raises(DataError, match=r"test/metadata.csv, row 4: test/../../out.png leads out"):
+        open_listing(root)
+
+
+@pytest.mark.parametrize("name", ["train/metadata.csv", "val/metadata.csv"])
+def test_other_tables_in_split_folders_leave_class_folders_as_they_are(tmp_path, name):
+    root = tmp_path / "photos"
+    for place in ("train/cat/0.png", "train/dog/1.png", "val/cat/2.png"):
+        image(root / place, 1)
+    (root / name).write_text("file_name,caption\ncat/0.png,a cat\n")
+    assert words(open_listing(root)) == {
+        **{"train/cat/0.png": "cat", "train/dog/1.png": "dog", "val/cat/2.png": "cat"},
+    }

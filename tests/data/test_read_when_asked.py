@@ -1,6 +1,7 @@
 """Large sets: known by names and sizes, read in training, remembered once they were read whole."""
 
 import os
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +10,23 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from conftest import coloured
 from resnets import train
 from resnets.data import open_dataset
 from resnets.data.augment import Augment
 from resnets.data.check import check_folder
+from resnets.data.encoding import Encoding
+from resnets.data.examined import recall, witness_of
 from resnets.data.framing import Frame
+from resnets.data.packing import pack
 from resnets.data.photographs import Request
 from resnets.data.preprocess import imagenet
+from resnets.data.scan import scan
 from resnets.data.views import Crops
 from resnets.errors import DataError
+from resnets.machine.downloads import cache_folder
 from resnets.training.audit import audit
 from resnets.training.feed import build_feed
 from resnets.training.recipe import AugmentRecipe, Recipe, ScheduleRecipe
@@ -208,3 +215,60 @@ def test_pixels_that_lie_bare_are_those_that_are_decoded(tmp_path, mode, channel
 def test_the_check_remembers_for_training(photos):
     found = check_folder(photos)
     assert [item.path for item in found.broken] == ["cat/03.png", "dog/07.png"]
+
+
+WHOLE = ["augment.area=[0.3,1]", "augment.padding=0"]  # crops of images as they are
+
+
+@pytest.mark.parametrize("how", [[], WHOLE], ids=["squares", "whole"])
+def test_training_remembers_what_it_has_read(photos, tmp_path, how, capsys):
+    """As a check does, and learns the same; a pack's images are never too young for it."""
+    shutil.copy(photos / "cat/05.png", photos / "cat/06.png")
+    packed = pack(scan(photos), tmp_path / "photos.pack", Encoding()).path
+    told: list[tuple[int, int]] = []
+
+    def opened(data, **options):
+        told.clear()
+        options |= {"side": 16, "broken": "skip", "broken_limit": 0.1, "scaled": not how}
+        return open_dataset(data, report=lambda *done: told.append(done), **options)
+
+    settings = [*how, "schedule.epochs=2", "batch_size=5", "data.holdout=6", "data.image_size=16"]
+    done = {}
+    for remember in (False, True):
+        data = opened(packed, content=False)
+        out = tmp_path / f"{remember}"
+        train(data, model="resnet8", settings=settings, out=out, remember=remember)
+        done[remember] = load_file(out / "model.safetensors")
+        said = capsys.readouterr().err
+        assert said.count("all 24 images have been read, 2 broken ones among them") == remember
+        assert said.count("1 training image is a copy of another") == remember
+        opened(packed)
+        assert [each for each in told if each[1]][-1] == ((2, 2) if remember else (24, 24))
+        if not remember:
+            shutil.rmtree(cache_folder("examined"))
+    assert all(torch.equal(done[False][key], values) for key, values in done[True].items())
+    found, checked = opened(packed), opened(photos)
+    assert found.fingerprint == checked.fingerprint
+    assert torch.equal(found.originals, checked.originals)
+    assert [item.path for item in found.skipped] == ["cat/03.png", "dog/07.png"]
+    assert found.cropped == checked.cropped
+
+
+def test_what_several_processes_have_read_is_put_together(photos, tmp_path):
+    packed = pack(scan(photos), tmp_path / "photos.pack", Encoding()).path
+    ranks = [listed(packed, broken="skip", broken_limit=0.1) for _ in range(2)]
+    witnesses = [witness_of(data) for data in ranks]
+    for data, share in zip(ranks, torch.arange(24).split(12), strict=True):
+        list(data.train.stream([share]))
+    seen = []  # what the second gives, in order
+
+    def second(rows):
+        seen.append(rows)
+        return rows
+
+    assert witnesses[1].remember(second, write=False) == []
+    waiting = iter(seen)
+    said = witnesses[0].remember(lambda rows: torch.cat([rows, next(waiting)]))
+    assert "all 24 images have been read, 2 broken ones among them" in said[0]
+    assert witnesses[0].remember() == []  # once
+    assert recall(witnesses[0].listing, witnesses[0].store).sum() == 22

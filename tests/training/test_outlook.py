@@ -6,6 +6,9 @@ import pytest
 
 from conftest import tiny_dataset
 from resnets import Machine, create_model, peak_memory, plan, save_weights
+from resnets.data.preprocess import imagenet
+from resnets.errors import UsageError
+from resnets.formatting import duration
 from resnets.training.outlook import augmentation
 from resnets.training.recipe import load_recipe
 
@@ -51,6 +54,27 @@ def test_what_is_known_without_weights(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_time_of_all_seeds_is_said(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = look(seeds=5)
+    assert found.total == 5 * found.seconds == found.to_dict()["total"]
+    said = "\n".join(found.sentences())
+    assert f"; 5 seeds: {duration(found.total)}" in said
+    assert "without --plan the runs would be in runs/tiny-resnet8-seeds" in said
+    with pytest.raises(UsageError, match="0 seeds are none"):
+        look(seeds=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_memory_of_a_teacher_is_counted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    teacher = create_model("resnet20", num_classes=2)
+    teacher.preprocess, teacher.classes = imagenet(3, 8), tiny_dataset().classes
+    alone, taught = look(), look(teacher=teacher)
+    parameters = sum(p.numel() for p in teacher.parameters())
+    assert 4 * parameters < taught.memory - alone.memory < 4 * parameters + 2_000_000
+
+
 def test_the_command_says_it_or_prints_it_as_json(photos, resnets):
     words = ["train", photos, "--model", "resnet8", "--plan", "--set", "data.image_size=24"]
     words += ["--set", "schedule.epochs=1", "--out", photos.parent / "run"]
@@ -62,10 +86,10 @@ def test_the_command_says_it_or_prints_it_as_json(photos, resnets):
     code, out, _ = resnets(*words, "--json")
     assert json.loads(out)["steps"] == 1
     assert not (photos.parent / "run").exists()
-    for other in (["--resume", "auto"], ["--seeds", "2"]):
-        code, _, err = resnets(*words, *other)
-        assert code == 2
-        assert "leave out --resume and --seeds" in err
+    code, out, _ = resnets(*words, "--seeds", "2")
+    assert (code, "; 2 seeds: " in out) == (0, True)
+    code, _, err = resnets(*words, "--resume", "auto")
+    assert (code, "leave out --resume" in err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from forks import forked, launched_together
 from runs import left, run, timeless, watch
 from safetensors.torch import load_file
 
 import resnets
 from conftest import several_dataset
+from resnets import create_model, save_weights
+from resnets.cli.train import print_seeds
 from resnets.data.holdout import divide
+from resnets.data.preprocess import imagenet
 from resnets.errors import UsageError
 from resnets.evaluation.network import evaluate
 from resnets.evaluation.several import best_threshold
+from resnets.formatting import percent
 from resnets.models import open_model
 from resnets.run_folder.directory import RunFolder
+from resnets.training.audit import audit
+from resnets.training.seeds import train_seeds
 
 MORE = ("data.holdout=12", "schedule.warmup_rate=null", "schedule.warmup_until_error=null")
 MORE += ("class_weights=none",)  # which are of one class an image
@@ -140,6 +147,58 @@ def test_the_bias_begins_at_the_frequencies(tmp_path):
     p = (data.train.truth.sum(0) + 1) / (len(data.train) + 2)
     bias = load_file(RunFolder(tmp_path / "run").weights)["fc.bias"]
     assert (bias - (p / (1 - p)).log()).abs().max() < 1e-6
+
+
+def test_so_does_that_of_a_new_classifier_and_no_other(tmp_path):
+    """Of weights that know other classes; those of the same classes stay as they are."""
+    data = several_dataset()
+    source = create_model("resnet8", num_classes=5, image_size=12)
+    source.preprocess = imagenet(3, 12)
+    save_weights(source, tmp_path / "other.safetensors")
+    settings = ["optimizer.lr=1e-9", "schedule.iterations=1", "data.holdout=0", "batch_size=8"]
+    options = {"recipe": "default", "settings": settings, "quiet": True}
+    first, second = tmp_path / "first", tmp_path / "second"
+    resnets.train(data, weights=tmp_path / "other.safetensors", out=first, **options)
+    p = (data.train.truth.sum(0) + 1) / (len(data.train) + 2)
+    bias = load_file(RunFolder(first).weights)["fc.bias"]
+    assert (bias - (p / (1 - p)).log()).abs().max() < 1e-6
+    model = open_model(first)
+    with torch.no_grad():
+        model.fc.bias.fill_(0.25)
+    save_weights(model, tmp_path / "same.safetensors")
+    resnets.train(data, weights=tmp_path / "same.safetensors", out=second, **options)
+    assert (load_file(RunFolder(second).weights)["fc.bias"] - 0.25).abs().max() < 1e-6
+
+
+def test_seeds_are_summarised_by_map(tmp_path, capsys):
+    settings = ["schedule.epochs=1", "data.holdout=12", "batch_size=8"]
+    found = train_seeds(
+        several_dataset(), 2, model="resnet8", settings=settings, out=tmp_path / "s", quiet=True
+    )
+    maps = [run.results["test"]["map"] for run in found.runs]
+    kept = json.loads((tmp_path / "s/seeds.json").read_text())
+    assert (kept["measure"], kept["median"]) == ("mAP", sum(maps) / 2)
+    assert [seed["map"] for seed in kept["seeds"]] == maps
+    assert kept["published"] == []
+    print_seeds(found, as_json=False)
+    said = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert said[1] == "mAP"
+    assert f"median {percent(sum(maps) / 2, 2)}" in said
+    assert "accuracy" not in " ".join(said[:5])
+    assert audit(tmp_path / "s").ok
+    kept["seeds"][1]["map"] /= 2
+    (tmp_path / "s/seeds.json").write_text(json.dumps(kept))
+    assert "seeds.json: seed-1: map" in str(audit(tmp_path / "s").differences)
+
+
+def test_inspect_lists_thresholds(whole, resnets):
+    code, out, _ = resnets("inspect", whole, "--json")
+    assert code == 0
+    network = open_model(whole)
+    listed = json.loads(out)["thresholds"]
+    assert listed == dict(zip(network.classes, network.thresholds, strict=True))
+    (line,) = [line for line in resnets("inspect", whole)[1].splitlines() if "thresholds" in line]
+    assert all(f"{name} {level}" in line for name, level in listed.items())
 
 
 @pytest.mark.parametrize("setting", ["class_weights=balanced", "data.sampling=balanced"])

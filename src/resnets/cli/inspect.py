@@ -84,6 +84,8 @@ def _look(
     check_folder(file)
     checkpoint = open_checkpoint(file, **known)
     about = checkpoint.to_dict()
+    if checkpoint.thresholds:
+        about["thresholds"] = dict(zip(checkpoint.classes, checkpoint.thresholds, strict=True))
     if keys:
         about["alignment"] = checkpoint.state.alignment
     if found is not None:

@@ -204,13 +204,11 @@ def train(
             print_rate(found_rate, context, as_json)
         return
     if plan:
-        if resume is not None or seeds is not None:
-            raise UsageError(
-                "--plan looks at one run that has not begun", hint="leave out --resume and --seeds"
-            )
+        if resume is not None:
+            raise UsageError("--plan looks at what has not begun", hint="leave out --resume")
         from resnets.training.outlook import plan as look_ahead
 
-        outlook = look_ahead(data, out=out, **what)
+        outlook = look_ahead(data, out=out, seeds=seeds, **what)
         if repetition.is_first():
             print_json(outlook.to_dict()) if as_json else tell(*outlook.sentences())
         return
@@ -314,20 +312,19 @@ def print_seeds(found: "Repetition", as_json: bool) -> None:
     if found.part is None or found.median is None:
         say(f"{title}: {NO_ACCURACY}")
         return
-    from resnets.report.verdict import interval_text
-
     samples = found.runs[0].results[found.part]["samples"]
     where = "test split" if found.part == "test" else "held-out split, as there is no test split"
     tell(f"{title}, {plural(samples, 'image')} of the {where}")
-    chance = f"{interval_text(found.median, samples)} for one run"
+    several = found.measure == "mAP"
+    shown = _figure if several else _both
     rows: list[tuple[str, ...]] = [
-        ("median", *_both(found.median), chance),
-        ("mean", *_both(found.mean), ""),
+        ("median", *shown(found.median), "" if several else _chance(found.median, samples)),
+        ("mean", *shown(found.mean), ""),
     ]
     if found.sd is not None:
         spread = f" ± {100 * found.sd:.2f}"
-        rows[1] = ("mean ± sd", *(text + spread for text in _both(found.mean)), "")
-    rows.append(("best", *_both(found.best), ""))
+        rows[1] = ("mean ± sd", *(text + spread for text in shown(found.mean)), "")
+    rows.append(("best", *shown(found.best), ""))
     for comparison in found.comparisons:
         row = comparison.row
         notes = ", ".join(note for note in (row.protocol, row.remarks) if note)
@@ -335,18 +332,28 @@ def print_seeds(found: "Repetition", as_json: bool) -> None:
         rows.append(
             ("published", f"{row.error_percent:.2f} %", accuracy, f"{row.source} ({notes})")
         )
-    print_table(("", "error", "accuracy", ""), rows)
+    print_table(("", "mAP", "") if several else ("", "error", "accuracy", ""), rows)
     for seed, run in zip(found.seeds, found.runs, strict=True):
         for caution in _sentences(run, found.part)[1:]:
             tell(f"seed {seed}: {caution}")
     for comparison in found.comparisons:
         tell(_verdict(comparison))
-    if not found.comparisons:
+    if not found.comparisons and not several:
         tell(f"nothing is published for {found.model} on {found.data}")
     say(f"look at {found.report}")
 
 
-def _both(accuracy: float | None) -> tuple[str, str]:
+def _chance(accuracy: float, samples: int) -> str:
+    from resnets.report.verdict import interval_text
+
+    return f"{interval_text(accuracy, samples)} for one run"
+
+
+def _figure(figure: float | None) -> tuple[str, ...]:
+    return (percent(figure, 2),)
+
+
+def _both(accuracy: float | None) -> tuple[str, ...]:
     """Return error and accuracy in percent."""
     return percent(None if accuracy is None else 1 - accuracy, 2), percent(accuracy, 2)
 

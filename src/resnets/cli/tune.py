@@ -51,7 +51,9 @@ def tune(
     model: ModelName = None,
     recipe: Annotated[
         str | None,
-        typer.Option(help="A recipe's name, or a YAML file.", show_default="default"),
+        typer.Option(
+            help="A recipe's name, or a YAML file.", show_default="default; auto with --weights"
+        ),
     ] = None,
     weights: Annotated[
         str | None,
@@ -87,6 +89,12 @@ def tune(
     device: Device = "auto",
     compile: Compile = False,
     checkpointing: Checkpointing = False,
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Show each trial to wandb, mlflow or trackio, too; may be given several times."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Look for the settings that do best on the held-out split, by trials that are runs.
@@ -100,7 +108,7 @@ def tune(
       resnets tune photos/ --search optimizer.lr=1e-3..1:log --search augment.mixup=0,0.2
       resnets tune --resume runs/photos-resnet18-tune --trials 40
     """
-    from resnets.training.recipe import load_recipe
+    from resnets.training.recipe import load_recipe, unnamed
     from resnets.training.space import parse_space, read_space
     from resnets.zoo import get_spec
 
@@ -109,7 +117,8 @@ def tune(
         get_spec(model)
     if resume in (None, "auto"):
         parse_space(
-            read_space(search or [], space), load_recipe(recipe or "default", settings or [])
+            read_space(search or [], space),
+            load_recipe(recipe or unnamed(weights), settings or []),
         )
     cpu.keep_large_blocks()
     from resnets.machine.device import Machine
@@ -136,7 +145,12 @@ def tune(
             resume=resume,
             overwrite=overwrite,
             root=root,
-            machine=Machine(device=device, compile=compile, checkpointing=checkpointing),
+            machine=Machine(
+                device=device,
+                compile=compile,
+                checkpointing=checkpointing,
+                track=tuple(track or ()),
+            ),
         ),
         as_json,
     )

@@ -19,11 +19,11 @@ from resnets.data.examined import Report, examine
 from resnets.data.framing import Frame, count_cropped
 from resnets.data.headers import frames
 from resnets.data.images import printable
-from resnets.data.label_table import title
 from resnets.data.listing import FromTable, Listing
 from resnets.data.near import SIDE, Near, find_near, thumbnail
-from resnets.data.photographs import Store
 from resnets.data.sources import open_listing
+from resnets.data.store import Store
+from resnets.data.usual_tables import title
 
 # Of a listing, the numbers of some N images of it, and the first of each one's copies, (N,): which
 # of these are most like each, (N, K); -1 is none.

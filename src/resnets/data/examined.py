@@ -11,19 +11,24 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import PIL
+import torch
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
 
-from resnets.data.dataset import Skipped
+from resnets.data.copies import find_copies
+from resnets.data.dataset import Dataset, Skipped
 from resnets.data.depth import Depth, Extent, Range, RangeError, Scale, together, union
 from resnets.data.headers import ImageError, told
-from resnets.data.identity import Digests
+from resnets.data.identity import LISTED, Digests
 from resnets.data.images import printable
 from resnets.data.listing import Listing, Names, pack
-from resnets.data.photographs import Store
+from resnets.data.photographs import Photographs
 from resnets.data.pipeline import THREADS, read_ahead
+from resnets.data.store import Store
 from resnets.errors import DataError, ResourceError
 from resnets.files import writing
+from resnets.formatting import plural
 from resnets.machine.downloads import cache_folder
 
 Report = Callable[[int, int], None]  # how many are done, of how many
@@ -110,6 +115,81 @@ def examine(
         broken=tuple(Skipped(printable(listing.names[i]), reasons[i]) for i in sorted(reasons)),
         store=store,
     )
+
+
+class Witness:
+    """What training sees of images that were not read first, taken down as `examine` has it."""
+
+    def __init__(self, listing: Listing, store: Store) -> None:
+        count = len(listing)
+        self.listing, self.store = listing, store
+        self.digests, self.sides = Digests(count), np.ones((count, 2), np.int64)
+        self.digests.sizes[:] = listing.sizes
+        self.columns: dict[str, NDArray[Any]] = {
+            "files": self.digests.files,
+            "pixels": self.digests.pixels,
+            "sides": self.sides,
+        }
+        self.known = recall(listing, store, self.columns)
+        self.broken = np.zeros(count, bool)
+        self.told = False  # what is to be said once all have been seen
+        self._new: list[int] = []  # seen since they were last gathered
+
+    def wants(self, number: int) -> bool:
+        """Whether an image has not been seen whole yet."""
+        return not (self.known[number] or self.broken[number])
+
+    def see(self, number: int, data: bytes, image: Image.Image) -> None:
+        """Take down an image of 8 bits, and its file."""
+        self.digests.read(number, io.BytesIO(data))
+        self.digests.see(number, image)
+        self.sides[number] = image.size
+        self.known[number] = True
+        self._new.append(number)
+
+    def fail(self, number: int) -> None:
+        """Take an image down that cannot be read."""
+        self.broken[number] = True
+
+    def remember(
+        self, gather: Callable[[Tensor], Tensor] = lambda rows: rows, *, write: bool = True
+    ) -> list[str]:
+        """Keep what has been seen for later runs, and return what is to be said of it, once.
+
+        ``gather`` returns the rows of all processes that see the same images; one may ``write``.
+        """
+        new, self._new = self._new, []
+        numbers = gather(torch.tensor(new, dtype=torch.int64))
+        for column in self.columns.values():
+            column[numbers] = gather(torch.from_numpy(column[new])).numpy()
+        self.known[numbers] = True
+        broken = torch.from_numpy(np.flatnonzero(self.broken))
+        self.broken[gather(broken)] = True
+        if write and len(numbers):
+            _remember(self.listing, self.store, self.columns, self.known)
+        if self.told or not (self.known | self.broken).all():
+            return []
+        self.told = True
+        sound, count = np.flatnonzero(self.known), int(self.broken.sum())
+        copies = find_copies(self.listing, sound, self.digests.pixels[sound])
+        lost = f", {plural(count, 'broken one')} among them" if count else ""
+        return [
+            f"all {plural(len(self.known), 'image')} have been read{lost}: what they are is kept, "
+            "so that the next run leaves out what is broken from the start and tears no copies",
+            *copies.sentences(together=False),
+        ]
+
+
+def witness_of(dataset: Dataset) -> Witness | None:
+    """Return what is shown the images of a large set as they are read; None for other sets."""
+    images = dataset.train.images
+    if not (dataset.fingerprint.startswith(LISTED) and isinstance(images, Photographs)):
+        return None
+    witness = Witness(images.listing, images.store)
+    for split in dataset.parts.values():
+        if isinstance(split.images, Photographs):
+            split.images.witness = witness
+    return witness
 
 
 def failures(

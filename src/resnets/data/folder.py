@@ -25,10 +25,11 @@ from resnets.data.framing import Frame, count_cropped
 from resnets.data.headers import ImageError, is_deep, told
 from resnets.data.identity import LISTED, Manifest, content_fingerprint, former_fingerprint
 from resnets.data.images import printable
-from resnets.data.label_table import title
 from resnets.data.listing import Listing, check_not_empty
-from resnets.data.photographs import Kept, Photographs, Store, Tolerance
+from resnets.data.photographs import Kept, Photographs, Tolerance
 from resnets.data.sources import open_listing
+from resnets.data.store import Store
+from resnets.data.usual_tables import title
 from resnets.errors import DataError, UsageError
 from resnets.formatting import plural
 from resnets.machine.available import available_memory

@@ -63,10 +63,8 @@ class Columns:
     @classmethod
     def of(cls, table: Table) -> "Columns":
         """Find them. Raises NoLabels where there are no files or no classes."""
-        plain = {re.sub(r"[\W_]+", "", name.casefold()): name for name in reversed(table.columns)}
         file, label, split, group, weight = (
-            next((plain[name] for name in names.split() if name in plain), None)
-            for names in (_FILE, _LABEL, _SPLIT, _GROUP, _WEIGHT)
+            _called(names, table) for names in (_FILE, _LABEL, _SPLIT, _GROUP, _WEIGHT)
         )
         there = printable(", ".join(table.columns)[:200]) or "nothing"
         about = f"{printable(table.path)}: no column of"
@@ -102,7 +100,18 @@ class Columns:
         found += [f'weights: column "{printable(self.weight)}"'] if self.weight else []
         if self.ignored:
             found.append(f"not used: {printable(', '.join(self.ignored)[:200])}")
-        return f"{printable(table.path.name)}: {'; '.join(found)}"
+        return f"{printable(', '.join(table.names))}: {'; '.join(found)}"
+
+
+def file_column(table: Table) -> str | None:
+    """Return the name of the column of files; None where none is called so."""
+    return _called(_FILE, table)
+
+
+def _called(names: str, table: Table) -> str | None:
+    """Return the column of a table that has one of some names, by which of them comes first."""
+    plain = {re.sub(r"[\W_]+", "", name.casefold()): name for name in reversed(table.columns)}
+    return next((plain[name] for name in names.split() if name in plain), None)
 
 
 def _repeats(values: Sequence[Any]) -> bool:
@@ -157,6 +166,14 @@ def word_of(value: Any) -> str | None:
     if value is not None and not isinstance(value, str | int | float):
         raise ValueError
     return _word(str(value)) or None if value is not None else None
+
+
+def file_name(value: Any) -> str:
+    """Return the name of a file that is meant; a number is one without an ending."""
+    try:
+        return value.strip() if isinstance(value, str) else word_of(value) or ""
+    except ValueError:
+        return ""
 
 
 def _word(text: str) -> str:

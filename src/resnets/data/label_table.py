@@ -17,48 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.data.class_folders import SPLITS, Report
-from resnets.data.label_columns import Columns, Words, word_of
+from resnets.data.label_columns import Columns, Words, file_name, word_of
 from resnets.data.listing import FromTable, Listing, Names, check_not_empty, composed
 from resnets.data.table_files import Files
-from resnets.data.tables import ENDINGS, Table, read_table
+from resnets.data.tables import Table, read_table
 from resnets.data.tars import in_digits
+from resnets.data.usual_tables import joined
 from resnets.errors import DataError, nearest
 from resnets.formatting import plural, printable
 from resnets.readers.paths import open_regular
 
-USUAL = ("labels", "metadata")  # names of tables in the folder of their images, the latter HF's
-
 _SPLITS = SPLITS | {"dev": "validation"}
 _ORDER = ("train", "validation", "test")
-
-
-def find_table(path: Path) -> Path | None:
-    """Return the table that a path means: itself, or the one in the root of a folder.
-
-    Raises DataError where there are two, OSError.
-    """
-    if not path.is_dir():
-        return path if path.suffix.lower() in ENDINGS and path.is_file() else None
-    there = {entry.name.lower(): entry.path for entry in os.scandir(path) if entry.is_file()}
-    for stem in USUAL:
-        found = [there[stem + ending] for ending in ENDINGS if stem + ending in there]
-        if len(found) > 1:
-            names = " and ".join(printable(Path(each).name) for each in found)
-            raise DataError(
-                f"{printable(path)}: which of {names} has the labels?",
-                hint=f"give one of them, such as {shlex.quote(printable(found[0]))}",
-            )
-        if found:
-            return Path(found[0])
-    return None
-
-
-def title(path: Path) -> str:
-    """Return what data at a path are called: of a table with a usual name, its folder's name."""
-    path = path.resolve()
-    if path.suffix.lower() not in ENDINGS or path.stem.lower() not in USUAL:
-        return path.name
-    return path.parent.name
 
 
 def open_table(
@@ -70,6 +40,8 @@ def open_table(
 ) -> Listing:
     """Return the images that a table of labels names, from the folder that it lies in.
 
+    A folder stands for the tables of its splits together.
+
     A file that is not there is listed, and said with its row when it is to be read. Rows without a
     class are left out, and among ``irregular``; rows that say the same again count once.
     ``on_fault`` is told of each row that cannot be meant, which is then left out; without it the
@@ -78,18 +50,19 @@ def open_table(
     Raises NoLabels for a table of other things, DataError, OSError, and ResourceError where Parquet
     cannot be read.
     """
-    table = read_table(path)
+    table = joined(path) if path.is_dir() else read_table(path)
     columns = Columns.of(table)
     if not table.rows:
         raise DataError(f"{printable(path)}: has no rows", hint="a row for each image: 1.jpg,cat")
     faults: list[str] = []
-    names = [name for value in table.columns[columns.file] if (name := _text(value))]
-    rows = _Rows(table, columns, Files(path, names, report), faults)
+    names = [name for value in table.columns[columns.file] if (name := file_name(value))]
+    files = Files(table.path.parent, table.names, names, report)
+    rows = _Rows(table, columns, files, faults)
     kept = rows.kept()
     if faults and on_fault is None:
         more = f"; {plural(len(faults) - 1, 'other row')} cannot be meant" * (len(faults) > 1)
         raise DataError(
-            f"{printable(path.parent)}: {faults[0]}{more}",
+            f"{printable(table.path.parent)}: {faults[0]}{more}",
             hint=f"`resnets data check {shlex.quote(printable(path))}` lists them; mend the table",
         )
     for fault in faults:
@@ -154,7 +127,7 @@ class _Rows:
         groups: Sequence[Any],
         weights: Sequence[Any],
     ) -> "_Row":
-        if not (name := _text(value)):
+        if not (name := file_name(value)):
             raise ValueError("names no file")
         try:
             path, size, stamp = self.files.find(name)
@@ -191,7 +164,7 @@ class _Rows:
         """Return what tells the split of a row, and raises ValueError where it has none."""
         values = self._values(self.columns.split)
         if not values:
-            values = [_text(file).split("/")[0] for file in self._values(self.columns.file)]
+            values = [file_name(file).split("/")[0] for file in self._values(self.columns.file)]
             found = {_SPLITS.get(folder.lower()) for folder in set(values)}
             self.by_folders = None not in found and len(found) > 1 and "train" in found
             if not self.by_folders:
@@ -260,7 +233,7 @@ class _Rows:
         )
 
     def _said(self, groups: int) -> Iterator[str]:
-        name = printable(self.table.path.name)
+        name = printable(", ".join(self.table.names))
         yield self.columns.said(self.table, groups)
         if self.files.said:
             yield f"{name}: {self.files.said}"
@@ -284,14 +257,6 @@ class _Row:
     split: str
     group: str | None
     weight: float
-
-
-def _text(value: Any) -> str:
-    """Return the name of a file that is meant; a number is one without an ending."""
-    try:
-        return value.strip() if isinstance(value, str) else word_of(value) or ""
-    except ValueError:
-        return ""
 
 
 def _weight(value: Any, name: str) -> float:

@@ -62,7 +62,7 @@ def open_labelled(
                 listing = open_table(table, whole=False)
                 return _of_listing(listing, part, lambda i: listing.root / listing.names.spelled(i))
             except NoLabels:
-                if table == path:
+                if not path.is_dir():
                     raise
         if holds_archives(path):
             listing = open_listing(path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from threading import Lock
-from typing import BinaryIO, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -18,12 +18,11 @@ from torch import Tensor
 
 from resnets.data.dataset import REPEAT
 from resnets.data.decoders import Box
-from resnets.data.depth import Scale
-from resnets.data.framing import Frame
 from resnets.data.headers import ImageError, bare_pixels, told, upright_size
-from resnets.data.images import Decoded, from_pixels, jpeg_part, pixels, printable, read_file
+from resnets.data.images import from_pixels, jpeg_part, pixels, printable
 from resnets.data.listing import Listing
 from resnets.data.pipeline import THREADS, read_ahead
+from resnets.data.store import Store
 from resnets.data.views import Cut, Part
 from resnets.errors import DataError
 
@@ -31,39 +30,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 _AT_ONCE = 8  # images that a thread takes at a time
 _HELD = 1 << 20  # bytes: of a larger file no more is held than where it is
-
-
-@dataclass(frozen=True)
-class Store:
-    """How the images of a listing become pixels."""
-
-    frame: Frame
-    channels: int
-    scale: Scale = "container"
-    truncated: bool = False  # images that have lost their end are shown as far as they go
-    # What squares and crops are cut from: the image scaled as the frame has it, or as it is.
-    scaled: bool = True
-
-    def read(self, file: BinaryIO, name: str, *, all_bits: bool = False) -> Decoded:
-        """Return an image before its values become 8 bits. Raises ImageError."""
-        all_bits = all_bits or isinstance(self.scale, tuple)
-        return read_file(file, name, all_bits=all_bits, truncated=self.truncated)
-
-    def whole(self, file: BinaryIO, name: str) -> Image.Image:
-        """Return what is cut of an image of 8 bits. Raises ImageError."""
-        return self.prepared(self.read(file, name).image(self.channels, self.scale))
-
-    def prepared(self, image: Image.Image) -> Image.Image:
-        """Return of an image of 8 bits what squares and crops are cut from."""
-        return self.frame.scaled(image) if self.scaled else image
-
-    def prepared_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the (width, height) of what `prepared` makes of an image of this size."""
-        return self.frame.scaled_size(width, height) if self.scaled else (width, height)
-
-    def square(self, prepared: Image.Image) -> Image.Image:
-        """Return the square of what is prepared."""
-        return self.frame.cut(prepared) if self.scaled else self.frame(prepared)
 
 
 class View(Protocol):
@@ -142,6 +108,19 @@ class Tolerance:
                 )
 
 
+class Sees(Protocol):
+    """Who is shown images that are read for the first time."""
+
+    def wants(self, number: int) -> bool:
+        """Whether an image, by its number in the listing, is to be shown."""
+
+    def see(self, number: int, data: bytes, image: Image.Image) -> None:
+        """Be shown a file and its image in 8 bits, before it is scaled."""
+
+    def fail(self, number: int) -> None:
+        """Be told of one that cannot be read."""
+
+
 @dataclass(frozen=True)
 class _Opened:
     """An image that is not decoded yet: its bytes, if they are few, or its pixels from before."""
@@ -169,6 +148,7 @@ class Photographs:
         self.tolerance = Tolerance(None) if tolerance is None else tolerance
         self.names, self.broken = _Names(listing, numbers), self.tolerance.found
         self.shape = (store.channels, store.frame.side, store.frame.side)
+        self.witness: Sees | None = None  # to whom each is shown when it is first decoded
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -257,7 +237,7 @@ class Photographs:
     def _open(self, index: int) -> _Opened | None:
         """Return an image of which the size is known; None for one that is left out."""
         name, number = self.names[index], int(self.numbers[index])
-        if (known := self.kept[number]) is not None:
+        if (known := self.kept[number]) is not None and not self._is_new(number):
             height, width, _ = known.shape
             return _Opened(None, known, (width, height))
         try:
@@ -266,10 +246,12 @@ class Photographs:
                 if data is not None and not self.store.scaled:
                     bare = bare_pixels(data, self.store.channels)
                     if bare is not None:
+                        if self.witness and self._is_new(number):
+                            self.witness.see(number, data, from_pixels(bare))
                         return _Opened(None, bare, (bare.shape[1], bare.shape[0]))
                 return _Opened(data, None, self.store.prepared_size(*upright_size(file, name)))
         except ImageError as error:
-            self.tolerance.leave_out(name, error)
+            self._leave_out(number, name, error)
             return None
 
     def _fill(self, index: int, opened: _Opened, cut: Cut | None, row: NDArray[np.uint8]) -> bool:
@@ -284,18 +266,35 @@ class Photographs:
                 if data is None:
                     with self.listing.open(number) as file:
                         data = file.read()
-                if cut is not None and not self.store.scaled and not self.kept.room:
+                partly = not (self.store.scaled or self.kept.room or self._is_new(number))
+                if cut is not None and partly:
                     row[:] = pixels(cut(_Parts(data, name, self.store, opened.size)))
                     return True
-                image = self.store.whole(io.BytesIO(data), name)
+                image = self._whole(number, name, data)
                 if image.size != opened.size:
                     raise ImageError(name, "its header states another size", hint="mend it")
         except ImageError as error:
-            self.tolerance.leave_out(name, error)
+            self._leave_out(number, name, error)
             return False
         self.kept[number] = image
         row[:] = pixels(self.store.square(image) if cut is None else cut(image.crop))
         return True
+
+    def _whole(self, number: int, name: str, data: bytes) -> Image.Image:
+        """Return what is cut of an image, which the witness is shown. Raises ImageError."""
+        decoded = self.store.read(io.BytesIO(data), name)
+        image = decoded.image(self.store.channels, self.store.scale)
+        if self.witness and self._is_new(number) and not decoded.extent:
+            self.witness.see(number, data, image)
+        return self.store.prepared(image)
+
+    def _is_new(self, number: int) -> bool:
+        return self.witness is not None and self.witness.wants(number)
+
+    def _leave_out(self, number: int, name: str, error: ImageError) -> None:
+        if self.witness:
+            self.witness.fail(number)
+        self.tolerance.leave_out(name, error)
 
     def _cut(self, part: Part, opened: _Opened, cut: Cut | None) -> NDArray[np.uint8]:
         if cut is not None:

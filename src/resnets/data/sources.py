@@ -21,12 +21,13 @@ from resnets.data.class_folders import Report, has_extension, is_hidden
 from resnets.data.headers import is_image
 from resnets.data.images import Stored
 from resnets.data.label_columns import NoLabels
-from resnets.data.label_table import find_table, open_table
+from resnets.data.label_table import open_table
 from resnets.data.listing import Listing
 from resnets.data.parquet import holds_images, open_parquet
 from resnets.data.scan import ARCHIVES, names_in, readable, scan
 from resnets.data.tar_headers import BLOCK, compressed_by, is_tar, members
 from resnets.data.tars import open_tars, unlabelled
+from resnets.data.usual_tables import find_table
 from resnets.errors import DataError
 from resnets.formatting import printable
 from resnets.readers.paths import open_regular
@@ -61,7 +62,7 @@ def open_listing(
             try:
                 return open_table(table, report=report, on_fault=on_fault)
             except NoLabels as error:
-                if table == path:
+                if not path.is_dir():
                     raise
                 paths, no_labels = _paths(path), error
     if not paths:

@@ -3,6 +3,7 @@
 import os
 import posixpath
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -13,22 +14,24 @@ from resnets.formatting import printable
 
 
 class Files:
-    """The images in and below the folder of a table, by what the table calls them.
+    """The images in and below the folder of a table, by what it calls them; it is not ignored.
 
     Paths are from that folder, with slashes of either kind, in any Unicode form. Where not one of
     ``values``, which are all that the table has, is there, they are the ends of paths, and may lack
     the ending of the file: Kaggle's tables have such.
     """
 
-    def __init__(self, table: Path, values: list[str], report: Report) -> None:
-        self.root = os.path.abspath(table.parent)
-        walk = Walk(table.parent, Disk(table.parent))
+    def __init__(
+        self, folder: Path, tables: Iterable[str], values: list[str], report: Report
+    ) -> None:
+        self.root = os.path.abspath(folder)
+        walk = Walk(folder, Disk(folder))
         found = walk.images("", report)
         self.names = [name for name, _, _ in found]
         self.facts = [(size, stamp) for _, size, stamp in found]
         self.places = {name: place for place, name in enumerate(self.names)}
         self.used = bytearray(len(found))
-        self.ignored = tuple(sorted(walk.ignored - {printable(composed(table.name))}))
+        self.ignored = tuple(sorted(walk.ignored - {printable(composed(n)) for n in tables}))
         self.irregular = tuple(sorted(walk.irregular))
         self._tails = lru_cache(None)(self._by_tail)
         self._whole = True

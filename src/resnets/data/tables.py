@@ -30,6 +30,13 @@ class Table:
     path: Path
     columns: dict[str, list[Any]]  # of text in CSV
     rows: list[int]  # where each row ends: the line of a text, the number in Parquet, from 1 on
+    files: tuple[str, ...] = ()  # from the folder of ``path``, where it is made of several
+    of: tuple[int, ...] = ()  # then, in which of these each row stands
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files that it is written in, from the folder that its own paths begin in."""
+        return self.files or (self.path.name,)
 
     @property
     def is_text(self) -> bool:
@@ -38,7 +45,8 @@ class Table:
 
     def at(self, place: int) -> str:
         """Say where the row at a place stands."""
-        return f"{printable(self.path.name)}, row {self.rows[place]:,}"
+        name = self.names[self.of[place] if self.of else 0]
+        return f"{printable(name)}, row {self.rows[place]:,}"
 
 
 def read_table(path: Path) -> Table:

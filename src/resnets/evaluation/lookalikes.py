@@ -10,8 +10,9 @@ from resnets.data.check import Lookalikes
 from resnets.data.dataset import whole
 from resnets.data.listing import Listing
 from resnets.data.neighbours import nearest
-from resnets.data.photographs import Photographs, Store
+from resnets.data.photographs import Photographs
 from resnets.data.preprocess import preprocess_of
+from resnets.data.store import Store
 from resnets.evaluation.network import computed
 from resnets.nn import ResNet
 

@@ -23,6 +23,7 @@ class Machine:
     track: tuple[str, ...] = ()  # who is shown it: wandb, mlflow, trackio
     calibrate: str | None = "temperature"  # or "vector"; on the held-out split, in the end
     false_alarms: float = 0.05  # of known images that are called unknown; 0: none ever is
+    remember: bool = True  # keep for later runs what images of a large set turn out to be
     test: bool = True  # whether the test split is looked at in the end
     # Called before an epoch with metrics.jsonl's lines of those before, and how many there will be;
     # what it raises ends the run, whose state is saved.

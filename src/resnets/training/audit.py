@@ -97,6 +97,7 @@ class _Seed:
     run: str
     seed: Count
     accuracy: float | None
+    map: float | None = None
 
 
 @dataclass(frozen=True)
@@ -317,6 +318,8 @@ def _seeds(runs: list[Evidence]) -> Iterator[str]:
             score = getattr(run.record.results, values.part) if values.part else None
             yield from _unequal(f"{where}: seed", entry.seed, run.recipe.seed)
             yield from _unequal(f"{where}: accuracy", entry.accuracy, score and score.accuracy)
+            if entry.map is not None:
+                yield from _unequal(f"{where}: map", entry.map, score and score.map)
 
 
 _CHECKS = {

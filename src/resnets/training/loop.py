@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from resnets.data.examined import witness_of
 from resnets.data.photographs import Photographs
 from resnets.errors import NonFiniteError, Stopped
 from resnets.evaluation.network import evaluate
@@ -72,6 +73,7 @@ class Loop:
             if isinstance(images, Photographs)
             else None
         )
+        self.witness = witness_of(plan.dataset) if self.machine.remember else None
         self.teacher: nn.Module | None = plan.teacher
         if plan.teacher and self.machine.compile:
             self.teacher = torch.compile(plan.teacher)  # type: ignore[assignment]
@@ -265,6 +267,14 @@ class Loop:
         eta = "" if self._enough else self.clock.eta(state.step)
         self.progress.epoch(self._title(epoch), f"{metrics_text(line)}   {eta}".rstrip())
         self._warn()
+        self.remember()
+
+    def remember(self) -> None:
+        """Keep what the images of a large set have turned out to be, and say it once."""
+        if self.witness:
+            gather, first = self.processes.gather, self.processes.is_first
+            for line in self.witness.remember(gather, write=first):
+                self.progress.say(line)
 
     def _warn(self) -> None:
         """Say it once when the run goes the wrong way."""

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from math import prod
@@ -9,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,6 +20,7 @@ from resnets.formatting import plural
 from resnets.machine.available import available_memory
 from resnets.nn import ResNet
 from resnets.spec import Spec
+from resnets.training.distillation import Teacher
 from resnets.training.recipe import Recipe, ScheduleRecipe, load_recipe
 from resnets.training.step import build_optimizer, training_step
 from resnets.zoo import asked_spec
@@ -72,14 +74,21 @@ def check_fits(
     image: tuple[int, int, int],
     device: torch.device,
     checkpointing: bool = False,
+    teacher: Teacher | None = None,
 ) -> None:
     """Raise ResourceError for a training step that is larger than the memory that is free.
 
-    ``batch`` images (C, H, W) as the data set has them are computed by one process.
+    ``batch`` images (C, H, W) as the data set has them are computed by one process. A ``teacher``
+    is in memory already, and what it computes comes to the step.
     """
     parts = min(recipe.optimizer.accumulate, batch)
     free = free_memory(device)
-    if PLENTY * profile(spec).activations * batch // parts < free:
+    activations, there = profile(spec).activations, 0
+    if teacher is not None:
+        taught = replace(teacher.network.spec, image_size=spec.image_size)
+        activations += profile(taught).activations
+        there = sum(t.numel() * t.element_size() for t in teacher.state_dict().values())
+    if PLENTY * activations * batch // parts < free:
         return
     step = peak_memory(
         spec,
@@ -88,8 +97,9 @@ def check_fits(
         optimizer=recipe.optimizer.kind,
         accumulate=parts,
         checkpointing=checkpointing,
+        teacher=teacher,
     )
-    needed = step.peak.total + batch * prod(image)
+    needed = step.peak.total - there + batch * prod(image)
     if needed > free:
         raise ResourceError(
             f"a step of {plural(batch, 'image')} of {spec.image_size}x{spec.image_size} takes "
@@ -115,12 +125,14 @@ def peak_memory(
     image_size: int | None = None,
     num_classes: int | None = None,
     in_channels: int | None = None,
+    teacher: Teacher | None = None,
 ) -> Memory:
     """Return the peak memory of one training step, or of a prediction with ``training=False``.
 
     The step is training's own, the optimizer's memory being there already: ``precision``,
     ``optimizer`` and ``accumulate`` are as in recipes, ``checkpointing`` keeps only the inputs of
-    blocks and computes the rest again. A prediction is in float32.
+    blocks and computes the rest again; a ``teacher``'s answers are learnt beside the labels, and
+    its weights are among the weights. A prediction is in float32.
 
     It is run on tensors without values, and the storages alive at once are counted, exactly and
     alike on every machine. Not among them is what a process holds besides: workspaces inside
@@ -151,17 +163,20 @@ def peak_memory(
     if checkpointing:
         network.recompute_stages()
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    with FakeTensorMode(allow_non_fake_inputs=True):  # those are the weights on the meta device
+    # Without ``allow_non_fake_inputs`` those on the meta device would be refused.
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake:
         network.to_empty(device="cpu")
+        with FakeCopyMode(fake):
+            taught_by = deepcopy(teacher)
         images = torch.empty(batch_size, spec.in_channels, spec.image_size, spec.image_size)
         images = images.to(memory_format=torch.channels_last)
-        return _train(network, images, recipe) if training else _predict(network, images)
+        return _train(network, images, recipe, taught_by) if training else _predict(network, images)
 
 
-def _train(network: ResNet, images: Tensor, recipe: Recipe) -> Memory:
+def _train(network: ResNet, images: Tensor, recipe: Recipe, teacher: Teacher | None) -> Memory:
     labels = torch.empty(len(images), dtype=torch.int64)
     optimizer = build_optimizer(network, recipe.optimizer)
-    ledger = _Ledger(network, images, labels)
+    ledger = _Ledger(network, images, labels, teacher=teacher)
     optimizer.register_step_pre_hook(lambda *_: ledger.enter("optimizer"))
     with ledger:
         for _ in range(2):  # the optimizer remembers nothing before the first
@@ -174,6 +189,7 @@ def _train(network: ResNet, images: Tensor, recipe: Recipe) -> Memory:
                     labels,
                     labels,
                     lr=recipe.optimizer.peak,
+                    teacher=teacher,
                     recipe=recipe,  # without a scaler for float16, which is a few numbers
                 )
             except ValueError as error:  # from batch norms
@@ -195,15 +211,17 @@ def _predict(network: ResNet, images: Tensor) -> Memory:
 class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps account of the storages that are alive, which views and changes in place share."""
 
-    def __init__(self, network: ResNet, *batch: Tensor) -> None:
+    def __init__(self, network: ResNet, *batch: Tensor, teacher: Teacher | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.alive: dict[int, int] = {}  # bytes by the storage's number
         self.total = 0
         self.numbers: dict[int, int] = {}  # by the id of those alive; ids are used again
         self.fresh = count()
         self.layers: dict[int, str] = {}  # by the number of their parameters and buffers
-        for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-            self.layers[self.number(tensor)] = name.rpartition(".")[0]
+        for module, before in ((network, ""), (teacher, "teacher.")):
+            if module is not None:
+                for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+                    self.layers[self.number(tensor)] = before + name.rpartition(".")[0]
         self.batch = {self.number(tensor) for tensor in batch}
         network.register_forward_pre_hook(lambda *_: self.enter("forward"))
         self.begin()

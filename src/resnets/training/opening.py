@@ -228,8 +228,9 @@ def _listed(dataset: Dataset) -> list[str]:
     if not dataset.fingerprint.startswith(LISTED):
         return []
     return [
-        "its images are known by names and sizes, and are read in training; `resnets data check` "
-        "reads them once: then copies stay on one side of a split and no exchange goes unnoticed"
+        "its images are known by names and sizes, and are read in training; after that, or once "
+        "`resnets data check` has read them, copies stay on one side of a split and no exchange "
+        "goes unnoticed"
     ]
 
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import count as count_up
 from itertools import pairwise
 from math import ceil
@@ -26,6 +26,7 @@ from resnets.training.opening import opening_lines, recipe_line
 from resnets.training.prepare import Plan
 from resnets.training.recipe import Recipe
 from resnets.training.run import initial_state
+from resnets.training.seeds import check_count, seeds_out
 from resnets.training.state import RunState
 from resnets.training.step import training_step
 from resnets.training.train import default_out, planned
@@ -69,15 +70,21 @@ class Outlook:
     memory: int  # of the largest step, counted
     grown: int | None  # by how much the process grew at its peak in these steps, where known
     free: int
+    seeds: int | None = None  # runs like this one, one after another
 
     @property
     def seconds(self) -> float:
         """The whole run's."""
         return sum(phase.total for phase in self.phases) + self.evaluation
 
+    @property
+    def total(self) -> float:
+        """The seconds of the runs of all seeds."""
+        return self.seconds * (self.seeds or 1)
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON-able values."""
-        return {**asdict(self), "seconds": self.seconds}
+        return {**asdict(self), "seconds": self.seconds, "total": self.total}
 
     def sentences(self) -> list[str]:
         """Say it all."""
@@ -104,6 +111,7 @@ class Outlook:
         return (
             f"time: {most} {duration(self.seconds)} on this machine as busy as it is now, "
             f"{duration(self.evaluation)} of them to evaluate"
+            + (f"; {plural(self.seeds, 'seed')}: {duration(self.total)}" if self.seeds else "")
         )
 
     def _memory(self) -> str:
@@ -121,22 +129,28 @@ class Outlook:
 
     @property
     def _end(self) -> str:
-        return f"nothing was written; without --plan the run would be {self.out}"
+        what = "the run would be" if self.seeds is None else "the runs would be in"
+        return f"nothing was written; without --plan {what} {self.out}"
 
 
-def plan(data: Any, *, out: str | Path | None = None, **options: Any) -> Outlook:
+def plan(
+    data: Any, *, out: str | Path | None = None, seeds: int | None = None, **options: Any
+) -> Outlook:
     """Say what `train` would do with the same arguments, and how long it would take here.
 
     A few steps of each phase are taken on copies of the network, with the run's own images, and
-    forgotten. No folder is made, and no file but what caches remember of images and weights.
+    forgotten. No folder is made, and no file but what caches remember of images and weights. With
+    ``seeds``, of `train_seeds`, the first is looked at, and the time of all is said.
     Raises what `train` raises before its first step.
     """
+    if seeds is not None:
+        check_count(seeds)
     with planned(data, **options) as (prepared, _):
         source = prepared.dataset if prepared.source == GIVEN else prepared.source
-        where = (
-            Path(out) if out is not None else default_out(source, prepared.spec, prepared.recipe)
-        )
-        return look_ahead(prepared, where)
+        usual = default_out(source, prepared.spec, prepared.recipe)
+        usual = usual if seeds is None else seeds_out(usual)
+        found = look_ahead(prepared, usual if out is None else Path(out))
+        return replace(found, seeds=seeds)
 
 
 def look_ahead(plan: Plan, out: Path) -> Outlook:
@@ -168,6 +182,7 @@ def look_ahead(plan: Plan, out: Path) -> Outlook:
         optimizer=recipe.optimizer.kind,
         accumulate=min(recipe.optimizer.accumulate, share),
         checkpointing=machine.checkpointing,
+        teacher=plan.teacher,
     )
     where = environment(machine.where, machine.processes, recipe.precision)
     lines = opening_lines(plan, where, RunFolder(out).data)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import log
 from pathlib import Path
 from typing import Any
@@ -209,7 +210,8 @@ def prepare(
     check(recipe, dataset, profile(trained), machine.processes.count)
     loss_factors(dataset, recipe)  # which may refuse the data set's weights
     batch = min(recipe.batch_size, len(dataset.train))
-    check_fits(
+    fits = partial(
+        check_fits,
         trained,
         recipe,
         batch=-(-batch // machine.processes.count),
@@ -217,6 +219,7 @@ def prepare(
         device=machine.where,
         checkpointing=machine.checkpointing,
     )
+    fits()
     preprocess = replace(
         _preprocess(dataset, size, recipe, start, before, progress.reading),
         version=version,
@@ -230,6 +233,7 @@ def prepare(
     if teacher is not None:
         taught_by = open_teacher(teacher, dataset, preprocess, trained.image_size)
         taught_by.to(machine.where, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        fits(teacher=taught_by)
     elif recipe.distill != DistillRecipe():
         raise UsageError(
             f"recipe {recipe.name}: distill says how to learn from a teacher, and there is none",

@@ -119,11 +119,13 @@ def run(
             if first:
                 followers = Followers(plan.machine.track, folder, progress.say)
             wrap = partial(computing, plan, state.model)
-            Loop(plan, state, wrap, feed, folder, progress, stop).fit()
+            loop = Loop(plan, state, wrap, feed, folder, progress, stop)
+            loop.fit()
             _settle(plan, state, feed)
             seen = plan.dataset if plan.machine.test else replace(plan.dataset, test=None)
             how = plan.machine.calibrate, plan.machine.false_alarms
             results = evaluate_parts(state, seen, feed, processes, folder, *how)
+            loop.remember()  # what the test split has shown
             if record.teacher and results.validation:
                 progress.say(_beside_the_teacher(record.teacher, results.validation))
             if first:
@@ -185,7 +187,8 @@ def initial_state(plan: Plan) -> RunState:
     model.outputs = "sigmoid" if plan.dataset.several else "softmax"
     if plan.dataset.several:
         model.thresholds = (UNDECIDED,) * len(model.classes)
-        if plan.start is None and recipe.loss == "binary_cross_entropy":
+        new = plan.start is None or plan.start.new_classifier
+        if new and recipe.loss == "binary_cross_entropy":
             # Begun at the classes' frequencies, it need not first learn that most are rare.
             with torch.no_grad():
                 model.fc.bias.copy_(_frequencies(plan.dataset).logit())

@@ -61,7 +61,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Repetition:
-    """Finished runs that differ in nothing but their seed; accuracies are fractions."""
+    """Finished runs that differ in nothing but their seed; figures are fractions.
+
+    They are accuracies, or mean average precisions where an image may have several classes.
+    """
 
     path: Path
     runs: tuple[Run, ...]
@@ -72,32 +75,34 @@ class Repetition:
     minutes: float
     command: str  # that repeats it beside it; empty where Python gave the data
     part: str | None  # "test" where there is such a part, else "validation", else None
+    measure: str  # what the figures are: "accuracy" or "mAP"
     comparisons: tuple[Comparison, ...]
 
     @property
-    def accuracies(self) -> list[float]:
-        """The accuracy of each run on ``part``, in the order of the seeds."""
-        return [run.results[self.part]["accuracy"] for run in self.runs] if self.part else []
+    def figures(self) -> list[float]:
+        """The figure of each run on ``part``, in the order of the seeds."""
+        scores = [run.results[self.part] for run in self.runs] if self.part else []
+        return [score.get("map", score["accuracy"]) for score in scores]
 
     @property
     def median(self) -> float | None:
-        """The median accuracy."""
-        return statistics.median(self.accuracies) if self.part else None
+        """The median figure."""
+        return statistics.median(self.figures) if self.part else None
 
     @property
     def mean(self) -> float | None:
-        """The mean accuracy."""
-        return statistics.fmean(self.accuracies) if self.part else None
+        """The mean figure."""
+        return statistics.fmean(self.figures) if self.part else None
 
     @property
     def sd(self) -> float | None:
         """The standard deviation of the sample, with n - 1; None for a single run."""
-        return statistics.stdev(self.accuracies) if len(self.accuracies) > 1 else None
+        return statistics.stdev(self.figures) if len(self.figures) > 1 else None
 
     @property
     def best(self) -> float | None:
-        """The best accuracy."""
-        return max(self.accuracies) if self.part else None
+        """The best figure."""
+        return max(self.figures) if self.part else None
 
     @property
     def report(self) -> Path:
@@ -106,6 +111,7 @@ class Repetition:
 
     def to_dict(self) -> dict[str, Any]:
         """Return seeds.json."""
+        scores = [run.results[self.part] if self.part else {} for run in self.runs]
         return {
             "schema_version": SCHEMA_VERSION,
             "name": self.path.resolve().name,
@@ -113,14 +119,16 @@ class Repetition:
             "data": self.data,
             "recipe": self.recipe,
             "part": self.part,
+            "measure": self.measure,
             "n": len(self.runs),
             "seeds": [
                 {
                     "seed": seed,
-                    "accuracy": run.results[self.part]["accuracy"] if self.part else None,
+                    "accuracy": score.get("accuracy"),
+                    **({"map": score["map"]} if "map" in score else {}),
                     "run": run.path.name,
                 }
-                for seed, run in zip(self.seeds, self.runs, strict=True)
+                for seed, run, score in zip(self.seeds, self.runs, scores, strict=True)
             ],
             "median": self.median,
             "mean": self.mean,
@@ -155,17 +163,17 @@ def train_seeds(
     """
     check_model(model)
     data = check_data(data)
-    if seeds < 1:
-        raise UsageError(f"{seeds} seeds are none", hint="give 1 or more, such as 5")
+    check_count(seeds)
     if resume not in (None, "auto"):
         raise UsageError(
             f"{resume} is one run, and cannot be resumed as {plural(seeds, 'seed')}",
             hint="--resume auto resumes where several seeds stopped",
         )
+    options["remember"] = False  # all are to know their images alike, later ones too
     weights = options.get("weights")
     model = model or model_in(weights, **reading_in(options, weights))
     recipe = load_recipe(recipe or unnamed(weights), settings)
-    path = Path(f"{default_out(data, model, recipe)}-seeds" if out is None else out)
+    path = seeds_out(default_out(data, model, recipe)) if out is None else Path(out)
     recipes = [load_recipe(recipe, [f"seed={recipe.seed + i}"]) for i in range(seeds)]
     folders = [RunFolder(path / f"seed-{each.seed}") for each in recipes]
     _check_free(path, folders, taken=resume is not None or overwrite or restarts() > 0)
@@ -204,6 +212,17 @@ def train_seeds(
         write_json(path / "seeds.json", found.to_dict())
         write_report([run.path for run in runs], found.report)
     return found
+
+
+def check_count(seeds: int) -> None:
+    """Raise UsageError for fewer than one seed."""
+    if seeds < 1:
+        raise UsageError(f"{seeds} seeds are none", hint="give 1 or more, such as 5")
+
+
+def seeds_out(run: Path) -> Path:
+    """Return the folder of several seeds, where one run would be in ``run``."""
+    return run.with_name(f"{run.name}-seeds")
 
 
 def is_first() -> bool:
@@ -260,7 +279,8 @@ def _summarise(
     records = [folder.read_record() for folder in folders]
     first = records[0]
     data, model = first.data, first.model.name
-    rows = [row for row in published(model, data.name) if row.error_percent is not None]
+    known = () if data.several else published(model, data.name)
+    rows = [row for row in known if row.error_percent is not None]
     recipe = read_recipe(folders[0].recipe)
     return Repetition(
         path=path,
@@ -272,6 +292,7 @@ def _summarise(
         minutes=round(sum(record.progress.seconds or 0 for record in records) / 60, 2),
         command=_command(folders[0], len(runs), path.with_name(f"{path.name}-again")),
         part="test" if data.test else "validation" if data.validation else None,
+        measure="mAP" if data.several else "accuracy",
         comparisons=tuple(
             Comparison(row, tuple(differences(row, first, recipe, len(runs)))) for row in rows
         ),

@@ -34,6 +34,7 @@ class Start:
     preprocess: Preprocess | None = None  # what they were trained with, where that is known
     lines: tuple[str, ...] = ()  # what a person should know of the loading
     reading: ReadingOptions = field(default_factory=ReadingOptions)  # chose it among the file's
+    new_classifier: bool = False  # whether the network's classifier is not of these weights
 
 
 def as_known(
@@ -124,4 +125,5 @@ def fit_start(
         known or None,
         tuple(lines),
         opened.reading,
+        not same,
     )

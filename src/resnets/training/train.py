@@ -12,7 +12,7 @@ from resnets.data import NAMES
 from resnets.data.dataset import Dataset
 from resnets.data.given import GIVEN, as_dataset
 from resnets.data.images import printable
-from resnets.data.label_table import title
+from resnets.data.usual_tables import title
 from resnets.errors import CheckpointError, DataError, UsageError, check_name
 from resnets.evaluation.temperature import KINDS
 from resnets.machine.device import Machine

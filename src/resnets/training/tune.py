@@ -28,7 +28,7 @@ from resnets.training.distillation import IN_PYTHON, TeacherSource
 from resnets.training.opening import begun_from, command_of, taught_by
 from resnets.training.progress import RunProgress
 from resnets.training.proposals import check_installed, falls_behind, propose
-from resnets.training.recipe import Recipe, load_recipe, read_recipe
+from resnets.training.recipe import Recipe, load_recipe, read_recipe, unnamed
 from resnets.training.run import Run
 from resnets.training.space import default_space, parse_space, read_space
 from resnets.training.starting import IN_MEMORY
@@ -121,10 +121,15 @@ def tune(
     check_installed()
     deadline = inf if minutes is None else time.monotonic() + 60 * minutes
     if resume in (None, "auto"):
-        recipe, texts = load_recipe(recipe or "default", settings), read_space(search, space)
+        meant = recipe
+        recipe, texts = load_recipe(meant or unnamed(weights), settings), read_space(search, space)
         parse_space(texts, recipe)  # before anything is read
         name = default_out(check_data(data), model or model_in(weights, **options), recipe)
         folder = SearchFolder(Path(f"{name}-tune" if out is None else out))
+        if resume and meant is None and folder.recipe.exists():
+            # Earlier versions started from weights by the default recipe, too.
+            begun_by = read_recipe(folder.recipe).name
+            recipe = load_recipe("default", settings) if begun_by == "default" else recipe
     elif model or recipe or out or overwrite or settings or search or space:
         raise UsageError(
             f"{resume} says with what it is resumed", hint="leave the other options out"
@@ -295,7 +300,12 @@ class _Tuner:
         try:
             recipe = load_recipe(self.recipe, words)
             run = train(
-                recipe=recipe, out=folder.path, resume="auto", test=False, watch=self._watch
+                recipe=recipe,
+                out=folder.path,
+                resume="auto",
+                test=False,
+                remember=False,
+                watch=self._watch,
             )
             late, held_out = run.asked_to_stop, run.results["validation"]
             score = held_out.get("map", held_out["accuracy"])
