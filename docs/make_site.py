@@ -59,10 +59,9 @@ def write_source(folder: Path) -> None:
         page.write_text(change(page.read_text(encoding="utf-8")), encoding="utf-8")
     for page in folder.rglob("*.md"):
         text = page.read_text(encoding="utf-8")
-        # A page without headings is as wide as it likes.
-        if "\n## " not in text and not text.startswith("---"):
-            hidden = "navigation, toc" if page == folder / "index.md" else "toc"
-            page.write_text(f"---\nhide: [{hidden}]\n---\n\n{text}", encoding="utf-8")
+        if "\n## " not in text and not text.startswith("---") and page.name != "index.md":
+            # Without a table of contents the page has its place, too.
+            page.write_text(f"---\nhide: [toc]\n---\n\n{text}", encoding="utf-8")
     tries.copy(folder)
     shutil.copytree(
         ROOT / "docs/website", folder / "website", ignore=shutil.ignore_patterns("*.py", "__*")

@@ -51,7 +51,7 @@ def _folded(names: list[str]) -> str:
     if len(names) < 2:
         return "".join(map(escape, names))
     listed = "<br>".join(map(escape, names))
-    return f"<details><summary>{len(names)}</summary>{listed}</details>"
+    return f"<details><summary>{len(names)}</summary><span>{listed}</span></details>"
 
 
 def _published(name: str) -> tuple[float | None, str]:

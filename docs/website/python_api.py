@@ -47,6 +47,17 @@ PAGES: dict[str, tuple[str, str, tuple[str, ...]]] = {
         "Data sets, and how an image becomes numbers.",
         ("data:open_dataset", "data.dataset:Dataset", "data.dataset:Split", "data.preprocess"),
     ),
+    "studies": (
+        "Studies and papers",
+        "What `resnets study` and `resnets reproduce` do, and the papers' figures as data.",
+        (
+            *("studies.study:Study", "studies.study:write", "studies.degradation:study"),
+            *("studies.layer_responses:study", "studies.gradients:study", "studies.lesion:study"),
+            *("studies.gradient_paths:study", "studies.landscape:study"),
+            *("studies.stochastic_depth:study", "studies.reproduction:reproduce"),
+            *("papers.published", "papers.paper_tables"),
+        ),
+    ),
     "forms": ("Equivalent blocks", "", ("nn.forms",)),
     "responses": ("Responses and gradients", "", ("analysis.responses",)),
     "integrations": (
@@ -80,7 +91,7 @@ def _index() -> Iterator[str]:
         yield table(
             ("", ""),
             (
-                (f"[`{_path(each)}`]({name}.md#{each.name})", _first_sentence(each))
+                (f"[`{_path(each)}`]({name}.md#{_title(each)})", _first_sentence(each))
                 for each in _found(entries)
             ),
         )
@@ -115,6 +126,12 @@ def _in_room(found: Definition) -> str:
     return f"resnets.{found.home.name}.{found.name}"
 
 
+def _title(found: Definition) -> str:
+    """Return what tells it apart on its page: the name, with its module's where several have it."""
+    module_name = found.home.name.rpartition(".")[2]
+    return f"{module_name}.study" if found.name == "study" else found.name
+
+
 def _first_sentence(found: Definition) -> str:
     return cell(found.docstring.split("\n\n")[0].replace("\n", " "))
 
@@ -129,7 +146,7 @@ def _page(title: str, words: str, entries: tuple[str, ...]) -> Iterator[str]:
 
 
 def _entry(found: Definition) -> Iterator[str]:
-    yield f"## `{found.name}` {{ #{found.name} }}\n"
+    yield f"## `{_title(found)}` {{ #{_title(found)} }}\n"
     room, _, name = _path(found).rpartition(".")
     head = f"from {room} import {name}"
     yield f"```python\n{head}\n" + (f"\n{found.signature}\n" if found.signature else "") + "```\n"

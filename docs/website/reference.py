@@ -12,6 +12,10 @@ def pages() -> dict[str, str]:
     rows = (
         ("[Models](../models.md)", "what each is, its exact cost, and whose weights there are"),
         (
+            "[The block, annotated](blocks.md)",
+            "the source of a residual block beside prose; and [the fields of Spec](spec.md)",
+        ),
+        (
             "[Python](python/index.md)",
             ", ".join(f"[{title}](python/{name}.md)" for name, (title, *_) in PAGES.items()),
         ),
