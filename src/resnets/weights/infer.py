@@ -40,11 +40,10 @@ def looks_like(tensors: Mapping[str, Tensor], hints: Mapping[str, Any] | None = 
     ``hints`` are fields that are known otherwise. Parts of a net are recognised where the rest is
     missing: no classifier, or the first stages only.
     """
-    known = dict(hints or {})  # of what no spec says, too
-    hints = {name: value for name, value in known.items() if name in Spec.__dataclass_fields__}
+    known = hints or {}  # of what no spec says, too
     shapes = {key: shape for key, t in tensors.items() if _is_sound(key, shape := tuple(t.shape))}
     try:
-        spec = Spec(**{**_seen(shapes), **hints})
+        spec = Spec(**{**_seen(shapes), **_of_spec(known)})
     except (_Unreadable, SpecError) as error:
         reason = getattr(error, "message", str(error))
         return Guess(None, "custom", (), (), f"no net that a spec describes: {reason}")
@@ -57,11 +56,13 @@ def described(spec: Spec, tensors: Mapping[str, Tensor], known: Mapping[str, Any
 
 
 def _guess(spec: Spec, shapes: Shapes, known: Mapping[str, Any]) -> Guess:
-    hints = {name: value for name, value in known.items() if name in Spec.__dataclass_fields__}
-    alike = _alike(spec)
-    agreements = [_agreements(candidate, hints) for candidate in alike]
-    most = max(agreements, default=0)
-    named = [net for net, count in zip(alike, agreements, strict=True) if count == most]
+    hints = _of_spec(known)
+    told = {name: value for name, value in hints.items() if name not in _FREE}
+    agreeing: dict[int, list[Spec]] = {}  # by how many hints they agree with
+    for net in _alike(spec):
+        count = sum(getattr(net, name) == value for name, value in told.items())
+        agreeing.setdefault(count, []).append(net)
+    named = agreeing[max(agreeing)] if agreeing else []
     stages = len(spec.depths)
     if named:
         sizes = {"in_channels": spec.in_channels}
@@ -71,6 +72,10 @@ def _guess(spec: Spec, shapes: Shapes, known: Mapping[str, Any]) -> Guess:
     names = tuple(candidate.name for candidate in named)
     unknown = tuple(_unknown(spec, shapes, known))
     return Guess(spec, spec.name, names, unknown, _words(spec, named, unknown, stages))
+
+
+def _of_spec(known: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in known.items() if name in Spec.__dataclass_fields__}
 
 
 def _is_sound(key: str, shape: tuple[int, ...]) -> bool:
@@ -247,19 +252,10 @@ def _alike(spec: Spec) -> list[Spec]:
     """Return the nets with a name that keys and shapes cannot tell from this one."""
     stages, visible = len(spec.depths), _visible(spec)
     for known in (ZOO.values(), _families(spec)):
-        alike = [
-            candidate
-            for candidate in known
-            if len(candidate.depths) >= stages
-            and _visible(_first_stages(candidate, stages)) == visible
-        ]
-        if alike:
+        deep = [candidate for candidate in known if len(candidate.depths) >= stages]
+        if alike := [c for c in deep if _visible(_first_stages(c, stages)) == visible]:
             return alike
     return []
-
-
-def _agreements(spec: Spec, hints: Mapping[str, Any]) -> int:
-    return sum(getattr(spec, k) == value for k, value in hints.items() if k not in _FREE)
 
 
 def _families(spec: Spec) -> Iterator[Spec]:
@@ -346,9 +342,9 @@ def _words(spec: Spec, named: list[Spec], unknown: tuple[str, ...], stages: int)
 
 def _unlike(named: list[Spec], unknown: tuple[str, ...]) -> list[str]:
     """Return the names that differ by more than what the words call unknown."""
-    said = {name: None for name in unknown if name in ("shortcut", "zero_pad", "bottleneck_stride")}
+    said = {"shortcut", "zero_pad", "bottleneck_stride"} & set(unknown)
     result: dict[str, str] = {}
     for spec in named:
-        fields_left = {k: v for k, v in spec.to_dict().items() if k not in (*_FREE, *said)}
-        result.setdefault(repr(fields_left), spec.name)
+        visible = {k: v for k, v in spec.to_dict().items() if k not in (*_FREE, *said)}
+        result.setdefault(repr(visible), spec.name)
     return list(result.values())

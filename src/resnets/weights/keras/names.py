@@ -9,16 +9,10 @@ from resnets.errors import CheckpointError
 from resnets.spec import Spec
 from resnets.weights.keras.modules import layer_order
 
-# keras.applications' names outside of blocks; probs, fc1000 and bn_conv1 are older ones.
+# keras.applications' names outside of blocks, those of today first.
 OUTSIDE = {
-    "conv1_conv": "conv1",
-    "conv1": "conv1",
-    "conv1_bn": "bn1",
-    "bn_conv1": "bn1",
-    "post_bn": "norm",
-    "predictions": "fc",
-    "probs": "fc",
-    "fc1000": "fc",
+    **{"conv1_conv": "conv1", "conv1_bn": "bn1", "post_bn": "norm", "predictions": "fc"},
+    **{"conv1": "conv1", "bn_conv1": "bn1", "probs": "fc", "fc1000": "fc"},
 }
 IN_BLOCK = re.compile(r"conv([2-9])_block(\d{1,4})_(preact|\d)_(bn|conv)")
 # The names of He et al.'s own release, that keras.applications had until 2019: res2a_branch2b.
@@ -42,27 +36,27 @@ def application_names(layers: Iterable[str]) -> dict[str, str]:
 def _in_block(layer: str, shift: int) -> str:
     if match := IN_BLOCK.fullmatch(layer):
         stage, block, number, kind = match.groups()
-        where = f"layer{int(stage) - 1}.{int(block) - 1}"
-        if number == "preact":
-            return f"{where}.bn1"
-        if number == "0":
-            return f"{where}.downsample.{int(kind == 'bn')}"
-        return f"{where}.{kind}{int(number) + (shift if kind == 'bn' else 0)}"
-    if match := RELEASED.fullmatch(layer):
-        word, stage, letter, branch = match.groups()
-        where = f"layer{int(stage) - 1}.{ord(letter) - ord('a')}"
-        if branch == "1":
-            return f"{where}.downsample.{int(word == 'bn')}"
-        return f"{where}.{'bn' if word == 'bn' else 'conv'}{'abc'.index(branch[1]) + 1}"
-    return ""
+        place = 1 if number == "preact" else int(number) + (shift if kind == "bn" else 0)
+        is_projection = number == "0"
+        index = int(block) - 1
+    elif match := RELEASED.fullmatch(layer):
+        kind, stage, letter, branch = match.groups()
+        is_projection = branch == "1"
+        place, index = " abc".index(branch[-1:]) if branch[1:] else 0, ord(letter) - ord("a")
+    else:
+        return ""
+    where = f"layer{int(stage) - 1}.{index}"
+    if is_projection:
+        return f"{where}.downsample.{int(kind == 'bn')}"
+    return f"{where}.{'bn' if kind == 'bn' else 'conv'}{place}"
 
 
 def application_layer(module: str, spec: Spec) -> str:
     """Return keras.applications' name of a module of ours; the inverse of ``application_names``."""
     pre = spec.activation_order == "preactivation"
-    outside = {"conv1": "conv1_conv", "bn1": "conv1_bn", "norm": "post_bn", "fc": "predictions"}
-    if module in outside:
-        return outside[module]
+    for theirs, ours in OUTSIDE.items():
+        if ours == module:
+            return theirs
     layer, block, part, *rest = module.split(".")
     where = f"conv{int(layer[5:]) + 1}_block{int(block) + 1}"
     if part == "downsample":
