@@ -82,10 +82,6 @@ def _short(read: Callable[[Any], Any]) -> Callable[[Stream], Any]:
     return lambda stream: read(_ShortLines(stream))
 
 
-def _nothing(_: Stream) -> None:
-    return None
-
-
 # Pickletools' own reader of a STRING knows ASCII only.
 _TEXT_READERS: dict[str, Callable[[Any], Any]] = {
     "STRING": _read_python2_string,
@@ -100,7 +96,7 @@ def _opcodes() -> dict[bytes, tuple[str, Callable[[Any], Any]]]:
     """Return each opcode's name and how its argument is read; no reader allocates ahead of data."""
     table: dict[bytes, tuple[str, Callable[[Any], Any]]] = {}
     for opcode in pickletools.opcodes:
-        reader = opcode.arg.reader if opcode.arg else _nothing
+        reader = opcode.arg.reader if opcode.arg else lambda _: None
         if opcode.arg and opcode.arg.n == pickletools.UP_TO_NEWLINE:
             reader = _short(reader)
         reader = _TEXT_READERS.get(opcode.name, reader)

@@ -137,8 +137,5 @@ def _recipe(identity: dict[str, Any]) -> dict[str, Any]:
     for name, value in identity.items():
         section, _, key = name.partition(".")
         if section not in ("model", "processes") and name != "data":
-            if key:
-                recipe.setdefault(section, {})[key] = value
-            else:
-                recipe[section] = value
+            (recipe.setdefault(section, {}) if key else recipe)[key or section] = value
     return recipe

@@ -1,7 +1,7 @@
 """Weights as a file that Keras loads: the older .h5, or Keras 3's .weights.h5."""
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -79,22 +79,26 @@ def _layers(tensors: Mapping[str, Tensor], spec: Spec) -> Layers:
             hint="write it as safetensors",
         )
     order = layer_order(spec)
-    counters: dict[str, int] = {}
     layers: Layers = {}
-    written = set()
-    for module, kind in order:
-        number = counters[kind] = counters.get(kind, -1) + 1
-        name = f"{kind}_{number}" if number else kind
+    for (module, kind), name in zip(order, _counted(kind for _, kind in order), strict=True):
         if (spec.block, spec.stem) == ("bottleneck", "7x7"):
             name = application_layer(module, spec)
         layers[name] = kind, to_keras(tensors, module, kind)
-        written.add(module)
+    written = {module for module, _ in order}
     for key in tensors:
         if key.rsplit(".", 1)[0] not in written:
             raise CheckpointError(
                 f'"{key}" is no tensor of {spec.name}', hint="give the state dict of its network"
             )
     return layers
+
+
+def _counted(kinds: Iterable[str]) -> Iterator[str]:
+    """Yield Keras's automatic names: conv2d, conv2d_1 and so on."""
+    counters: dict[str, int] = {}
+    for kind in kinds:
+        number = counters[kind] = counters.get(kind, -1) + 1
+        yield f"{kind}_{number}" if number else kind
 
 
 def _write_named(file: Any, layers: Layers) -> None:
@@ -119,10 +123,8 @@ def _set_names(group: Any, name: str, names: list[str]) -> None:
 
 
 def _write_numbered(file: Any, layers: Layers) -> None:
-    counters: dict[str, int] = {}
-    for layer, (kind, variables) in layers.items():
-        number = counters[kind] = counters.get(kind, -1) + 1
-        place = f"{kind}_{number}" if number else kind
+    places = _counted(kind for kind, _ in layers.values())
+    for place, (layer, (_, variables)) in zip(places, layers.items(), strict=True):
         group = file.create_group(f"layers/{place}/vars")
         group.attrs["name"] = layer
         for position, tensor in enumerate(variables.values()):

@@ -208,11 +208,11 @@ def _add_channel_attention(
     """Add the 1-d convolutions of efficient channel attention, one for each block."""
     rows = in_order([m for m in modules if m.kind == "conv" and len(m.shape) == 3])
     rows = [module for module in rows if module.shape[:2] == (1, 1)]
-    if len(rows) != len(names):
+    starts = prefixes or [()] * len(rows)
+    if len(rows) != len(names) or any(
+        module.words[: len(start)] != start for module, start in zip(rows, starts, strict=True)
+    ):
         return
-    for module, prefix in zip(rows, prefixes or [()] * len(rows), strict=True):
-        if module.words[: len(prefix)] != prefix:
-            return
     for module, name in zip(rows, names, strict=True):
         aligned[f"{name}.se.conv"] = module
         reasons[f"{name}.se.conv"] = "one for each block"

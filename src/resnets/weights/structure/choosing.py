@@ -1,6 +1,7 @@
 """The one network that is meant among those in a set of tensors, and what stands beside it."""
 
 from dataclasses import replace
+from itertools import zip_longest
 
 from resnets.errors import CheckpointError
 from resnets.spec import Spec
@@ -92,10 +93,8 @@ def _own_word(network: Alignment, networks: list[Alignment]) -> str:
     """Return the first word of a network's prefix in which it differs from another's."""
     split = [n.prefix.rstrip(".").split(".") for n in networks]
     mine = network.prefix.rstrip(".").split(".")
-    shared = 0
-    while shared < len(mine) - 1 and len({tuple(s[: shared + 1]) for s in split}) == 1:
-        shared += 1
-    return mine[shared]
+    differing = (i for i, some in enumerate(zip_longest(*split)) if len(set(some)) > 1)
+    return mine[min(next(differing, len(mine)), len(mine) - 1)]
 
 
 def _groups(
