@@ -16,6 +16,8 @@ from forks import forked
 from runs import NARROW, timeless
 
 from conftest import at_step, signal_at, tiny_dataset
+from resnets import create_model, save_weights
+from resnets.data.preprocess import imagenet
 from resnets.errors import DataError, ResourceError, Stopped, UsageError
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import to_plain
@@ -306,8 +308,28 @@ def test_the_command(photos, tmp_path, monkeypatch, resnets):
     assert command == values["command"]
     assert resnets(*shlex.split(command)[1:])[0] == 0
     assert (tmp_path / "runs/photos-resnet8-default-tuned/run.json").exists()
+    code, _, err = resnets("tune", *words, "--track", "wandbb")
+    assert (code, 'no tracker is called "wandbb"' in err) == (2, True)
     code, _, err = resnets("tune", "photos", "--search", "optimizer.rate=1..2")
     assert (code, "there is no such setting" in err) == (2, True)
+
+
+@needs_optuna
+def test_from_weights_it_begins_by_the_recipe_that_training_means(tmp_path):
+    """A search that an earlier version began by the default recipe goes on by that."""
+    known = create_model(replace(NARROW, num_classes=5))
+    known.preprocess = imagenet(3, known.spec.image_size)
+    save_weights(known, tmp_path / "known.safetensors")
+    options = {"weights": tmp_path / "known.safetensors", "search": ["label_smoothing=0,0.1"]}
+    options["settings"] = [*SETTINGS, "schedule.epochs=1"]
+    names = {}
+    for out, recipe in (("auto", None), ("default", "default")):
+        searched(tmp_path / out, 1, recipe=recipe, **options)
+        found = searched(tmp_path / out, 2, resume="auto", **options)
+        assert [trial.status for trial in found.search.trials] == ["finished"] * 2
+        recipes = [load_recipe(tmp_path / out / f"trial-00{i}/recipe.yaml") for i in range(2)]
+        names[out] = {each.name for each in recipes}
+    assert names == {"auto": {"auto"}, "default": {"default"}}
 
 
 @pytest.mark.skipif(find_spec("optuna") is not None, reason="Optuna is installed")
