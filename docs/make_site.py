@@ -87,8 +87,8 @@ def _named(entry: Any, source: Path) -> Any:
     return sorted(inside, key=lambda path: (not path.endswith("/index.md"), path))
 
 
-def build(builder: str) -> None:
-    """Make HTML of the pages. Raises SystemExit with a line for each warning."""
+def build(builder: str) -> list[str]:
+    """Make HTML of the pages, and return what the builder warns of."""
     shutil.rmtree(SITE, ignore_errors=True)
     command = [sys.executable, "-m", builder, "build", "--strict", "-f", str(CONFIG), "--clean"]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"}
@@ -98,9 +98,9 @@ def build(builder: str) -> None:
     said = _COLOUR.sub("", done.stdout + done.stderr)
     if f"No module named {builder}" in said:
         raise SystemExit(f'{builder} is not installed: pip install "{BUILDERS[builder]}"')
-    if done.returncode:
-        places = [f"{page}, line {line}: leads nowhere" for page, line in _FAULT.findall(said)]
-        raise SystemExit("\n".join(places) or said)
+    if not done.returncode:
+        return []
+    return [f"{page}, line {line}: leads nowhere" for page, line in _FAULT.findall(said)] or [said]
 
 
 def keep_inside() -> None:
@@ -124,9 +124,9 @@ def main() -> None:
         raise SystemExit("\n".join(wrong))
     places = {"docs_dir": SOURCE.name, "site_dir": SITE.name}
     CONFIG.write_text(yaml.safe_dump(config | places, sort_keys=False), encoding="utf-8")
-    build(builder)
+    warnings = build(builder)
     keep_inside()
-    if wrong := [*checking.faults(SITE)]:
+    if wrong := [*checking.faults(SITE)] or warnings:  # which name no target
         raise SystemExit("\n".join(wrong))
     count = sum(1 for _ in SITE.rglob("*.html"))
     print(f"{SITE.relative_to(ROOT)}/index.html: {count} pages")
