@@ -249,6 +249,11 @@ def of_study(name: str, *numbers: int) -> str:
     return sheet(drawings, 2)
 
 
+def digits() -> str:
+    """Return the errors of four nets as they learn handwritten digits."""
+    return of_study("degradation", 0, 1)
+
+
 def responses() -> str:
     """Return the layers' responses of plain and residual nets, in their order."""
     return of_study("responses", 0)
@@ -318,6 +323,7 @@ DRAWN: dict[str, Callable[[], str]] = {
     drawing.__name__: drawing
     for drawing in (
         degradation,
+        digits,
         shortcut,
         responses,
         options,
