@@ -52,7 +52,8 @@ def test_the_file_holds_all_but_the_drawings(study, tmp_path):
 
 
 def net(model: str, mean: float, *, depth: int, plain: bool = False) -> dict:
-    return {"name": model, "model": model, "depth": depth, "plain": plain, "mean": mean}
+    kind = {"plain": plain, "normed": not model.endswith("_v2")}
+    return {"name": model, "model": model, "depth": depth, "mean": mean, **kind}
 
 
 def test_sentences_of_responses_follow_the_numbers():
@@ -73,3 +74,6 @@ def test_sentences_of_responses_follow_the_numbers():
     assert "2.00 times" in deeper
     nets[1]["mean"] = 1.0
     assert any("as large as plain20" in line for line in found(nets))
+    beside = [*nets, net("resnet110_v2", 9.0, depth=110)]  # no norm has set its scale
+    assert "resnet110_v2 9" in found(beside)[0]
+    assert found(beside)[1:] == found(nets)[1:]

@@ -10,8 +10,9 @@ from resnets.analysis.responses import layer_responses
 from resnets.report.charts import lines_chart
 from resnets.report.plots import Line
 from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
-from resnets.studies.subjects import images_for, open_subjects, where_made
+from resnets.studies.subjects import Subject, images_for, open_subjects, where_made
 
+SMALL = 64  # pixels a side, up to which a thousand images are computed at once
 PAPER = (
     Claim(
         "The standard deviations of layer responses show that ResNets have generally smaller "
@@ -26,7 +27,7 @@ PAPER = (
 def study(
     runs: Sequence[str | Path],
     *,
-    images: int = 256,
+    images: int | None = None,
     data: str | Path | None = None,
     root: str | Path | None = None,
     seed: int = 0,
@@ -34,22 +35,26 @@ def study(
 ) -> Study:
     """Measure each 3x3 layer's response in some nets, on images of their own data.
 
+    They are 1,024 where no number is given, of large images 64, since all are shown at once.
     Raises what `open_subjects` and `images_for` raise.
     """
     nets: list[dict[str, Any]] = []
     shown = []
     subjects = open_subjects(runs, device)
+    groups = _groups(subjects)
     for subject in subjects:
-        seen = images_for(subject, images, data=data, root=root, seed=seed)
+        count = images or (1024 if subject.network.spec.image_size <= SMALL else 64)
+        seen = images_for(subject, count, data=data, root=root, seed=seed)
         measured = layer_responses(subject.network, seen.inputs)
         shown.append(seen)
         responses = {each.name: each.value for each in measured}
         nets.append(
             {
                 "name": subject.name,
-                "model": subject.network.spec.name,
+                "model": groups[subject.name],
                 "plain": subject.network.spec.shortcut == "none",
                 "depth": subject.network.spec.depth,
+                "normed": subject.network.spec.activation_order != "preactivation",
                 "mean": fmean(responses.values()),
                 "layers": responses,
             }
@@ -72,12 +77,25 @@ def study(
             assumed=(
                 "Batch norm computes with its running statistics, as in evaluation. Its scale is 1 "
                 "before training: a response near 1 is one that training has changed little.",
+                "Some images have responses several times those of most: of too few images a "
+                "deviation is a matter of chance.",
                 "Where no batch norm follows a convolution (pre-activation), the response is the "
-                "convolution's own, whose scale no norm has set.",
+                "convolution's own, whose scale no norm has set, and is not compared with others.",
             ),
             environment=where_made(subjects[0].network),
         ),
     )
+
+
+def _groups(subjects: Sequence[Subject]) -> dict[str, str]:
+    """Return by net what counts as one model: seeds of one recipe do, other trainings do not."""
+    recipes: dict[str, list[Any]] = {}
+    for subject in subjects:
+        recipe = {**subject.metadata.made.get("recipe", {}), "seed": 0}
+        recipes.setdefault(subject.network.spec.name, []).append(recipe)
+    alike = {model: all(one == own[0] for one in own) for model, own in recipes.items()}
+    models = {subject.name: subject.network.spec.name for subject in subjects}
+    return {name: model if alike[model] else name for name, model in models.items()}
 
 
 def found(nets: Sequence[dict[str, Any]]) -> list[str]:
@@ -86,7 +104,9 @@ def found(nets: Sequence[dict[str, Any]]) -> list[str]:
     means = {name: fmean(net["mean"] for net in nets if net["model"] == name) for name in models}
     listed = ", ".join(f"{name} {mean:.3g}" for name, mean in means.items())
     told = [f"Mean response over the layers: {listed}."]
-    residual = sorted((net["depth"], name) for name, net in models.items() if not net["plain"])
+    residual = sorted(
+        (net["depth"], name) for name, net in models.items() if net["normed"] and not net["plain"]
+    )
     for depth, name in residual:
         told += [
             _compared(name, other, means, "which has as many layers and no shortcuts")
