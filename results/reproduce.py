@@ -23,6 +23,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnets.papers.paper_tables import TABLES
+
 RESULTS = Path(__file__).resolve().parent
 KEPT = ("run.json", "recipe.yaml", "metrics.jsonl", "ledger.jsonl")
 STOPPED = 75
@@ -64,9 +66,13 @@ def small_steps(*models: str) -> list[Trial]:
     return [Trial(model, "he2015_cifar", 3, settings, "-1600x32") for model in models]
 
 
-def by_the_book(recipe: str, seeds: int, *models: str) -> list[Trial]:
-    """Whole runs of a published recipe."""
-    return [Trial(model, recipe, seeds) for model in models]
+def by_the_book(table: str, *left_out: str) -> list[Trial]:
+    """The rows of a table at their whole length, ResNet-20 with five seeds."""
+    return [
+        Trial(row.key, row.recipe or row.figure.recipe, 5 if row.key == "resnet20" else 1)
+        for row in TABLES[table].rows
+        if row.key not in left_out
+    ]
 
 
 GROUPS = {
@@ -75,18 +81,8 @@ GROUPS = {
     "depth": small_steps("resnet20", "plain20", "resnet56", "plain56", "resnet56_v2"),
     "options": short("resnet20", "resnet20_b", "resnet20_c", "resnet20_v2"),
     "large_steps": short("plain20", "resnet56", "plain56"),
-    "table6": [
-        *by_the_book("he2015_cifar", 5, "resnet20"),
-        *by_the_book("he2015_cifar", 1, "resnet32", "resnet44", "resnet56"),
-        *by_the_book("he2015_cifar_110", 1, "resnet110"),
-        *by_the_book("he2015_cifar", 1, "plain20", "plain56"),
-    ],
-    "keras": by_the_book(
-        "keras_cifar",
-        1,
-        *(f"keras_resnet{depth}_v1" for depth in (20, 32, 44, 56, 110)),
-        *(f"keras_resnet{depth}_v2" for depth in (56, 110)),
-    ),
+    "table6": by_the_book("he2015.table6", "resnet1202", "plain32", "plain44"),
+    "keras": by_the_book("keras.cifar10"),
 }
 SHAPE = ("depth", "options", "large_steps")
 GPU = ("table6", "keras")

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from conftest import signal_at, tiny_dataset
+from conftest import coloured, signal_at, tiny_dataset
+from resnets import create_model, get_spec
 from resnets.errors import Stopped, UsageError
 from resnets.inference.partition import Part
 from resnets.machine.device import Machine
@@ -279,3 +281,55 @@ def test_the_markdown_of_a_made_up_record():
     assert "- ResNet | 20: 400 iterations, not 64,000; precision bfloat16, not float32" in lines
     assert "- ResNet, 32: not trained yet" in lines
     assert lines[-1] == "    resnets reproduce he2015.table6"
+
+
+CROPS = replace(PAPER, dataset="imagenet", protocol="10-crop", recipe="")
+PHOTOS = Table(
+    "tiny.table2",
+    "Tiny nets on photographs",
+    "nothing",
+    (
+        Row(
+            "8 layers",
+            replace(CROPS, model="resnet8", error_percent=25.0, top5_percent=7.0),
+            recipe="he2015_cifar",
+        ),
+        Row("weights", replace(CROPS, model="plain8", error_percent=28.0), recipe="he2015_cifar"),
+    ),
+)
+
+
+@pytest.mark.slow
+def test_photographs_are_measured_by_the_protocol_of_the_table(tmp_path):
+    for split, count in (("train", 6), ("val", 2)):
+        for label, name in enumerate(("brick", "cork", "fern")):
+            folder = tmp_path / "imagenet" / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                coloured(label, 10 * len(split) + number).save(folder / f"{number}.png")
+    spec = replace(get_spec("plain8"), num_classes=3)
+    torch.save(create_model(spec).state_dict(), tmp_path / "plain8.pth")
+    options = {
+        "scale": Fraction(1, 64_000),
+        "settings": ("batch_size=6", "data.image_size=32"),
+        "out": tmp_path / "out",
+        "machine": QUIET,
+    }
+    empty = reproduce(PHOTOS, **options).values()["rows"]
+    assert {row["lacks"] for row in empty} == {
+        "no images of ImageNet: name their folder with --data"
+    }
+    found = reproduce(
+        PHOTOS,
+        data=str(tmp_path / "imagenet"),
+        weights={"plain8": [str(tmp_path / "plain8.pth")]},
+        **options,
+    )
+    trained, given = (row["measured"] for row in found.values()["rows"])
+    assert (trained["n"], trained["images"], trained["split"]) == (1, 6, "validation")
+    assert not any("crop" in line for line in trained["differences"])
+    evaluation = json.loads((tmp_path / "out/resnet8-seed-0/evaluation.json").read_text())
+    assert evaluation["protocol"]["name"] == "he2015-ten-crops"
+    assert trained["mean"] == pytest.approx(1 - evaluation["accuracy"])
+    assert given["differences"] == (f"not trained here: {tmp_path / 'plain8.pth'}",)
+    assert "of ImageNet" in found.markdown.read_text()

@@ -173,7 +173,7 @@ class _Work:
     def _opened(self, experiment: Experiment, file: str) -> Any:
         if experiment.row.lacks:  # an ensemble, whose nets say themselves what they are
             return file
-        model = create_model(experiment.spec, weights=file)
+        model = create_model(experiment.spec, weights=file, head="keep")
         if model.preprocess is None:  # as all nets of ImageNet's tables are, but for few
             model.preprocess = imagenet(experiment.spec.in_channels, experiment.spec.image_size)
         return model
