@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from datetime import date
 from itertools import count
 from pathlib import Path
+from shutil import disk_usage
 from tempfile import TemporaryDirectory
 
 import numpy as np
@@ -25,8 +26,17 @@ from resnets import cli
 from resnets.data.dataset import Dataset, MemoryImages, whole
 from resnets.data.preprocess import Preprocess
 
+_memory_disk = Path("/dev/shm")  # a small run waits for a disk a third of its time
+if (
+    _memory_disk.is_dir()
+    and disk_usage(_memory_disk).free > 4 << 30
+    and not os.statvfs(_memory_disk).f_flag & os.ST_NOEXEC
+):
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(_memory_disk))
 if "RESNETS_CACHE" not in os.environ:  # what is remembered of images stays out of the user's
-    _cache = TemporaryDirectory(prefix="resnets-cache-")
+    _cache = TemporaryDirectory(
+        prefix="resnets-cache-", dir=os.environ.get("PYTEST_DEBUG_TEMPROOT")
+    )
     os.environ["RESNETS_CACHE"] = _cache.name
 
 torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)

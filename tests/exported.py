@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -61,22 +62,31 @@ def export(network: ResNet, path: Path, text: str | None = None, **form) -> Path
     images = torch.zeros(
         shape, dtype=torch.float32 if form["input"] == "normalized" else torch.uint8
     )
-    dynamic = {0: torch.export.Dim.DYNAMIC} if form["batch"] == "dynamic" else {}
+    dimensions = {0: "batch"} if form["batch"] == "dynamic" else {}
     if form["input"] == "pictures":
-        dynamic |= {1: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC}
+        dimensions |= {1: "height", 2: "width"}
     module = FORMS[form["input"]](network).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own
-        program = torch.export.export(module, (images,), dynamic_shapes=(dynamic,))
         if path.suffix == ".pt2":
+            dynamic = dict.fromkeys(dimensions, torch.export.Dim.DYNAMIC)
+            program = torch.export.export(module, (images,), dynamic_shapes=(dynamic,))
             torch.export.save(program, path, extra_files={"resnets": text})
             return path
+        import onnx
+
+        written = BytesIO()
         names = {"input_names": ["images"], "output_names": ["logits"]}
-        model = torch.onnx.export(program, **names, dynamo=True, verbose=False).model_proto
+        # The older exporter, ten times as fast; the package itself uses the newer.
+        dynamic_axes = {"images": dimensions, "logits": {0: "batch"} if 0 in dimensions else {}}
+        torch.onnx.export(
+            module, (images,), written, **names, dynamic_axes=dynamic_axes, dynamo=False
+        )
+    model = onnx.load_from_string(written.getvalue())
     model.metadata_props.add(key="resnets", value=text)
-    onnx = path.with_suffix(".onnx")
-    onnx.write_bytes(model.SerializeToString())
-    return onnx if path.suffix == ".onnx" else convert(onnx, path, text)
+    file = path.with_suffix(".onnx")
+    file.write_bytes(model.SerializeToString())
+    return file if path.suffix == ".onnx" else convert(file, path, text)
 
 
 def convert(onnx: Path, path: Path, text: str) -> Path:

@@ -262,7 +262,8 @@ def test_convert_writes_down_what_is_said(bare, resnets):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("to", ["native", "torchvision", "detectron2"])
 def test_convert_keeps_the_precision(dtype, to, tmp_path, resnets):
-    state = create_model("resnet18", num_classes=2).to(dtype).state_dict()
+    narrow = create_model("resnet18", num_classes=2, widths=(8, 16, 32, 64), stem_width=8)
+    state = narrow.to(dtype).state_dict()
     torch.save(state, tmp_path / "in.pth")
     out = tmp_path / ("out.safetensors" if to == "native" else "out.pth")
     assert resnets("convert", tmp_path / "in.pth", out, "--to", to)[0] == 0

@@ -71,6 +71,12 @@ def test_metrics_are_scikit_learns(several: Several) -> None:
         assert each["threshold"] == several.thresholds[c]
 
 
+def f1_score(true: np.ndarray, answered: np.ndarray) -> float:
+    """By its definition, which scikit-learn takes a thousand times longer to come to."""
+    hits, misses = (true & answered).sum(), (true ^ answered).sum()
+    return 2 * hits / max(2 * hits + misses, 1)
+
+
 @pytest.mark.parametrize("several", CASES)
 def test_no_threshold_is_better(several: Several) -> None:
     best = several.with_best_thresholds()
@@ -80,7 +86,7 @@ def test_no_threshold_is_better(several: Several) -> None:
             assert best_threshold(true, p) is None
             assert best.thresholds[c] == 0.5
             continue
-        f1 = {t: metrics.f1_score(true, p >= t, zero_division=0) for t in {*p.tolist(), 2.0}}
+        f1 = {t: f1_score(true, p >= t) for t in {*p.tolist(), 2.0}}
         highest = max(f1.values())
         assert best.f1[c] == pytest.approx(highest, abs=1e-12)
         # It is the highest that is as good, and half way to what is no answer any more.

@@ -787,7 +787,7 @@ ARGUMENTS = {
 }
 
 
-@settings(max_examples=500, **COVERED)
+@settings(max_examples=150, **COVERED)
 @given(**ARGUMENTS)
 def test_mutated_bytes(tmp_path, kind, mutations, inside):
     check_mutation(tmp_path, kind, mutations, inside)
