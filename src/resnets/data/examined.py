@@ -132,7 +132,7 @@ class Witness:
         }
         self.known = recall(listing, store, self.columns)
         self.broken = np.zeros(count, bool)
-        self.told = False  # what is to be said once all have been seen
+        self.told = True  # whether nothing is to be said once all have been seen
         self._new: list[int] = []  # seen since they were last gathered
 
     def wants(self, number: int) -> bool:
@@ -163,6 +163,7 @@ class Witness:
         for column in self.columns.values():
             column[numbers] = gather(torch.from_numpy(column[new])).numpy()
         self.known[numbers] = True
+        self.told &= not len(numbers)  # a resumed run that sees nothing new has nothing to say
         broken = torch.from_numpy(np.flatnonzero(self.broken))
         self.broken[gather(broken)] = True
         if write and len(numbers):
