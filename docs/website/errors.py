@@ -160,14 +160,11 @@ _OTHERS = (("0", "done"), ("130", "Ctrl-C; a run can be resumed"))
 def pages() -> dict[str, str]:
     """Return the pages, by their paths. Raises LookupError for an exception that has no page."""
     said = json.loads(RECORDED.read_text(encoding="utf-8"))
-    classes = {each.name: each.docstring for each in public("errors") if each.bases}
-    missing = classes.keys() ^ {kind.name for kind in KINDS}
+    classes = {each.name for each in public("errors") if each.bases}
+    missing = classes ^ {kind.name for kind in KINDS}
     if missing:
         raise LookupError(f"errors.py and KINDS of website/errors.py differ by {missing}")
-    found = {
-        f"reference/errors/{kind.name}.md": "\n".join(_page(kind, classes[kind.name], said))
-        for kind in KINDS
-    }
+    found = {f"reference/errors/{kind.name}.md": "\n".join(_page(kind, said)) for kind in KINDS}
     return found | {"reference/errors/index.md": _index()}
 
 
@@ -191,10 +188,9 @@ def _index() -> str:
     )
 
 
-def _page(kind: Kind, docstring: str, said: dict[str, list[str]]) -> Iterator[str]:
+def _page(kind: Kind, said: dict[str, list[str]]) -> Iterator[str]:
     yield f"# {kind.name}\n"
     yield f"Exit code {kind.code}: {kind.title}.\n"
-    yield f"> {docstring.splitlines()[0]}\n"
     yield f"## What to do\n\n{kind.what_to_do}\n"
     yield "## As it is said\n"
     for case in kind.cases:
