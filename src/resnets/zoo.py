@@ -341,6 +341,15 @@ def get_spec(name: str) -> Spec:
     )
 
 
+def is_named(word: str) -> bool:
+    """Whether a word is the name of a model."""
+    try:
+        get_spec(word)
+    except UsageError:
+        return False
+    return True
+
+
 def asked_spec(model: str | Spec, **changes: Any) -> Spec:
     """Return the spec of a name, or the one given, with those of the changes that are not None.
 

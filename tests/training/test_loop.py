@@ -18,6 +18,7 @@ from safetensors import safe_open
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+import resnets
 import resnets.machine.environment
 from conftest import at_step, signal_at, tiny_dataset
 from resnets import audit, get_spec, open_model
@@ -385,6 +386,15 @@ def test_the_command_in_the_record_repeats_the_run(photos, tmp_path):
     options = [word.removeprefix("--") for word in words[3:]]
     train(words[2], **dict(zip(options[::2], options[1::2], strict=True)), quiet=True)
     a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("my run", "my run-again"))
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_command_of_a_net_without_a_name_is_a_call_that_repeats_the_run(photos, tmp_path):
+    recipe = load_recipe(RECIPE, ["data.image_size=8", "data.holdout=3", "augment.padding=1"])
+    scaled = replace(get_spec("resnet8"), name="resnet8_scaled", shortcut_scale=0.5)
+    run(tmp_path / "run", recipe, model=scaled, data=photos)
+    eval(json.loads((tmp_path / "run/run.json").read_text())["command"], {"resnets": resnets})
+    a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("run", "run-again"))
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 

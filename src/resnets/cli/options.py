@@ -12,7 +12,7 @@ import typer
 from resnets.cli.output import say
 from resnets.errors import UsageError
 from resnets.spec import Spec
-from resnets.zoo import get_spec
+from resnets.zoo import get_spec, is_named
 
 if TYPE_CHECKING:
     from resnets.inference.runtimes import Runtime
@@ -197,7 +197,7 @@ def open_network(
     the classifier is needed, "optional" where it may lack and "drop" where nothing reads it. Raises
     UsageError for a name alone, and CheckpointError for a bad file.
     """
-    if known.weights is None and not is_path(word) and is_name(word):
+    if known.weights is None and not is_path(word) and is_named(word):
         from resnets.weights.shipped import names
 
         ours = names(get_spec(word).name)
@@ -285,15 +285,6 @@ def is_path(word: str) -> bool:
     """Whether a word means a file or a folder, rather than a model's name."""
     path = Path(word)
     return path.exists() or bool(path.suffix) or len(path.parts) > 1
-
-
-def is_name(word: str) -> bool:
-    """Whether a word is the name of a model."""
-    try:
-        get_spec(word)
-    except UsageError:
-        return False
-    return True
 
 
 def default_model() -> Path:

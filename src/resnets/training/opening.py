@@ -29,6 +29,7 @@ from resnets.training.feed import loss_factors
 from resnets.training.prepare import Plan
 from resnets.training.recipe import DistillRecipe, Recipe
 from resnets.training.starting import IN_MEMORY
+from resnets.zoo import is_named
 
 SMALL = 64  # pixels: a side at which most images can still be told apart
 VERY_UNEVEN = 10  # times as many images as another class, from where it is said what helps
@@ -310,11 +311,13 @@ def taught_by(plan: Plan) -> Taught | None:
 def command_of(plan: Plan, recipe: Path, out: str | None = None) -> str:
     """Return the command that trains what a plan does, by the recipe in a file.
 
-    It is a call in Python where the data, the weights or the teacher were given there.
+    It is a call in Python where the data, the weights or the teacher were given there, or the
+    network has no name that would mean it.
     """
     start, teacher = plan.start, taught_by(plan)
     taught_here = teacher is not None and teacher.source == IN_PYTHON
-    if plan.source == GIVEN or (start and start.source == IN_MEMORY) or taught_here:
+    named = is_named(plan.spec.name)
+    if plan.source == GIVEN or (start and start.source == IN_MEMORY) or taught_here or not named:
         data = "data" if plan.source == GIVEN else repr(plan.source)
         given = "weights" if start and start.source == IN_MEMORY else start and repr(start.source)
         weights = f", weights={given}" if given else ""
@@ -322,7 +325,9 @@ def command_of(plan: Plan, recipe: Path, out: str | None = None) -> str:
         if teacher:
             weights += f", teacher={'model' if taught_here else repr(teacher.source)}"
         weights += f", out={out!r}" if out else ""
-        return f"resnets.train({data}, model={plan.spec.name!r}, recipe={str(recipe)!r}{weights})"
+        weights += f", root={plan.root!r}" if plan.root else ""
+        model = repr(plan.spec.name) if named else f"resnets.{plan.spec!r}"
+        return f"resnets.train({data}, model={model}, recipe={str(recipe)!r}{weights})"
     words = ["resnets", "train", plan.source, "--model", plan.spec.name]
     words += ["--recipe", str(recipe), *(["--out", out] if out else [])]
     weights_given = begun_from(plan)

@@ -34,6 +34,7 @@ from resnets.training.train import (
     reading_in,
     train,
 )
+from resnets.zoo import is_named
 
 SCHEMA_VERSION = 1
 # Settings that are compared apart, or need not be the paper's.
@@ -257,13 +258,13 @@ def _how_to_resume(first: RunFolder, seeds: int, out: Path) -> str:
 def _command(first: RunFolder, seeds: int, out: Path) -> str:
     """Return the command that trains these seeds into ``out``; recipe.yaml has every setting.
 
-    Empty where data, weights or teacher were given in Python.
+    Empty where data, weights or teacher were given in Python, or a network without a name.
     """
     record = first.read_record()
     data, weights = record.data, record.weights
     teacher = record.teacher
     in_python = (weights and weights.source == IN_MEMORY, teacher and teacher.source == IN_PYTHON)
-    if data.source == GIVEN or any(in_python):
+    if data.source == GIVEN or any(in_python) or not is_named(record.model.name):
         return ""
     words = ["train", data.source, "--model", record.model.name]
     words += ["--recipe", str(first.recipe), "--seeds", str(seeds), "--out", str(out)]
