@@ -46,6 +46,9 @@ def test_sentences_of_lesions():
     assert "missed more than the 54" in own
     assert "hardly rises with the number of blocks deleted" in several
     assert several.endswith("not as the paper found.")
+    net["dropped"], whole = plain["dropped"], net["dropped"]
+    assert lesion.found([net, plain])[0].endswith("the same, where the paper found less.")
+    net["dropped"] = whole
     plain["dropped"], plain["deleted"] = plain["dropped"][2:], []
     assert lesion.found([net, plain])[-1].endswith("none of its blocks can be left out.")
 
@@ -98,4 +101,10 @@ def test_sentences_of_landscapes():
     assert "without (plain56) 80.0 %: no smoother with shortcuts, contrary to what the" in both
     plain["convex"] = 0.3
     assert "smoother with shortcuts, as the paper found" in landscape.found([own, plain])[-1]
+    plain["convex"] = own["convex"]
+    own["depth"] = plain["depth"] = 20
+    assert (
+        "no smoother with shortcuts, where the paper found little"
+        in landscape.found([own, plain])[-1]
+    )
     assert len(landscape.found([own])) == 1

@@ -1,6 +1,7 @@
 """Gradients of a study against autograd by hand and nets whose answer is known."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from resnets.studies.gradient_lines import (
     noises,
     norms_by_depth,
 )
-from resnets.studies.gradients import NORM, found
+from resnets.studies.gradients import NORM, TRAINED, found
 
 
 @pytest.mark.parametrize("name", ["resnet8_v2", "resnet11_v2"])
@@ -97,6 +98,7 @@ def test_correlation_of_what_is_known():
     assert brown[0] > brown[4] > brown[8] > brown[16]
     assert half_length(reference["white noise"]) == 1 / 32  # all that the line shows
     assert half_length([(0.0, 1.0), (0.2, 0.8), (0.6, 0.6), (1.0, 0.2)]) == pytest.approx(0.7)
+    assert half_length([(0.0, 0.0), (0.2, 0.0), (1.0, 0.0)]) == 0.2  # gradients of zero
     with pytest.raises(NonFiniteError):
         autocorrelation(torch.full((3, 2), torch.nan))
 
@@ -133,3 +135,6 @@ def test_sentences_follow_the_numbers():
     assert "0.001 times in plain56 (it vanishes)" in norms
     nets[1], nets[3] = (measured(net, half=0.005, depth=56) for net in ("plain56", "resnet56"))
     assert "more --points would be needed" in found(nets)[0]
+    trained = [measured("plain56", half=0.1, depth=56), measured("resnet56", half=0.4, depth=56)]
+    told = found([replace(net, condition=TRAINED) for net in trained])
+    assert "as the paper found of fresh weights" in told[0]  # it has looked at no others

@@ -89,6 +89,16 @@ def test_a_scaled_schedule_keeps_its_fractions(name, settings, dataset):
     assert {k for k, v in short.flat().items() if whole.flat()[k] != v} <= own
 
 
+def test_what_does_not_scale_is_said():
+    def said(key, **asked):
+        (sentence,) = Asked(TABLES[key], Fraction(1, 160), **asked).changes
+        return sentence.partition(" of the run")[2]
+
+    assert said("he2016.table1") == said("he2015.table6", rows=("resnet20",)) == "."
+    assert said("he2015.table6") == ", but for a warm-up that waits for an error."
+    assert said("he2015.table2") == ", but for drops that wait for epochs without progress."
+
+
 def test_lengths_are_the_papers():
     assert iterations(load_recipe("keras_cifar"), 50_000) == 200 * 1407  # 45,000 in batches of 32
     assert iterations(load_recipe("resnext_cifar"), 50_000) == 300 * 391
@@ -180,6 +190,17 @@ def test_without_images_rows_stay_empty(tmp_path, resnets):
     assert "is of he2015.table6 --scale 1/160" in err
     code, _, err = resnets("reproduce", "he2015.tabel6")
     assert (code, "did you mean he2015.table6" in err) == (2, True)
+    words = ["reproduce", "he2015.table6", "--out", tmp_path / "refused"]
+    for wrong, message in (
+        (("--kept", tmp_path / "none"), f"error: {tmp_path / 'none'}: no such folder of results"),
+        (("--rows", ","), 'error: --rows "," names no row'),
+        (("--set", "schedule.no=3"), 'error: recipe he2015_cifar: unknown key "schedule.no"'),
+        (("--set", "batch_size=0"), "error: recipe he2015_cifar: batch_size: Input should be"),
+    ):
+        code, out, err = resnets(*words, *wrong)
+        assert (code, out, len(err.splitlines())) == (2, "", 2)
+        assert err.startswith(message)
+    assert not (tmp_path / "refused").exists()
     code, out, _ = resnets("reproduce", "--list", "--root", tmp_path / "none")
     assert (code, out.count("he2016.table")) == (0, 7)
 

@@ -112,7 +112,9 @@ def test_runs_that_differ_are_said_to():
     [
         (["degradation", "--scale", "2"], "--scale 2 is no part of a schedule"),
         (["depth", "--survival", "0"], "a survival of 0 is no probability"),
-        (["depth", "--survival", "1,a"], "--survival 1,a: no probabilities"),
+        (["depth", "--survival", "1,a"], '--survival "1,a": no probabilities'),
+        (["depth", "--survival", "0.8,0.8"], "one survival probability shows nothing"),
+        (["landscape", "--span", "inf"], "a span of inf is none"),
         (["depth", "--model", "plain20"], "a plain net has nothing left"),
         (["responses"], "there is no net to look at"),
         (["responses", "resnet50"], "a name alone has fresh weights"),

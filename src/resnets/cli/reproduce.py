@@ -96,6 +96,8 @@ def reproduce(
         return
     chosen = find_table(table)  # before torch takes its seconds to load
     names = tuple(filter(None, (rows or "").replace(" ", "").split(",")))
+    if rows is not None and not names:
+        raise UsageError(f'--rows "{rows}" names no row', hint=f"--rows {chosen.rows[0].key}")
     chosen.chosen(names, small=small)
     weights_for: dict[str, list[str]] = {}
     for text in weights or ():

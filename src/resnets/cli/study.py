@@ -347,7 +347,9 @@ def depth(
     try:
         survivals = [float(word) for word in survival.split(",")]
     except ValueError:
-        raise UsageError(f"--survival {survival}: no probabilities", hint="1,0.8,0.5") from None
+        raise UsageError(
+            f'--survival "{survival}": no probabilities', hint="--survival 1,0.8,0.5"
+        ) from None
     return study(
         asked.runs or [],
         out=out,

@@ -35,6 +35,9 @@ class Asked:
     def __post_init__(self) -> None:
         if self.seeds < 1:
             raise UsageError(f"{self.seeds} seeds are none", hint="give 1 or more, such as 5")
+        if self.settings:  # which some row's recipe may not have: said before any is trained
+            for each in experiments(self):
+                _ = each.recipe
 
     @property
     def chosen(self) -> tuple[Row, ...]:
@@ -51,11 +54,24 @@ class Asked:
         sentences = [
             self.scale != 1
             and f"Scaled: {share(self.scale)} of the paper's iterations, with "
-            "drops and warm-up at the same fractions of the run.",
+            f"drops and warm-up at the same fractions of the run{self._waiting}.",
             stand_in and f"A stand-in: {stand_in}.",
             self.settings and f"Changed in every recipe: {', '.join(self.settings)}.",
         ]
         return [sentence for sentence in sentences if sentence]
+
+    @property
+    def _waiting(self) -> str:
+        """What of the schedules `scaled` leaves as it is, as the end of a sentence."""
+        schedules = [each.paper.schedule for each in experiments(self)]
+        waits = [
+            any(each.warmup_until_error for each in schedules)
+            and "a warm-up that waits for an error",
+            any(each.plateau_factor for each in schedules)
+            and "drops that wait for epochs without progress",
+        ]
+        told = " and ".join(each for each in waits if each)
+        return f", but for {told}" if told else ""
 
     @property
     def options(self) -> list[str]:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from resnets.analysis.responses import trial
-from resnets.errors import NonFiniteError
+from resnets.errors import CheckpointError, NonFiniteError
 from resnets.nn import ResNet
 from resnets.nn.blocks import Block
 from resnets.spec import Spec
@@ -103,6 +103,8 @@ def half_length(curve: Curve) -> float:
     It is never less than the first step, which is all that is seen.
     """
     for (before, high), (after, low) in pairwise(curve):
+        if low < 0.5 >= high:  # gradients of 0, which are like nothing, themselves included
+            return curve[1][0]
         if low < 0.5:
             crossed = before + (high - 0.5) / (high - low) * (after - before)
             return max(curve[1][0], crossed)
@@ -164,6 +166,11 @@ def measure(
         label = int(images.labels[one])
         correlations.append(correlation_between(network, *ends, points, label))
         of_weights, of_outputs = norms_by_depth(network, images.inputs, images.labels)
+        if not all(of_outputs.values()):
+            raise CheckpointError(
+                f"{name}: no gradient comes back through its blocks: it answers all images alike",
+                hint="give a net that has learnt something",
+            )
         weights.append(of_weights)
         outputs.append(of_outputs)
     spec = networks[0].spec

@@ -96,6 +96,7 @@ def _plain(net: dict[str, Any], measured: Measured) -> dict[str, Any]:
     """Return what was measured and what follows, as plain data."""
     first, last = measured.effective()
     n = len(measured.paths) - 1
+    longest, shortest = measured.magnitude[n], measured.magnitude[0]
     return {
         **net,
         "blocks": n,
@@ -107,7 +108,7 @@ def _plain(net: dict[str, Any], measured: Measured) -> dict[str, Any]:
         "effective": [first, last],
         "effective_paths": measured.part_of_paths(first, last),
         "agreement": measured.agreement(first, last),
-        "fall": float((measured.magnitude[n] / measured.magnitude[0]) ** (1 / n)),
+        "fall": float((longest / shortest) ** (1 / n)) if shortest else 0.0,
     }
 
 

@@ -25,9 +25,10 @@ NORM, BARE = "fresh, with batch norm", "fresh, without batch norm"
 TRAINED, FRESH = "trained", "fresh weights"
 PAPER = (
     Claim(
-        "In plain nets the correlation between the gradients at two inputs decays exponentially "
-        "with depth, so that they come to resemble white noise; with skip-connections and batch "
-        "norm it decays sublinearly. Residuals times a small constant keep more of it.",
+        "In plain nets with fresh weights the correlation between the gradients at two inputs "
+        "decays exponentially with depth, so that they come to resemble white noise; with "
+        "skip-connections and batch norm it decays sublinearly. Residuals times a small constant "
+        "keep more of it.",
         "Balduzzi et al. 2017, The shattered gradients problem, abstract and sec. 3",
     ),
     Claim(
@@ -177,12 +178,18 @@ def _way(net: Measured) -> str:
 
 def _shattered(lead: str, plain: Measured, net: Measured) -> str:
     times = net.half / plain.half
+    beside = "as the paper found", "contrary to what the paper found"
+    if net.condition == TRAINED:  # the paper's nets are not
+        beside = (
+            "as the paper found of fresh weights",
+            "unlike what the paper found of fresh weights",
+        )
     verdict = (
         "more --points would be needed to tell them apart"
         if _unseen(plain) and _unseen(net)
-        else "shortcuts keep it from shattering, as the paper found"
+        else f"shortcuts keep it from shattering, {beside[0]}"
         if times > 1.05
-        else "shortcuts do not help here, contrary to what the paper found"
+        else f"shortcuts do not help here, {beside[1]}"
     )
     return (
         f"{lead}: the gradient of {plain.name} has lost half of its correlation after "

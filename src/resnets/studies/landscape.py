@@ -44,11 +44,13 @@ NORMS = {
     "precise": "Batch norm's statistics are measured anew at every point, over the same images.",
 }
 IGNORED = {
-    "biasbn": "Biases and batch norms stay as they are, as the paper's code has it by default.",
+    "biasbn": "Biases and batch norms stay as they are, as in the commands that the paper's code "
+    "comes with.",
     "nothing": "Biases and batch norms move along themselves, as the paper's code has it where it "
     "does not ignore them.",
 }
 SMALL = ("resnet20", "plain20")
+MOST = 100  # lengths of a filter, beyond which losses soon are no numbers
 _TOP = 10  # times the loss of guessing, where colours end
 
 
@@ -87,6 +89,8 @@ def study(
             f"steps is {steps}: the net itself stands in the middle of an odd number, 5 or more",
             hint=f"--steps {max(5, steps + 1)}",
         )
+    if not 0 < span <= MOST:
+        raise UsageError(f"a span of {span:g} is none", hint=f"--span 1, or another up to {MOST}")
     trained: list[str] = []
     if not runs:
         training = Training(str(data or "digits"), root, seeds=1, seed=seed, device=device)
@@ -208,6 +212,8 @@ def _compared(net: dict[str, Any], plain: dict[str, Any]) -> str:
         "smoother with shortcuts, as the paper found"
         if smoother
         else "no smoother with shortcuts, contrary to what the paper found"
+        if net["depth"] > 20
+        else "no smoother with shortcuts, where the paper found little difference"
     )
     return (
         f"Of {net['depth']} layers, with shortcuts ({net['name']}) {percent(net['convex'])} of the "

@@ -142,11 +142,13 @@ def found(nets: Sequence[dict[str, Any]]) -> list[str]:
     told = []
     for net, plain in beside_plain([net for net in nets if _without_one(net)]):
         cost, plain_cost = _median_cost(net), _median_cost(plain)
-        beside = "as" if cost < plain_cost else "contrary to what"
+        beside = "as the paper found" if cost < plain_cost else "contrary to what the paper found"
+        if cost == plain_cost:
+            beside = "the same, where the paper found less"
         told.append(
             f"To lose a block costs {net['name']} {100 * cost:.1f} points in the median, and "
             f"{plain['name']}, which has as many layers and no shortcuts, {100 * plain_cost:.1f}: "
-            f"{beside} the paper found."
+            f"{beside}."
         )
     return told + [line for net in nets for line in _told(net)]
 

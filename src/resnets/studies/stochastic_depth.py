@@ -79,7 +79,11 @@ def study(
         assumed = cautions(records)
     else:
         base = get_spec(model)
-        specs = [_dropping(base, survival) for survival in survivals]
+        specs = [_dropping(base, survival) for survival in dict.fromkeys(survivals)]
+        if len(specs) < 2:
+            raise UsageError(
+                "one survival probability shows nothing", hint="--survival 1,0.8, or more of them"
+            )
         records = train_small(specs, out, training, report)
         assumed = [training.sentence]
     measured = by_survival(records)
@@ -93,7 +97,7 @@ def study(
         title="Training with blocks that are dropped at random",
         question="Does a net generalise better, and train in less time, when its later blocks are "
         "left out at random in training? The same net is trained with several probabilities that "
-        "its last block survives; that of the others rises linearly to 1 at the first.",
+        "its last block survives; from 1 at the input it falls linearly to that.",
         figures=(_figure(measured),),
         found=tuple(found(measured)),
         paper=PAPER,

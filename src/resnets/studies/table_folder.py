@@ -61,7 +61,9 @@ class TableFolder:
         return self.record.with_suffix(".md")
 
     def check_same(self) -> None:
-        """Raise UsageError where the folder has another reproduction, or a run."""
+        """Raise UsageError where the folder has another reproduction or a run, or none is kept."""
+        if self.kept is not None and not Path(self.kept).is_dir():
+            raise UsageError(f"{self.kept}: no such folder of results", hint="leave out --kept")
         if (self.path / RUN).exists():
             raise UsageError(f"{self.path}: is a run itself", hint="give another --out")
         if not self.record.exists():

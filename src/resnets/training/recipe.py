@@ -830,7 +830,8 @@ def _override(values: dict[str, Any], setting: str, recipe: str | Path | Recipe)
     if path not in known and path not in Recipe.model_fields:
         if sections and sections[0] in known:
             raise UsageError(f'setting "{setting}": {sections[0]} is a value, not a section')
-        raise _unknown(str(recipe), path, how_to_set(path, text, recipe))
+        source = recipe.name if isinstance(recipe, Recipe) else str(recipe)
+        raise _unknown(source, path, how_to_set(path, text, recipe))
     for section in sections:
         values = values.setdefault(section, {})
         if not isinstance(values, dict):
