@@ -264,6 +264,11 @@ def lesion() -> str:
     return of_study("lesion", 0)
 
 
+def carried() -> str:
+    """Return what paths of each length carry of the gradient, as the paper counts it."""
+    return of_study("paths", 0, 2)
+
+
 def gradients() -> str:
     """Return how alike gradients are along a line between images."""
     return of_study("gradients", 0)
@@ -332,6 +337,7 @@ DRAWN: dict[str, Callable[[], str]] = {
         cardinality,
         paths,
         lesion,
+        carried,
         gradients,
         landscape,
         training,
