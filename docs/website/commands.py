@@ -93,9 +93,19 @@ def _entry(words: str, command: Any) -> Iterator[str]:
 
 def _row(typed: str, words: str) -> tuple[str, str]:
     """Return how a parameter is typed, and what it says and is where it is left out."""
-    words, _, default = words.partition("  [default: ")
-    words = words.replace("  [required]", " **Required.**")
-    default = default.removesuffix("]")
-    told = default[1:-1] if default.startswith("(") else code(default)
-    told = f" Default: {told}." if default and not default.startswith("no-") else ""
-    return code(typed), f"{cell(words)}{told}"
+    words, _, rest = words.partition("  [")
+    facts = rest.removesuffix("]").split("; ") if rest else []
+    typed = typed.replace(" range>", ">").replace("<list[str]>", "<str>")
+    return code(typed), cell(words) + "".join(map(_fact, facts))
+
+
+def _fact(fact: str) -> str:
+    """Return in a sentence what brackets tell: that it is required, the default, a range."""
+    if fact == "required":
+        return " **Required.**"
+    bound, _, default = fact.partition("default: ")
+    if bound:
+        return f" {code(bound)}."
+    if default.startswith("no-"):
+        return ""
+    return f" Default: {default[1:-1] if default.startswith('(') else code(default)}."

@@ -30,7 +30,7 @@ def _page(copy: Callable[[str], None]) -> Iterator[str]:
     )
     for folder in experiments():
         yield from _experiment(folder, copy)
-    for folder in sorted(path for path in ROOT.glob("results/*") if path.is_dir()):
+    for folder in sorted(path for path in ROOT.glob("results/[!_]*") if path.is_dir()):
         if folder not in experiments():
             yield f"## {folder.name} {{ #{path_anchor(folder.name)} }}\n"
             yield f"{_files(folder, copy)}\n"
@@ -68,7 +68,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _files(folder: Path, copy: Callable[[str], None]) -> str:
     """Return links to all files of a folder, which are copied."""
     links = []
-    for path in sorted(each for each in folder.rglob("*") if each.is_file()):
+    found = (each for each in folder.rglob("*") if "__pycache__" not in each.parts)
+    for path in sorted(each for each in found if each.is_file()):
         name = path.relative_to(ROOT).as_posix()
         copy(name)
         links.append(f"[{path.relative_to(folder)}]({relpath(place(name), 'results')})")

@@ -168,15 +168,14 @@ def _list(data: str | None, root: Path | None, as_json: bool) -> None:
         )
         return
     print_table(
-        ("table", "paper", "on", "rows", "shows", "here"),
+        ("table", "on", "rows", "here", "shows"),  # the longest last, where a terminal wraps
         [
             (
                 table.key,
-                table.source,
                 ", ".join(table.datasets),
                 len(table.rows),
-                table.shows,
                 _lacks(table.datasets, images) or "can be trained",
+                table.shows,
             )
             for table in TABLES.values()
         ],

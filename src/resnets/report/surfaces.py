@@ -84,7 +84,7 @@ def perspective(
 ) -> Plot:
     """Draw a surface (steps, steps) as seen from one side, its height the logarithm."""
     figure = Figure(figsize=(_SIDE / 72, 0.86 * _SIDE / 72))
-    axes: Axes3D = figure.add_axes((-0.04, 0.02, 1.08, 1.02), projection="3d")
+    axes: Axes3D = figure.add_axes((-0.04, 0.05, 1.08, 0.96), projection="3d")
     axes.set_box_aspect((4, 4, 2.6), zoom=0.98)
     along = np.linspace(-span, span, len(surface))
     values = scale.clipped(surface)

@@ -193,7 +193,7 @@ def _shattered(lead: str, plain: Measured, net: Measured) -> str:
     )
     return (
         f"{lead}: the gradient of {plain.name} has lost half of its correlation after "
-        f"{_way(plain)} between two images, that of {net.name} after {_way(net)}, {times:.2g} "
+        f"{_way(plain)} between two images, that of {net.name} after {_way(net)}, {times:.1f} "
         f"times as far: {verdict}."
     )
 
@@ -247,7 +247,10 @@ def _conditions(nets: Sequence[Measured]) -> list[str]:
 
 
 def _correlations(nets: Sequence[Measured], reference: Mapping[str, Curve]) -> list[Figure]:
-    noise = [Line(name, [*curve], 7, 2) for name, curve in reference.items()]
+    noise = [  # white in grey, brown in brown
+        Line(name, [*curve], colour, 2)
+        for (name, curve), colour in zip(reference.items(), (7, 5), strict=True)
+    ]
     plots = tuple(
         lines_chart(
             f"correlation-{number}",

@@ -198,7 +198,7 @@ def _array(losses: Sequence[Any]) -> NDArray[np.float64]:
 def found(nets: Sequence[dict[str, Any]]) -> list[str]:
     """Say what each surface is like, and residual nets beside plain ones as deep."""
     told = [
-        f"{net['name']}: a loss of {net['centre']:.3g} in the middle, less than that of guessing "
+        f"{net['name']}: a loss of {net['centre']:.2f} in the middle, less than that of guessing "
         f"({net['guessing']:.3g}) at {percent(net['below_guessing'])} of the points; the surface "
         f"bends upward in every direction at {percent(net['convex'])} of the inner ones."
         for net in nets

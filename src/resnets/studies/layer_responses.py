@@ -102,7 +102,7 @@ def found(nets: Sequence[dict[str, Any]]) -> list[str]:
     """Say how the mean responses of models stand to one another, over all seeds of each."""
     models = {net["model"]: net for net in nets}
     means = {name: fmean(net["mean"] for net in nets if net["model"] == name) for name in models}
-    listed = ", ".join(f"{name} {mean:.3g}" for name, mean in means.items())
+    listed = ", ".join(f"{name} {mean:#.3g}" for name, mean in means.items())
     told = [f"Mean response over the layers: {listed}."]
     residual = sorted(
         (net["depth"], name) for name, net in models.items() if net["normed"] and not net["plain"]
