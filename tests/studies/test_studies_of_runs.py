@@ -5,7 +5,9 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+import torch
 
+from resnets import create_model
 from resnets.errors import UsageError
 from resnets.run_folder.reading import RunRecord
 from resnets.run_folder.record import Data, Epoch, Model, Results, Score, Speed
@@ -105,6 +107,17 @@ def test_runs_that_differ_are_said_to():
     assert "different data" in different
     assert recipes == "Their recipes differ in optimizer.lr."
     assert "seed-1" in unfinished
+    with pytest.raises(UsageError, match="one class an image and with several"):
+        cautions([one, replace(other, data=replace(one.data, several=True))])
+
+
+def test_weights_that_are_no_numbers_are_refused(resnets, tmp_path):
+    weights = create_model("resnet20_b").state_dict()
+    weights["layer1.0.conv1.weight"][0, 0, 0, 0] = torch.nan
+    torch.save(weights, tmp_path / "diverged.pth")
+    code, _, err = resnets("study", "responses", tmp_path / "diverged.pth", "--out", tmp_path / "o")
+    assert (code, len(err.splitlines()), (tmp_path / "o").exists()) == (6, 2, False)
+    assert "layer1.0.conv1.weight has a value that is NaN or infinite" in err
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 from resnets.data import open_as_trained, open_dataset
 from resnets.data.dataset import Dataset
 from resnets.data.preprocess import Preprocess, measure, preprocess_of
-from resnets.errors import DataError, UsageError
+from resnets.errors import DataError, NonFiniteError, UsageError
 from resnets.evaluation.new_images import own_data
 from resnets.formatting import plural, printable
 from resnets.machine.device import choose_device
@@ -23,7 +23,7 @@ from resnets.report.comparison import distinct
 from resnets.run_folder.directory import seeds_in
 from resnets.weights.metadata import Metadata
 from resnets.weights.shipped import names, shipped
-from resnets.weights.tensors import digest_of_tensors
+from resnets.weights.tensors import digest_of_tensors, is_finite
 from resnets.zoo import get_spec
 
 _PARTS = ("test", "validation", "train")
@@ -73,7 +73,7 @@ def open_subjects(runs: Sequence[str | Path], device: str = "auto") -> list[Subj
     """Open run folders, weights files, or nets whose weights come with the package, by name.
 
     A folder of several seeds stands for its runs. Raises UsageError without any, or for a name that
-    has no weights, and what `restore` raises.
+    has no weights, NonFiniteError for weights that are no numbers, and what `restore` raises.
     """
     places = [place for run in runs for place in _places(run)]
     if not places:
@@ -83,6 +83,13 @@ def open_subjects(runs: Sequence[str | Path], device: str = "auto") -> list[Subj
         )
     where = choose_device(device)
     opened = [restore(path) for path, _ in places]
+    for (network, _), (_, source) in zip(opened, places, strict=True):
+        for name, tensor in network.state_dict().items():
+            if not is_finite(tensor):
+                raise NonFiniteError(
+                    f"{printable(source)}: {name} has a value that is NaN or infinite",
+                    hint="give a net that has not diverged",
+                )
     models = [network.spec.name for network, _ in opened]
     paths = distinct([path for path, _ in places])
     return [

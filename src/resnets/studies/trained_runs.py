@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from resnets.errors import Stopped
+from resnets.errors import Stopped, UsageError
 from resnets.formatting import plural, printable
 from resnets.machine.device import Machine
 from resnets.machine.downloads import digest_of
@@ -147,7 +147,15 @@ def machines(runs: Sequence[RunRecord]) -> dict[str, Any]:
 
 
 def cautions(runs: Sequence[RunRecord]) -> list[str]:
-    """Say in what runs differ that are compared, apart from model and seed."""
+    """Say in what runs differ that are compared, apart from model and seed.
+
+    Raises UsageError where their errors are not of one kind.
+    """
+    if len({run.data.several for run in runs}) > 1:
+        raise UsageError(
+            "errors of runs with one class an image and with several cannot be compared",
+            hint="give runs of one kind",
+        )
     told = []
     if len({run.data.fingerprint for run in runs}) > 1:
         told.append("The runs are of different data.")
