@@ -29,7 +29,8 @@ def _index() -> Iterator[str]:
         "name: mine\n"
         "source: ours\n"
         "batch_size: 32\n"
-        "optimizer: {lr: 0.05}\n"
+        "optimizer:\n"
+        "  lr: 0.05  # a comment on the line of one value is shown as its source\n"
         "schedule: {epochs: 20, shape: cosine, warmup: 0.1}\n"
         "```\n"
     )

@@ -139,7 +139,7 @@ def reproduce(
         return
     from resnets.report.reproduced import markdown
 
-    tell(markdown(values).rstrip("\n"))
+    tell(*markdown(values).splitlines())
     if found.report.exists():
         say(f"look at {found.report}")
 

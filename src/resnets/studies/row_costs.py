@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from resnets.errors import ResourceError
 from resnets.machine.device import Machine
 from resnets.studies.experiments import Asked, Experiment, Images, experiments
 from resnets.training.memory import peak_memory
@@ -12,7 +13,7 @@ from resnets.training.outlook import plan as look_ahead
 
 @dataclass(frozen=True)
 class RowCost:
-    """What a row would take here; seconds are None where there are no images to measure with."""
+    """What a row would take here; seconds are None where it lacks images or memory to measure."""
 
     experiment: Experiment
     seconds: float | None  # of a run of a single seed
@@ -54,14 +55,18 @@ def plan(
         seconds = memory = None
         lacks = row.lacks or ("" if source is not None else images.lacking(experiment.dataset))
         if not lacks:
-            ahead = look_ahead(
-                source,
-                model=experiment.spec,
-                recipe=experiment.recipe,
-                root=images.root,
-                machine=replace(machine, quiet=True),
-            )
-            seconds, memory = ahead.seconds, ahead.memory
+            try:
+                ahead = look_ahead(
+                    source,
+                    model=experiment.spec,
+                    recipe=experiment.recipe,
+                    root=images.root,
+                    machine=replace(machine, quiet=True),
+                )
+            except ResourceError as error:  # the other rows may fit
+                lacks = error.message
+            else:
+                seconds, memory = ahead.seconds, ahead.memory
         elif not row.lacks:
             recipe = experiment.recipe
             memory = peak_memory(
