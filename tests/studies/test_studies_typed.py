@@ -3,9 +3,13 @@
 import json
 import re
 import shlex
+import signal
 from pathlib import Path
 
 import pytest
+
+from resnets.errors import Stopped
+from resnets.studies import landscape
 
 pytestmark = pytest.mark.pages
 
@@ -188,3 +192,18 @@ def test_landscape(runs, resnets):
     code, out, err = resnets(*square, "--steps", "20")
     assert (code, out) == (2, "")
     assert "hint: --steps 21" in err
+
+
+def test_a_landscape_that_is_asked_to_stop_keeps_its_points(runs, tmp_path):
+    def stop(done, total):
+        signal.raise_signal(signal.SIGTERM)
+
+    given = {"out": tmp_path, "images": 8, "steps": 5, "line": True}
+    with pytest.raises(Stopped) as stopped:
+        landscape.study([runs / "resnet20"], **given, on_progress=stop)
+    assert stopped.value.exit_code == 75
+    (points,) = tmp_path.glob("points-*.jsonl")
+    first = points.read_text().splitlines()
+    assert len(first) == 2
+    landscape.study([runs / "resnet20"], **given)
+    assert points.read_text().splitlines()[:2] == first

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnets.errors import UsageError, check_name
+from resnets.errors import Stopped, UsageError, check_name
 from resnets.files import alone
 from resnets.formatting import percent
 from resnets.report.charts import lines_chart
@@ -28,6 +28,7 @@ from resnets.studies.subjects import (
     where_made,
 )
 from resnets.studies.trained_runs import Training, train_small
+from resnets.training.signals import StopRequest
 from resnets.zoo import get_spec
 
 PAPER = (
@@ -79,8 +80,8 @@ def study(
     ``batch_norm`` one of NORMS; ``on_progress`` is told of images, each counted at every point.
     Without ``runs`` SMALL are trained into ``out``/runs, on ``data`` or digits.
 
-    Raises UsageError for what cannot be meant, ResourceError where another process writes ``out``,
-    and what `open_subjects`, `images_for` and `train_small` raise.
+    Raises UsageError for what cannot be meant, Stopped on SIGTERM or Ctrl-C, ResourceError where
+    another process writes ``out``, and what `open_subjects`, `images_for` and `train_small` raise.
     """
     check_name("ignore", ignore, tuple(IGNORED))
     check_name("batch_norm", batch_norm, tuple(NORMS))
@@ -105,11 +106,17 @@ def study(
     computes = {"ignore": ignore, "batch_norm": batch_norm, "seed": seed}
     nets, done = [], 0
     total = len(points) * sum(len(each.labels) for each in seen)
-    with alone(out / "points"):
+    with alone(out / "points"), StopRequest() as stop:
         for subject, shown in zip(subjects, seen, strict=True):
 
             def count(computed: int, before: int = done, each: int = len(shown.labels)) -> None:
                 on_progress(before + computed * each, total)
+                if stop.requested:
+                    raise Stopped(
+                        "stopped: the points that are computed are kept",
+                        hint="the same command resumes",
+                        exit_code=stop.exit_code,
+                    )
 
             losses = _losses(subject, shown, points, out, computes, count)
             done += len(points) * len(shown.labels)
