@@ -271,7 +271,7 @@ def carried() -> str:
 
 def gradients() -> str:
     """Return how alike gradients are along a line between images."""
-    return of_study("gradients", 0)
+    return of_study("gradients", 1, 0)
 
 
 def landscape() -> str:

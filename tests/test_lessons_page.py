@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 CHAPTERS = sorted((ROOT / "docs/learn").glob("*.md"))
 SHORT = ("schedule.epochs=null", "schedule.iterations=2", "data.holdout=0.1")
 QUICK = {
-    "degradation": "--scale 1/100",
+    "degradation": "--scale 1/100 --seeds 1",
     "responses": "--images 16",
     "gradients": "--images 16 --draws 1 --points 9",
     "lesion": "--images 16 --draws 1",
