@@ -1,6 +1,7 @@
 """`resnets features` and `resnets embed` as a user meets them."""
 
 import json
+import signal
 import subprocess
 import sys
 
@@ -119,8 +120,17 @@ def test_embed_goes_on_past_a_broken_picture(resnets, weights, pictures, tmp_pat
     assert "t.npz.broken.json: 1 image\n" in err
 
 
-@pytest.mark.parametrize("command", ["embed", "predict"])
-def test_a_table_is_resumed_after_ctrl_c(resnets, weights, pictures, tmp_path, command):
+@pytest.mark.parametrize(
+    ("command", "number", "exit_code"),
+    [
+        ("embed", signal.SIGINT, 130),
+        ("predict", signal.SIGINT, 130),
+        ("predict", signal.SIGTERM, 75),
+    ],
+)
+def test_a_table_is_resumed_after_a_signal(
+    resnets, weights, pictures, tmp_path, command, number, exit_code
+):
     words = ["embed", pictures, "--model", weights, "--out", tmp_path / "t.npz"]
     if command == "predict":
         words = ["predict", weights, pictures, "--out", tmp_path / "t.csv"]
@@ -129,12 +139,12 @@ def test_a_table_is_resumed_after_ctrl_c(resnets, weights, pictures, tmp_path, c
     def interrupt(module, inputs):
         """Before the last image, which is alone in its batch, is computed."""
         if isinstance(module, torch.nn.Conv2d) and len(inputs[0]) == 1:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
 
     with register_module_forward_pre_hook(interrupt):
         code, out, err = resnets(*words, "--batch-size", 2)
     said = "interrupted: 4 of 5 images are done and kept\n hint: the same command resumes\n"
-    assert (code, out, err) == (130, "", said)
+    assert (code, out, err) == (exit_code, "", said)
     code, _, err = resnets(*words, "--batch-size", 2)
     assert (code, err) == (0, "4 images had been done before a stop\n")
 

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 import time
 import warnings
@@ -145,6 +146,22 @@ def say_error(message: str, hint: str, *, where: str = "", title: bool = True) -
     say(*(f"  {line}" for line in others), *([f" hint: {hint}"] if hint else []))
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, which what is running meets as it meets Ctrl-C."""
+
+
+def _terminated_like_ctrl_c() -> Any:
+    """Return what SIGTERM did before; None outside the main thread, which signals do not reach."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise _Terminated
+
+    try:
+        return signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        return None
+
+
 class Progress:
     """How far it is, on stderr: one line that changes at a terminal, a line at times elsewhere."""
 
@@ -155,18 +172,26 @@ class Progress:
 
     @contextmanager
     def resumable(self) -> Iterator[None]:
-        """Turn Ctrl-C, once something is done, into Stopped, which says how much and what next."""
+        """Turn Ctrl-C or SIGTERM into Stopped, which says how much is done and what next.
+
+        A Ctrl-C before anything is done stays what it is.
+        """
+        before = _terminated_like_ctrl_c()
         try:
             yield
-        except KeyboardInterrupt:
-            if not self.done:
+        except KeyboardInterrupt as interrupt:
+            terminated = isinstance(interrupt, _Terminated)
+            if not (self.done or terminated):
                 raise
             self.clear()
             raise Stopped(
                 f"interrupted: {self.done:,} of {plural(self.total, 'image')} are done and kept",
                 hint="the same command resumes",
-                exit_code=130,
+                exit_code=75 if terminated else 130,
             ) from None
+        finally:
+            if before is not None:
+                signal.signal(signal.SIGTERM, before)
 
     def show(self, done: int, total: int, more: str = "") -> None:
         """Say how many images are done, or found, of a total of 0, and ``more``."""
