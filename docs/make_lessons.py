@@ -244,6 +244,7 @@ def of_study(name: str, *numbers: int) -> str:
                 text(x + 28, y, unescape(label), size=12, anchor="start"),
             ]
             x += length
+        svg = re.sub(r"(\d\.\d)\d+", r"\1", svg)  # of a pixel
         pieces.append(svg.replace("<svg ", f'<svg x="10" y="{y + 12:.0f}" ', 1))
         drawings.append(frame(words, wide + 20, y + high + 20, pieces))
     return sheet(drawings, 2)

@@ -64,7 +64,7 @@ def test_each_chapter_has_its_picture_a_command_and_an_exercise(lessons):
             assert (path.parent / link).exists(), (path.name, link)
     kept = list((ROOT / "docs/pictures/learn").glob("*.svg"))
     assert {path.stem for path in kept} == shown
-    assert all(path.stat().st_size < 60_000 for path in kept)
+    assert all(path.stat().st_size < 90_000 for path in kept)
 
 
 def test_the_pictures_of_kept_runs_are_fresh(lessons):

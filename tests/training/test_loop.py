@@ -6,6 +6,7 @@ import shlex
 import shutil
 import signal
 import sys
+import time
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
@@ -279,6 +280,7 @@ def test_tensorboard_has_every_epoch_once_after_a_resume(tmp_path):
     for step in (4, 6):  # at the end of an epoch, and within one
         with signal_at(step), pytest.raises(Stopped):
             run(tmp_path / f"{step}")
+        time.sleep(1 - time.time() % 1)  # TensorBoard reads files in the order of their seconds
         resume(tmp_path / f"{step}")
         events = accumulator.EventAccumulator(str(tmp_path / f"{step}/tensorboard")).Reload()
         assert [event.step for event in events.Scalars("train/loss")] == [5, 10, 15]
