@@ -50,6 +50,17 @@ def test_what_a_chapter_types_prints_what_it_says(chapter, lessons, resnets):
             assert lessons.fits(example.said, said), said
 
 
+def test_who_types_the_whole_course_trains_into_no_folder_twice(lessons):
+    taken = set(re.findall(r'out="(.*?)"', (ROOT / "README.md").read_text("utf-8")))
+    for path in CHAPTERS:
+        for example in lessons.examples(path.read_text("utf-8")):
+            for words in example.commands:
+                if words[1] == "train" and "--out" in words and "auto" not in words:
+                    folder = words[words.index("--out") + 1]
+                    assert folder not in taken, (path.name, folder)
+                    taken.add(folder)
+
+
 def test_each_chapter_has_its_picture_a_command_and_an_exercise(lessons):
     chapters = [path for path in CHAPTERS if path.stem != "index"]
     assert len(chapters) == 8
