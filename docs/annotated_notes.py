@@ -85,8 +85,8 @@ Tempting, as the sum is then an identity. But the residual ends in a ReLU, so it
 (ResNet-110, CIFAR-10; He et al. 2016, Table 2).
 """,
     "Block.relu_only_preactivation": """
-ReLU before the convolutions, batch norm behind them: as good as the original (6.71 beside 6.61 %),
-because the ReLU reads what no norm has normalised.
+ReLU before the convolutions, batch norm behind them: no better than the original (6.71 beside
+6.61 %), perhaps because the first ReLU reads what no norm has normalised.
 """,
     "Block.preactivation": """
 Norm and ReLU before each convolution. Nothing stands on the way from one addition to the next, so
@@ -121,8 +121,8 @@ few, and another 1×1 makes them many again. [Chapter 4](../learn/4-bottleneck.m
 saves. With `groups` above 1 it is ResNeXt's block.
 """,
     "BottleneckBlock.convolutions": """
-Three lines for one of the best known traps: the papers put the stride on the first 1×1 (v1), most
-published weights are for nets with it on the 3×3 (v1.5). Both have the same parameters and the
+Three lines for one of the best known traps: the paper of 2015 puts the stride on the first 1×1
+(v1), ResNeXt's and most published weights have it on the 3×3 (v1.5). Both have the same parameters and the
 same keys, so that weights load into the wrong one without a word, and answer worse.
 """,
     "BottleneckBlock.residual": """
@@ -318,8 +318,8 @@ is multiplied onto the shortcut hinders the signal.
     ),
     "gate_bias": Field("""
 Where the gate's bias `b` starts. At 0 a gate begins half open, at −6 it is nearly closed
-(`sigmoid(−6) = 0.0025`) and the block begins as its shortcut: the shortcut-only gate has 12.86 %
-error from 0 and 6.91 from −6.
+(`sigmoid(−6) = 0.0025`) and lets the shortcut through nearly whole: the shortcut-only gate has
+12.86 % error from 0 and 6.91 from −6.
 """),
     "shortcut_dropout": Field(
         """
@@ -480,7 +480,7 @@ one answer worse in the other.
         """
 How much smaller the last map is than the image. For segmentation 16 or 8 is wanted instead of 32:
 strides of the last stages become 1 and their kernels read pixels that are 2 or 4 apart, so that
-trained weights still see what they have learnt to see (Chen et al. 2017, sec. 3.2).
+trained weights still see what they have learnt to see (Chen et al. 2017, sec. 3.1).
 """,
         lambda: [
             schematics.maps(get_spec("resnet50")),
@@ -494,7 +494,7 @@ side.
     "multi_grid": Field(
         """
 Of nets with dilation: the blocks of the last stage multiply theirs by these, such as 1, 2, 4, so
-that they see differently far (Chen et al. 2017, sec. 3.3).
+that they see differently far (Chen et al. 2017, sec. 3.2.1).
 """,
         schematics.dilations,
         "The nine pixels that a 3×3 kernel reads.",

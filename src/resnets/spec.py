@@ -119,7 +119,7 @@ class Spec:
     padding: Literal["symmetric", "same"] = told("symmetric", "unseen", "open")
     # Of an ImageNet net: 16 and 8 dilate the last stages instead.
     output_stride: int = told(32, "free")
-    # Chen et al. 2017, sec. 3.3: what each block of the last stage multiplies its dilation by.
+    # Chen et al. 2017, sec. 3.2.1: what each block of the last stage multiplies its dilation by.
     multi_grid: tuple[int, ...] = told((), "free")
 
     # Huang et al. 2016: of the last block; falls linearly to the first.

@@ -87,7 +87,7 @@ def cifar(depth: int, **changes: Any) -> Spec:
 
 
 def cifar_bottleneck(depth: int, **changes: Any) -> Spec:
-    """Return the CIFAR net of bottlenecks of He et al. 2016, sec. 3: depth 9n+2, option B.
+    """Return the CIFAR net of bottlenecks of He et al. 2016, sec. 4: depth 9n+2, option B.
 
     Raises UsageError for any other depth.
     """

@@ -280,7 +280,7 @@ def test_equal_widths_keep_their_keys_when_dilated():
 
 
 def test_multi_grid():
-    """Chen et al. 2017, sec. 3.3: rates 2 x (1, 2, 4) at output stride 16."""
+    """Chen et al. 2017, sec. 3.2.1: rates 2 x (1, 2, 4) at output stride 16."""
     spec = replace(get_spec("resnet50"), output_stride=16, multi_grid=(1, 2, 4))
     with torch.device("meta"):
         backbone = Backbone(spec)

@@ -32,7 +32,7 @@ PLAIN, HALVED = (1, 1, 1), (2, 1, 1)
             {"output_stride": 8},
             [[PLAIN] * 2, [HALVED, PLAIN], [(1, 1, 2), (1, 2, 2)], [(1, 2, 4), (1, 4, 4)]],
         ),
-        # Chen et al. 2017, sec. 3.3: the last stage's rate times the units.
+        # Chen et al. 2017, sec. 3.2.1: the last stage's rate times the units.
         (
             "resnet18",
             {"output_stride": 16, "multi_grid": (1, 2)},

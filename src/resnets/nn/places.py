@@ -30,7 +30,7 @@ def places(spec: Spec) -> list[list[Place]]:
 
     Beyond ``output_stride`` stages dilate instead of shrinking their maps: a stride becomes 1, and
     every later convolution steps over the pixels that it would have dropped, so that weights see
-    what they would have seen (Chen et al. 2017, sec. 3.2).
+    what they would have seen (Chen et al. 2017, sec. 3.1).
     """
     stages: list[list[Place]] = []
     reached = 1 if spec.stem == "3x3" else 2 if spec.stem_pool == "none" else 4
@@ -44,7 +44,7 @@ def places(spec: Spec) -> list[list[Place]]:
             input_dilation, dilation = dilation, dilation * replaced
             reached *= stride
             done += 1
-            # Chen et al. 2017, sec. 3.3: every 3x3 has the stage's dilation times its block's unit.
+            # Chen et al. 2017, sec. 3.2.1: a 3x3 has the stage's dilation times its block's unit.
             unit = multi_grid[position] if multi_grid else 1
             # keras.applications' V2 nets subsample where only the size changes.
             shrinks = full_stride > 1 and spec.stride_position == "first"
