@@ -5,10 +5,13 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from resnets.training.recipe import list_recipes
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,9 +93,26 @@ def test_the_first_steps_can_be_gone(photographs, resnets):
 
 def test_the_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    for target in re.findall(r"`make ([a-z-]+)", README + START + contributing):
-        assert re.search(rf"^{target}:", makefile, re.M), target
+    folders = ("*.md", "docs/**/*.md", "results/*.md", "benchmarks/*.md")
+    for page in (page for folder in folders for page in ROOT.glob(folder)):
+        for target in re.findall(r"`make ([a-z-]+)", page.read_text(encoding="utf-8")):
+            assert re.search(rf"^{target}:", makefile, re.M), (page, target)
+
+
+def test_the_extras_are_named():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    (sentence,) = re.findall(r"has the extras (.*?)\.\n", START, re.S)
+    within, beside = (re.findall(r"`(\w+)`", part) for part in sentence.split("not in it"))
+    assert ",".join(within) == re.search(r"\[(.*)\]", extras["all"][0])[1]
+    assert {*within, *beside} == {*extras} - {"all", "dev", "download"}
+
+
+def test_every_recipe_stands_with_the_recipes():
+    training = (ROOT / "docs/training.md").read_text(encoding="utf-8")
+    (section,) = re.findall(r"^## Recipes\n(.*?)^## ", training, re.S | re.M)
+    rows = re.findall(r"^\| (`.*?) \|", section, re.M)
+    assert sorted(re.findall(r"`(\w+)`", " ".join(rows))) == list_recipes()
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *ROOT.glob("docs/*.md")])
