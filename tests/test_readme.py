@@ -99,6 +99,17 @@ def test_the_targets_exist():
             assert re.search(rf"^{target}:", makefile, re.M), (page, target)
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_names_of_the_code_are_the_codes_own(page):
+    prose = re.sub(r"```.*?```", "", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+    named = {name for name in re.findall(r"`([A-Za-z_]\w+)`", prose) if re.search("_|[A-Z]", name)}
+    folders = ("src", "tests", "docs/website")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    words = {word for path in files for word in re.findall(r"\w+", path.read_text("utf-8"))}
+    assert len(named) > 10
+    assert named - words == set()
+
+
 def test_the_extras_are_named():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
