@@ -74,6 +74,17 @@ def test_the_reference_has_every_command_name_recipe_and_setting(source):
     assert [name for name in resnets.list_models() if f"<code>{name}</code>" not in models] == []
 
 
+def test_what_help_says_of_an_option_is_whole_in_its_row(source):
+    rows = []
+    for page in (source / "reference/commands").glob("*.md"):
+        rows += [line for line in page.read_text("utf-8").splitlines() if line.startswith("| `-")]
+    assert len(rows) > 200
+    pairs = ("()", "[]")
+    torn = [row for row in rows for a, b in pairs if row.count(a) != row.count(b)]
+    assert torn + [row for row in rows if row.count("`") % 2] == []
+    assert any("Default: default; auto with `--weights`." in row for row in rows)
+
+
 def test_a_page_is_refused_that_links_to_what_is_not_there(tmp_path):
     from website.sources import copier, linked
 

@@ -10,6 +10,7 @@ from resnets.cli import _EXIT_CODES, app
 from website.tables import cell, code, table
 
 _EXAMPLES = re.compile(r"\n*\x08?\n*Examples:\n(?P<lines>(?: +.*\n?)+)")
+_CODE_OR_OPTION = re.compile(r"`[^`]*`|(?<![\w-])(--[a-z][\w-]*)")
 
 
 def commands() -> dict[str, Any]:
@@ -73,7 +74,7 @@ def _entry(words: str, command: Any) -> Iterator[str]:
     yield f"{heading}\n"
     help_text = str(command.help).strip() + "\n"
     examples = _EXAMPLES.search(help_text)
-    yield _EXAMPLES.sub("\n", help_text).replace("\x08\n", "").strip() + "\n"
+    yield _marked(_EXAMPLES.sub("\n", help_text).replace("\x08\n", "").strip()) + "\n"
     if examples:
         lines = "\n".join(line.strip() for line in examples["lines"].splitlines())
         yield f"```sh\n{lines.strip()}\n```\n"
@@ -94,9 +95,14 @@ def _entry(words: str, command: Any) -> Iterator[str]:
 def _row(typed: str, words: str) -> tuple[str, str]:
     """Return how a parameter is typed, and what it says and is where it is left out."""
     words, _, rest = words.partition("  [")
-    facts = rest.removesuffix("]").split("; ") if rest else []
+    facts = re.split(r"; (?![^(]*\))", rest.removesuffix("]")) if rest else []
     typed = typed.replace(" range>", ">").replace("<list[str]>", "<str>")
-    return code(typed), cell(words) + "".join(map(_fact, facts))
+    return code(typed), cell(_marked(words)) + "".join(map(_fact, facts))
+
+
+def _marked(text: str) -> str:
+    """Return a help text with its options as code: a browser breaks a line after their dashes."""
+    return _CODE_OR_OPTION.sub(lambda found: f"`{found[1]}`" if found[1] else found[0], text)
 
 
 def _fact(fact: str) -> str:
@@ -108,4 +114,5 @@ def _fact(fact: str) -> str:
         return f" {code(bound)}."
     if default.startswith("no-"):
         return ""
-    return f" Default: {default[1:-1] if default.startswith('(') else code(default)}."
+    words = _marked(default[1:-1]) if default.startswith("(") else code(default)
+    return f" Default: {words}."

@@ -36,11 +36,12 @@ def _table() -> str:
 
 def _row(name: str, spec: Spec, parameters: int, macs: int) -> str:
     made_for = "CIFAR" if spec.image_size == 32 else "ImageNet"
-    error, source = _published(name)
+    error, protocol, source = _published(name)
     cells = (
         f"<td><code>{name}</code></td><td>{made_for}</td>",
         f'<td data-value="{parameters}">{parameters:,}</td><td data-value="{macs}">{macs:,}</td>',
-        f'<td data-value="{error or 1000}" title="{escape(source)}">{error or ""}</td>',
+        f'<td data-value="{error or 1000}" title="{escape(source)}">{error or ""}'
+        f" <small>{escape(protocol)}</small></td>",
         f"<td>{_folded(weights(name))}</td><td>{escape(spec.variant)}</td>",
     )
     return f"<tr>{''.join(cells)}</tr>\n"
@@ -54,12 +55,12 @@ def _folded(names: list[str]) -> str:
     return f"<details><summary>{len(names)}</summary><span>{listed}</span></details>"
 
 
-def _published(name: str) -> tuple[float | None, str]:
-    """Return the first published top-1 error of a model, and where it stands."""
+def _published(name: str) -> tuple[float | None, str, str]:
+    """Return the first published top-1 error of a model, how it was measured, where it stands."""
     for row in FIGURES:
         if row.model == name and row.error_percent is not None:
-            return row.error_percent, f"{row.source}; {row.dataset}, {row.protocol}"
-    return None, ""
+            return row.error_percent, row.protocol, f"{row.source}; {row.dataset}"
+    return None, "", ""
 
 
 def weights(name: str) -> list[str]:
