@@ -122,8 +122,8 @@ saves. With `groups` above 1 it is ResNeXt's block.
 """,
     "BottleneckBlock.convolutions": """
 Three lines for one of the best known traps: the paper of 2015 puts the stride on the first 1×1
-(v1), ResNeXt's and most published weights have it on the 3×3 (v1.5). Both have the same parameters and the
-same keys, so that weights load into the wrong one without a word, and answer worse.
+(v1), ResNeXt's and most published weights have it on the 3×3 (v1.5). Both have the same parameters
+and the same keys, so that weights load into the wrong one without a word, and answer worse.
 """,
     "BottleneckBlock.residual": """
 Three convolutions, each with its norm, ReLU between them and none at the end.
