@@ -36,6 +36,7 @@ SOURCE, SITE = ROOT / "build/site-source", ROOT / "build/site"
 CONFIG = ROOT / "build/mkdocs.yml"  # mkdocs.yml with every page named
 BUILDERS = {"zensical": "zensical>=0.0.73", "mkdocs": "mkdocs-material"}
 _SHIM = "https://unpkg.com/iframe-worker/shim"  # what makes search work from a disk
+_OPTION = re.compile(r"<code>(--[a-z][\w-]*)")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _FAULT = re.compile(r"\[ (\S+?):(\d+):\d+ \]")  # Zensical's place of a warning
 
@@ -103,13 +104,14 @@ def build(builder: str) -> list[str]:
     return [f"{page}, line {line}: leads nowhere" for page, line in _FAULT.findall(said)] or [said]
 
 
-def keep_inside() -> None:
-    """Take from the site itself what the offline plugin has pages take from another server."""
+def finish() -> None:
+    """Mend the built pages: nothing comes from another server, options are not torn at dashes."""
     for page in SITE.rglob("*.html"):
         text = page.read_text(encoding="utf-8")
-        if _SHIM in text:
-            shim = relpath(SITE / "website/worker.js", page.parent)
-            page.write_text(text.replace(_SHIM, shim), encoding="utf-8")
+        mended = text.replace(_SHIM, relpath(SITE / "website/worker.js", page.parent))
+        mended = _OPTION.sub(r'<code><span class="option">\1</span>', mended)
+        if mended != text:
+            page.write_text(mended, encoding="utf-8")
 
 
 def main() -> None:
@@ -125,7 +127,7 @@ def main() -> None:
     places = {"docs_dir": SOURCE.name, "site_dir": SITE.name}
     CONFIG.write_text(yaml.safe_dump(config | places, sort_keys=False), encoding="utf-8")
     warnings = build(builder)
-    keep_inside()
+    finish()
     if wrong := [*checking.faults(SITE)] or warnings:  # which name no target
         raise SystemExit("\n".join(wrong))
     count = sum(1 for _ in SITE.rglob("*.html"))

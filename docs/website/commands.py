@@ -101,7 +101,7 @@ def _row(typed: str, words: str) -> tuple[str, str]:
 
 
 def _marked(text: str) -> str:
-    """Return a help text with its options as code: a browser breaks a line after their dashes."""
+    """Return a help text with its options as code."""
     return _CODE_OR_OPTION.sub(lambda found: f"`{found[1]}`" if found[1] else found[0], text)
 
 
