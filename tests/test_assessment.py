@@ -85,7 +85,7 @@ def test_every_kind_of_model_counts_what_it_answers(files, tmp_path, name):
     assert values["left_out"]["outside_of_classes"] == 1
     assert found.sentences() == [
         "2 images of 'yew', which the model does not have, are left out",
-        "1 image that cannot be read is left out, such as elm/9.png: is text, not an image",
+        "1 image is left out, such as elm/9.png: is text, not an image",
         "1 image outside of the class folders is left out",
         "no images of 3 of the model's 7 classes: cedar, doum, fir",
     ]

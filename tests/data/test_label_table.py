@@ -163,6 +163,35 @@ def test_columns_of_one_1_are_one_class(photos):
     assert words(listing) == dict(zip(NAMES, ANIMALS, strict=True))
 
 
+@pytest.mark.parametrize("nothing", ["", " ", "nan", "NA", None, float("nan")])
+@pytest.mark.parametrize("filled", [1, 2])
+def test_no_class_of_0_and_1_is_lost_for_an_empty_cell(photos, nothing, filled):
+    """A column that one row leaves empty is a class as the others are, not a thing besides."""
+    rows = [
+        {"file": name, "dog": i % 2, "red": (i + 1) % 2, "cat": nothing if i == 4 else i % 2}
+        for i, name in enumerate(NAMES)
+    ]
+    if filled == 1:
+        rows = [{key: value for key, value in row.items() if key != "red"} for row in rows]
+    path = photos / "labels.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match="row 5: cat has nothing, and 0 or 1 in other") as caught:
+        open_listing(path)
+    assert "write 0" in caught.value.hint
+
+
+@pytest.mark.parametrize("word", ["nan", "NaN", "NULL", "N/A", "<NA>"])
+def test_words_that_stand_for_nothing_are_told(photos, word):
+    """They may be a class; but programs write them where there is none."""
+    labels = [word, *ANIMALS[1:]]
+    write_csv(photos / "labels.csv", [["file", "label"], *zip(NAMES, labels, strict=True)])
+    listing = open_listing(photos)
+    assert word in listing.classes
+    assert f'"{word}" is taken for a class: leave the field empty to say none' in listing.table.said
+    write_csv(photos / "labels.csv", [["file", "label"], *zip(NAMES, ANIMALS, strict=True)])
+    assert len(open_listing(photos).table.said) == 1
+
+
 def test_a_class_may_be_called_person(photos):
     every = ["person", "weight lifter"]
     rows = [
@@ -478,6 +507,13 @@ def test_labelled_images_to_evaluate_on(photos):
     assert open_labelled(photos).part == "test"
     with pytest.raises(DataError, match="has no train split"):
         open_labelled(photos, part="train")
+
+
+def test_images_without_a_label_are_told_to_whoever_evaluates(photos):
+    write_csv(photos / "labels.csv", [GOOD[0][:2], [NAMES[0], ""], *(r[:2] for r in GOOD[2:])])
+    found = open_labelled(photos)
+    assert len(found.samples) == 7
+    assert found.left_out == ((NAMES[0], "has no label (labels.csv, row 2)"),)
 
 
 def test_a_run_on_a_table_and_its_evaluation(photos, tmp_path, resnets):

@@ -33,6 +33,8 @@ _YES_NO = {
     **dict.fromkeys(("0", "0.0", 0, "false", "False", "FALSE"), False),  # 0.0 and False are 0
     **dict.fromkeys(("1", "1.0", 1, "true", "True", "TRUE"), True),
 }
+# Words that programs write where there is nothing. "none" is a class that people have.
+NOTHING = {"nan", "null", "na", "n/a", "#n/a", "<na>"}
 _MINUS = {**dict.fromkeys(("-1", "-1.0", -1), False), "1": True, "1.0": True, 1: True}
 
 
@@ -82,9 +84,11 @@ class Columns:
         if label:
             labels = labels_in(table, label)
         elif len(marked := {n: flags for n in left if (flags := _flags(table.columns[n]))}) > 1:
+            _check_filled(table, [n for n in left if n not in marked], DataError)
             labels = labels_across(marked)
             left = [name for name in left if name not in marked]
         else:
+            _check_filled(table, left, NoLabels)
             raise NoLabels(
                 f"{about} labels: it has {there}",
                 hint="call the column of classes label, or give a column of 0 and 1 to each class",
@@ -152,6 +156,24 @@ def labels_across(marked: Mapping[str, list[bool]]) -> Labels:
     form = "so an image may have several" if several else "one of them 1 in each row"
     listed = ", ".join(map(printable, [*marked][:_SHOWN])) + ", ..." * (len(marked) > _SHOWN)
     return Labels(words, several, f"labels: {len(marked)} columns of 0 and 1 ({listed}), {form}")
+
+
+def _check_filled(table: Table, columns: Sequence[str], error: type[DataError]) -> None:
+    """Raise an error for a column of 0 and 1 that some rows leave empty: it may be a class."""
+    for name in columns:
+        values = table.columns[name]
+        gaps = [place for place, value in enumerate(values) if _says_nothing(value)]
+        if gaps and _flags([value for value in values if not _says_nothing(value)]):
+            raise error(
+                f"{table.at(gaps[0])}: {printable(name)} has nothing, and 0 or 1 in other rows",
+                hint="write 0 where an image is not of the class, or take the column out",
+            )
+
+
+def _says_nothing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip() or value.strip().casefold() in NOTHING
+    return value is None or (isinstance(value, float) and not isfinite(value))
 
 
 def word_of(value: Any) -> str | None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnets.data.class_folders import SPLITS, Report
-from resnets.data.label_columns import Columns, Words, file_name, word_of
+from resnets.data.label_columns import NOTHING, Columns, Words, file_name, word_of
 from resnets.data.listing import FromTable, Listing, Names, check_not_empty, composed
 from resnets.data.table_files import Files
 from resnets.data.tables import Table, read_table
@@ -229,7 +229,11 @@ class _Rows:
             groups=groups,
             weights=np.array(weights, np.float32) if self.columns.weight else None,
             targets=targets,
-            table=FromTable(tuple(self._said(count)), tuple(self.doubled), self.files.unused()),
+            table=FromTable(
+                (*self._said(count), *self._suspicious(classes)),
+                tuple(self.doubled),
+                self.files.unused(),
+            ),
         )
 
     def _said(self, groups: int) -> Iterator[str]:
@@ -243,6 +247,10 @@ class _Rows:
             yield f"{plural(len(self.doubled), 'row')} doubled, each counted once"
         if left := sum(not used for used in self.files.used):
             yield f"{plural(left, 'image')} in the folder that no row names"
+
+    def _suspicious(self, classes: Sequence[str]) -> Iterator[str]:
+        for name in (each for each in classes if each.casefold() in NOTHING):
+            yield f'"{printable(name)}" is taken for a class: leave the field empty to say none'
 
 
 @dataclass(frozen=True, slots=True)

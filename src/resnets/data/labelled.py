@@ -37,6 +37,7 @@ class Labelled:
     samples: tuple[tuple[Path | Stored, str], ...]  # each with its class
     loose: int = 0  # images outside of the class folders, which nothing labels
     tagged: tuple[tuple[Path | Stored, tuple[str, ...]], ...] = ()  # of several: each with its own
+    left_out: tuple[tuple[str, str], ...] = ()  # by a table's row, and why; of the whole alone
 
     def name(self, image: Path | Stored) -> str:
         """Return an image's path in the folder or archives, for people."""
@@ -89,6 +90,7 @@ def _of_listing(
     name = _meant(listing.root, part, parts)
     number = 0 if name == WHOLE else listing.splits.index(name)
     own = listing.fastest[listing.parts[listing.fastest] == number]
+    left_out = listing.irregular if len(listing.splits) == 1 else ()  # else of which is not known
     if listing.targets is not None:
         true = listing.targets[own]
         counts = dict(zip(listing.classes, true.sum(0).tolist(), strict=True))
@@ -96,7 +98,7 @@ def _of_listing(
             (image(i), tuple(compress(listing.classes, row)))
             for i, row in zip(own.tolist(), true, strict=True)
         )
-        return Labelled(listing.root, name, counts, (), tagged=tagged)
+        return Labelled(listing.root, name, counts, (), tagged=tagged, left_out=left_out)
     labels = listing.labels[own]
     numbers = np.bincount(labels, minlength=len(listing.classes)).tolist()
     counts = dict(zip(listing.classes, numbers, strict=True))
@@ -104,7 +106,7 @@ def _of_listing(
         (image(i), listing.classes[label])
         for i, label in zip(own.tolist(), labels.tolist(), strict=True)
     )
-    return Labelled(listing.root, name, counts, samples)
+    return Labelled(listing.root, name, counts, samples, left_out=left_out)
 
 
 def _parts(walk: Walk, classes: Collection[str]) -> dict[str, str]:

@@ -133,8 +133,8 @@ class Assessment(Evaluation):
         if self.broken:
             path, reason = self.broken[0]
             lines.append(
-                f"{_images(len(self.broken))} that cannot be read {_are(len(self.broken))} left "
-                f"out, such as {path}: {reason}"
+                f"{_images(len(self.broken))} {_are(len(self.broken))} left out, such as {path}: "
+                f"{reason}"
             )
         if self.loose:
             outside = f"{_images(self.loose)} outside of the class folders"

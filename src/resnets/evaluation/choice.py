@@ -245,6 +245,7 @@ class Choice:
             [labelled.name(image) for image in images],
             lambda: images,
             lambda: images,
+            left_out=lambda: labelled.left_out,
             loose=labelled.loose,
             notes=tuple(notes),
         )
