@@ -219,8 +219,9 @@ def asked(
         "scales": tuple(scales),
         "tta": tta,
     }
-    changes = {name: value for name, value in changes.items() if value}
-    if resize or crop_fraction:
+    # A 0 was asked for, too, and is refused as any other.
+    changes = {k: v for k, v in changes.items() if v is not None and v is not False and v != ()}
+    if resize is not None or crop_fraction is not None:
         changes = {"resize": None, "crop_fraction": None} | changes
     elif size and base.size and base.resize:
         changes |= {"resize": None, "crop_fraction": base.size / base.resize}
