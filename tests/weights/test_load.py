@@ -188,6 +188,15 @@ def test_values_that_are_not_finite_are_named(file, value):
     assert "not finite (NaN or infinite) in layer3.0.conv1.weight" in report.notes[0]
 
 
+def test_variances_below_zero_are_named(file):
+    """They are finite, and all answers are NaN."""
+    source, _ = file
+    state = source.state_dict()
+    state["layer3.0.bn1.running_var"] = -state["layer3.0.bn1.running_var"]
+    report = load_weights(create_model("resnet8", num_classes=3), state)
+    assert report.notes[0] == "variances are below 0 in layer3.0.bn1.running_var"
+
+
 def test_v1_and_v1_5(tmp_path):
     """The same keys and shapes: a mismatch is an error where the file's kin is known."""
     model = create_model("resnet50", num_classes=2)

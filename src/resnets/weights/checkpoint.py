@@ -29,7 +29,7 @@ from resnets.weights.native import understand
 from resnets.weights.normalisation import stated_input
 from resnets.weights.outputs import fits
 from resnets.weights.state_dict import StateDict
-from resnets.weights.tensors import is_finite, name_of, some
+from resnets.weights.tensors import is_below_zero, is_finite, name_of, some
 from resnets.weights.translate import translate
 from resnets.weights.unfinished import is_unfinished, read_unfinished
 from resnets.zoo import get_spec
@@ -98,10 +98,12 @@ class Checkpoint:
     def notes(self) -> list[str]:
         """What is worth knowing about the values."""
         bad = [key for key, tensor in self.tensors.items() if not is_finite(tensor)]
+        negative = [key for key, tensor in self.tensors.items() if is_below_zero(key, tensor)]
         return [
             *([self.unfinished] if self.unfinished else []),
             *self.state.notes,
             *([f"values are not finite (NaN or infinite) in {some(bad)}"] if bad else []),
+            *([f"variances are below 0 in {some(negative)}"] if negative else []),
         ]
 
     @property

@@ -121,6 +121,11 @@ def is_finite(tensor: Tensor) -> bool:
     return bool(tensor.isfinite().all())
 
 
+def is_below_zero(name: str, tensor: Tensor) -> bool:
+    """Tell whether a tensor of our name has variances below 0, of which there is no square root."""
+    return name.endswith(".running_var") and not tensor.is_meta and bool((tensor < 0).any())
+
+
 def some(names: Sequence[str]) -> str:
     """Return the first of many names, for people."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
