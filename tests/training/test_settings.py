@@ -142,6 +142,11 @@ OPTIONS = {
     "--momentum": "optimizer.momentum=0.9",
     "--momentun 0.8": "optimizer.momentum=0.8",
     "--precision bfloat16": "precision=bfloat16",
+    "--early-stopping 3": "schedule.patience=3",
+    "--patience 3": "schedule.patience=3",
+    "--freeze-backbone": "finetune.freeze=all",
+    "--frozen-stages 2": "finetune.freeze=2",
+    "--freeze-epochs 1": "finetune.head_epochs=1",
     "--fp16": "precision=float32",
     "--optimizer adam": "optimizer.kind=sgd",  # which the recipe's nesterov excludes
 }

@@ -18,9 +18,6 @@ _OTHERWISE = {
     "did you mean --weights?": (
         "pretrained checkpoint finetune fine_tune transfer start_from init_from"
     ),
-    "runs do not end early; --set selection=best keeps the weights of the best epoch": (
-        "patience early_stopping early_stop es_patience"
-    ),
 }
 
 

@@ -18,6 +18,7 @@ _NAMES = {
     "schedule.milestones": "lr_steps decay_epochs lr_milestones",
     "schedule.factor": "gamma lr_gamma decay_rate",
     "schedule.plateau_patience": "patience_epochs",
+    "schedule.patience": "early_stopping early_stop early_stopping_patience es_patience",
     "optimizer.lr": "learning_rate learningrate rate base_lr lr0 max_lr init_lr initial_lr lr_max "
     "learning_rate_init eta",
     "optimizer.kind": "optimizer opt optim",
@@ -64,6 +65,8 @@ _NAMES = {
     "augment.interpolation": "train_interpolation",
     "augment.area": "random_resized_crop rrc",
     "augment.padding": "pad",
+    "finetune.freeze": "frozen_stages freeze_layers freeze_at freeze_backbone",
+    "finetune.head_epochs": "freeze_epochs",
 }
 _VALUES = {"ra": "randaugment", "ta_wide": "trivialaugment"}
 _OTHERS = {name: key for key, names in _NAMES.items() for name in names.split()}
