@@ -1,10 +1,12 @@
 """Confident learning and neighbours on numbers that can be worked out by hand."""
 
 import numpy as np
+import pytest
 import torch
 
 from resnets.data.folds import folds_of
 from resnets.data.neighbours import alike, nearest
+from resnets.errors import DataError
 from resnets.evaluation.confident_learning import (
     confident_class,
     likely_wrong,
@@ -74,3 +76,6 @@ def test_folds_spread_each_class_and_tear_no_copies():
     assert (folds_of(labels, together, ids, 5, seed=1) != found).any()
     few = folds_of(np.array([0, 0, 0, 1] * 3), np.arange(12), torch.arange(12), 5, seed=0)
     assert sorted(np.bincount(few[3::4], minlength=5)) == [0, 0, 1, 1, 1]
+    with pytest.raises(DataError, match="3 different images, and 5 folds") as caught:
+        folds_of(np.array([0, 0, 1]), np.arange(3), torch.arange(3), 5, seed=0)
+    assert "lower the number of folds" in caught.value.hint

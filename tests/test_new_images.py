@@ -101,6 +101,7 @@ def test_what_cannot_be_compared_is_one_line(home, tmp_path, resnets):
     code, _, error = resnets("report", home / "run", "--compare-data", tmp_path / "few")
     assert code == 3
     assert "9 images that can be read; so few show no difference" in error
+    assert "give 10 or more" in error
     code, _, error = resnets("report", home / "run", home, "--compare-data", home / "like")
     assert code == 2
     assert "is about one run" in error

@@ -133,11 +133,26 @@ def test_states_of_a_finished_run(runs, resnets, tmp_path, capsys):
 def test_a_run_without_a_state(runs, resnets, tmp_path, status, message):
     run = shutil.copytree(runs / "last-stopped", tmp_path / "run")
     shutil.rmtree(run / "state")
+    (run / "metrics.jsonl").unlink()
     become(run, status)
     code, _, err = resnets("predict", run, runs / "photos" / "ash" / "0.png")
     assert code == 4
     assert message in err
     assert len(err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "removed"])
+def test_states_that_are_lost_are_not_said_to_be_resumable(runs, resnets, tmp_path, damage):
+    run = shutil.copytree(runs / "last-stopped", tmp_path / "run")
+    for state in (run / "state").iterdir():
+        state.write_bytes(state.read_bytes()[:-9])
+        if damage == "removed":
+            state.unlink()
+    code, _, err = resnets("predict", run, runs / "photos" / "ash" / "0.png")
+    assert (code, len(err.splitlines())) == (4, 2)
+    assert "damaged" in err if damage == "cut" else "its states are gone" in err
+    assert "--resume" not in err
+    assert resnets("train", "--resume", run)[0] == 4
 
 
 def test_damage_is_said(runs, resnets, tmp_path):

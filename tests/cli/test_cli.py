@@ -223,6 +223,10 @@ def test_resume_takes_no_other_options(resnets, trained):
     code, _, err = resnets("train", "--resume", trained[1], "--model", "resnet110")
     assert code == 2
     assert "says with what it is resumed" in one_line_error(err)
+    weights = trained[1] / "model.safetensors"  # which says nothing of the kind
+    code, _, err = resnets("train", "digits", "--resume", weights, "--model", "resnet20")
+    assert code == 4
+    assert "is a file, not a run folder" in one_line_error(err)
     code, out, _ = resnets("train", "--resume", trained[1])
     assert code == 0
     assert out.startswith("held-out accuracy")

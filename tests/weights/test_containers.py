@@ -319,6 +319,10 @@ def test_a_container_that_is_not_there_is_an_error_that_lists_what_is():
     with pytest.raises(CheckpointError, match="there is no ema") as caught:
         unwrap({"model": NETWORK}, "file.pth", container="ema")
     assert "model" in caught.value.hint
+    tree = {**beneath("rgb."), **beneath("depth.", AVERAGE)}
+    with pytest.raises(CheckpointError, match="no network in it begins with rbg") as caught:
+        unwrap(tree, "file.pth", container="rbg")
+    assert caught.value.hint == "there are networks below rgb, depth"
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,10 @@ def folds_of(
     for place, number in enumerate(together.tolist()):
         groups[number].append(place)
     if len(groups) < count:
-        raise DataError(f"{plural(len(groups), 'different image')}, and {count} folds")
+        raise DataError(
+            f"{plural(len(groups), 'different image')}, and {count} folds",
+            hint="each fold takes one at least: lower the number of folds, or add images",
+        )
     taken = np.zeros((count, int(labels.max()) + 1), np.int64)
     fold = np.zeros(len(labels), np.int64)
     for members in sorted(groups.values(), key=lambda each: (-len(each), rank[each[0]])):

@@ -183,12 +183,16 @@ def compare_data(
     new = _look(
         runtime, _read(chosen, runtime, broken), lambda n: on_progress(len(places) + n, total)
     )
-    for what, answers in ((f"{run}: its {part} split", old), (printable(str(data)), new)):
+    more = f"give {LEAST} or more, better a few hundred"
+    for what, answers, hint in (
+        (printable(str(data)), new, more),
+        (f"{run}: its {part} split", old, "train with a larger data.holdout, or give test images"),
+    ):
         if len(answers.images) < LEAST:
             raise DataError(
                 f"{what}: {plural(len(answers.images), 'image')} that can be read; so few show no "
                 "difference",
-                hint=f"give {LEAST} or more, better a few hundred",
+                hint=hint,
             )
     return NewImages(
         str(run),

@@ -134,6 +134,6 @@ class Thawing:
         else:
             order = ", ".join(reversed(names[never:]))
             words.append(f"{order}, one more every {plural(self.recipe.thaw, 'epoch')}")
-        stages = f" and {plural(never - 1, 'stage')} after it" if never > 1 else ""
-        held = f"; the stem{stages} keeps weights and statistics" if never else ""
+        stages = f" and {plural(never - 1, 'stage')} after it keep" if never > 1 else " keeps"
+        held = f"; the stem{stages} weights and statistics" if never else ""
         return "learns: " + ", then ".join(words) + held

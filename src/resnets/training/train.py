@@ -82,6 +82,7 @@ def train(
     reading = reading_in({"container": container, "dialect": dialect, "ema": ema}, weights)
     continued = RunFolder(Path(resume)) if resume is not None and str(resume) != "auto" else None
     if continued and (model or recipe or out or overwrite or weights is not None):
+        continued.read_record()  # what is no run says nothing
         raise UsageError(
             f"{resume} says with what it is resumed: model, recipe, weights and folder",
             hint="leave these options out, or start another run with --out",

@@ -125,11 +125,13 @@ def _choose(found: list[_Set], chosen: str, ema: bool) -> tuple[Any, dict[str, T
                 return place, tensors, chosen.removeprefix(f"{path}.")
         all_ = _names(found)
         # Not a container: it may be what keys in one begin with.
-        found = [
+        begun = [
             (place, tensors)
             for place, tensors in found
             if any(f".{key}".find(f".{chosen}.") >= 0 for key in tensors)
         ]
+        bare = [each for each in found if not each[0]]  # whose networks are looked for later
+        found = begun or (bare if len(found) == 1 else [])
         if not found:
             raise CheckpointError(
                 f"there is no {chosen} in it", hint=f"there are weights in: {all_}"

@@ -117,13 +117,13 @@ def _newest(folder: RunFolder, status: str) -> tuple[Path, dict[str, Tensor], di
             except CheckpointError as error:
                 problems.append(error.message)
     run = folder.path
+    again = "copy the whole folder again, or train into another one"
     if problems:
-        raise CheckpointError(problems[0], hint=f"resnets train --resume {run} begins it again")
-    if status == "finished":
-        raise CheckpointError(
-            f"{run}: its {FOLDER_WEIGHTS[0]} is gone, and its states are too",
-            hint="copy the whole folder again",
-        )
+        raise CheckpointError(problems[0], hint=again)
+    if status == "finished" or folder.has_results:  # which needs a state to resume from
+        gone = f"{FOLDER_WEIGHTS[0]} is gone, and its states are too"
+        gone = gone if status == "finished" else "states are gone"
+        raise CheckpointError(f"{run}: its {gone}", hint=again)
     ended = _ENDED.get(status, "is")
     raise CheckpointError(
         f"{run}: the run {ended} before its first state: there are no weights yet",
