@@ -1,6 +1,7 @@
 """`resnets export` as a user meets it."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import torch
 from conftest import coloured
 from resnets import create_model, open_model, save_weights
 from resnets.data.preprocess import Preprocess
+from resnets.weights.metadata import FORMS
 
 
 @pytest.fixture
@@ -37,6 +39,11 @@ def test_help_is_light_and_has_examples():
     assert result.returncode == 0, result.stderr
     examples = result.stdout.partition("Examples:\n")[2].splitlines()[:2]
     assert [line.split()[:2] for line in examples] == 2 * [["resnets", "export"]]
+
+
+def test_help_calls_inputs_as_they_are_typed(resnets):
+    _, out, _ = resnets("export", "--help")
+    assert set(re.findall(r"(\w+):\s+(?:float32|uint8)", out)) == set(FORMS)
 
 
 def test_a_run_folder(resnets, run_folder):

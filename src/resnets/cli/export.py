@@ -50,14 +50,14 @@ def export(
         str | None,
         typer.Option(
             help="Height x width of its input such as 224x224, or dynamic; default: that of "
-            "training, and dynamic for images."
+            "training, and dynamic for pictures."
         ),
     ] = None,
     input: Annotated[
         str,
         typer.Option(
             help="normalized: float32 (N, C, H, W), prepared. pixels: uint8 (N, C, H, W), of its "
-            "size. images: uint8 (N, H, W, C), of any."
+            "size. pictures: uint8 (N, H, W, C), of any."
         ),
     ] = "normalized",
     out: Annotated[
