@@ -1,12 +1,14 @@
 """Layer responses and gradient norms, against direct computation; nothing is left behind."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from resnets import create_model
+from conftest import scramble
+from resnets import create_model, get_spec
 from resnets.analysis.responses import gradient_norms, layer_responses
 
 
@@ -64,6 +66,41 @@ def test_every_3x3_layer_has_a_response(name, images):
         if isinstance(m, torch.nn.Conv2d) and m.kernel_size == (3, 3)
     ]
     assert measured == expected
+
+
+SMALL = {"depths": (1, 1), "widths": (8, 16), "image_size": 32}
+
+
+@pytest.mark.parametrize(
+    ("spec", "behind"),
+    [
+        (
+            replace(get_spec("resnet18d"), **SMALL, out_channels=()),
+            {"conv1.0": "conv1.1", "conv1.3": "conv1.4", "conv1.6": "bn1"},
+        ),
+        (
+            replace(get_spec("resnet8_b"), projection_size="3x3"),
+            {"layer2.0.downsample.0": "layer2.0.downsample.1", "layer2.0.conv2": "layer2.0.bn2"},
+        ),
+        (
+            replace(get_spec("resnet8"), activation_order="bn_after_addition"),
+            {"layer1.0.conv1": "layer1.0.bn1", "layer1.0.conv2": "layer1.0.conv2"},
+        ),
+        (get_spec("resnet11_v2"), {"layer1.0.conv2": "layer1.0.conv2"}),
+    ],
+    ids=lambda each: getattr(each, "name", ""),
+)
+def test_responses_are_of_what_follows_before_the_addition(spec, behind, images):
+    model = scramble(create_model(spec)).eval()
+    heard = {}
+    for layer, module in behind.items():
+        model.get_submodule(module).register_forward_hook(
+            lambda _, given, output, layer=layer: heard.update({layer: output.std(correction=0)})
+        )
+    responses = {m.name: m.value for m in layer_responses(model, images)}
+    assert {layer: responses[layer] for layer in behind} == pytest.approx(
+        {layer: value.item() for layer, value in heard.items()}, rel=1e-5
+    )
 
 
 def test_gradient_norms_equal_backward(images):

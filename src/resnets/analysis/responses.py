@@ -25,15 +25,24 @@ def layer_responses(model: ResNet, images: Tensor) -> list[Measurement]:
     """Return the standard deviation of each 3x3 layer's response (He et al. 2015, Fig. 7).
 
     The response is the output of the batch norm after the convolution, before any activation or
-    addition; where no batch norm follows (pre-activation), the convolution's own. ``images`` is a
-    float batch (N, C, H, W); the model is measured in evaluation mode and left as it was.
+    addition; where no batch norm follows (pre-activation) or only one behind the addition, the
+    convolution's own. ``images`` is a float batch (N, C, H, W); the model is measured in evaluation
+    mode and left as it was.
     """
+    modules = dict(model.named_modules())
     layers: dict[str, nn.Module] = {}
-    for name, module in model.named_modules():
+    for name, module in modules.items():
         if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+            inside, _, last = name.rpartition(".")
             norm = name.replace("conv", "bn")
-            follows = model.spec.activation_order != "preactivation" or name == "conv1"
-            layers[name] = model.get_submodule(norm) if follows else module
+            if last.isdigit():  # of a deep stem or a projection, which are sequences
+                norm = f"{inside}.{int(last) + 1}"
+                norm = norm if norm in modules else inside.replace("conv", "bn")
+            unit = modules[inside]
+            bare = isinstance(unit, Block) and (
+                unit.order == "preactivation" or unit.last_weighted == last
+            )
+            layers[name] = module if bare else modules[norm]
     with (
         torch.no_grad(),
         heard(model, layers, lambda output: output.double().std(correction=0)) as found,

@@ -43,7 +43,8 @@ def study(
     subjects = open_subjects(runs, device)
     groups = _groups(subjects)
     for subject in subjects:
-        count = images or (1024 if subject.network.spec.image_size <= SMALL else 64)
+        spec = subject.network.spec
+        count = images or (1024 if spec.image_size <= SMALL else 64)
         seen = images_for(subject, count, data=data, root=root, seed=seed)
         measured = layer_responses(subject.network, seen.inputs)
         shown.append(seen)
@@ -52,9 +53,9 @@ def study(
             {
                 "name": subject.name,
                 "model": groups[subject.name],
-                "plain": subject.network.spec.shortcut == "none",
-                "depth": subject.network.spec.depth,
-                "normed": subject.network.spec.activation_order != "preactivation",
+                "plain": spec.shortcut == "none",
+                "depth": spec.depth,
+                "normed": spec.activation_order not in ("preactivation", "bn_after_addition"),
                 "mean": fmean(responses.values()),
                 "layers": responses,
             }
@@ -79,8 +80,9 @@ def study(
                 "before training: a response near 1 is one that training has changed little.",
                 "Some images have responses several times those of most: of too few images a "
                 "deviation is a matter of chance.",
-                "Where no batch norm follows a convolution (pre-activation), the response is the "
-                "convolution's own, whose scale no norm has set, and is not compared with others.",
+                "Where no batch norm follows a convolution before the addition (pre-activation, batch "
+                "norm after the addition), the response is the convolution's own, whose scale no "
+                "norm has set, and is not compared with others.",
             ),
             environment=where_made(subjects[0].network),
         ),
