@@ -52,8 +52,8 @@ def lines_chart(
         axes.set_yscale("log")
     low, high = up
     if low == 0 and high is None:
-        high = 1.06 * max(y for line in (*lines, *dots) for _, y in line.points)
-    axes.set_ylim(low, high)
+        high = 1.06 * max(y for line in (*lines, *dots) for _, y in line.points) or 1.0
+    axes.set_ylim(low, high or None)
     axes.set_xlim(left=begin)
     style_axes(axes, across)
     if logarithmic:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
@@ -18,6 +19,7 @@ from resnets.spec import Spec
 from resnets.studies.subjects import Images
 from resnets.training.precise_bn import measure_statistics
 
+AT_ONCE = 64  # places of a line, so that many points take no more memory than a few
 NEAR = 1 / 16  # of the line, where places are as many times closer
 Curve = list[tuple[float, float]]  # distance and correlation
 
@@ -64,12 +66,14 @@ def line_gradients(
     ``first`` and ``last`` are inputs (C, H, W), the ends of the line; the network is in evaluation
     mode, so that the gradient at a place is that place's own.
     """
-    share = torch.linspace(0, 1, points, dtype=first.dtype, device=first.device)[
-        :, None, None, None
-    ]
-    inputs = ((1 - share) * first + share * last).requires_grad_()
-    (found,) = torch.autograd.grad(network(inputs)[:, output].sum(), inputs)
-    return found.flatten(1)
+    found = []
+    for share in torch.linspace(0, 1, points, dtype=first.dtype, device=first.device).split(
+        AT_ONCE
+    ):
+        share = share[:, None, None, None]
+        inputs = ((1 - share) * first + share * last).requires_grad_()
+        found += torch.autograd.grad(network(inputs)[:, output].sum(), inputs)
+    return torch.cat(found).flatten(1)
 
 
 def autocorrelation(gradients: Tensor) -> list[float]:
@@ -146,9 +150,12 @@ class Measured:
 
     @property
     def ratio(self) -> float:
-        """The gradient's norm at the first block's output over that at the last but one's."""
+        """The gradient's norm at the first block's output over that at the last but one's.
+
+        Of one block alone it is 1.
+        """
         values = list(self.outputs.values())
-        return values[0] / values[-2]
+        return values[0] / values[-2:][0]
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as JSON-able values."""
@@ -166,6 +173,10 @@ def measure(
         label = int(images.labels[one])
         correlations.append(correlation_between(network, *ends, points, label))
         of_weights, of_outputs = norms_by_depth(network, images.inputs, images.labels)
+        if not all(map(isfinite, of_outputs.values())):
+            raise NonFiniteError(
+                f"{name}, {condition}: a gradient is NaN or infinite", hint="give a net less deep"
+            )
         if not all(of_outputs.values()):
             raise CheckpointError(
                 f"{name}: no gradient comes back through its blocks: it answers all images alike",

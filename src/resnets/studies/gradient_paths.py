@@ -10,7 +10,13 @@ from resnets.report.charts import lines_chart
 from resnets.report.plots import Line, Plot
 from resnets.studies.path_lengths import MASS, Measured, measure
 from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
-from resnets.studies.subjects import images_for, open_subjects, where_made
+from resnets.studies.subjects import (
+    counting,
+    images_for,
+    open_subjects,
+    shown_facts,
+    where_made,
+)
 
 PAPER = (
     Claim(
@@ -39,7 +45,7 @@ def study(
     ``draws`` paths of each length are drawn for every 16 images. Raises UsageError for a net
     without shortcuts, which has one path, and what `open_subjects` and `images_for` raise.
     """
-    subjects, nets, done = open_subjects(runs, device), [], 0
+    subjects, nets = open_subjects(runs, device), []
     for subject in subjects:
         if subject.network.spec.shortcut == "none":
             raise UsageError(
@@ -49,13 +55,7 @@ def study(
         images_for(each, images, data=data, root=root, seed=seed, parts=("train",))
         for each in subjects
     ]
-    total = sum(len(each.labels) for each in seen)
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        on_progress(done, total)
-
+    count = counting(seen, on_progress)
     for subject, shown in zip(subjects, seen, strict=True):
         batches = zip(shown.inputs.split(BATCH), shown.labels.split(BATCH), strict=True)  # type: ignore[no-untyped-call]
         measured = measure(subject.network, batches, draws, seed, count)
@@ -73,7 +73,7 @@ def study(
         tables=(_summary(nets), *(_by_length(net) for net in nets)),
         made_of=MadeOf(
             nets=tuple(subject.facts() for subject in subjects),
-            data=seen[0].facts(),
+            data=shown_facts(seen),
             seed=seed,
             assumed=(
                 "The whole net computes the image forward, with the running statistics of batch "
@@ -119,13 +119,17 @@ def found(net: dict[str, Any]) -> list[str]:
     shorter = mean < n / 2
     beside = "less, as the paper found" if shorter else "no less, unlike in the paper"
     return [
-        f"{name}: {plural(n, 'block')} make {2**n:,} paths, on average through {n / 2:g} branches.",
+        f"{name}: {plural(n, 'block')} make{'s' * (n == 1)} {_paths(n)} paths, on average through {n / 2:g} branches.",
         f"{name}: one more branch multiplies what a path carries by {net['fall']:.2f}. Weighted by "
         f"what they contribute, paths go through {mean:.1f} branches on average: {beside}.",
         f"{name}: {percent(MASS, 0)} of the contribution comes by paths of {first} to {last} "
         f"branches, {percent(net['effective_paths'], 2)} of all paths. The gradient that they make "
         f"without the others has a cosine of {net['agreement']:.3f} with the whole one.",
     ]
+
+
+def _paths(blocks: int) -> str:
+    return f"{2**blocks:,}" if blocks <= 30 else f"2^{blocks}"
 
 
 def _figures(nets: Sequence[dict[str, Any]]) -> tuple[Figure, ...]:

@@ -15,7 +15,14 @@ from resnets.report.charts import lines_chart
 from resnets.report.plots import Line
 from resnets.studies.gradient_lines import NEAR, Curve, Measured, fresh, measure, noises
 from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
-from resnets.studies.subjects import Images, fresh_images, images_for, open_subjects, where_made
+from resnets.studies.subjects import (
+    Images,
+    fresh_images,
+    images_for,
+    open_subjects,
+    shown_facts,
+    where_made,
+)
 from resnets.zoo import get_spec
 
 DEPTHS = (8, 20, 56)
@@ -65,12 +72,14 @@ def study(
         )
     seeds = range(seed, seed + draws)
     nets: list[Measured] = []
+    shown: list[Images] = []
     if runs:
         subjects = open_subjects(runs, device)
         facts = tuple(subject.facts() for subject in subjects)
         for subject in subjects:
             seen = images_for(subject, images, data=data, root=root, seed=seed, parts=("train",))
             _check(seen, images)
+            shown.append(seen)
             trained = [subject.network] * draws
             nets.append(measure(subject.name, TRAINED, trained, seen, points))
             spec = replace(subject.network.spec, drop_path=0.0, dropout=0.0)
@@ -80,11 +89,12 @@ def study(
     else:
         seen = fresh_images(data or "digits", images, root=root, seed=seed, device=device)
         _check(seen, images)
+        shown.append(seen)
         specs = [get_spec(f"{kind}{depth}") for kind in ("plain", "resnet") for depth in depths]
         scaled = get_spec(f"resnet{max(depths)}")
         name = f"{scaled.name}, residuals x {SCALE:g}"
         specs.append(replace(scaled, residual_scale=SCALE, name=name))
-        size = {"in_channels": seen.inputs.shape[1], "num_classes": int(seen.labels.max()) + 1}
+        size = {"in_channels": seen.inputs.shape[1], "num_classes": seen.classes}
         for condition, norm in ((NORM, "batch"), (BARE, "frozen_batch")):
             for spec in specs:
                 again = fresh(replace(spec, norm=norm, **size), seen.inputs, seeds)  # type: ignore[arg-type]
@@ -110,7 +120,7 @@ def study(
         tables=(_table(nets),),
         made_of=MadeOf(
             nets=facts,
-            data={"nets": ", ".join(dict.fromkeys(net.name for net in nets)), **seen.facts()},
+            data={"nets": ", ".join(dict.fromkeys(net.name for net in nets)), **shown_facts(shown)},
             seed=seed,
             assumed=(
                 "Along a line batch norm computes with fixed statistics: those that it keeps in a "
@@ -169,6 +179,13 @@ def _unseen(net: Measured) -> bool:
     return net.half <= net.correlation[1][0]
 
 
+def _alike(one: Measured, other: Measured) -> str:
+    """Say why the line does not tell two nets apart; empty where it does."""
+    if _unseen(one) and _unseen(other):
+        return "more --points would be needed to tell them apart"
+    return "neither loses it between these images" if one.half >= 1 <= other.half else ""
+
+
 def _way(net: Measured) -> str:
     if net.half >= 1:
         return "more than the whole line"
@@ -184,10 +201,8 @@ def _shattered(lead: str, plain: Measured, net: Measured) -> str:
             "as the paper found of fresh weights",
             "unlike what the paper found of fresh weights",
         )
-    verdict = (
-        "more --points would be needed to tell them apart"
-        if _unseen(plain) and _unseen(net)
-        else f"shortcuts keep it from shattering, {beside[0]}"
+    verdict = _alike(plain, net) or (
+        f"shortcuts keep it from shattering, {beside[0]}"
         if times > 1.05
         else f"shortcuts do not help here, {beside[1]}"
     )
@@ -211,10 +226,10 @@ def _deeper(lead: str, kind: str, nets: Sequence[Measured]) -> str:
 
 def _scaled(lead: str, net: Measured, whole: Measured) -> str:
     more = net.half > whole.half
+    verdict = _alike(net, whole) or f"{'as' if more else 'contrary to what'} the paper found"
     return (
         f"{lead}: residuals times {net.residual_scale:g} {'raise' if more else 'do not raise'} it, "
-        f"from {_way(whole)} to {_way(net)}, {'as' if more else 'contrary to what'} the paper "
-        "found."
+        f"from {_way(whole)} to {_way(net)}, {verdict}."
     )
 
 

@@ -25,6 +25,7 @@ from resnets.studies.subjects import (
     beside_plain,
     images_for,
     open_subjects,
+    shown_facts,
     where_made,
 )
 from resnets.studies.trained_runs import Training, train_small
@@ -134,7 +135,7 @@ def study(
         tables=(_table(nets),),
         made_of=MadeOf(
             nets=tuple(subject.facts() for subject in subjects),
-            data=seen[0].facts(),
+            data=shown_facts(seen),
             seed=seed,
             assumed=(
                 *trained,

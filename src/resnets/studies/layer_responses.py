@@ -10,7 +10,7 @@ from resnets.analysis.responses import layer_responses
 from resnets.report.charts import lines_chart
 from resnets.report.plots import Line
 from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
-from resnets.studies.subjects import Subject, images_for, open_subjects, where_made
+from resnets.studies.subjects import Subject, images_for, open_subjects, shown_facts, where_made
 
 SMALL = 64  # pixels a side, up to which a thousand images are computed at once
 PAPER = (
@@ -73,7 +73,7 @@ def study(
         tables=(_table(nets),),
         made_of=MadeOf(
             nets=tuple(subject.facts() for subject in subjects),
-            data=shown[0].facts(),
+            data=shown_facts(shown),
             seed=seed,
             assumed=(
                 "Batch norm computes with its running statistics, as in evaluation. Its scale is 1 "

@@ -15,7 +15,14 @@ from resnets.report.plots import Line
 from resnets.studies.block_orders import answers, deletions, kendall_tau, reorderings, without
 from resnets.studies.block_parts import parts_of
 from resnets.studies.study import Cell, Claim, Figure, MadeOf, Study, Table
-from resnets.studies.subjects import beside_plain, images_for, open_subjects, where_made
+from resnets.studies.subjects import (
+    beside_plain,
+    counting,
+    images_for,
+    open_subjects,
+    shown_facts,
+    where_made,
+)
 
 PAPER = (
     Claim(
@@ -95,15 +102,9 @@ def study(
     The images are of the test split, or the last that there is. ``draws`` are made for each number
     of blocks. Raises what `open_subjects` and `images_for` raise.
     """
-    subjects, nets, done = open_subjects(runs, device), [], 0
+    subjects, nets = open_subjects(runs, device), []
     seen = [images_for(each, images, data=data, root=root, seed=seed) for each in subjects]
-    total = sum(len(each.labels) for each in seen)
-
-    def count(more: int) -> None:
-        nonlocal done
-        done += more
-        on_progress(done, total)
-
+    count = counting(seen, on_progress)
     for subject, shown in zip(subjects, seen, strict=True):
         measured = measure(subject.network, shown.inputs, shown.labels, draws, seed, count)
         spec = subject.network.spec
@@ -122,7 +123,7 @@ def study(
         tables=(_summary(nets), _by_block(nets)),
         made_of=MadeOf(
             nets=tuple(subject.facts() for subject in subjects),
-            data=seen[0].facts(),
+            data=shown_facts(seen),
             seed=seed,
             assumed=(
                 "Batch norm computes with the running statistics of the whole net, whatever is "
@@ -140,7 +141,8 @@ def study(
 def found(nets: Sequence[dict[str, Any]]) -> list[str]:
     """Say what lesions have cost residual nets beside plain ones, and each net."""
     told = []
-    for net, plain in beside_plain([net for net in nets if _without_one(net)]):
+    able = [net for net in nets if _without_one(net) and not _guesses(net)]
+    for net, plain in beside_plain(able):
         cost, plain_cost = _median_cost(net), _median_cost(plain)
         beside = "as the paper found" if cost < plain_cost else "contrary to what the paper found"
         if cost == plain_cost:
@@ -158,6 +160,8 @@ def _told(net: dict[str, Any]) -> list[str]:
     line = f"{name}: {percent(net['error'])} of {plural(net['images'], 'image')} are wrong"
     if not errors:
         return [f"{line}; none of its blocks can be left out."]
+    if _guesses(net):
+        return [f"{line}, as by guessing: it has nothing to lose without a block."]
     worst = max(errors, key=lambda block: errors[block])
     line += (
         f"; without one of its blocks {percent(median(errors.values()))} in the median, at worst "
@@ -204,6 +208,11 @@ def _without_one(net: dict[str, Any]) -> dict[str, float]:
     return {row["block"]: row["error"] for row in net["dropped"] if row["error"] is not None}
 
 
+def _guesses(net: dict[str, Any]) -> bool:
+    """Whether a net knows so little that lesions tell nothing of it."""
+    return bool(net["error"] >= net["guessing"] - LITTLE)
+
+
 def _median_cost(net: dict[str, Any]) -> float:
     return float(median(_without_one(net).values()) - net["error"])
 
@@ -230,7 +239,8 @@ def _figures(nets: Sequence[dict[str, Any]]) -> tuple[Figure, ...]:
             for place, row in enumerate(net["dropped"], start=1)
             if row["error"] is not None
         ]
-        dropped.append(Line(net["name"], errors, *style))
+        if errors:
+            dropped.append(Line(net["name"], errors, *style))
         ends = [(x, 100 * float(net["error"])) for x in (1.0, float(len(net["dropped"])))]
         whole.append(Line(f"{net['name']}, whole", ends, style[0], 2))
         for lines, key, across in ((deleted, "deleted", "blocks"), (reordered, "reordered", "tau")):
@@ -242,7 +252,9 @@ def _figures(nets: Sequence[dict[str, Any]]) -> tuple[Figure, ...]:
         "lesion-deleted": ("Error without several blocks, %", deleted, "blocks deleted"),
         "lesion-reordered": ("Error with blocks reordered, %", reordered, "Kendall’s tau"),
     }
-    ceiling = 105 * max(net["guessing"] for net in nets)
+    drawn = [*dropped, *whole, *deleted, *reordered]
+    highest = max(y for line in drawn for _, y in line.points)
+    ceiling = 1.05 * max(highest, *(100 * net["guessing"] for net in nets))
     plots = [
         lines_chart(
             name, title, _medians(lines), across=across, up=(0, ceiling), marked=True, dots=lines

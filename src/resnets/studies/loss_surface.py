@@ -163,7 +163,9 @@ class Shape:
     centre: float  # the loss of the net itself
     highest: float | None  # None: it is no number somewhere
     below_guessing: float  # the share of the points where the loss is less than that of guessing
-    curvature: float  # the second derivative at the net, on average over the directions
+    # The second derivative at the net, on average over the directions; None: a loss beside it is no
+    # number.
+    curvature: float | None
     convex: float  # the share of inner points at which the surface bends upward in all directions
 
 
@@ -191,7 +193,7 @@ def shape(losses: NDArray[np.float64], span: float, classes: int) -> Shape:
         centre=float(losses[middle]),
         highest=highest if np.isfinite(highest) else None,
         below_guessing=float((losses < np.log(classes)).mean()),
-        curvature=float(curvature),
+        curvature=float(curvature) if np.isfinite(curvature) else None,
         convex=float(convex.mean()),
     )
 

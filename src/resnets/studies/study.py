@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from resnets.errors import NonFiniteError
 from resnets.files import write_json, write_text
 from resnets.report.page import rendered
 from resnets.report.plots import Plot
@@ -94,10 +95,18 @@ class Study:
 
 
 def write(study: Study, folder: Path) -> Path:
-    """Write ``folder``/NAME.html and NAME.json, and return the page. Raises ResourceError."""
+    """Write ``folder``/NAME.html and NAME.json, and return the page.
+
+    Raises ResourceError, and NonFiniteError where a figure is no number.
+    """
     page = folder / f"{study.name}.html"
     text = rendered("study.html", title=study.title, study=study)
-    write_json(page.with_suffix(".json"), study.to_dict())
+    try:
+        write_json(page.with_suffix(".json"), study.to_dict())
+    except ValueError:  # JSON has no NaN
+        raise NonFiniteError(
+            f"{study.name}: a figure is NaN or infinite", hint="give nets that have not diverged"
+        ) from None
     # Of a name that is no UTF-8 no page can hold the bytes that are not.
     write_text(page, text.encode("utf-8", "replace").decode())
     return page

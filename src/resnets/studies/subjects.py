@@ -1,11 +1,12 @@
 """The nets that a study looks at, and the images that it shows them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from resnets.data import open_as_trained, open_dataset
@@ -27,6 +28,7 @@ from resnets.weights.tensors import digest_of_tensors, is_finite
 from resnets.zoo import get_spec
 
 _PARTS = ("test", "validation", "train")
+_TRIED = 16  # images, on which a net shows that it computes numbers
 _KEPT = ("resnets", "torch", "python", "processor", "threads", "device", "precision")
 
 
@@ -60,13 +62,21 @@ class Images:
     data: str
     part: str
     of: int  # images that the split has
+    classes: int
     fingerprint: str
 
-    def facts(self) -> dict[str, Any]:
-        """Return what a page says of them."""
+    def __str__(self) -> str:
         part = {"validation": "held-out"}.get(self.part, self.part)
         count = f"{len(self.labels):,} of {plural(self.of, 'image')}"
-        return {"images": f"{self.data}, {part} split, {count}", "fingerprint": self.fingerprint}
+        return f"{printable(self.data)}, {part} split, {count}"
+
+
+def shown_facts(shown: Sequence[Images]) -> dict[str, str]:
+    """Return what a page says of the images of its nets, of which some may be shown others."""
+    return {
+        "images": "; ".join(dict.fromkeys(map(str, shown))),
+        "fingerprint": ", ".join(dict.fromkeys(each.fingerprint for each in shown)),
+    }
 
 
 def open_subjects(runs: Sequence[str | Path], device: str = "auto") -> list[Subject]:
@@ -136,7 +146,8 @@ def images_for(
 
     They are of the data that it was trained on, divided as its run has divided them, unless others
     are named. Equal data, count and seed give the same images to every net. Raises DataError where
-    the data are not there, or have other classes than the net.
+    the data are not there, or have other classes than the net, NonFiniteError where its loss on
+    them is no number.
     """
     place = None if root is None else Path(root)
     network, metadata = subject.network, subject.metadata
@@ -157,7 +168,15 @@ def images_for(
             hint="give images of its own classes with --data, each of one class",
         )
     device = next(network.parameters()).device
-    return _drawn(dataset, preprocess_of(network), count, seed, parts, device)
+    found = _drawn(dataset, preprocess_of(network), count, seed, parts, device)
+    with torch.no_grad():
+        loss = F.cross_entropy(network(found.inputs[:_TRIED]).float(), found.labels[:_TRIED])
+    if not loss.isfinite():
+        raise NonFiniteError(
+            f"{subject.name}: its loss on {printable(dataset.name)} is NaN or infinite",
+            hint="give a net that has not diverged",
+        )
+    return found
 
 
 def fresh_images(
@@ -168,8 +187,16 @@ def fresh_images(
     seed: int = 0,
     device: str = "auto",
 ) -> Images:
-    """Return some training images for nets that have seen none, each channel normalised."""
+    """Return some training images for nets that have seen none, each channel normalised.
+
+    Raises DataError where an image may have several classes.
+    """
     dataset = open_dataset(data, root=None if root is None else Path(root))
+    if dataset.several:
+        raise DataError(
+            f"{printable(dataset.name)}: its images may have several classes",
+            hint="give images of one class each with --data",
+        )
     prepare = measure(dataset.train, dataset.train.images.shape[1], "channel")
     return _drawn(dataset, prepare, count, seed, ("train",), choose_device(device))
 
@@ -196,8 +223,23 @@ def _drawn(
         data=dataset.name,
         part=part,
         of=len(split),
+        classes=len(dataset.classes),
         fingerprint=dataset.fingerprint,
     )
+
+
+def counting(
+    shown: Sequence[Images], on_progress: Callable[[int, int], None]
+) -> Callable[[int], None]:
+    """Return what is to be told how many more of all these images are done."""
+    total, done = sum(len(each.labels) for each in shown), 0
+
+    def count(more: int) -> None:
+        nonlocal done
+        done += more
+        on_progress(done, total)
+
+    return count
 
 
 def where_made(network: ResNet) -> dict[str, Any]:
