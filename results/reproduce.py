@@ -1,7 +1,7 @@
 """Run the experiments that results/ holds, resumably, and keep of each run what is text.
 
 usage: python results/reproduce.py GROUP... [--again] [--minutes 9] [--runs DIR] [--device auto]
-       [--list]
+       [--list] [--keep FOLDER]
 
 A group is a name below (fast, bfloat16, shape, table6, ...), or a name inside one. Each experiment
 is `resnets train ... --seeds N --resume auto`: what is finished is left alone, what was stopped
@@ -9,11 +9,17 @@ goes on. With --minutes the work stops in time, saves, and exits with 75; the sa
 Data are looked for in $RESNETS_DATA. What is in results/ already is passed over; with --again it
 is trained once more, into a folder of its own, and what is found is printed beside what is kept.
 Without a group only the tables of results/README.md are rewritten.
+
+--keep FOLDER copies what is text of a table that `resnets reproduce` has made into results/, under
+the folder's name: page, Markdown, JSON, and of each finished run what is kept of any other, without
+the paths of this machine. Kept again, it takes the place of what was kept before.
 """
 
 import argparse
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -22,8 +28,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from resnets.files import write_json
 from resnets.papers.paper_tables import TABLES
+from resnets.report.reproduced import write_reproduction
+from resnets.run_folder.directory import seeds_in
 
 RESULTS = Path(__file__).resolve().parent
 KEPT = ("run.json", "recipe.yaml", "metrics.jsonl", "ledger.jsonl")
@@ -120,12 +130,75 @@ def keep(trial: Trial, runs: Path, results: Path) -> None:
     shutil.copy(source / "seeds.json", target)  # last: it says that the experiment is there
 
 
+def keep_table(folder: Path, results: Path) -> Path:
+    """Copy what is text of a reproduced table into ``results``, and return where it is.
+
+    Raises ValueError for another folder, and where something else is kept under its name.
+    """
+    if not (folder / "table.json").exists():
+        raise ValueError(f"{folder}: has no table.json, so it is no table of `resnets reproduce`")
+    target = results / folder.resolve().name
+    if target.exists() and not (target / "table.json").exists():
+        raise ValueError(f"{target}: is kept of something else")
+    shutil.rmtree(target, ignore_errors=True)
+    for seeds in sorted(folder.glob("*/seeds.json")):
+        runs = [
+            run for run in seeds_in(seeds.parent) if read(run / "run.json")["status"] == "finished"
+        ]
+        for run in runs:
+            for name in KEPT:
+                copy_text(run / name, target / seeds.parent.name / run.name / name)
+        copy_text(seeds, target / seeds.parent.name / seeds.name)
+    for record in sorted(folder.glob("*/evaluation.json")):
+        copy_text(record, target / record.parent.name / record.name)
+    copy_text(folder / "table.json", target / "table.json")
+    write_reproduction(target / "table.json", read(target / "table.json"))
+    return target
+
+
+def copy_text(source: Path, target: Path) -> None:
+    """Copy a text file; of JSON without what belongs to this machine."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix == ".json":
+        values = read(source)
+        values.pop("launch", None)  # a torchrun's, by the name of its host
+        write_json(target, without_places(values))
+    else:
+        shutil.copy(source, target)
+
+
+def without_places(value: Any) -> Any:
+    """Return plain data whose texts have the last names of absolute paths alone."""
+    if isinstance(value, dict):
+        return {key: without_places(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_places(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith(("resnets ", "torchrun ")):  # a command, whose words may have spaces
+        words = [word.rpartition("=") for word in shlex.split(value)]
+        return shlex.join(f"{name}{sign}{_name(path)}" for name, sign, path in words)
+    if (name := _name(value)) != value:
+        return name
+    quoted = re.sub(r"(['\"])/[^'\"]*/([^'\"]*\1)", r"\1\2", value)  # as Python's calls have them
+    return re.sub(r"(?<!\S)/\S*/", "", quoted)
+
+
+def _name(path: str) -> str:
+    return Path(path).name if Path(path).is_absolute() else path
+
+
+def read(path: Path) -> Any:
+    """Return what a JSON file holds."""
+    return json.loads(path.read_text("utf-8"))
+
+
 def compare(trial: Trial, runs: Path) -> None:
     """Print the test accuracy of a repetition, and the one in results/ where there is one."""
     words = []
     for folder, where in ((runs, "here"), (RESULTS, "in results")):
         if (path := folder / trial.name / "seeds.json").exists():
-            found = json.loads(path.read_text())
+            found = read(path)
             spread = f" ± {100 * found['sd']:.2f}" if found["n"] > 1 else ""
             words.append(f"{100 * found['mean']:.2f}{spread} % {where}")
     print(f"{trial.name}: {', '.join(words)}", flush=True)
@@ -142,14 +215,14 @@ def table(trials: list[Trial]) -> Iterator[str]:
         if not (path / "seeds.json").exists():
             yield f"| `{trial.model}` | {recipe} | | not measured | | | |"
             continue
-        found = json.loads((path / "seeds.json").read_text())
+        found = read(path / "seeds.json")
         error = f"{100 * (1 - found['mean']):.2f}"
         if found["n"] > 1:
             error += f" ± {100 * found['sd']:.2f} ({100 * (1 - found['best']):.2f})"
         published = ", ".join(
             f"{row['error_percent']:.2f} ({row['source']})" for row in found["published"]
         )
-        records = [json.loads(f.read_text()) for f in sorted(path.glob("seed-*/run.json"))]
+        records = [read(f) for f in sorted(path.glob("seed-*/run.json"))]
         speed = sum(r["results"]["train"]["images_per_second"] for r in records) / len(records)
         cells = f"`{trial.model}`", recipe, found["n"], error, published or "", "", ""
         minutes = found["minutes"] / found["n"]
@@ -177,7 +250,14 @@ def main() -> int:
     parser.add_argument("--runs", type=Path)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER")
     options = parser.parse_args()
+    if options.keep:
+        try:
+            print(f"kept in {os.path.relpath(keep_table(options.keep, RESULTS))}")
+        except ValueError as error:
+            parser.error(str(error))
+        return 0
     every = {trial.name: [trial] for trials in GROUPS.values() for trial in trials}
     wholes = {"shape": SHAPE, "gpu": GPU}
     together = {

@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, median, stdev
 from typing import Any
 
-from resnets.errors import ResnetsError
+from resnets.errors import DataError, ResnetsError
 from resnets.formatting import plural
 from resnets.readers.documents import read_json
 from resnets.report.score import headline, interval, mean_interval
@@ -15,6 +15,8 @@ from resnets.run_folder.reading import read_run
 from resnets.studies.experiments import Experiment
 from resnets.training.recipe import read_recipe
 from resnets.training.seeds import differences
+
+VALIDATION = 50_000  # images of ImageNet
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,20 @@ def measured_runs(
     if experiment.dataset != figure.dataset:
         said.insert(1, f"{experiment.dataset}, not {figure.dataset}")
     found = [read_json(by_protocol[path]) for path in runs if by_protocol]
-    scores = [best for record in records if (best := headline(record))]
+    scores = [best for record in records if (best := headline(record)) and best.score.samples]
+    if not found and len(scores) < len(records):
+        raise DataError(
+            f"{runs[0].parent}: its runs have no test or held-out images to count errors on",
+            hint="give data with a test split, or a recipe with data.holdout",
+        )
     top5 = [each["top5_accuracy"] for each in found if "top5_accuracy" in each]
+    images = found[0]["samples"] if found else scores[0].score.samples or 0
     return Measured(
         errors=tuple(1 - each["accuracy"] for each in found)
         or tuple(1 - score.accuracy for score in scores),
-        images=found[0]["samples"] if found else scores[0].score.samples or 0,
+        images=images,
         split=found[0]["split"] if found else scores[0].part,
-        differences=tuple(said),
+        differences=(*said, *_other_images(experiment, images)),
         seeds=tuple(record.seed or 0 for record in records),
         minutes=fmean(record.progress.seconds or 0 for record in records) / 60,
         top5=1 - fmean(top5) if top5 else None,
@@ -92,14 +100,24 @@ def measured_runs(
     )
 
 
-def measured_alone(path: Path, files: Sequence[str]) -> Measured:
+def _other_images(experiment: Experiment, images: int) -> list[str]:
+    """Say where ImageNet's errors are not of all its validation images."""
+    if experiment.dataset != "imagenet" or images == VALIDATION:
+        return []
+    return [f"measured on {plural(images, 'image')}, not on ImageNet's {VALIDATION:,}"]
+
+
+def measured_alone(experiment: Experiment, path: Path, files: Sequence[str]) -> Measured:
     """Return what weights came to that were evaluated and not trained."""
     found = read_json(path)
     return Measured(
         errors=(1 - found["accuracy"],),
         images=found["samples"],
         split=found["split"],
-        differences=(f"not trained here: {', '.join(files)}",),
+        differences=(
+            f"not trained here: {', '.join(files)}",
+            *_other_images(experiment, found["samples"]),
+        ),
         top5=1 - found["top5_accuracy"] if "top5_accuracy" in found else None,
         where=str(path.parent),
     )
@@ -110,7 +128,7 @@ def same_experiment(experiment: Experiment, kept: str | Path) -> Measured | None
 
     It is the same when network, data and every setting but the seed are.
     """
-    for file in sorted(Path(kept).glob("*/seeds.json")):
+    for file in sorted(Path(kept).rglob("seeds.json")):
         runs = seeds_in(file.parent)
         try:
             same = all(
