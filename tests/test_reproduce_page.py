@@ -51,7 +51,7 @@ def test_the_page(place, resnets, capsys):
     listed, planned, made, read = said
     assert "can be trained" in listed
     assert planned.startswith("He et al. 2015, Table 6: ")
-    assert "resnet20: ResNet, 20 layers: resnet20 on cifar10 by he2015_cifar, 64,000 it" in planned
+    assert "resnet20: ResNet, 20 layers\n    resnet20 on cifar10 by he2015_cifar, 64,000" in planned
     assert planned.endswith("nothing was written\n")
     assert "| ResNet, 20 layers | 8.75 | resnet20, scaled 1/64000 | 1 |" in made
     folder = place / "runs/reproduce-he2015.table6-1-64000"

@@ -24,6 +24,9 @@ def test_every_figure_is_as_the_papers_print_it() -> None:
         printed = ">20" if "above 20" in figure.note else figure.error_percent or ""
         assert printed in (fact["error_top1_percent"], *map(float, _numbers(fact, 1))), row.key
         assert [figure.top5_percent or ""] == (_numbers(fact, 5) or [""]), row.key
+        printed = [fact["error_top1_percent"], fact["error_top5_percent"]]
+        printed[1] = printed[1] and f"top-5 {printed[1]}"
+        assert figure.printed == ", ".join(filter(None, printed)).replace(">20", "above 20")
         assert fact["protocol"] in figure.protocol
         if fact["note"].startswith("accuracy "):
             assert figure.accuracy_percent == float(fact["note"].split()[1])

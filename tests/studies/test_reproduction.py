@@ -1,6 +1,7 @@
 """A table reproduced: lengths, names, statistics, parts, what is written and what is resumed."""
 
 import json
+import shutil
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -18,11 +19,11 @@ from resnets.errors import Stopped, UsageError
 from resnets.inference.partition import Part
 from resnets.machine.device import Machine
 from resnets.papers.paper_tables import TABLES
-from resnets.papers.published import Published, Row, Small, Table
+from resnets.papers.published import IMAGES, Published, Row, Small, Table
 from resnets.report.reproduced import markdown
 from resnets.report.score import mean_interval, student
+from resnets.run_folder.directory import RunFolder
 from resnets.studies.experiments import (
-    IMAGES,
     Asked,
     Experiment,
     Images,
@@ -35,7 +36,7 @@ from resnets.studies.experiments import (
 )
 from resnets.studies.measured import same_experiment
 from resnets.studies.reproduction import reproduce, shared
-from resnets.studies.row_costs import plan
+from resnets.studies.row_costs import RowCost, plan
 from resnets.training.recipe import load_recipe
 from resnets.training.schedule import RateMemory, Schedule
 
@@ -110,8 +111,9 @@ def test_scales_are_said_and_read():
     said |= {Fraction(1, 11): "an 11th", Fraction(1, 42): "a 42nd", Fraction(3, 40): "7.5 %"}
     assert [share(scale) for scale in said] == list(said.values())
     assert parse_scale("0.025") == parse_scale("1/40") == Fraction(1, 40)
-    for text in ("0", "2", "-1/4", "1/0", "nan", "a", "1/99999999"):
-        with pytest.raises(UsageError, match="is no scale"):
+    assert parse_scale(str(1e-5)) == Fraction(1, 100_000)
+    for text in ("0", "2", "-1/4", "1/0", "nan", "a", "1/99999999", "1e-999999999"):
+        with pytest.raises(UsageError, match="is no part of a schedule"):
             parse_scale(text)
 
 
@@ -126,7 +128,7 @@ def test_the_interval_of_a_mean_is_scipys():
     assert mean_interval(values) == pytest.approx(expected, rel=1e-8)
 
 
-def test_the_experiments_of_results_are_found_by_what_they_are():
+def test_the_experiments_of_results_are_found_by_what_they_are(tmp_path):
     """`resnets reproduce he2015.table6 --scale 1/160 --seeds 3` is what results/ holds."""
     results = Path(__file__).parents[2] / "results"
     found = named("he2015.table6", scale=Fraction(1, 160))
@@ -134,6 +136,9 @@ def test_the_experiments_of_results_are_found_by_what_they_are():
     kept = same_experiment(found["resnet20"], results)
     there = json.loads((results / found["resnet20"].name / "seeds.json").read_text())
     assert [1 - error for error in kept.errors] == [s["accuracy"] for s in there["seeds"]]
+    name = found["resnet20"].name  # as a kept table has it
+    shutil.copytree(results / name, tmp_path / "table" / name)
+    assert same_experiment(found["resnet20"], tmp_path).errors == kept.errors
     assert kept.differences == ("400 iterations, not 64,000",)
     assert same_experiment(found["resnet32"], results) is None
     quarter = ("batch_size=32", "optimizer.lr=0.025")
@@ -195,6 +200,10 @@ def test_without_images_rows_stay_empty(tmp_path, resnets):
     for wrong, message in (
         (("--kept", tmp_path / "none"), f"error: {tmp_path / 'none'}: no such folder of results"),
         (("--rows", ","), 'error: --rows "," names no row'),
+        (("--data", tmp_path), f"error: {tmp_path}: no row that is asked for is of ImageNet"),
+        (("--data", tmp_path, "--plan"), f"error: {tmp_path}: no row that is asked for is of"),
+        (("--weights-for", "a=b", "--plan"), "error: no row of he2015.table6 is called"),
+        (("--scale", "1e-999999999"), 'error: "1e-999999999" is no part of a schedule'),
         (("--set", "schedule.no=3"), 'error: recipe he2015_cifar: unknown key "schedule.no"'),
         (("--set", "batch_size=0"), "error: recipe he2015_cifar: batch_size: Input should be"),
     ):
@@ -204,6 +213,56 @@ def test_without_images_rows_stay_empty(tmp_path, resnets):
     assert not (tmp_path / "refused").exists()
     code, out, _ = resnets("reproduce", "--list", "--root", tmp_path / "none")
     assert (code, out.count("he2016.table")) == (0, 7)
+
+
+def test_lines_of_a_plan_fit_a_terminal(tmp_path, resnets):
+    """All tables, whose images are not here; of a step nothing is counted for rows without nets."""
+    words = ["--plan", "--rows", "ensemble"]
+    code, out, _ = resnets("reproduce", "he2015.table5", *words, "--scale", "1/7")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 100
+    assert out.splitlines()[-1] == "nothing was written"
+    for table in TABLES.values():
+        for each in experiments(Asked(table, scale=Fraction(3, 7))):
+            if not each.row.lacks:
+                told = RowCost(each, 86_400 * 33.3, 12_345_678_901, "", 7).sentences()
+                assert max(map(len, told)) <= 96
+                assert told[-1].endswith("images at once") == (each.recipe.batch_size > 7)
+
+
+@pytest.mark.slow
+def test_a_plan_measures_few_images_of_large_nets(tmp_path):
+    """A thousand layers in batches of 128 keep 12 GB, which a plan does not."""
+    deep = Row("110 layers", replace(PAPER, model="resnet110", error_percent=6.0))
+    again = replace(deep, figure=replace(deep.figure, protocol="1-crop at 320"))
+    table = replace(TINY, rows=(deep, again, TINY.rows[0]))
+    data, lines = tiny_dataset(train=400, side=8), []
+    found = plan(
+        Asked(table, Fraction(1, 64_000), settings=("batch_size=300", "data.holdout=10")),
+        images=Images(data),
+        weights={"resnet8": ["a.pth"]},
+        machine=QUIET,
+        each=lambda cost: lines.extend(cost.sentences()),
+    )
+    deep, same, weights = found
+    assert 100 < deep.images < 300
+    assert f"timed with {deep.images} of its 300 images at once" in lines[1]
+    assert (same.like, same.seconds) == ("resnet110", deep.seconds)
+    assert lines[3] == "the runs of resnet110, measured in another way"
+    assert (weights.seconds, lines[4]) == (None, "evaluated, not trained: a.pth")
+
+
+@pytest.mark.slow
+def test_how_long_it_takes_is_said_before_it_begins(tmp_path, capsys):
+    trained(tmp_path / "out", seeds=2, machine=replace(QUIET, quiet=False))
+    told = capsys.readouterr()
+    lines = [line.strip() for line in (told.out + told.err).splitlines()]
+    place = next(i for i, line in enumerate(lines) if line.startswith("4 runs: about "))
+    assert "of them: 8 layers" in lines[place + 1]
+    assert lines[place + 2].startswith("(from a few steps of resnet8")
+    assert not any("seed 0: 1 of 4 runs" in line for line in lines[:place])
+    trained(tmp_path / "out", seeds=2, machine=replace(QUIET, quiet=False))
+    assert "on this machine as busy" not in "".join(capsys.readouterr())
 
 
 def trained(out, seeds=2, **options):
@@ -243,6 +302,9 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_table(tmp_path):
 def test_parts_make_one_table(tmp_path):
     trained(tmp_path / "out", part=Part(1, 2))
     assert not (tmp_path / "out/table.json").exists()
+    (run,) = (tmp_path / "out").glob("resnet8*/seed-0")
+    with RunFolder(run).lock():  # as another part has it that sums up its own seeds
+        trained(tmp_path / "out", part=Part(2, 2))
     last = trained(tmp_path / "out", part=Part(2, 2))
     assert figures(last) == figures(trained(tmp_path / "whole"))
     assert (tmp_path / "out/table.md").exists()
@@ -266,8 +328,7 @@ def made_up(**changes):
             "model": "resnet20",
             "dataset": "cifar10",
             "protocol": "test",
-            "error_percent": 8.75,
-            "top5_percent": None,
+            "printed": "8.75",
         },
         "model": "resnet20",
         "dataset": "cifar10",
@@ -305,7 +366,7 @@ def test_the_markdown_of_a_made_up_record():
     assert lines[-1] == "    resnets reproduce he2015.table6"
 
 
-CROPS = replace(PAPER, dataset="imagenet", protocol="10-crop", recipe="")
+CROPS = replace(PAPER, paper="He 2015", dataset="imagenet", protocol="10-crop", recipe="")
 PHOTOS = Table(
     "tiny.table2",
     "Tiny nets on photographs",
@@ -353,5 +414,16 @@ def test_photographs_are_measured_by_the_protocol_of_the_table(tmp_path):
     evaluation = json.loads((tmp_path / "out/resnet8-seed-0/evaluation.json").read_text())
     assert evaluation["protocol"]["name"] == "he2015-ten-crops"
     assert trained["mean"] == pytest.approx(1 - evaluation["accuracy"])
-    assert given["differences"] == (f"not trained here: {tmp_path / 'plain8.pth'}",)
-    assert "of ImageNet" in found.markdown.read_text()
+    few = "measured on 6 images, not on ImageNet's 50,000"
+    assert given["differences"] == (f"not trained here: {tmp_path / 'plain8.pth'}", few)
+    other_data = "18 training images and 3 classes, not ImageNet's 1,281,167 and 1,000"
+    assert {few, other_data} <= {*trained["differences"]}
+    text = found.markdown.read_text()
+    assert "of ImageNet" in text
+    assert "| 8 layers | 25.00, top-5 7.00 | resnet8, scaled 1/64000 | 1 |" in text
+    assert "| weights | 28.00 | plain8 | 1 |" in text  # nothing was scaled there
+    # Without images nothing is said of other weights.
+    others = reproduce(PHOTOS, weights={"plain8": ["other.pth"]}, **options).values()["rows"][1]
+    assert (others["measured"], others["lacks"][:9]) == (None, "no images")
+    kept = reproduce(PHOTOS, kept=tmp_path / "out", **options).values()["rows"]
+    assert kept[0]["before"] is None  # on one crop, where the table has ten

@@ -1,6 +1,8 @@
 """`resnets reproduce`: a table of a paper again, and beside it what the paper prints."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -114,7 +116,7 @@ def reproduce(
     asked = Asked(chosen, parse_scale(scale), seeds, names, small, tuple(settings or ()))
     machine = Machine(device=device)
     if plan:
-        _plan(asked, Images(data, root), machine, as_json)
+        _plan(asked, Images(data, root), weights_for, machine, as_json)
         return
     found = start(
         chosen,
@@ -189,41 +191,42 @@ def _lacks(datasets: tuple[str, ...], images: "Images") -> str:
     return ", ".join(f"no {each}" for each in datasets if images.of(each) is None)
 
 
-def _ignore(found: "RowCost") -> None:
-    """Show nothing of a row yet."""
+def _wrapped(text: str, indent: str = "") -> None:
+    """Print a sentence of any length in lines of a terminal's width."""
+    lines = wrap(text, 100, initial_indent=indent, subsequent_indent=indent)
+    tell(*lines, flush=True)
 
 
-def _plan(asked: "Asked", images: "Images", machine: "Machine", as_json: bool) -> None:
+def _plan(
+    asked: "Asked",
+    images: "Images",
+    weights: Mapping[str, Sequence[str]],
+    machine: "Machine",
+    as_json: bool,
+) -> None:
     """Print what would run, a row when it is known."""
     from resnets.studies.row_costs import plan
 
     def show(found: "RowCost") -> None:
-        row = found.experiment.row
-        if row.lacks:
-            tell(f"{row.key}: {row.label}: {row.lacks}", flush=True)
-            return
-        recipe = found.experiment.recipe
-        cost = found.lacks if found.seconds is None else f"{duration(found.seconds)} a seed"
-        memory = "" if found.memory is None else f", {found.memory / 1e9:.2g} GB a step"
-        tell(
-            f"{row.key}: {row.label}: {found.experiment.spec.name} on {found.experiment.dataset} "
-            f"by {recipe.name}, {plural(found.experiment.iterations, 'iteration')} of "
-            f"{recipe.batch_size}; {cost}{memory}",
-            flush=True,
-        )
+        if not as_json:
+            row = found.experiment.row
+            _wrapped(f"{row.key}: {row.label}")
+            for sentence in found.sentences():
+                _wrapped(sentence, indent="    ")
 
+    asked.check(weights, images)
     if not as_json:
-        tell(f"{asked.table.source}: {asked.table.title}", *asked.changes)
-    found = plan(asked, images=images, machine=machine, each=_ignore if as_json else show)
-    known = [each.seconds for each in found if each.seconds is not None]
-    total = asked.seeds * sum(known)
+        for sentence in (f"{asked.table.source}: {asked.table.title}", *asked.changes):
+            _wrapped(sentence)
+    found = plan(asked, images=images, weights=weights, machine=machine, each=show)
     if as_json:
         rows = [each.to_dict() for each in found]
         print_json({"table": asked.table.key, "changes": asked.changes, "rows": rows})
         return
+    known = [each.seconds for each in found if each.seconds is not None and not each.like]
     if known:
-        tell(
-            f"in all {duration(total)} for {plural(asked.seeds, 'seed')} of "
+        _wrapped(
+            f"in all {duration(asked.seeds * sum(known))} for {plural(asked.seeds, 'seed')} of "
             f"{plural(len(known), 'row')} on this machine as busy as it is now, estimated from a "
             "few measured steps of each row"
         )

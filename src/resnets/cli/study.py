@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from fractions import Fraction
 from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -76,17 +75,10 @@ class Trained:
     @property
     def training(self) -> "Training":
         """How small nets are trained. Raises UsageError for a scale that is none."""
+        from resnets.studies.experiments import parse_scale
         from resnets.studies.trained_runs import Training
 
-        try:
-            scale = None if self.scale is None else Fraction(self.scale)
-        except (ValueError, ZeroDivisionError):
-            scale = Fraction(0)
-        if scale is not None and not 0 < scale <= 1:
-            raise UsageError(
-                f"--scale {self.scale} is no part of a schedule",
-                hint="give a fraction above 0 and at most 1, such as 1/160",
-            )
+        scale = None if self.scale is None else parse_scale(self.scale)
         given = {key: value for key, value in vars(self).items() if key not in ("runs", "scale")}
         return Training(**given, scale=scale)
 

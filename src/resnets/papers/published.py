@@ -10,6 +10,10 @@ from resnets.errors import UsageError, check_name
 from resnets.spec import Spec
 from resnets.zoo import get_spec
 
+# Of the whole training split, whatever is held out of it.
+IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet": 1_281_167}
+CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}
+
 
 @dataclass(frozen=True)
 class Published:
@@ -44,10 +48,23 @@ class Published:
         return f"{self.paper}, Table {self.table}" if self.table else self.paper
 
     @property
+    def printed(self) -> str:
+        """The errors in percent as the paper has them, which failed where it prints none."""
+        best = "" if self.error_percent is None else self._decimals(self.error_percent)
+        return ", ".join(filter(None, (best, self._top5))) or "above 20"
+
+    @property
     def remarks(self) -> str:
         """What the paper says beside the figure."""
-        top5 = "" if self.top5_percent is None else f"top-5 {self.top5_percent:.3g}"
-        return "; ".join(filter(None, (top5, self.note)))
+        return "; ".join(filter(None, (self._top5, self.note)))
+
+    @property
+    def _top5(self) -> str:
+        return "" if self.top5_percent is None else f"top-5 {self._decimals(self.top5_percent)}"
+
+    def _decimals(self, percent: float) -> str:
+        one = self.dataset == "imagenet" and not self.paper.endswith("2015")
+        return f"{percent:.{1 if one else 2}f}"
 
 
 @dataclass(frozen=True)
@@ -87,8 +104,7 @@ class Row:
         if self.lacks:
             raise UsageError(f"{self.label}: {self.lacks}")
         spec = replace(get_spec(self.base or self.figure.model), name=self.figure.model)
-        classes = {"cifar10": 10, "cifar100": 100, "imagenet": 1000}[self.figure.dataset]
-        return replace(spec, **{"num_classes": classes, **self.changes})
+        return replace(spec, **{"num_classes": CLASSES[self.figure.dataset], **self.changes})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from resnets.report.page import rendered
 TITLES = (
     "",
     "published",
-    "trained here",
+    "here",
     "n",
     "median",
     "mean ± sd",
@@ -98,8 +98,8 @@ def _cells(row: Mapping[str, Any], scaled: str) -> Iterator[str]:
     """Yield a row's cells: errors in percent."""
     found = row["measured"]
     yield row["label"]
-    yield _printed(row["published"])
-    yield row["model"] if scaled == "1" else f"{row['model'] or '–'}, scaled {scaled}"
+    yield row["published"]["printed"]
+    yield row["model"] + (f", scaled {scaled}" if scaled != "1" and row["recipe"] else "")
     if not found:
         yield from ("", NOT_MEASURED, "", "", "")
         return
@@ -111,18 +111,6 @@ def _cells(row: Mapping[str, Any], scaled: str) -> Iterator[str]:
     yield f"{100 * found['mean']:.2f}{spread}{top5}"
     yield f"{max(0, low):.2f} to {min(100, high):.2f}"
     yield "" if found["minutes"] is None else f"{found['minutes']:.1f}"
-
-
-def _printed(figure: Mapping[str, Any]) -> str:
-    """Write a published error as the paper has it."""
-    top5 = figure["top5_percent"]
-    best = "" if figure["error_percent"] is None else f"{figure['error_percent']:.2f}"
-    if figure["dataset"] == "imagenet" and figure["error_percent"] is not None:
-        best = f"{figure['error_percent']:g}"
-    said = [best, "" if top5 is None else f"top-5 {top5:.3g}"]
-    if not best and top5 is None:
-        said.append("above 20")
-    return ", ".join(filter(None, said))
 
 
 def _before(row: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """A table's rows as they are to be trained: network, recipe at some length, name, jobs."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -10,15 +11,12 @@ from pathlib import Path
 from resnets.data.cifar import LAYOUTS, data_root
 from resnets.data.dataset import Dataset
 from resnets.data.order import batch_bounds
-from resnets.errors import UsageError
-from resnets.papers.published import Row, Table
+from resnets.errors import UsageError, check_name
+from resnets.papers.published import IMAGES, Row, Small, Table
 from resnets.run_folder.reading import RunRecord
 from resnets.spec import Spec
 from resnets.training.recipe import Recipe, load_recipe
 from resnets.weights.metadata import read_spec
-
-# Of the whole training split, whatever is held out of it.
-IMAGES = {"cifar10": 50_000, "cifar100": 50_000, "imagenet": 1_281_167}
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,22 @@ class Asked:
             for each in experiments(self):
                 _ = each.recipe
 
+    def check(self, rows: Collection[str], images: "Images") -> None:
+        """Raise UsageError for weights of rows, or images, that nothing here is asked of."""
+        for row in rows:
+            check_name(f"row of {self.table.key}", row, [each.key for each in self.chosen])
+        given = images.data is not None and not isinstance(images.data, Dataset)
+        if given and all(each.dataset != "imagenet" for each in experiments(self)):
+            raise UsageError(
+                f"{images.data}: no row that is asked for is of ImageNet",
+                hint="leave out --data; --root is where CIFAR's files are",
+            )
+
+    @property
+    def stand_in(self) -> Small | None:
+        """The table's, where that is asked for."""
+        return self.table.small if self.small else None
+
     @property
     def chosen(self) -> tuple[Row, ...]:
         """The rows. Raises UsageError for a key of none."""
@@ -50,12 +64,11 @@ class Asked:
 
         What differs in single rows is said there.
         """
-        stand_in = self.table.small.says if self.small and self.table.small else ""
         sentences = [
             self.scale != 1
             and f"Scaled: {share(self.scale)} of the paper's iterations, with "
             f"drops and warm-up at the same fractions of the run{self._waiting}.",
-            stand_in and f"A stand-in: {stand_in}.",
+            self.stand_in and f"A stand-in: {self.stand_in.says}.",
             self.settings and f"Changed in every recipe: {', '.join(self.settings)}.",
         ]
         return [sentence for sentence in sentences if sentence]
@@ -93,19 +106,19 @@ class Experiment:
     @property
     def dataset(self) -> str:
         """What it is trained on, as papers call it."""
-        small = self.asked.table.small if self.asked.small else None
+        small = self.asked.stand_in
         return (small and small.dataset) or self.row.figure.dataset
 
     @cached_property
     def spec(self) -> Spec:
         """The network. Raises UsageError where the design space does not have it."""
-        small = self.asked.table.small
-        return small.spec(self.row) if self.asked.small and small else self.row.spec
+        small = self.asked.stand_in
+        return small.spec(self.row) if small else self.row.spec
 
     @cached_property
     def paper(self) -> Recipe:
         """The row's recipe at its whole length."""
-        small = self.asked.table.small if self.asked.small else None
+        small = self.asked.stand_in
         name = (small and small.recipe) or self.row.recipe or self.row.figure.recipe
         return load_recipe(name, () if small and small.recipe else self.row.settings)
 
@@ -123,8 +136,7 @@ class Experiment:
     @property
     def name(self) -> str:
         """What its folder is called: network, recipe, and whatever is not the recipe's own."""
-        small = self.asked.small
-        parts = [self.spec.name, self.paper.name, "" if small else self.row.apart]
+        parts = [self.spec.name, self.paper.name, "" if self.asked.small else self.row.apart]
         if self.asked.scale != 1:
             parts.append(str(self.iterations))
         name = "-".join(filter(None, parts))
@@ -199,18 +211,22 @@ def share(scale: Fraction) -> str:
     if number in known:
         return known[number]
     ending = "th" if number // 10 % 10 == 1 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
-    article = "an" if str(number)[0] == "8" or number in (11, 18) else "a"
+    first = f"{number:,}".partition(",")[0]
+    article = "an" if first[0] == "8" or first in ("11", "18") else "a"
     return f"{article} {number:,}{ending}"
 
 
 def parse_scale(text: str) -> Fraction:
-    """Return what ``--scale`` says, such as 1/40 or 0.025. Raises UsageError."""
-    try:
-        found = Fraction(text)
+    """Return what ``--scale`` says, the part of a schedule. Raises UsageError."""
+    try:  # of an exponent of many digits the power would be computed
+        found = Fraction(text if re.fullmatch(r"[\d./]+(e-?\d\d?)?", text) else 0)
     except (ValueError, ZeroDivisionError):
         found = Fraction(0)
     if not 0 < found <= 1 or found.denominator > 10**6:
-        raise UsageError(f'"{text}" is no scale', hint="give a fraction such as 1/40 or 0.025")
+        raise UsageError(
+            f'"{text}" is no part of a schedule',
+            hint="--scale is a fraction above 0 and at most 1, such as 1/160 or 0.025",
+        )
     return found
 
 

@@ -9,15 +9,17 @@ from typing import Any
 
 from resnets.data.dataset import Dataset
 from resnets.data.preprocess import imagenet
-from resnets.errors import Stopped, UsageError, check_name
+from resnets.errors import ResourceError, Stopped, UsageError
 from resnets.evaluation.assess import evaluate
 from resnets.formatting import plural
 from resnets.inference.partition import Part
 from resnets.machine.device import Machine
+from resnets.machine.torchrun import launched
 from resnets.models import create_model
 from resnets.papers.paper_tables import find_table
 from resnets.papers.published import Table
 from resnets.studies.experiments import Asked, Experiment, Images, experiments, jobs, parse_scale
+from resnets.studies.row_costs import hours
 from resnets.studies.table_folder import TableFolder, finished, protocol_of
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import load_recipe
@@ -64,10 +66,9 @@ def reproduce(
         table = find_table(table)
     asked = Asked(table, parse_scale(str(scale)), seeds, tuple(rows), small, tuple(settings))
     files = {row: tuple(given) for row, given in (weights or {}).items()}
-    for row in files:
-        check_name(f"row of {table.key}", row, [each.key for each in asked.chosen])
     path = TableFolder.default(asked) if out is None else Path(out)
     folder = TableFolder(asked, path, Images(data, root), files, kept, command)
+    asked.check(files, folder.images)
     folder.check_same()
     deadline = None if minutes is None else time.monotonic() + 60 * minutes
     try:
@@ -94,6 +95,10 @@ class _Work:
         trained = [each for each in found if each not in weighed and not folder.lacks(each)]
         every = jobs(trained, folder.asked.seeds)
         mine = shared(every, part) if part else every
+        left = [each for seed, each in mine if not finished(folder.seed(each, seed))]
+        if len(left) > 1 and not self.machine.quiet and not launched():
+            for line in hours(left, images=folder.images, machine=self.machine):
+                say(line)
 
         def write() -> bool:
             there = all(finished(folder.seed(each, seed)) for seed, each in every)
@@ -104,7 +109,7 @@ class _Work:
         for number, (seed, each) in enumerate(mine, start=1):
             say(f"{each.row.label}, seed {seed}: {number} of {plural(len(mine), 'run')}")
             self._check_time()
-            asked_to_stop = self._train(each, seed)
+            asked_to_stop = self._train(each, seed, part)
             write()
             if asked_to_stop is not None and number < len(mine):
                 raise Stopped("stopped between two runs", exit_code=asked_to_stop)
@@ -113,7 +118,7 @@ class _Work:
         if not write() and part:
             say("the part that ends last writes the table, and so does the command without --part")
 
-    def _train(self, experiment: Experiment, seed: int) -> int | None:
+    def _train(self, experiment: Experiment, seed: int, part: Part | None) -> int | None:
         """Train a seed, or go on with it; return the exit code where it was asked to stop late."""
         folder, recipe = self.folder, experiment.recipe
         run = train(
@@ -125,7 +130,12 @@ class _Work:
             root=folder.images.root,
             machine=replace(self.machine, watch=lambda *_: self._check_time()),
         )
-        self._sum_up(experiment)
+        try:
+            self._sum_up(experiment)
+        except ResourceError:
+            if part is None:
+                raise
+            # Another part is at one of these seeds, and sums up when it has finished it.
         for each in experiments(folder.asked):
             if not each.row.lacks and each.name == experiment.name and protocol_of(each):
                 self._evaluate(each, run.path)

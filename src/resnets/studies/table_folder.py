@@ -1,5 +1,6 @@
 """The folder of a reproduction: what of a table is there, and the files that say so."""
 
+import hashlib
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -80,7 +81,11 @@ class TableFolder:
 
     def evaluation(self, experiment: Experiment, run: Path | None = None) -> Path:
         """Return where a row's run, or its weights, are measured by the table's protocol."""
-        return self.path / f"{experiment.row.key}-{run.name if run else 'weights'}"
+        if run is not None:
+            return self.path / f"{experiment.row.key}-{run.name}"
+        files = "\0".join(self.weights[experiment.row.key])  # of others there is another
+        digest = hashlib.sha256(files.encode("utf-8", "surrogateescape")).hexdigest()
+        return self.path / f"{experiment.row.key}-weights-{digest[:8]}"
 
     def lacks(self, experiment: Experiment) -> str:
         """Say why a row cannot be trained here; empty where it can."""
@@ -93,7 +98,7 @@ class TableFolder:
         """Return what there is of a row."""
         if files := self.weights.get(experiment.row.key):
             record = self.evaluation(experiment) / RECORD
-            return measured_alone(record, files) if record.exists() else None
+            return measured_alone(experiment, record, files) if record.exists() else None
         if experiment.row.lacks:
             return None
         runs = [run for run in seeds_in(self.path / experiment.name) if finished(run)]
@@ -126,7 +131,9 @@ class TableFolder:
         row, figure, found = experiment.row, experiment.row.figure, self.measured(experiment)
         weighed = row.key in self.weights
         trains = not row.lacks and not weighed
-        before = same_experiment(experiment, self.kept) if trains and self.kept else None
+        # What training itself measures is not what a protocol does.
+        kept = self.kept if trains and not protocol_of(experiment) else None
+        before = same_experiment(experiment, kept) if kept else None
         return {
             "key": row.key,
             "label": row.label,
@@ -137,6 +144,7 @@ class TableFolder:
                 "protocol": figure.protocol,
                 "error_percent": figure.error_percent,
                 "top5_percent": figure.top5_percent,
+                "printed": figure.printed,
                 "note": figure.note,
                 "parameters": row.parameters,
             },
@@ -149,7 +157,9 @@ class TableFolder:
             "folder": experiment.name if trains else "",
             "measured": found.to_dict() if found else None,
             "before": before.to_dict() if before else None,
-            "lacks": "" if found else self.lacks(experiment) or "not trained yet",
+            "lacks": ""
+            if found
+            else self.lacks(experiment) or f"not {'evaluated' if weighed else 'trained'} yet",
         }
 
     def write(self) -> None:

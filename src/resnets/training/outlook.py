@@ -134,13 +134,19 @@ class Outlook:
 
 
 def plan(
-    data: Any, *, out: str | Path | None = None, seeds: int | None = None, **options: Any
+    data: Any,
+    *,
+    out: str | Path | None = None,
+    seeds: int | None = None,
+    images: int | None = None,
+    **options: Any,
 ) -> Outlook:
     """Say what `train` would do with the same arguments, and how long it would take here.
 
     A few steps of each phase are taken on copies of the network, with the run's own images, and
     forgotten. No folder is made, and no file but what caches remember of images and weights. With
-    ``seeds``, of `train_seeds`, the first is looked at, and the time of all is said.
+    ``seeds``, of `train_seeds`, the first is looked at, and the time of all is said. Of larger
+    batches than ``images`` the steps have so many images, and times are those of whole batches.
     Raises what `train` raises before its first step.
     """
     if seeds is not None:
@@ -149,18 +155,27 @@ def plan(
         source = prepared.dataset if prepared.source == GIVEN else prepared.source
         usual = default_out(source, prepared.spec, prepared.recipe)
         usual = usual if seeds is None else seeds_out(usual)
-        found = look_ahead(prepared, usual if out is None else Path(out))
+        found = look_ahead(prepared, usual if out is None else Path(out), images)
         return replace(found, seeds=seeds)
 
 
-def look_ahead(plan: Plan, out: Path) -> Outlook:
-    """Measure a few steps of each phase of a run that would be in the folder ``out``."""
+def look_ahead(plan: Plan, out: Path, images: int | None = None) -> Outlook:
+    """Measure a few steps of each phase of a run that would be in the folder ``out``.
+
+    Steps have at most so many ``images``, and times are those of the whole batches.
+    """
     recipe, machine, dataset = plan.recipe, plan.machine, plan.dataset
     state = initial_state(plan)
     feed = build_feed(dataset, recipe, plan.preprocess, machine.where)
     count = len(feed.indices(0)[0])
-    whole = (index for epoch in count_up() for index in feed.indices(epoch) if len(index) == count)
-    mine = machine.processes.part(count)
+    shown = count if images is None else min(count, images)
+    whole = (
+        index[:shown]
+        for epoch in count_up()
+        for index in feed.indices(epoch)
+        if len(index) == count
+    )
+    mine = machine.processes.part(shown)
     steps = (feed.step(0, index, mine, feed.augment.size) for index in whole)
     with (
         torch.random.fork_rng([feed.device] if feed.device.type == "cuda" else []),
@@ -170,10 +185,12 @@ def look_ahead(plan: Plan, out: Path) -> Outlook:
         began = time.perf_counter()
         next(batches)
         waited = time.perf_counter() - began
-        phases = tuple(_measured(plan, state, batches, *part) for part in _parts(plan))
+        phases = tuple(
+            _measured(plan, state, batches, count / shown, *part) for part in _parts(plan)
+        )
         evaluation = _evaluation(plan, state)
     sizes = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
-    share = len(range(count)[mine])
+    share, taken = (len(range(n)[machine.processes.part(n)]) for n in (count, shown))
     step = peak_memory(
         plan.spec,
         image_size=recipe.data.training_size(plan.spec.image_size),
@@ -207,7 +224,7 @@ def look_ahead(plan: Plan, out: Path) -> Outlook:
         steps=plan.steps,
         phases=phases,
         evaluation=evaluation,
-        reading=share / waited if isinstance(dataset.train.images, Photographs) else None,
+        reading=taken / waited if isinstance(dataset.train.images, Photographs) else None,
         network=share / max(phase.seconds for phase in phases),
         memory=step.peak.total,
         grown=grown[0] if grown else None,
@@ -224,7 +241,13 @@ def _parts(plan: Plan) -> Iterator[tuple[int, int, int]]:
 
 
 def _measured(
-    plan: Plan, state: RunState, batches: Iterator[Batch], frozen: int, begins: int, steps: int
+    plan: Plan,
+    state: RunState,
+    batches: Iterator[Batch],
+    times: float,
+    frozen: int,
+    begins: int,
+    steps: int,
 ) -> Phase:
     thawing = plan.thawing
     seconds: list[float] = []
@@ -247,7 +270,8 @@ def _measured(
             teacher=plan.teacher,
         )
         seconds.append(time.perf_counter() - began)
-    return Phase(_learning(frozen, thawing.stages), begins, steps, median(seconds[1:] or seconds))
+    step = times * median(seconds[1:] or seconds)
+    return Phase(_learning(frozen, thawing.stages), begins, steps, step)
 
 
 def _learning(frozen: int, stages: int) -> str:

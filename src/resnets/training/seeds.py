@@ -16,7 +16,7 @@ from resnets.formatting import plural
 from resnets.machine.device import Machine
 from resnets.machine.torchrun import program, restarts
 from resnets.papers.paper_tables import published
-from resnets.papers.published import Published
+from resnets.papers.published import CLASSES, IMAGES, Published
 from resnets.report.page import write_report
 from resnets.run_folder.directory import RunFolder, seeds_in
 from resnets.run_folder.record import Record
@@ -320,6 +320,11 @@ def differences(
             yield f"a {kind} called {data.name}, not {row.dataset}'s own files"
         if not data.test:
             yield "measured on the held-out split, not on the test split"
+    elif len(data.classes) != CLASSES["imagenet"] or (data.train or 0) < 0.9 * IMAGES["imagenet"]:
+        yield (
+            f"{plural(data.train or 0, 'training image')} and {len(data.classes):,} classes, not "
+            f"ImageNet's {IMAGES['imagenet']:,} and {CLASSES['imagenet']:,}"
+        )
     if row.protocol == "10-crop" and shown != row.protocol:
         yield "measured on one crop, not on ten"
     elif row.protocol == "multi-scale" and shown != row.protocol:
