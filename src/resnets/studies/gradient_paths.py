@@ -119,7 +119,8 @@ def found(net: dict[str, Any]) -> list[str]:
     shorter = mean < n / 2
     beside = "less, as the paper found" if shorter else "no less, unlike in the paper"
     return [
-        f"{name}: {plural(n, 'block')} make{'s' * (n == 1)} {_paths(n)} paths, on average through {n / 2:g} branches.",
+        f"{name}: {plural(n, 'block')} make{'s' * (n == 1)} {_paths(n)} paths, on average through "
+        f"{n / 2:g} branches.",
         f"{name}: one more branch multiplies what a path carries by {net['fall']:.2f}. Weighted by "
         f"what they contribute, paths go through {mean:.1f} branches on average: {beside}.",
         f"{name}: {percent(MASS, 0)} of the contribution comes by paths of {first} to {last} "

@@ -80,8 +80,8 @@ def study(
                 "before training: a response near 1 is one that training has changed little.",
                 "Some images have responses several times those of most: of too few images a "
                 "deviation is a matter of chance.",
-                "Where no batch norm follows a convolution before the addition (pre-activation, batch "
-                "norm after the addition), the response is the convolution's own, whose scale no "
+                "Where no batch norm follows a convolution before the addition (pre-activation, "
+                "and batch norm after it), the response is the convolution's own, whose scale no "
                 "norm has set, and is not compared with others.",
             ),
             environment=where_made(subjects[0].network),
