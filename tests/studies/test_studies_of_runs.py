@@ -9,10 +9,11 @@ import torch
 
 from resnets import create_model
 from resnets.errors import UsageError
+from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.reading import RunRecord
-from resnets.run_folder.record import Data, Epoch, Model, Results, Score, Speed
+from resnets.run_folder.record import Data, Epoch, Model, Record, Results, Score, Speed
 from resnets.studies import degradation, stochastic_depth
-from resnets.studies.trained_runs import Training, cautions
+from resnets.studies.trained_runs import Training, cautions, read_runs
 from resnets.zoo import get_spec
 
 
@@ -46,6 +47,32 @@ def test_curves_are_means_of_what_all_seeds_have():
     assert (net.plain, net.depth) == (True, 20)
     with pytest.raises(UsageError, match="no finished epoch"):
         degradation.curves([replace(runs[0], epochs=())])
+
+
+def test_trainings_of_one_model_are_no_seeds_of_another():
+    """Other recipes, data or nets of one name are not averaged; the same run counts once."""
+    one, seed = run("plain20", [0.5]), run("plain20", [0.6], seed=1)
+    assert [len(net.finals) for net in degradation.curves([one, seed])] == [2]
+    rate = replace(seed, settings={"optimizer.lr": 0.2, "seed": 1})
+    data = replace(seed, data=Data(name="tiny", fingerprint="g"))
+    wider = {**one.model.spec, "widths": (32, 64, 128)}
+    net = replace(seed, model=Model(name="plain20", spec=wider))
+    for other in (rate, data, net):
+        found = degradation.curves([one, other])
+        assert [curve.model for curve in found] == ["plain20 seed-0", "plain20 seed-1"]
+        measured = stochastic_depth.by_survival([one, other])
+        assert [each.model for each in measured] == ["plain20 seed-0", "plain20 seed-1"]
+    dropping = replace(run("plain20", [0.5], drop=0.5), settings={"seed": 0, "drop_path": 0.5})
+    plain = replace(one, settings={"seed": 0, "drop_path": None})
+    found = stochastic_depth.by_survival([dropping, plain])
+    assert [(each.model, each.survival) for each in found] == [("plain20", 1), ("plain20", 0.5)]
+
+
+def test_a_run_that_is_named_twice_is_one(tmp_path):
+    folder = RunFolder(tmp_path / "plain20/seed-0")
+    folder.create()
+    folder.write_record(Record(status="finished", model=Model(name="plain20")))
+    assert len(read_runs([tmp_path / "plain20", folder.path, str(folder.path)])) == 1
 
 
 def said(plain20: float, plain56: float, resnet20: float, resnet56: float) -> list[str]:
@@ -123,7 +150,7 @@ def test_weights_that_are_no_numbers_are_refused(resnets, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["degradation", "--scale", "2"], "--scale 2 is no part of a schedule"),
+        (["degradation", "--scale", "2"], '"2" is no part of a schedule'),
         (["depth", "--survival", "0"], "a survival of 0 is no probability"),
         (["depth", "--survival", "1,a"], '--survival "1,a": no probabilities'),
         (["depth", "--survival", "0.8,0.8"], "one survival probability shows nothing"),

@@ -14,10 +14,10 @@ from resnets.formatting import plural
 from resnets.report.charts import lines_chart
 from resnets.report.plots import Line, Plot
 from resnets.run_folder.reading import RunRecord
-from resnets.spec import Spec
 from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
 from resnets.studies.trained_runs import (
     Training,
+    called,
     cautions,
     data_facts,
     facts,
@@ -116,11 +116,12 @@ def curves(records: Sequence[RunRecord]) -> list[Curves]:
 
     Of seeds that were measured at different iterations those count that all of them have.
     """
-    specs: dict[str, Spec] = {}
+    read = [read_spec(run.model.spec) for run in records]
+    names = called(records, [run.model.name for run in records], read)
+    specs = dict(zip(names, read, strict=True))
     groups: dict[str, list[RunRecord]] = {}
-    for run in records:
-        specs[run.model.name] = read_spec(run.model.spec)
-        groups.setdefault(run.model.name, []).append(run)
+    for name, run in zip(names, records, strict=True):
+        groups.setdefault(name, []).append(run)
     found = []
     for name, group in groups.items():
         training = _averaged([_errors(run, "train_accuracy") for run in group])

@@ -16,6 +16,7 @@ from resnets.spec import Spec
 from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
 from resnets.studies.trained_runs import (
     Training,
+    called,
     cautions,
     data_facts,
     facts,
@@ -138,12 +139,16 @@ def _dropping(spec: Spec, survival: float) -> Spec:
 
 def by_survival(records: Sequence[RunRecord]) -> list[Survival]:
     """Return what came of each model and survival probability, surest first. Raises UsageError."""
-    groups: dict[tuple[Spec, float], list[RunRecord]] = {}
-    for run in records:
-        spec = read_spec(run.model.spec)
-        groups.setdefault((replace(spec, drop_path=0.0), 1 - spec.drop_path), []).append(run)
+    read = [read_spec(run.model.spec) for run in records]
+    names = [spec.name.removesuffix(f"-{1 - spec.drop_path:g}") for spec in read]
+    whole = [replace(spec, drop_path=0.0) for spec in read]
+    groups: dict[tuple[str, Spec, float], list[RunRecord]] = {}
+    for name, spec, run in zip(
+        called(records, names, whole, ("drop_path",)), read, records, strict=True
+    ):
+        groups.setdefault((name, spec, 1 - spec.drop_path), []).append(run)
     measured = []
-    for (spec, survival), group in groups.items():
+    for (name, spec, survival), group in groups.items():
         scores = [run.results.test or run.results.validation for run in group]
         errors = [1 - s.accuracy for s in scores if s is not None and s.accuracy is not None]
         trained = [run.epochs[-1].train_accuracy for run in group if run.epochs]
@@ -151,10 +156,10 @@ def by_survival(records: Sequence[RunRecord]) -> list[Survival]:
             raise UsageError(
                 f"{group[0].path}: has no test or held-out accuracy", hint="let it finish"
             )
-        of_blocks = chain.from_iterable(places(replace(spec, drop_path=1 - survival)))
+        of_blocks = chain.from_iterable(places(spec))
         measured.append(
             Survival(
-                model=spec.name.removesuffix(f"-{survival:g}"),
+                model=name,
                 survival=round(survival, 9),
                 blocks=fmean(1 - place.drop_path for place in of_blocks),
                 errors=errors,

@@ -1,6 +1,7 @@
 """The runs that a study compares: given ones, or small ones that it trains itself."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -10,7 +11,7 @@ from resnets.errors import Stopped, UsageError
 from resnets.formatting import plural, printable
 from resnets.machine.device import Machine
 from resnets.machine.downloads import digest_of
-from resnets.report.comparison import differences
+from resnets.report.comparison import differences, distinct
 from resnets.run_folder.directory import RunFolder, seeds_in
 from resnets.run_folder.reading import RunRecord, read_run
 from resnets.spec import Spec
@@ -112,8 +113,39 @@ def train_small(
 
 
 def read_runs(runs: Sequence[str | Path]) -> list[RunRecord]:
-    """Read run folders; a folder of several seeds stands for its runs."""
-    return [read_run(path) for run in runs for path in seeds_in(Path(run)) or [Path(run)]]
+    """Read run folders, each once; a folder of several seeds stands for its runs."""
+    paths = [path for run in runs for path in seeds_in(Path(run)) or [Path(run)]]
+    return [read_run(path) for path in {path.resolve(): path for path in paths}.values()]
+
+
+def called(
+    runs: Sequence[RunRecord],
+    names: Sequence[str],
+    specs: Sequence[Spec],
+    without: Collection[str] = (),
+) -> list[str]:
+    """Return what a page calls each run: the name of its model, which seeds of one training share.
+
+    Models of one name that differ in spec, data or settings are told apart by their folders, but
+    for the settings ``without``.
+    """
+    left_out = {*_APART, *without}
+    trainings = [
+        (
+            name,
+            spec,
+            run.data.fingerprint,
+            repr(sorted(each for each in run.settings.items() if each[0] not in left_out)),
+        )
+        for run, name, spec in zip(runs, names, specs, strict=True)
+    ]
+    first = dict(zip(trainings[::-1], runs[::-1], strict=True))  # of each the first run
+    folders = dict(zip(first, distinct([run.path for run in first.values()]), strict=True))
+    alike = Counter(name for name, *_ in first)
+    return [
+        name if alike[name] == 1 else printable(f"{name} {folders[training]}")
+        for training, name in zip(trainings, names, strict=True)
+    ]
 
 
 def facts(run: RunRecord) -> dict[str, Any]:
