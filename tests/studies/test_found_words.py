@@ -53,6 +53,15 @@ def test_sentences_of_lesions():
     assert lesion.found([net, plain])[-1].endswith("none of its blocks can be left out.")
 
 
+def test_a_net_that_guesses_is_not_judged_by_its_blocks():
+    plain = lesioned("plain20", [0.9, 0.9], plain=True) | {"error": 0.89}
+    own, other = lesion.found([lesioned("resnet20", [0.5], several=[(1, 0.5)]), plain])[
+        :1
+    ] + lesion.found([plain])
+    assert own.startswith("resnet20: 10.0 % of")  # beside which the plain net is not put
+    assert other.endswith("are wrong, as by guessing: it has nothing to lose without a block.")
+
+
 def test_rank_correlation():
     assert rank_correlation([1, 2, 3], [0.1, 5, 7]) == pytest.approx(1)
     assert rank_correlation([1, 2, 3], [3, 2, 1]) == pytest.approx(-1)
@@ -77,6 +86,8 @@ def test_sentences_of_paths():
     assert "0.8 branches on average: less, as the paper found" in factor
     assert "95 % of the contribution comes by paths of 0 to 2 branches, 87.50 %" in effective
     assert "cosine of 0.988" in effective
+    assert gradient_paths.found({**net, "blocks": 1})[0].startswith("resnet56: 1 block makes 2 ")
+    assert "600 blocks make 2^600 paths" in gradient_paths.found({**net, "blocks": 600})[0]
     net["contribution"] = [0.05, 0.15, 0.3, 0.5]
     assert "2.2 branches on average: no less, unlike in the paper" in gradient_paths.found(net)[1]
 

@@ -13,6 +13,7 @@ from resnets import create_model
 from resnets.errors import NonFiniteError
 from resnets.nn.blocks import Block
 from resnets.studies.gradient_lines import (
+    AT_ONCE,
     Measured,
     autocorrelation,
     correlation_between,
@@ -84,6 +85,9 @@ def test_a_linear_net_has_one_gradient_everywhere():
         *(place / 8 for place in range(1, 9)),
     ]
     assert half_length(curve) == 1
+    many = line_gradients(net, first, last, 3 * AT_ONCE - 1, 1)  # of which a part is taken at once
+    assert len(many) == 3 * AT_ONCE - 1
+    torch.testing.assert_close(many[:: len(many) - 1], gradients[::8])
     (own,) = torch.autograd.grad(net(x := last[None].requires_grad_())[0, 1], x)
     torch.testing.assert_close(gradients[-1], own.flatten())
 
@@ -133,6 +137,11 @@ def test_sentences_follow_the_numbers():
     assert "do not raise it" in scaled
     assert "contrary" in scaled
     assert "0.001 times in plain56 (it vanishes)" in norms
+    both = [measured(name, half=2, depth=56) for name in ("plain56", "resnet56", "resnet56 scaled")]
+    both[2] = replace(both[2], residual_scale=0.1)
+    shattered, scaled, _ = found(both)
+    assert shattered.endswith("1.0 times as far: neither loses it between these images.")
+    assert scaled.endswith("neither loses it between these images.")
     nets[1], nets[3] = (measured(net, half=0.005, depth=56) for net in ("plain56", "resnet56"))
     assert "more --points would be needed" in found(nets)[0]
     trained = [measured("plain56", half=0.1, depth=56), measured("resnet56", half=0.4, depth=56)]

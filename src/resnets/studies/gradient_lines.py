@@ -67,9 +67,8 @@ def line_gradients(
     mode, so that the gradient at a place is that place's own.
     """
     found = []
-    for share in torch.linspace(0, 1, points, dtype=first.dtype, device=first.device).split(
-        AT_ONCE
-    ):
+    shares = torch.linspace(0, 1, points, dtype=first.dtype, device=first.device)
+    for share in shares.split(AT_ONCE):  # type: ignore[no-untyped-call]
         share = share[:, None, None, None]
         inputs = ((1 - share) * first + share * last).requires_grad_()
         found += torch.autograd.grad(network(inputs)[:, output].sum(), inputs)
