@@ -174,7 +174,8 @@ def measure(
         of_weights, of_outputs = norms_by_depth(network, images.inputs, images.labels)
         if not all(map(isfinite, of_outputs.values())):
             raise NonFiniteError(
-                f"{name}, {condition}: a gradient is NaN or infinite", hint="give a net less deep"
+                f"{name}, {condition}: a gradient is NaN or infinite",
+                hint="give a net less deep, or one that has not diverged",
             )
         if not all(of_outputs.values()):
             raise CheckpointError(
