@@ -182,7 +182,9 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
-    named = {options.data: "photographs", options.runs: "runs"}
+    # Sets may be links to elsewhere; of two names that hold one another the longer comes first.
+    named = {options.data / data: f"photographs/{data}" for data in options.sets.split(",")}
+    named |= {options.data: "photographs", options.runs: "runs"}
     if options.weights and (start := Path(options.weights)).exists():
         named[start] = "/".join(start.resolve().parts[-2:])
     # As they are typed and as they are; what is relative tells nothing of the machine.

@@ -20,10 +20,12 @@ RESULTS = Path(__file__).parents[1] / "results"
 def test_two_ways_make_a_table(tmp_path, monkeypatch, capsys):
     for split, count in (("train", 8), ("validation", 2), ("test", 4)):
         for label, name in enumerate(("brick", "cork")):
-            folder = tmp_path / "all" / "things" / split / name
+            folder = tmp_path / "elsewhere/things" / split / name
             folder.mkdir(parents=True)
             for number in range(count):
                 coloured(label, 100 * len(split) + number, 32).save(folder / f"{number}.png")
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all/things").symlink_to(tmp_path / "elsewhere/things")
     settings = ("schedule.iterations=2", "batch_size=8", "augment.padding=1")
     known = tmp_path / "known"
     train(
