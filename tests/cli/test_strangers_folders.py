@@ -40,7 +40,8 @@ def test_a_pipe_in_place_of_weights(tmp_path, resnets):
         assert "not a file" in err or "neither a file nor a folder" in err or "not good" in err
     (state,) = (KEPT / "stopped" / "state").iterdir()
     stopped = run_with(tmp_path / "other", f"state/{state.name}", "stopped")
-    for words in (["predict", stopped, PICTURE], ["train", "--resume", stopped]):
+    resumed = ["train", KEPT / "pictures", "--resume", stopped]  # wherever its images were
+    for words in (["predict", stopped, PICTURE], resumed):
         code, _, err = resnets(*words)
         assert code == 4, words
         assert "it is a named pipe, not a file" in err

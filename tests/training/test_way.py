@@ -20,6 +20,7 @@ from resnets.errors import CheckpointError, DataError, Stopped, UsageError
 from resnets.training.recipe import load_recipe
 
 SOURCES = Path(package.__file__).parent
+KEPT = Path(__file__).parents[1] / "compatibility/schema-1/finished"
 SETTINGS = ("schedule.epochs=2", "batch_size=8", "data.holdout=4", "augment.padding=1")
 QUIET = Machine(quiet=True)
 
@@ -271,6 +272,6 @@ def test_killed_before_the_first_state(trained, tmp_path, form):
 
 def test_weights_that_are_none(tmp_path):
     with pytest.raises(UsageError, match="is resumed"):
-        train(weights="a.pth", resume=tmp_path)
+        train(weights="a.pth", resume=KEPT)
     with pytest.raises(CheckpointError, match=r"nowhere\.pth"):
         train(tiny_dataset(), model="resnet8", weights="nowhere.pth", out=tmp_path, machine=QUIET)
