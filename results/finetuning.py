@@ -33,6 +33,7 @@ from typing import Any
 from reproduce import RESULTS, STOPPED, keep, run
 
 from resnets.data.usual_tables import title
+from resnets.formatting import plural
 from resnets.training.recipe import load_recipe
 
 # Everything but the first starts from the weights; "one rate" and "classifier" differ from
@@ -130,7 +131,7 @@ def table(results: Path) -> Iterator[str]:
             f"{first['model']['name']} on {name}: {len(data['classes'])} classes, "
             f"{data['train']:,} training, {data['validation']:,} held-out and {data['test']:,} "
             f"test images at {data['image_shape'][1]} pixels; {where['processor']}, "
-            f"{where['threads']} threads, "
+            f"{plural(where['threads'], 'thread')}, "
             f"torch {where['torch']}, {where['precision']}"
         )
         started = [record.get("weights") for each in found.values() for record in each]
