@@ -162,18 +162,22 @@ def _check_filled(table: Table, columns: Sequence[str], error: type[DataError]) 
     """Raise an error for a column of 0 and 1 that some rows leave empty: it may be a class."""
     for name in columns:
         values = table.columns[name]
-        gaps = [place for place, value in enumerate(values) if _says_nothing(value)]
-        if gaps and _flags([value for value in values if not _says_nothing(value)]):
+        empty = [_says_nothing(value) for value in values]
+        filled = [value for value, nothing in zip(values, empty, strict=True) if not nothing]
+        if len(filled) < len(values) and _flags(filled):
+            row = table.at(empty.index(True))
             raise error(
-                f"{table.at(gaps[0])}: {printable(name)} has nothing, and 0 or 1 in other rows",
+                f"{row}: {printable(name)} has nothing, and 0 or 1 in other rows",
                 hint="write 0 where an image is not of the class, or take the column out",
             )
 
 
 def _says_nothing(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.strip() or value.strip().casefold() in NOTHING
-    return value is None or (isinstance(value, float) and not isfinite(value))
+    try:
+        word = word_of(value)
+    except ValueError:
+        return False
+    return word is None or word.casefold() in NOTHING
 
 
 def word_of(value: Any) -> str | None:
