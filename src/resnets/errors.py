@@ -59,6 +59,10 @@ class ResourceError(ResnetsError):
     exit_code = 7
 
 
+class HeldError(ResourceError):
+    """A file or folder that another process is using meanwhile."""
+
+
 class Stopped(ResnetsError):
     """A run that was asked to stop and can be resumed.
 

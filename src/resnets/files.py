@@ -16,7 +16,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
-from resnets.errors import ResourceError, UsageError, unwritable
+from resnets.errors import HeldError, ResourceError, UsageError, unwritable
 
 _WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # some network file systems
 _TRIES = 100  # at a file that others make and remove meanwhile
@@ -102,7 +102,8 @@ def _is_at(file: IO[Any], path: Path) -> bool:
 def alone(out: Path) -> Iterator[None]:
     """Keep other processes from writing ``out`` meanwhile, by a hidden file beside it.
 
-    Raises ResourceError when another process is writing it, or the folder cannot be written.
+    Raises HeldError when another process is writing it, and ResourceError when the folder cannot be
+    written.
     """
     path = out.with_name(f".{out.name}.lock")
     try:
@@ -111,7 +112,7 @@ def alone(out: Path) -> Iterator[None]:
     except OSError as error:
         raise unwritable(out, error, "choose another --out") from None
     if file is None:
-        raise ResourceError(f"{out}: another process is writing it", hint="wait for it, or stop it")
+        raise HeldError(f"{out}: another process is writing it", hint="wait for it, or stop it")
     with file:
         try:
             yield

@@ -15,7 +15,7 @@ from scipy import stats
 
 from conftest import coloured, signal_at, tiny_dataset
 from resnets import create_model, get_spec
-from resnets.errors import Stopped, UsageError
+from resnets.errors import ResourceError, Stopped, UsageError
 from resnets.inference.partition import Part
 from resnets.machine.device import Machine
 from resnets.papers.paper_tables import TABLES
@@ -308,6 +308,16 @@ def test_parts_make_one_table(tmp_path):
     last = trained(tmp_path / "out", part=Part(2, 2))
     assert figures(last) == figures(trained(tmp_path / "whole"))
     assert (tmp_path / "out/table.md").exists()
+
+
+@pytest.mark.slow
+def test_a_part_passes_over_seeds_that_are_held_alone(tmp_path):
+    trained(tmp_path / "out", part=Part(1, 2))
+    (seeds,) = (tmp_path / "out").glob("resnet8*/seeds.json")
+    seeds.unlink()
+    seeds.mkdir()  # where nothing can be written
+    with pytest.raises(ResourceError, match="is a folder"):
+        trained(tmp_path / "out", seeds=3, part=Part(1, 2))
 
 
 def made_up(**changes):

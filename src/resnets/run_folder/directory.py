@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from resnets.errors import CheckpointError, ResourceError, UsageError
+from resnets.errors import CheckpointError, HeldError, ResourceError, UsageError
 from resnets.files import drafts, sweep, take, unlock, write_json, write_text
 from resnets.formatting import plural
 from resnets.machine.torchrun import program
@@ -133,8 +133,9 @@ class RunFolder:
         Meanwhile the file .lock says who it is: {"pid", "host", "since"}. A second lock inside the
         first, of the same RunFolder, changes nothing. File systems that have no locks go without.
 
-        Raises ResourceError when another process holds the lock, and when the folder is not there,
-        cannot be written, or leads elsewhere by a symbolic link in place of a folder of its own.
+        Raises HeldError when another process holds the lock, and ResourceError when the folder is
+        not there, cannot be written, or leads elsewhere by a symbolic link in place of a folder of
+        its own.
         """
         with self._held():
             self._check_own_folders()
@@ -183,7 +184,7 @@ class RunFolder:
                     hint="put the folder itself in its place, or remove it",
                 )
 
-    def _in_use(self) -> ResourceError:
+    def _in_use(self) -> HeldError:
         """Return the error for a lock that is held, by what its holder has written into it."""
         try:
             holder = read_json(self.path / _LOCK)
@@ -191,7 +192,7 @@ class RunFolder:
             stop = f"stop it (kill -TERM {holder['pid']} saves first)"
         except (OSError, CheckpointError, LookupError, TypeError):
             who, stop = "", "stop it"  # it has not come to write yet, or Windows lets nobody read
-        return ResourceError(
+        return HeldError(
             f"{self.path}: another process is using this run{who}",
             hint=f"wait for it or {stop}; or give another --out",
         )

@@ -9,7 +9,7 @@ from typing import Any
 
 from resnets.data.dataset import Dataset
 from resnets.data.preprocess import imagenet
-from resnets.errors import ResourceError, Stopped, UsageError
+from resnets.errors import HeldError, Stopped, UsageError
 from resnets.evaluation.assess import evaluate
 from resnets.formatting import plural
 from resnets.inference.partition import Part
@@ -132,7 +132,7 @@ class _Work:
         )
         try:
             self._sum_up(experiment)
-        except ResourceError:
+        except HeldError:
             if part is None:
                 raise
             # Another part is at one of these seeds, and sums up when it has finished it.
