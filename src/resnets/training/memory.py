@@ -213,8 +213,9 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, network: ResNet, *batch: Tensor, teacher: Teacher | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.alive: dict[int, int] = {}  # bytes by the storage's number
-        self.total = 0
+        # What has come, in bytes, and gone: copies of all that is alive would be many in deep nets.
+        self.events: list[tuple[int, int | None]] = []  # by the storage's number
+        self.total = 0  # bytes that are alive
         self.numbers: dict[int, int] = {}  # by the id of those alive; ids are used again
         self.fresh = count()
         self.layers: dict[int, str] = {}  # by the number of their parameters and buffers
@@ -228,9 +229,8 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def begin(self) -> None:
         """Forget what has been the most so far."""
-        self.most: dict[int, int] = {}
-        self.highest = 0
-        self.kept: dict[int, int] = {}  # at the end of a forward pass
+        self.highest = self.most = 0  # bytes, and how many events had been then
+        self.highest_kept = self.kept = 0  # the same at the end of a forward pass
         self.enter("forward")
 
     def enter(self, phase: Phase) -> None:
@@ -243,13 +243,25 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key = id(storage)
         if key not in self.numbers:
             number = self.numbers[key] = next(self.fresh)
-            self.alive[number] = storage.nbytes()
-            self.total += storage.nbytes()
-            weakref.finalize(storage, self._gone, key)
+            size = storage.nbytes()
+            self.events.append((number, size))
+            self.total += size
+            weakref.finalize(storage, self._gone, key, size)
         return self.numbers[key]
 
-    def _gone(self, key: int) -> None:
-        self.total -= self.alive.pop(self.numbers.pop(key))
+    def _gone(self, key: int, size: int) -> None:
+        self.events.append((self.numbers.pop(key), None))
+        self.total -= size
+
+    def alive(self, moment: int | None = None) -> dict[int, int]:
+        """Return the bytes of what was alive after so many events, by number; after all of them."""
+        found: dict[int, int] = {}
+        for number, size in self.events[:moment]:
+            if size is None:
+                del found[number]
+            else:
+                found[number] = size
+        return found
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -258,8 +270,8 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if func is torch.ops.aten._local_scalar_dense.default:
             return 1  # there is no value; let losses and norms be finite
         if self.phase == "forward" and "backward" in func.__name__:
-            if self.total > sum(self.kept.values()):
-                self.kept = dict(self.alive)
+            if self.total > self.highest_kept:
+                self.highest_kept, self.kept = self.total, len(self.events)
             self.enter("backward")
         for tensor in args:
             if isinstance(tensor, Tensor):
@@ -271,7 +283,7 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if isinstance(tensor, Tensor):
                 self.number(tensor)
         if self.total > self.highest:
-            self.highest, self.most = self.total, dict(self.alive)
+            self.highest, self.most = self.total, len(self.events)
             self.when = self.phase, "" if self.phase == "optimizer" else self.layer
         return result
 
@@ -303,5 +315,6 @@ class _Ledger(TorchDispatchMode):  # type: ignore[no-untyped-call]
             }
             return Parts(**sizes, activations=sum(alive.values()) - sum(sizes.values()))
 
-        kept = parts(self.kept).activations
-        return Memory(replace(parts(self.alive), activations=kept), parts(self.most), *self.when)
+        kept = parts(self.alive(self.kept)).activations
+        whole = replace(parts(self.alive()), activations=kept)
+        return Memory(whole, parts(self.alive(self.most)), *self.when)
