@@ -13,7 +13,8 @@ import pytest
 
 from resnets.zoo import ZOO
 
-# Together they hold every block, order, stem, shortcut and attention.
+# Together they hold every order, stem, shortcut and attention, and every block but the single layer:
+# its one net has 110 of them (small ones are in tests/nn and tests/weights).
 EVERY_KIND = (
     *("resnet18", "resnet18_a", "resnet18_c", "resnet18d", "resnet18_v2", "timm_resnet18_v2"),
     *("plain18", "se_resnet18", "resnet50t", "eca_resnet50d", "resnext50_32x4d"),
@@ -25,6 +26,7 @@ DAYS = 14
 # A model belongs to the first that its name fits.
 FAMILIES = {
     "plain": r"plain",
+    "single layers": r"resnet\d+_1layer",
     "more than 1000 layers": r"(keras_)?resnet1\d\d\d",
     "Keras's applications": r"keras_applications",
     "Keras's example": r"keras",

@@ -44,6 +44,7 @@ def test_repr_is_what_differs():
         ({"num_classes": True}, "num_classes must be a positive"),
         ({"in_channels": 1.5}, "in_channels must be a positive"),
         ({"groups": 32}, "need bottleneck blocks"),
+        ({"groups": 32, "block": "single"}, "need bottleneck blocks"),
         ({"norm_eps": "small"}, "norm_eps must be a number"),
         ({"drop_path": 1.0}, "drop_path must be at least 0 and below 1"),
         ({"output_stride": 4}, "output_stride is 4"),

@@ -13,7 +13,7 @@ from typing import Any, Literal, Self, get_args, get_type_hints
 
 from resnets.errors import SpecError, nearest
 
-Block = Literal["basic", "bottleneck"]
+Block = Literal["single", "basic", "bottleneck"]
 ActivationOrder = Literal[
     "original",
     "bn_after_addition",
@@ -26,8 +26,8 @@ Shortcut = Literal["none", "A", "B", "C", "D"]
 PROJECTING: tuple[Shortcut, ...] = ("B", "C", "D")  # shortcuts with weights
 POOLING: tuple[Shortcut, ...] = ("D",)  # those that average before they project
 
-EXPANSION: dict[Block, int] = {"basic": 1, "bottleneck": 4}
-CONVOLUTIONS: dict[Block, int] = {"basic": 2, "bottleneck": 3}
+EXPANSION: dict[Block, int] = {"single": 1, "basic": 1, "bottleneck": 4}
+CONVOLUTIONS: dict[Block, int] = {"single": 1, "basic": 2, "bottleneck": 3}
 
 
 def told(default: Any, *words: str) -> Any:
@@ -54,11 +54,12 @@ class Spec:
 
     name: str = field(default="custom", compare=False, metadata={"weights": ("free",)})
 
-    block: Block = "basic"  # He et al. 2015, Fig. 5: left basic, right bottleneck
+    # He et al. 2015, Fig. 5: left basic, right bottleneck; single layers: He et al. 2016, Table 3.
+    block: Block = "basic"
     depths: tuple[int, ...] = told((2, 2, 2, 2), "size")  # blocks per stage
     # Channels per stage, before the expansion.
     widths: tuple[int, ...] = told((64, 128, 256, 512), "size")
-    # Output channels per stage where they are not width times expansion (1 basic, 4 bottleneck).
+    # Output channels per stage where they are not width times expansion (4 bottleneck, else 1).
     out_channels: tuple[int, ...] = told((), "size")
 
     # He et al. 2015, sec. 3.3 and 4.1, where the shape changes: A zero-pads the new channels,
@@ -171,7 +172,7 @@ class Spec:
             raise _wrong(f"{name} must be true or false")
 
     def _check_groups(self) -> None:
-        if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):
+        if self.block != "bottleneck" and (self.groups, self.width_per_group) != (1, 64):
             hint = "a two-layer block with groups is a wide dense block (Xie et al. 2017, 3.3)"
             raise _wrong("groups and width_per_group need bottleneck blocks", hint)
         # Channels in a group, width * width_per_group / 64, must be whole in every stage.
@@ -230,7 +231,7 @@ class Spec:
     @property
     def variant(self) -> str:
         """What distinguishes the network from others of its depth, in words."""
-        blocks = "basic blocks"
+        blocks = "basic blocks" if self.block == "basic" else "blocks of a single layer"
         if self.block == "bottleneck":
             versions = {"1x1": "v1, ", "3x3": "v1.5, "}
             version = "" if self.preactivated else versions[self.bottleneck_stride]

@@ -86,6 +86,16 @@ def cifar(depth: int, **changes: Any) -> Spec:
     return replace(replace(CIFAR, name=f"resnet{depth}", depths=(n, n, n)), **changes)
 
 
+def cifar_single(depth: int, **changes: Any) -> Spec:
+    """Return the CIFAR net of single layers of He et al. 2016, Table 3: depth 3n+2, option A.
+
+    Raises UsageError for any other depth.
+    """
+    n = _blocks_per_stage(depth, layers=3)
+    spec = replace(CIFAR, name=f"resnet{depth}_1layer", depths=(n, n, n), block="single")
+    return replace(spec, **changes)
+
+
 def cifar_bottleneck(depth: int, **changes: Any) -> Spec:
     """Return the CIFAR net of bottlenecks of He et al. 2016, sec. 4: depth 9n+2, option B.
 
@@ -219,6 +229,8 @@ def _table() -> dict[str, Spec]:
         *(preactivated(cifar(d), f"resnet{d}_v2") for d in (20, 56, 110)),
         *(preactivated(cifar(d, shortcut="B"), f"resnet{d}_b_v2") for d in (20, 56, 110)),
         *(cifar(d, name=f"plain{d}", shortcut="none") for d in (20, 32, 44, 56, 110)),
+        cifar_single(110),
+        preactivated(cifar_single(110), "resnet110_1layer_v2"),
         *(cifar_bottleneck(depth) for depth in (164, 1001)),
         *(preactivated(cifar_bottleneck(d), f"resnet{d}_v2") for d in (164, 1001)),
         *(cifar_resnext(29, *template) for template in ((8, 64), (16, 64))),
@@ -287,6 +299,11 @@ def _plain_by_name(match: re.Match[str]) -> Spec:
     return family(depth, name=match[0], shortcut="none")
 
 
+def _single_by_name(match: re.Match[str]) -> Spec:
+    spec = cifar_single(int(match["depth"]), name=match[0])
+    return preactivated(spec, match[0]) if match["v2"] else spec
+
+
 def _keras_by_name(match: re.Match[str]) -> Spec:
     return (keras_v1 if match["version"] == "1" else keras_v2)(int(match["depth"]))
 
@@ -302,6 +319,7 @@ FAMILIES: list[tuple[re.Pattern[str], Callable[[re.Match[str]], Spec]]] = [
     (re.compile(rf"resnet{_DEPTH}(_(?P<option>[abc]))?(?P<v2>_v2)?"), _residual_by_name),
     (re.compile(rf"((?P<attention>se|eca)_?)?resnet{_DEPTH}(?P<letter>[cdst])?"), _tweaked_by_name),
     (re.compile(rf"plain{_DEPTH}"), _plain_by_name),
+    (re.compile(rf"resnet{_DEPTH}_1layer(?P<v2>_v2)?"), _single_by_name),
     (re.compile(rf"keras_resnet{_DEPTH}_v(?P<version>[12])"), _keras_by_name),
     (re.compile(rf"resnext{_DEPTH}_(?P<groups>\d+)x(?P<width>\d+)d"), _resnext_by_name),
     (
@@ -384,6 +402,10 @@ def _facts(spec: Spec) -> list[tuple[bool, str]]:
         (original and spec.groups == 1, "He et al. 2015, Deep Residual Learning"),
         (plain, "a plain net: what residual learning was measured against"),
         (not original, "He et al. 2016, Identity Mappings, Fig. 4"),
+        (
+            spec.block == "single",
+            "He et al. 2016, Identity Mappings, Table 3: a skip at each layer",
+        ),
         (spec.gate != "none" or spec.scaled, "He et al. 2016, Identity Mappings, Table 1"),
         (spec.groups > 1, "Xie et al. 2017, Aggregated Residual Transformations"),
         (spec.stem in ("deep", "deep_tiered"), "He et al. 2019, Bag of Tricks, Fig. 2"),

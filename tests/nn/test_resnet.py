@@ -82,7 +82,9 @@ def reference(model, x):
         for block in range(depth):
             name = f"layer{stage + 1}.{block}"
             stride = 2 if stage and not block else 1
-            if spec.block == "basic":
+            if spec.block == "single":
+                y = norm(conv(x, f"{name}.conv1", stride), f"{name}.bn1")
+            elif spec.block == "basic":
                 y = F.relu(norm(conv(x, f"{name}.conv1", stride), f"{name}.bn1"))
                 y = norm(conv(y, f"{name}.conv2"), f"{name}.bn2")
             else:
@@ -115,6 +117,7 @@ def scrambled(spec):
     [
         *("resnet18", "resnet18_a", "resnet18_c", "plain18", "resnet50", "resnet50_v1"),
         *("resnext50_32x4d", "resnet20", "resnet20_b", "resnet20_c", "plain20", "resnet29"),
+        *("resnet8_1layer", "resnet20_1layer"),
     ],
 )
 def test_forward_equals_the_paper_in_float64(name):
@@ -160,6 +163,8 @@ AXES = {
     "head_dropout": {"dropout": 0.2},
     "last": {"stride_position": "last", "shortcut": "B"},
     "bottleneck": {"block": "bottleneck", "shortcut": "B"},
+    "single": {"block": "single"},
+    "preactivated_single": {"block": "single", "activation_order": "preactivation"},
     "preactivated_bottleneck": {
         **{"block": "bottleneck", "shortcut": "B", "activation_order": "preactivation"}
     },
@@ -212,7 +217,7 @@ def small_block(order: str, **changes) -> tuple[Block, torch.Tensor]:
 
 
 def parts(block: Block):
-    """The block's two convolutions and norms as functions."""
+    """The block's convolutions, each with its norm, as functions."""
 
     def conv(number):
         weight = block.get_submodule(f"conv{number}").weight
@@ -222,7 +227,8 @@ def parts(block: Block):
         n = block.get_submodule(f"bn{number}")
         return lambda x: F.batch_norm(x, n.running_mean, n.running_var, n.weight, n.bias)
 
-    return conv(1), norm(1), conv(2), norm(2)
+    numbers = [number for number in (1, 2) if hasattr(block, f"conv{number}")]
+    return [layer(number) for number in numbers for layer in (conv, norm)]
 
 
 # He et al. 2016, Fig. 4 (a) to (e), written out.
@@ -233,12 +239,22 @@ FIGURE_4 = {
     "relu_only_preactivation": lambda x, c1, n1, c2, n2: x + n2(c2(F.relu(n1(c1(F.relu(x)))))),
     "preactivation": lambda x, c1, n1, c2, n2: x + c2(F.relu(n2(c1(F.relu(n1(x)))))),
 }
+# The same of a single layer (Table 3).
+OF_ONE_LAYER = {
+    "original": lambda x, conv, norm: F.relu(x + norm(conv(x))),
+    "bn_after_addition": lambda x, conv, norm: F.relu(norm(x + conv(x))),
+    "relu_before_addition": lambda x, conv, norm: x + F.relu(norm(conv(x))),
+    "relu_only_preactivation": lambda x, conv, norm: x + norm(conv(F.relu(x))),
+    "preactivation": lambda x, conv, norm: x + conv(F.relu(norm(x))),
+}
 
 
+@pytest.mark.parametrize("blocks", ["basic", "single"])
 @pytest.mark.parametrize("order", FIGURE_4)
-def test_activation_orders_are_figure_4(order):
-    block, x = small_block(order)
-    expected = FIGURE_4[order](x, *parts(block))
+def test_activation_orders_are_figure_4(order, blocks):
+    block, x = small_block(order, block=blocks)
+    formula = (FIGURE_4 if blocks == "basic" else OF_ONE_LAYER)[order]
+    expected = formula(x, *parts(block))
     before = x.clone()
     torch.testing.assert_close(block(x), expected, rtol=1e-10, atol=1e-12)
     assert torch.equal(x, before)

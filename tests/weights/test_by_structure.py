@@ -22,7 +22,7 @@ from resnets import create_backbone, create_model, load_weights, open_model
 from resnets.errors import CheckpointError
 from resnets.spec import Spec
 from resnets.weights.checkpoint import open_checkpoint
-from resnets.zoo import ZOO
+from resnets.zoo import ZOO, get_spec
 
 # One habit at a time; the other words are nonsense, but where `ours` keeps torchvision's.
 SCHEMES = {
@@ -79,13 +79,15 @@ def refusal(name: str, scheme: Scheme, order: str, random: Random) -> str:
     """Return why a net of the zoo under other names is refused, empty where it is read.
 
     Raises Misread where a tensor is not the one of its name. That nets average before they project
-    (option D) only a number shows; where there is none somebody has to say it.
+    (option D) only a number shows, and a net of single layers is a chain like any plain net's:
+    where names do not show it somebody has to say it.
     """
-    spec = ZOO[name]
+    spec = get_spec(name)
     expected = tagged(shapes_of(spec))
     keys = renamed(expected, spec, scheme, random)
     file = in_order({key: expected[ours] for key, ours in keys.items()}, order, random)
-    told = spec if spec.shortcut == "D" and not scheme.shows_pooling else None
+    hidden = spec.shortcut == "D" and not scheme.shows_pooling
+    told = spec if hidden or spec.block == "single" else None
     try:
         found = open_checkpoint(file, spec=told).tensors
     except CheckpointError as error:
@@ -168,6 +170,35 @@ def test_every_net_of_the_zoo(name):
     for order in ("as saved", random.choice(("shuffled", "sorted"))):
         scheme = mixed(random, numbered=order != "as saved")
         assert not refusal(name, scheme, order, random), scheme
+
+
+SINGLE = ("resnet8_1layer", "resnet8_1layer_v2")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_single_layers_for_a_net_of_such(scheme):
+    assert not refusals(scheme, "as saved", kinds=SINGLE)
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_single_layers_by_their_own_names(name):
+    model = trained(get_spec(name))
+    found = open_checkpoint(model.state_dict())
+    assert replace(found.spec, shortcut="A") == get_spec(name)
+    assert "shortcut" in found.unknown
+    assert same(create_model(name, weights=model.state_dict()), model)
+
+
+@pytest.mark.parametrize("name", ["resnet8", "resnet14"])
+def test_two_layers_in_a_block_are_no_single_layers(name):
+    """Not even where a net of such is asked for, which has as many of the same shapes."""
+    spec = get_spec(name)
+    expected = tagged(shapes_of(spec))
+    for scheme in ("words", "a Sequential in each block", "one list of blocks"):
+        keys = renamed(expected, spec, SCHEMES[scheme], Random(0))
+        file = {key: expected[ours] for key, ours in keys.items()}
+        with pytest.raises(CheckpointError):
+            create_model(f"{name}_1layer", weights=file)
 
 
 def test_what_no_name_shows_is_unknown(tmp_path):

@@ -24,7 +24,7 @@ class Block(nn.Module):
     """
 
     conv1: Layer
-    conv2: Layer
+    conv2: Layer  # basic blocks have a second
     conv3: Layer  # bottlenecks have a third
     bn1: Layer
     bn2: Layer
@@ -82,7 +82,7 @@ class Block(nn.Module):
         return self.add(self.downsample(x), self.residual(self.activated("residual", x)))
 
     def preactivation(self, x: Tensor) -> Tensor:
-        """x + F(x), with F(x) = conv2(relu(bn2(conv1(relu(bn1(x)))))): Fig. 4 (e)."""
+        """x + F(x), with F(x) = conv2(relu(bn2(conv1(relu(bn1(x)))))) of two layers: Fig. 4 (e)."""
         x = self.activated("both paths", x)
         return self.add(self.downsample(x), self.preactivated_residual(x))
 
@@ -92,6 +92,26 @@ class Block(nn.Module):
             return x
         relu_only = self.order == "relu_only_preactivation"
         return self.raw_activation(x) if relu_only else self.activation(self.bn1(x))
+
+
+class SingleBlock(Block):
+    """One 3x3 convolution (He et al. 2015, sec. 3.2; He et al. 2016, Table 3)."""
+
+    def convolutions(self, spec: Spec, place: Place) -> list[nn.Conv2d]:
+        """Return the convolution, which carries the stride."""
+        channels, dilation = (place.in_channels, place.out_channels), place.first_dilation
+        norm = spec.activation_order != "preactivation"
+        return [convolution(spec, *channels, 3, place.stride, dilation=dilation, norm_follows=norm)]
+
+    def residual(self, x: Tensor) -> Tensor:
+        return self.bn1(self.conv1(x))
+
+    def preactivated_residual(self, x: Tensor) -> Tensor:
+        return self.conv1(self.activated("residual", x))
+
+    def bn_after_addition(self, x: Tensor) -> Tensor:
+        """relu(bn1(x + conv1(x))): Fig. 4 (b)."""
+        return self.activation(self.bn1(self.add(self.downsample(x), self.conv1(x))))
 
 
 class BasicBlock(Block):
@@ -152,4 +172,8 @@ class BottleneckBlock(Block):
         return relu(self.bn3(self.add(shortcut, self.conv3(x))))
 
 
-BLOCKS: dict[str, type[Block]] = {"basic": BasicBlock, "bottleneck": BottleneckBlock}
+BLOCKS: dict[str, type[Block]] = {
+    "single": SingleBlock,
+    "basic": BasicBlock,
+    "bottleneck": BottleneckBlock,
+}

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from resnets.spec import Spec
+from resnets.spec import CONVOLUTIONS, Spec
 
 
 def fold_biases(
@@ -58,7 +58,7 @@ def following_norm(module: str, spec: Spec) -> str | None:
         return None if pre and not spec.stem_activation else "bn1"
     if name.startswith("conv"):
         number = int(name.removeprefix("conv"))
-        last = 2 if spec.block == "basic" else 3
+        last = CONVOLUTIONS[spec.block]
         if not pre:
             return f"{place}.bn{number}"
         return f"{place}.bn{number + 1}" if number < last else None

@@ -2,14 +2,14 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import Tensor
 
 from resnets.errors import SpecError, UsageError
-from resnets.spec import EXPANSION, PROJECTING, Spec, fields_told
+from resnets.spec import CONVOLUTIONS, EXPANSION, PROJECTING, Block, Spec, fields_told
 from resnets.zoo import ZOO, get_spec
 
 _CONV = re.compile(r"layer(\d{1,5})\.(\d{1,5})\.conv(\d)\.weight")
@@ -95,7 +95,7 @@ def _seen(shapes: Shapes) -> dict[str, Any]:
         if (match := _CONV.fullmatch(key))
     }
     depths = _depths({(stage, block) for stage, block, _ in convolutions})
-    block = "bottleneck" if any(number == 3 for *_, number in convolutions) else "basic"
+    block = block_of(shapes)
     order = _activation_order(shapes, convolutions)
     result: dict[str, Any] = {"block": block, "depths": depths, "activation_order": order}
     result |= _widths(convolutions, len(depths), block)
@@ -111,6 +111,13 @@ def _seen(shapes: Shapes) -> dict[str, Any]:
     if not has_statistics and any(key.endswith((".bn1.weight", ".bn2.weight")) for key in shapes):
         result["norm"] = "group"
     return result
+
+
+def block_of(keys: Iterable[str]) -> Block:
+    """Return the type of blocks by the most convolutions that keys of ours show of one."""
+    numbers = (int(match[3]) for key in keys if (match := _CONV.fullmatch(key)))
+    most = max(numbers, default=CONVOLUTIONS["basic"])
+    return next((block for block, count in CONVOLUTIONS.items() if count >= most), "bottleneck")
 
 
 def _depths(blocks: set[tuple[int, int]]) -> tuple[int, ...]:
@@ -134,8 +141,8 @@ def _first(convolutions: Convolutions, stage: int, number: int) -> tuple[int, ..
 def _widths(convolutions: Convolutions, stages: int, block: str) -> dict[str, Any]:
     """Return widths, output channels, groups and the width of a group."""
     numbers = range(1, stages + 1)
-    middle = [_first(convolutions, stage, 2) for stage in numbers]
-    if block == "basic":
+    middle = [_first(convolutions, stage, 1 if block == "single" else 2) for stage in numbers]
+    if block != "bottleneck":
         return {"widths": tuple(shape[0] for shape in middle)}
     out = tuple(_first(convolutions, stage, 3)[0] for stage in numbers)
     inner = tuple(shape[0] for shape in middle)
@@ -239,7 +246,7 @@ def _visible(spec: Spec) -> dict[str, Any]:
     result = {f.name: getattr(spec, f.name) for f in fields(Spec) if f.name not in hidden}
     result |= {"out_channels": spec.channels, "widths": None, "width_per_group": None}
     result["inner"] = tuple(spec.inner_width(stage) for stage in range(len(spec.depths)))
-    if spec.block == "basic":
+    if spec.block != "bottleneck":
         result["inner"] = ()
     if spec.shortcut not in PROJECTING:
         result |= {"shortcut": "none or A", "projection_norm": True, "projection_size": "1x1"}
@@ -263,6 +270,7 @@ def _families(spec: Spec) -> Iterator[Spec]:
     depth = spec.depth
     for name in (
         *(f"resnet{depth}{option}{v2}" for v2 in ("", "_v2") for option in ("", "_b", "_c")),
+        *(f"resnet{depth}_1layer", f"resnet{depth}_1layer_v2"),
         *(f"plain{depth}", f"keras_resnet{depth}_v1", f"keras_resnet{depth}_v2"),
         f"resnext{depth}_{spec.groups}x{spec.width_per_group}d",
         f"wrn{depth + 2}_{spec.widths[0] // 16}",

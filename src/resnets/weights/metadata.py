@@ -18,7 +18,7 @@ from typing import Any, Self
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError
 from resnets.files import json_text
-from resnets.spec import Spec
+from resnets.spec import CONVOLUTIONS, Spec
 from resnets.weights.calibration import Calibration
 from resnets.weights.contract import contract
 from resnets.weights.outputs import STATED, fits
@@ -256,7 +256,7 @@ def _check_shapes(spec: Spec, shapes: Shapes) -> None:
         if depths[stage] != depth:
             raise _asks(f"{depth:,} blocks in stage {stage}, it holds {depths[stage]:,}")
         place = f"layer{stage}.0.conv"
-        last = 3 if spec.block == "bottleneck" else 2
+        last = CONVOLUTIONS[spec.block]
         _check_channels(f"{place}{last}.weight", spec.channels[stage - 1], shapes)
         if spec.block == "bottleneck":
             _check_channels(f"{place}2.weight", spec.inner_width(stage - 1), shapes)

@@ -9,6 +9,7 @@ from typing import Any
 from resnets.errors import CheckpointError, check_name
 from resnets.spec import POOLING, PROJECTING, Spec, fields_told
 from resnets.weights.dialects import ANY, BY_NAME, DIALECTS, Dialect, Input
+from resnets.weights.infer import block_of
 from resnets.weights.structure.tensor_modules import bare
 
 Shapes = Mapping[str, Sequence[int]]
@@ -201,7 +202,7 @@ def _signs(
     downsample = [key for key in names if ".downsample." in key]
     return {
         "biased": any(".conv" in key and key.endswith(".bias") for key in names),
-        "block": "bottleneck" if any(".conv3." in key for key in names) else "basic",
+        "block": block_of(names),
         "grouped": grouped,
         "projects": bool(downsample),
         "first_projects": any(key.startswith("layer1.0.") for key in downsample),

@@ -16,6 +16,7 @@ from resnets.spec import Spec
 from resnets.weights import dialects, naming
 from resnets.weights.biases import following_norm
 from resnets.weights.dialects import Input
+from resnets.weights.infer import block_of
 from resnets.weights.layer_facts import layer_facts
 from resnets.weights.reparametrised import multiplied_out
 from resnets.weights.state_dict import StateDict
@@ -233,7 +234,7 @@ def _statistics_are_folded(tensors: Mapping[str, Tensor]) -> bool:
 
 def _norms_of(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return norms that change nothing behind convolutions that have had theirs folded in."""
-    spec = Spec(block="bottleneck" if any(".conv3." in key for key in tensors) else "basic")
+    spec = Spec(block=block_of(tensors))
     found = {}
     for key, tensor in tensors.items():
         module, _, leaf = key.rpartition(".")

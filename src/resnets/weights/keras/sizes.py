@@ -19,7 +19,7 @@ from resnets.weights.keras.steps import (
     unsupported,
 )
 
-KERNELS: dict[Block, list[int]] = {"basic": [3, 3], "bottleneck": [1, 3, 1]}
+KERNELS: dict[Block, list[int]] = {"single": [3], "basic": [3, 3], "bottleneck": [1, 3, 1]}
 
 
 def read_sizes(body: Body, head: Head) -> Spec:

@@ -67,13 +67,14 @@ def align(modules: Sequence[Module], spec: Spec | None = None) -> Alignment:
     if len(convolutions) < 3:
         raise Unaligned("there are no convolutions" if not convolutions else "too few convolutions")
     convolutions = _without_classifier(convolutions)
-    found = cut(convolutions)
+    asked = spec.block if spec else None
+    found = cut(convolutions, asked)
     last = max(module.place for module in convolutions)
     matrices = {m.place for m in modules if m.kind == "linear"}
     if sum(place < last for place in matrices) > 1:  # squeezing and exciting
         places = matrices | {module.place for module in convolutions}
         both = in_order([module for module in modules if module.place in places])
-        with_matrices = cut([_as_convolution(module) for module in both])
+        with_matrices = cut([_as_convolution(module) for module in both], asked)
         if with_matrices and "se.fc1" in with_matrices.extras:
             found = with_matrices
     if found is None or len(found.runs) < 1 + bool(found.rest):
@@ -129,7 +130,7 @@ def _aligned(
         aligned |= {f"{name}.{role}": module for role, module in named.items()}
         reasons |= {f"{name}.{role}": reason for role, reason in why.items()}
         squeeze = named.get("se.fc1")
-        last = max(named[role].place for role in ("conv2", "conv3") if role in named)
+        last = max(named[role].place for role in ("conv1", "conv2", "conv3") if role in named)
         if squeeze and squeeze.place < last and ordered:
             raise Undecided(f"{squeeze.name} stands between the convolutions of its block")
     aligned |= placed.modules

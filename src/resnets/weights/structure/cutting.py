@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, permutations
 
-from resnets.spec import Block
+from resnets.spec import CONVOLUTIONS, Block
 from resnets.weights.structure.tensor_modules import Module, Words
 
 Roles = tuple[str, ...]  # of each convolution of a run, in its order
@@ -40,15 +40,19 @@ class Cut:
     rest: tuple[Module, ...]
 
 
-def cut(convolutions: Sequence[Module]) -> Cut | None:
+def cut(convolutions: Sequence[Module], asked: Block | None = None) -> Cut | None:
     """Return the cut that explains most of the convolutions; None where no stem can be found.
 
+    Single layers explain every chain of convolutions, and are tried only where something else says
+    that the net has such: names, or ``asked``, the blocks of the net that they are for.
     Convolutions are taken in the order given, but for the stem: it is the first, or the one that
     reads the fewest channels.
     """
     best: Cut | None = None
+    blocks: list[Block] = ["single"] if _says_single(convolutions, asked) else []
+    blocks += ["basic", "bottleneck"]
     for stem, body in _stems(list(convolutions)):
-        for block in ("basic", "bottleneck"):
+        for block in blocks:
             for extras in _EXTRAS:
                 runs = _runs(body, stem[-1].shape[0], block, extras)
                 explained = sum(len(run.convolutions) for run in runs)
@@ -58,6 +62,19 @@ def cut(convolutions: Sequence[Module]) -> Cut | None:
                 if best and not best.rest:
                     return best
     return best
+
+
+def _says_single(convolutions: Sequence[Module], asked: Block | None) -> bool:
+    """Whether each block has one convolution: by its name, else where a net of such is asked for.
+
+    Names tell by a number within the block, such as conv1, that is 1 in all. Names that put two
+    convolutions into one block, and not all into one, contradict what is asked for.
+    """
+    numbered = [m.words for m in convolutions if m.words[-2:-1] == ("conv",) and len(m.words) > 3]
+    if any(isinstance(words[-3], int) for words in numbered):
+        return {words[-1] for words in numbered} == {1}
+    parents = Counter(module.words[:-1] for module in convolutions)
+    return asked == "single" and (len(parents) <= 2 or max(parents.values()) == 1)
 
 
 def _stems(convolutions: list[Module]) -> Iterator[tuple[tuple[Module, ...], list[Module]]]:
@@ -111,7 +128,7 @@ def _options(
     body: Sequence[Module], start: int, channels: int, block: Block, extras: Roles
 ) -> Iterator[Run]:
     """Yield the blocks that may begin at a place, those whose names belong together first."""
-    least = (2 if block == "basic" else 3) + len(extras)
+    least = CONVOLUTIONS[block] + len(extras)
     found = []
     for size in (least, least + 1):
         run = tuple(body[start : start + size])
@@ -141,7 +158,7 @@ def _assignments(
     run: tuple[Module, ...], channels: int, block: Block, extras: Roles
 ) -> tuple[int, tuple[Roles, ...]] | None:
     """Return a block's output channels, and all roles its convolutions can have by shape."""
-    roles = ["conv1", "conv2", *(["conv3"] if block == "bottleneck" else [])]
+    roles = [f"conv{number}" for number in range(1, CONVOLUTIONS[block] + 1)]
     main = list(roles)
     roles += extras
     roles += [PROJECTION] * (len(run) - len(roles))
@@ -163,6 +180,9 @@ def _assignments(
 
 def _main_path(layers: Sequence[Module], channels: int) -> int | None:
     """Return what convolutions that feed each other make of so many channels, else None."""
+    if len(layers) == 1:
+        width, *rest = layers[0].shape
+        return width if rest == [channels, 3, 3] else None
     if len(layers) == 2:
         width = layers[0].shape[0]
         shapes = [(width, channels, 3, 3), (width, width, 3, 3)]
@@ -196,8 +216,11 @@ def block_prefixes(runs: Sequence[Run], convolutions: Sequence[Module]) -> list[
     count = Counter(
         module.words[:length] for module in convolutions for length in range(len(module.words) + 1)
     )
-    common = [min(shared(r.convolutions[0].words, m.words) for m in r.convolutions) for r in runs]
-    least = []
+    common, least = [], []
+    for run in runs:
+        first, *others = (module.words for module in run.convolutions)
+        # Of a convolution alone all words but the last may be the block's.
+        common.append(min((shared(first, words) for words in others), default=len(first) - 1))
     for run, most in zip(runs, common, strict=True):
         name = run.convolutions[0].words
         own = [n for n in range(most + 1) if count[name[:n]] == len(run.convolutions)]
