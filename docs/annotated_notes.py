@@ -102,12 +102,12 @@ the residual (`"residual"`). Exactly one of the two activates, or none where the
 A shortcut around each single layer. He et al. 2015 saw no advantage in it (sec. 3.2); the paper of
 2016 has a net of 110 such layers in its Table 3: 9.90 % error, and 8.91 where it is pre-activated.
 """,
-    "SingleBlock.convolutions": "A list of one, so that all that is said of blocks holds for it too.",
+    "SingleBlock.convolutions": "A list of one: what is said of blocks holds for it too.",
     "SingleBlock.residual": """
 Without a ReLU in between, the residual is linear in its input: all that bends is the ReLU after the
 sum.
 """,
-    "SingleBlock.preactivated_residual": "`bn1` and its ReLU are in `activated`, as in other blocks.",
+    "SingleBlock.preactivated_residual": "`bn1` and its ReLU are in `activated`, as elsewhere.",
     "SingleBlock.bn_after_addition": "The one norm reads the sum.",
     "BasicBlock": "The block of ResNet-18 and ResNet-34, and of all of the CIFAR nets of 2015.",
     "BasicBlock.convolutions": """

@@ -13,8 +13,8 @@ import pytest
 
 from resnets.zoo import ZOO
 
-# Together they hold every order, stem, shortcut and attention, and every block but the single layer:
-# its one net has 110 of them (small ones are in tests/nn and tests/weights).
+# Together they hold every order, stem, shortcut and attention, and every block but single layers,
+# whose one net has 108 of them (small ones are in tests/nn and tests/weights).
 EVERY_KIND = (
     *("resnet18", "resnet18_a", "resnet18_c", "resnet18d", "resnet18_v2", "timm_resnet18_v2"),
     *("plain18", "se_resnet18", "resnet50t", "eca_resnet50d", "resnext50_32x4d"),

@@ -39,7 +39,7 @@ def _search(modules: Sequence[Module], spec: Spec | None) -> list[Alignment]:
         found = align(modules, spec)
     except Unaligned as error:
         return _search_below(modules, spec, error)
-    if found.strange:  # unless it is of another network
+    if any(module.kind == "conv" for module in found.strange):  # unless it is another network's
         with suppress(Unaligned):
             below = _search_below(modules, spec, Unaligned(""))
             if not any(network.strange for network in below):
