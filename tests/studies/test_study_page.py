@@ -9,7 +9,7 @@ import pytest
 from resnets.report.charts import lines_chart
 from resnets.report.plots import Line
 from resnets.studies.layer_responses import found
-from resnets.studies.study import Claim, Figure, MadeOf, Study, Table, write
+from resnets.studies.study import Claim, Figure, MadeOf, Study, Table, colours, write
 
 EVIL = "<script>alert('x')</script>"
 
@@ -49,6 +49,13 @@ def test_the_file_holds_all_but_the_drawings(study, tmp_path):
     assert kept["made_of"]["seed"] == 3
     write(replace(study, found=("Another.",)), tmp_path)
     assert json.loads((tmp_path / "trial.json").read_text("utf-8"))["found"] == ["Another."]
+
+
+def test_no_two_nets_look_alike():
+    """Plain and residual nets of a depth share a colour, two of a kind and a depth do not."""
+    nets = [(20, True), (56, True), (20, False), (56, False), (56, False), (56, True)]
+    assert colours(nets) == [0, 1, 0, 1, 2, 2]
+    assert len({*zip(nets, colours(nets), strict=True)}) == len(nets)
 
 
 def net(model: str, mean: float, *, depth: int, plain: bool = False) -> dict:

@@ -14,7 +14,7 @@ from resnets.formatting import plural
 from resnets.report.charts import lines_chart
 from resnets.report.plots import Line, Plot
 from resnets.run_folder.reading import RunRecord
-from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
+from resnets.studies.study import Claim, Figure, MadeOf, Study, Table, colours
 from resnets.studies.trained_runs import (
     Training,
     called,
@@ -217,19 +217,20 @@ def _percent(errors: Sequence[float]) -> str:
 
 def _figure(nets: Sequence[Curves]) -> Figure:
     top = 100 * max(error for net in nets for _, error in (*net.training, *net.held_out))
-    depths = sorted({net.depth for net in nets})
+    coloured = list(zip(nets, colours([(net.depth, net.plain) for net in nets]), strict=True))
     plots = []
     for plain, title in ((True, "Plain nets"), (False, "Residual nets")):
         lines = []
-        for net in (net for net in nets if net.plain == plain):
-            colour = depths.index(net.depth) % 8
+        for net, colour in coloured:
+            if net.plain != plain:
+                continue
             for what, points, dash in (
                 ("training", net.training, 1),
                 ("held out", net.held_out, 0),
             ):
                 percent = [(step, 100 * error) for step, error in points]
                 if percent:
-                    lines.append(Line(f"{net.model} {what}", percent, colour, dash))
+                    lines.append(Line(f"{net.model} {what}", percent, colour % 8, dash))
         if lines:
             plots.append(_plot(title, lines, top))
     return Figure(

@@ -14,7 +14,7 @@ from resnets.formatting import plural
 from resnets.report.charts import lines_chart
 from resnets.report.plots import Line
 from resnets.studies.gradient_lines import NEAR, Curve, Measured, fresh, measure, noises
-from resnets.studies.study import Claim, Figure, MadeOf, Study, Table
+from resnets.studies.study import Claim, Figure, MadeOf, Study, Table, colours
 from resnets.studies.subjects import (
     Images,
     fresh_images,
@@ -248,12 +248,12 @@ def _vanishing(lead: str, nets: Sequence[Measured]) -> str:
 
 
 def _lines(nets: Sequence[Measured], condition: str, what: Any) -> list[Line]:
-    """Return a line for each net, those of one depth in one colour, plain nets dashed."""
-    kinds = list(dict.fromkeys((net.depth, net.residual_scale) for net in nets))
+    """Return a line for each net, a plain and a residual one of a depth in one colour."""
+    shown = [net for net in nets if net.condition == condition]
+    places = colours([((net.depth, net.residual_scale), net.plain) for net in shown])
     return [
-        Line(net.name, what(net), kinds.index((net.depth, net.residual_scale)) % 7, int(net.plain))
-        for net in nets
-        if net.condition == condition
+        Line(net.name, what(net), place % 7, int(net.plain))
+        for net, place in zip(shown, places, strict=True)
     ]
 
 

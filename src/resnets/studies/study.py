@@ -1,6 +1,7 @@
 """What a study has found: a page in the report's style, and the same as JSON."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,20 @@ class Study:
                 "assumed": list(self.made_of.assumed),
             },
         }
+
+
+def colours(nets: Sequence[tuple[Hashable, bool]]) -> list[int]:
+    """Return the place in the order of colours of each net, given by its size and whether plain.
+
+    A plain and a residual net of one size share one, told apart by dashes; no two of a kind do.
+    """
+    of_a_kind: Counter[tuple[Hashable, bool]] = Counter()
+    looks = []
+    for size, plain in nets:
+        looks.append((size, of_a_kind[size, plain]))
+        of_a_kind[size, plain] += 1
+    order = list(dict.fromkeys(looks))
+    return [order.index(look) for look in looks]
 
 
 def write(study: Study, folder: Path) -> Path:
