@@ -12,7 +12,7 @@ from PIL import Image
 
 from conftest import resize_crop
 from resnets.data.framing import Frame
-from resnets.data.headers import ImageTooLargeError, is_image
+from resnets.data.headers import ImageTooLargeError, is_image, upright_size
 from resnets.data.images import decode, jpeg_part, pixels
 from resnets.errors import DataError, UsageError
 from resnets.training.recipe import load_recipe
@@ -67,6 +67,17 @@ def test_every_orientation_shows_the_same_pixels(tmp_path, orientation, kind):
     options = {"lossless": True} if kind == "webp" else {}
     path = saved(stored, tmp_path / f"x.{kind}", exif=exif, **options)
     assert np.array_equal(pixels(decode(path, 1))[..., 0], UPRIGHT)
+
+
+@pytest.mark.parametrize("kind", ["avif", "jpeg", "png", "tiff", "webp"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_header_tells_the_size_of_the_upright_image(tmp_path, orientation, kind):
+    """By it a photograph's crop is chosen before its pixels are there."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = saved(noise(5, 9), tmp_path / f"x.{kind}", exif=exif)
+    with path.open("rb") as file:
+        assert upright_size(file, "x") == decode(path, 3).size
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -41,19 +41,20 @@ def photograph(number: int) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(clouds) + noise, 0, 255).astype(np.uint8))
 
 
-# As cameras and programs write them; the last is turned by its tag.
+# As cameras and programs write them; the last two are turned by their tags.
 KINDS = (
     ("jpg", {"quality": 95, "subsampling": "4:4:4"}),
     ("jpg", {"quality": 80, "subsampling": "4:2:0"}),
     ("jpg", {"quality": 90, "subsampling": "4:2:2", "progressive": True}),
     ("png", {}),
     ("jpg", {"quality": 95, "exif": {0x0112: 6}}),
+    ("tif", {"compression": "tiff_lzw", "exif": {0x0112: 8}}),
 )
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """400 files of five kinds in four classes; every seventh is grey."""
+    """400 files of six kinds in four classes; every seventh is grey."""
     root = tmp_path_factory.mktemp("photographs") / "photos"
     for number in range(COUNT):
         ending, options = KINDS[number % len(KINDS)]

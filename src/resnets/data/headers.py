@@ -23,6 +23,7 @@ from resnets.readers.paths import open_regular
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 MAX_PIXELS = 64_000_000
 
+_WIDTH, _HEIGHT = 0x0100, 0x0101  # as stored (TIFF 6.0, sec. 8)
 _ORIENTATION = 0x0112  # EXIF 2.3, sec. 4.6.4
 _BARE = {n: re.compile(rb"P%d\n(\d{1,5}) (\d{1,5})\n255\n" % kind) for n, kind in ((1, 5), (3, 6))}
 TURNED = (5, 6, 7, 8)  # orientations by which width and height change places
@@ -57,6 +58,9 @@ def upright_size(file: BinaryIO, name: str) -> tuple[int, int]:
         image = identified(file, name)
         check_size(image, name)
         width, height = image.size
+        if image.format == "TIFF":  # whose size Pillow turns already, in later versions
+            tags = image.tag_v2  # type: ignore[attr-defined]
+            width, height = tags[_WIDTH], tags[_HEIGHT]
         if image.format == "PNG":  # for whose metadata Pillow would decode its pixels
             told_by = png_of_metadata(file)
             orientation = orientation_of(Image.open(io.BytesIO(told_by))) if told_by else 1
