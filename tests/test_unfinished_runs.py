@@ -105,7 +105,29 @@ def test_a_run_that_goes_on_and_a_state_by_name(runs, tmp_path, capsys):
     with torch.no_grad():
         assert not older.fc.weight.equal(package.open_model(run).fc.weight)
     states[-1].write_bytes(states[-1].read_bytes()[:-7])  # damaged: the one before is used
+    capsys.readouterr()
     assert package.open_model(run).fc.weight.equal(older.fc.weight)
+    said = capsys.readouterr().err
+    assert f"its state {states[0].name}, as one that is newer cannot be read ({states[1]}: " in said
+
+
+def test_a_flipped_bit_of_a_state_is_found_wherever_it_lies(runs, resnets, tmp_path):
+    run = shutil.copytree(runs / "last-stopped", tmp_path / "run")
+    state = max((run / "state").iterdir())
+    alone = tmp_path / "alone.safetensors"
+    shutil.copy(state, alone)
+    for file in (run, state, alone):
+        code, out, _ = resnets("verify", file)
+        assert (code, "whole: " in out, "each with its SHA-256" in out) == (0, True, True)
+    content = bytearray(state.read_bytes())
+    content[-1000] ^= 1
+    for file in (state, alone):
+        file.write_bytes(content)
+    for words in (["verify", run], ["verify", state], ["verify", alone], ["inspect", state]):
+        code, out, err = resnets(*words)
+        assert (code, "damaged: optimizer/momentum_buffer/layer" in out + err) == (4, True), words
+    code, _, err = resnets("inspect", alone, "--container", "model")
+    assert (code, "does not have its SHA-256" in err, "hint: copy" in err) == (4, True, True)
 
 
 def test_states_of_a_finished_run(runs, resnets, tmp_path, capsys):

@@ -24,7 +24,15 @@ from resnets.training.ema import Average, Soup
 from resnets.training.recipe import Recipe, ScheduleRecipe
 from resnets.training.schedule import Patience, RateMemory
 from resnets.weights.tensors import write_tensors
-from resnets.weights.unfinished import AVERAGE, BEST, MODEL, OPTIMIZER, SOUP, read_state
+from resnets.weights.unfinished import (
+    AVERAGE,
+    BEST,
+    MODEL,
+    OPTIMIZER,
+    SOUP,
+    VALUES,
+    read_state,
+)
 
 # Settings that may change within a run, on purpose: neither which sample comes when nor what there
 # is in the state depends on them.
@@ -124,7 +132,7 @@ class RunState:
             "best": self.best and self.best.figure,
             **{key: to_plain(getattr(self, key)) for key in _VALUES},
         }
-        write_tensors(path, tensors, {"state": json.dumps(values)})
+        write_tensors(path, tensors, {VALUES: json.dumps(values)})
 
     def load(
         self, paths: Sequence[Path], *, may_change: bool = False, data_changes: str = ""

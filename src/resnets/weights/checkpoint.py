@@ -29,9 +29,9 @@ from resnets.weights.native import understand
 from resnets.weights.normalisation import stated_input
 from resnets.weights.outputs import fits
 from resnets.weights.state_dict import StateDict
-from resnets.weights.tensors import is_below_zero, is_finite, name_of, some
+from resnets.weights.tensors import check_digests, is_below_zero, is_finite, name_of, some
 from resnets.weights.translate import translate
-from resnets.weights.unfinished import is_unfinished, read_unfinished
+from resnets.weights.unfinished import is_state, is_unfinished, read_unfinished
 from resnets.zoo import get_spec
 
 Source = str | Path | Mapping[str, Any]
@@ -186,6 +186,8 @@ def open_checkpoint(
     if KEY in content.metadata:
         tensors, metadata = understand(content.path, dict(content.tree), content.metadata)
         return _stated(name, content, tensors, metadata)
+    if is_state(content):  # outside of its run, of which it is read otherwise
+        check_digests(content.path, dict(content.tree), content.metadata)
     own_classes = _labels(name, content.config or {})
     state = unwrap(content.tree, name, container=container, ema=ema)
     if entry is None and not isinstance(source, Mapping):

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from resnets.errors import CheckpointError
 from resnets.weights.metadata import KEY, Metadata, read_metadata
-from resnets.weights.tensors import damaged, retied, write_tensors
+from resnets.weights.tensors import check_digests, retied, write_tensors
 
 
 def write_native(path: Path, tensors: dict[str, Tensor], metadata: Metadata) -> None:
@@ -22,12 +21,7 @@ def understand(
     Raises CheckpointError when a digest does not hold, naming the tensor, and when the metadata is
     damaged, of other tensors or of a newer version; ``path`` is for messages only.
     """
-    if wrong := damaged(tensors, texts):
-        count = f", {len(wrong)} in all" if len(wrong) > 1 else ""
-        raise CheckpointError(
-            f"{path}: damaged: {wrong[0]} does not have its SHA-256{count}",
-            hint="copy it again from where it came from",
-        )
+    check_digests(path, tensors, texts)
     tensors = retied(tensors, texts)
     shapes = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
     return tensors, read_metadata(path, texts[KEY], shapes)

@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from resnets.errors import CheckpointError
 from resnets.files import write_bytes
 from resnets.readers.paths import open_regular, spelled
 
@@ -87,6 +88,16 @@ def damaged(tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[str]:
     others = {key: text for key, text in metadata.items() if key != _DIGESTS}
     found = _digests(tensors, others)
     return [name for name in stated | found if stated.get(name) != found.get(name)]
+
+
+def check_digests(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Raise CheckpointError, naming the first, where `damaged` finds any in the file at ``path``."""
+    if wrong := damaged(tensors, metadata):
+        count = f", {len(wrong)} in all" if len(wrong) > 1 else ""
+        raise CheckpointError(
+            f"{path}: damaged: {wrong[0]} does not have its SHA-256{count}",
+            hint="copy it again from where it came from",
+        )
 
 
 def _digests(tensors: dict[str, Tensor], metadata: dict[str, str]) -> dict[str, str]:

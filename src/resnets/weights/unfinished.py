@@ -12,15 +12,17 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from resnets.errors import CheckpointError
+from resnets.readers.content import Content
 from resnets.readers.documents import loads
 from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import UNDECIDED, to_plain
 from resnets.weights.metadata import Metadata
-from resnets.weights.tensors import damaged, read_tensors, retied
+from resnets.weights.tensors import check_digests, read_tensors, retied
 
 # What stands before the names of tensors in a state.
 MODEL, OPTIMIZER, AVERAGE, BEST, SOUP = "model/", "optimizer/", "average/", "best/", "soup/"
+VALUES = "state"  # the key, in the metadata, of what is no tensor
 _MALFORMED = (AttributeError, KeyError, StopIteration, TypeError, ValueError)
 _ENDED = {"stopped": "was stopped", "failed": "has failed", "finished": "has finished; saved"}
 # Which of a state's weights finishing would keep, the first that are there.
@@ -36,12 +38,16 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the tensors and values of a state. Raises CheckpointError when it is damaged."""
     try:
         tensors, metadata = read_tensors(path)
-        values = loads(metadata["state"], path)
+        values = loads(metadata[VALUES], path)
     except (SafetensorError, OSError, KeyError) as error:
         raise CheckpointError(f"{path}: the state is missing or damaged: {error}") from None
-    if wrong := damaged(tensors, metadata):
-        raise CheckpointError(f"{path}: the state is damaged: {wrong[0]} does not have its SHA-256")
+    check_digests(path, tensors, metadata)
     return retied(tensors, metadata), values
+
+
+def is_state(content: Content) -> bool:
+    """Whether a file is a run's state, wherever it lies."""
+    return VALUES in content.metadata and any(name.startswith(MODEL) for name in content.tree)
 
 
 def is_unfinished(path: Path) -> bool:
@@ -66,8 +72,8 @@ def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
             hint="give the whole run folder",
         )
     record, preprocess = folder.read_record(), folder.read_preparation().preprocess
-    state, tensors, values = (
-        _newest(folder, record.status) if path.is_dir() else (path, *read_state(path))
+    state, tensors, values, newer = (
+        _newest(folder, record.status) if path.is_dir() else (path, *read_state(path), "")
     )
     try:
         kept = next(part for part in _KEPT if any(name.startswith(part) for name in tensors))
@@ -100,6 +106,8 @@ def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
             f"{run}: the record of the run is damaged: {reason}", hint="copy the folder again"
         ) from None
     which = "its newest state" if path.is_dir() else f"its state {state.name}"
+    if newer:
+        which = f"its state {state.name}, as one that is newer cannot be read ({newer}),"
     ended = _ENDED.get(record.status, "has not ended, last saved")
     words = f"{run} {ended} at {reached}: {which}{_KEPT[kept]} is used"
     if identity.get("precise_batch_norm"):
@@ -107,19 +115,22 @@ def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
     return own, metadata, words
 
 
-def _newest(folder: RunFolder, status: str) -> tuple[Path, dict[str, Tensor], dict[str, Any]]:
-    """Return the newest state that is whole; a running one removes those before the last."""
-    problems: list[str] = []
-    for _ in range(2):
+def _newest(folder: RunFolder, status: str) -> tuple[Path, dict[str, Tensor], dict[str, Any], str]:
+    """Return the newest state that is whole, and what is wrong with a newer one, or ""."""
+    problems: dict[Path, str] = {}
+    for _ in range(2):  # a running one removes those before the last
         for path in folder.states():
             try:
-                return path, *read_state(path)
+                found = read_state(path)
             except CheckpointError as error:
-                problems.append(error.message)
+                problems[path] = error.message
+                continue
+            there = [problem for newer, problem in problems.items() if newer.exists()]
+            return path, *found, there[0] if there else ""
     run = folder.path
     again = "copy the whole folder again, or train into another one"
     if problems:
-        raise CheckpointError(problems[0], hint=again)
+        raise CheckpointError(next(iter(problems.values())), hint=again)
     if status == "finished" or folder.has_results:  # which needs a state to resume from
         gone = f"{FOLDER_WEIGHTS[0]} is gone, and its states are too"
         gone = gone if status == "finished" else "states are gone"

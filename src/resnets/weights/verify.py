@@ -8,10 +8,12 @@ from typing import Any
 from resnets.errors import CheckpointError
 from resnets.machine.downloads import digest_of
 from resnets.readers.reader import read
+from resnets.run_folder.directory import RunFolder
 from resnets.weights import catalog
 from resnets.weights.containers import unwrap
 from resnets.weights.metadata import KEY
 from resnets.weights.tensors import damaged, is_finite, some
+from resnets.weights.unfinished import is_state, is_unfinished
 
 
 @dataclass(frozen=True)
@@ -32,10 +34,15 @@ class Verdict:
 
 
 def verify(path: Path) -> Verdict:
-    """Check one file or run folder; a file that cannot be read at all is a verdict too."""
+    """Check one file or run folder; a file that cannot be read at all is a verdict too.
+
+    Of a run that has not ended it is its newest state.
+    """
+    if path.is_dir() and is_unfinished(path) and (states := RunFolder(path).states()):
+        path = states[0]
     try:
         content = read(path)
-        own = KEY in content.metadata
+        own = KEY in content.metadata or is_state(content)
         tensors = dict(content.tree) if own else unwrap(content.tree, content.path).tensors
     except CheckpointError as error:
         return Verdict(path, False, error.message.removeprefix(f"{path}: "))
