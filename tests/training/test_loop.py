@@ -22,7 +22,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 import resnets
 import resnets.machine.environment
 from conftest import at_step, signal_at, tiny_dataset
-from resnets import audit, get_spec, open_model
+from resnets import audit, create_model, get_spec, open_model
 from resnets.data.dataset import MemoryImages
 from resnets.errors import (
     CheckpointError,
@@ -273,6 +273,17 @@ def test_a_bad_weight_is_found_without_held_out_samples(tmp_path):
     message = r"fc.bias has a value that is NaN or infinite"
     with spoiled_after(1, float("inf")), pytest.raises(NonFiniteError, match=message):
         run(tmp_path / "run", recipe)
+
+
+def test_infinite_statistics_are_found_though_the_loss_is_finite(tmp_path):
+    """A norm divides by the batch's own: all of it becomes 0, and training goes on."""
+    start = create_model(NARROW, num_classes=2).state_dict()
+    start["layer2.0.conv1.weight"] *= 1e25
+    message = r"layer2.0.bn1.running_var has a value that is NaN or infinite after step 1"
+    with pytest.raises(NonFiniteError, match=message) as caught:
+        run(tmp_path / "run", of_length(1), weights=start)
+    assert caught.value.hint == "lower optimizer.lr"  # there is no earlier state
+    assert RunFolder(tmp_path / "run").states() == []
 
 
 def test_tensorboard_has_every_epoch_once_after_a_resume(tmp_path):

@@ -29,6 +29,7 @@ from resnets.training.step import Outcome, seed_dropout, training_step
 from resnets.training.tensorboard import TensorBoard
 from resnets.training.trackers import Tracker, numbers_of
 from resnets.training.waiting import Waiting
+from resnets.weights.tensors import is_finite
 
 ADVICE_SECONDS = 10.0  # of steps, before it is said how long a run takes
 LONG_SECONDS = 900.0  # what is long enough to say what would be shorter
@@ -243,8 +244,8 @@ class Loop:
         if not sound:
             raise NonFiniteError(
                 f"the loss or a gradient is NaN or infinite in a step up to {self.state.step:,}",
-                hint="an earlier state is kept; lower optimizer.lr, or resume without "
-                "--cuda-graph to see at which step and with which samples",
+                hint=f"{self._kept}lower optimizer.lr, or train without --cuda-graph to see at "
+                "which step and with which samples",
             )
         self.state.epoch.pass_by(time.monotonic() - began)
         self.state.epoch.add(samples, loss, correct)
@@ -308,11 +309,12 @@ class Loop:
         """Write the state and what follows from it."""
         state = self.state
         self._collect()
-        for name, parameter in state.model.named_parameters():
-            if not parameter.isfinite().all():
+        # Norms with infinite statistics may train on with a finite loss.
+        for name, tensor in state.model.state_dict().items():
+            if not is_finite(tensor):
                 raise NonFiniteError(
                     f"{name} has a value that is NaN or infinite after step {state.step:,}",
-                    hint="an earlier state is kept; lower optimizer.lr",
+                    hint=f"{self._kept}lower optimizer.lr",
                 )
         state.seconds = self.clock.seconds
         if self.processes.is_first:
@@ -345,6 +347,10 @@ class Loop:
             seconds=round(self.clock.seconds, 3),
         )
 
+    @property
+    def _kept(self) -> str:
+        return "an earlier state is kept; " if self.folder.states() else ""
+
     def _title(self, epoch: int) -> str:
         return f"epoch {epoch + 1:{len(str(self.epochs))}d}/{self.epochs}"
 
@@ -361,5 +367,5 @@ class Loop:
         return NonFiniteError(
             f"{error.message} at step {step:,} ({where}); its samples, {some}, are listed in "
             f"{self.folder.nonfinite}",
-            hint="an earlier state is kept; lower optimizer.lr or look at these samples",
+            hint=f"{self._kept}lower optimizer.lr or look at these samples",
         )

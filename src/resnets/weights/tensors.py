@@ -91,7 +91,7 @@ def damaged(tensors: dict[str, Tensor], metadata: dict[str, str]) -> list[str]:
 
 
 def check_digests(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    """Raise CheckpointError, naming the first, where `damaged` finds any in the file at ``path``."""
+    """Raise CheckpointError where `damaged` finds any in the file at ``path``, naming the first."""
     if wrong := damaged(tensors, metadata):
         count = f", {len(wrong)} in all" if len(wrong) > 1 else ""
         raise CheckpointError(
