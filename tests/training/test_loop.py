@@ -21,7 +21,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import resnets
 import resnets.machine.environment
-from conftest import at_step, signal_at, tiny_dataset
+from conftest import at_step, largest_file, signal_at, tiny_dataset
 from resnets import audit, create_model, get_spec, open_model
 from resnets.data.dataset import MemoryImages
 from resnets.errors import (
@@ -36,6 +36,7 @@ from resnets.nn import ResNet
 from resnets.report import read_run
 from resnets.run_folder.directory import RunFolder
 from resnets.training.recipe import load_recipe, read_recipe
+from resnets.training.tensorboard import TensorBoard
 from resnets.training.train import train
 
 RECIPE = load_recipe(
@@ -284,6 +285,21 @@ def test_infinite_statistics_are_found_though_the_loss_is_finite(tmp_path):
         run(tmp_path / "run", of_length(1), weights=start)
     assert caught.value.hint == "lower optimizer.lr"  # there is no earlier state
     assert RunFolder(tmp_path / "run").states() == []
+
+
+@pytest.mark.parametrize("fault", ["gone", "full"])
+def test_events_that_cannot_be_written_are_one_error(tmp_path, capsys, fault):
+    """They are written by a thread of TensorBoard's, which is not to print a traceback."""
+    pytest.importorskip("tensorboard")
+    tracker = TensorBoard(purge_step=1)
+    tracker.begin(tmp_path, {}, "")
+    if fault == "gone":
+        shutil.rmtree(tmp_path / "tensorboard")
+    message = "tensorboard: cannot be written: "
+    size = 64 if fault == "full" else 1 << 20
+    with largest_file(size), pytest.raises(ResourceError, match=message):
+        tracker.epoch(1, {"loss": 1.0, "accuracy": 0.5})
+    assert capsys.readouterr().err == ""
 
 
 def test_tensorboard_has_every_epoch_once_after_a_resume(tmp_path):
