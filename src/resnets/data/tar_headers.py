@@ -106,9 +106,9 @@ def members(
             size = _decimal(known[b"size"], path)
         if kind in _WITHOUT_CONTENT:
             size = 0
-        if size > length - at:
-            raise _damaged(path, f"ends before {printable(_text(known.get(b'path', b'?')))} does")
         name = _text(known.get(b"path") or _name(block))
+        if size > length - at:
+            raise _damaged(path, f"ends before {printable(name)} does")
         if kind == _FOLDER or (kind == b"\0" and name.endswith("/")):
             what = "a folder"
         elif kind in _FILES:
