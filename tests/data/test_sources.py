@@ -1,6 +1,8 @@
 """What a path means: folders, packs, tars, Parquet; and all of them unpacked again."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 
@@ -204,6 +206,17 @@ def test_nothing_is_unpacked_elsewhere(photos, tmp_path):
         with pytest.raises(DataError, match="leads out of the folder"):
             unpack(evil, tmp_path / "out")
     assert not (tmp_path / "x.png").exists()
+
+
+def test_what_is_no_file_is_said_to_be_left_out(photos, tmp_path, resnets):
+    for name in ("one.png", "two.png"):
+        os.mkfifo(photos / "apple" / name)
+    tarred = tar(photos, tmp_path / "photos.tar")
+    for source, *words in ((photos, "pack"), (tarred, "unpack")):
+        code, _, said = resnets("data", *words, source, "--out", tmp_path / f"{words[0]}ed")
+        assert code == 0
+        assert re.search(r"^left out: (\./)?apple/(one|two).png: is a named pipe, not a file; `", said)
+        assert f"`resnets data check {source}` lists 1 more" in said
 
 
 def test_commands(photos, tmp_path, resnets):

@@ -3,7 +3,7 @@
 import re
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,9 @@ from resnets.cli.options import Device, Json, Root
 from resnets.cli.output import Progress, print_json, say, tell
 from resnets.errors import UsageError
 from resnets.formatting import plural
+
+if TYPE_CHECKING:
+    from resnets.data.listing import Listing
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -164,8 +167,9 @@ def pack(
     encoding = Encoding(side, quality, raw)
     progress = Progress()
     with progress.resumable():
+        listing = open_listing(source, report=lambda found: progress.show(found, 0))
         packed = write(
-            open_listing(source, report=lambda found: progress.show(found, 0)),
+            listing,
             out,
             encoding,
             shard_size=0 if shard_size is None else _bytes(shard_size),
@@ -174,6 +178,7 @@ def pack(
             on_broken=lambda name, reason: progress.note(f"left out: {name}: {reason}"),
         )
     progress.clear()
+    _say_left_out(listing, source)
     if packed.broken:
         say(f"left out and listed in {packed.broken_list}: {plural(len(packed.broken), 'image')}")
     if as_json:
@@ -214,10 +219,21 @@ def unpack(
     with progress.resumable():
         broken = write(listing, out, progress.show)
     progress.clear()
+    _say_left_out(listing, source)
     say(*(f"broken: {name}: {reason}" for name, reason in broken))
     tell(f"{out}   {plural(len(listing) - len(broken), 'image')}")
     if broken:
         raise typer.Exit(3)
+
+
+def _say_left_out(listing: "Listing", source: Path) -> None:
+    """Say what is no ordinary file, has no class or leads elsewhere: one of them, and how many."""
+    if not listing.irregular:
+        return
+    (name, reason), *others = listing.irregular
+    again = f"resnets data check {shlex.quote(str(source))}"
+    more = f"; `{again}` lists {len(others):,} more" if others else ""
+    say(f"left out: {name}: {reason}{more}")
 
 
 @app.command()
