@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from resnets import ResNet, open_model
 from resnets.data.preprocess import Preprocess
-from resnets.errors import CheckpointError
+from resnets.errors import CheckpointError, UsageError
 from resnets.inference.runtimes.runtime import read_export
 from resnets.spec import Spec
 from resnets.weights.checkpoint import open_checkpoint
 from resnets.weights.metadata import Metadata
 from resnets.weights.native import write_native
+from resnets.weights.save import save_weights
 from resnets.weights.verify import verify
 
 TINY = Spec("tiny", depths=(1, 1), widths=(4, 8), stem="3x3", stem_width=4, num_classes=3)
@@ -58,13 +59,20 @@ PREPROCESSING = {
     "version": [0, 3, "2", None, [2]],
     "surprise": [1],
 }  # fmt: skip
+MADE = [
+    *({"data": value} for value in (None, "photos/", [], 7)),
+    *({"data": {name: 7}} for name in ("name", "source", "root", "fingerprint")),
+    *({"data": {name: "7"}} for name in ("train", "validation", "test", "skipped")),
+    *({"recipe": value} for value in (None, "by hand", [], {"data": None}, {"data": "photos/"})),
+    *({"recipe": {"data": {name: []}}} for name in ("holdout", "split_seed", "broken", "classes")),
+]
 MEMBERS = {
     "classes": [None, "abc", ["a", "b"], list("abcd"), list("abb"), [["a"], "b", "c"], [1, 2, 3]],
     "outputs": ["tanh", 7, ["softmax"], True],
     "assumed": [None, "zero_pad", [7]],
     "preprocess": ["imagenet", 7, [PREPARED], True],
     "spec": [None, 7, "resnet20", [], {}],
-    "made": [None, 7, "by hand"],
+    "made": [None, 7, "by hand", *MADE],
     "schema_version": [None, "1", [1]],
 }  # fmt: skip
 
@@ -129,6 +137,13 @@ def test_the_file_itself_is_good(file, tmp_path):
     copied = with_metadata(file, {}, tmp_path / "model.safetensors")
     assert open_model(copied).classes == ("a", "b", "c")
     assert verify(copied).good
+
+
+@pytest.mark.parametrize("made", MADE, ids=str)
+def test_what_could_not_be_read_is_not_written(tmp_path, made):
+    with pytest.raises(UsageError, match="of how it was made"):
+        save_weights(ResNet(TINY), tmp_path / "own.safetensors", made=made)
+    assert not list(tmp_path.iterdir())
 
 
 EXPORTED = {

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 from reprlib import Repr
+from types import NoneType
 from typing import Any, Self
 
 from resnets.data.preprocess import Preprocess
@@ -36,6 +37,19 @@ CHANNELS = 2**16  # of any layer
 CLASSES = 10_000_000
 SIDE = 8192  # pixels
 UNSEEN_CLASSIFIER = 2**28  # weights of a classifier that is not in the file
+# What is read again of how weights were made, and of which type it is where a file says it.
+_MADE: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("data", "recipe", "recipe.data"), dict),
+    **dict.fromkeys(("data.name", "data.source", "data.fingerprint"), str),
+    "data.root": (str, NoneType),
+    **dict.fromkeys(("data.train", "data.validation", "data.test"), (int, NoneType)),
+    "data.skipped": (int, NoneType),
+    "recipe.data.holdout": (int, float),
+    "recipe.data.split_seed": int,
+    "recipe.data.broken": str,
+    "recipe.data.broken_limit": (int, float),
+    "recipe.data.classes": (dict, NoneType),
+}
 _BLOCK = re.compile(r"layer(\d{1,5})\.(\d{1,5})\.conv(\d)\.weight")
 _MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _BRIEFLY = Repr()
@@ -124,9 +138,7 @@ class Metadata:
         spec = read_spec(values["spec"], shapes)
         if unknown := values.keys() - _MEMBERS - ({"export", "pictures"} if exported else set()):
             raise CheckpointError(f"it says something unknown: {_short(min(unknown))}")
-        made = values.get("made", {})
-        if not isinstance(made, dict):
-            raise CheckpointError("how it was made is no record")
+        made = check_made(values.get("made", {}))
         # Older files do not say it. Exports, and weights of runs, are of a softmax.
         softmax = exported or ("recipe" in made and spec.num_classes > 1)
         outputs = values.get("outputs", "softmax" if softmax else None)
@@ -186,6 +198,20 @@ def read_spec(values: Any, shapes: Shapes | None = None) -> Spec:
     except _MALFORMED as error:  # a SpecError is a ValueError
         raise CheckpointError(getattr(error, "message", str(error))) from None
     return spec
+
+
+def check_made(values: Any) -> dict[str, Any]:
+    """Return how weights were made. Raises CheckpointError where it is not what is read of it."""
+    if not isinstance(values, dict):
+        raise CheckpointError("how it was made is no record")
+    for place, kinds in _MADE.items():
+        *records, name = place.split(".")
+        found = values
+        for record in records:  # each has its own row before
+            found = found.get(record, {})
+        if name in found and not isinstance(found[name], kinds):
+            raise CheckpointError(f"of how it was made, {place} is {_short(found[name])}")
+    return values
 
 
 def _built(what: str, build: Callable[..., Any], values: Any, *arguments: Any) -> Any:

@@ -12,14 +12,14 @@ from safetensors.torch import save
 from torch import Tensor
 
 from resnets.data.preprocess import known
-from resnets.errors import UsageError
+from resnets.errors import CheckpointError, UsageError
 from resnets.files import followed, write_bytes, write_json
 from resnets.nn import ResNet
 from resnets.weights import outputs
 from resnets.weights.beside import PROBLEMS
 from resnets.weights.calibration import Calibration
 from resnets.weights.checkpoint import NATIVE
-from resnets.weights.metadata import Metadata
+from resnets.weights.metadata import Metadata, check_made
 from resnets.weights.native import write_native
 from resnets.weights.translate import to_dialect
 
@@ -45,8 +45,8 @@ def save_weights(
     HDF5 for Keras. ``head=False`` leaves the classifier out.
 
     Raises CheckpointError, with the reason, for a net that the dialect cannot hold, UsageError for
-    an unknown dialect, what `check_ending` says and class names that are not the outputs', and
-    ResourceError.
+    an unknown dialect, what `check_ending` says, class names that are not the outputs' and a
+    ``made`` that could not be read again, and ResourceError.
     """
     path, state = Path(path), model.state_dict()
     check_ending(path, dialect)
@@ -55,6 +55,10 @@ def save_weights(
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
     if dialect == NATIVE:
         _check_classifier(model)
+        try:
+            check_made(made or {})
+        except CheckpointError as error:
+            raise UsageError(error.message, hint="give `made` as training writes it") from None
         metadata = Metadata(
             model.spec,
             known(model.preprocess),
