@@ -17,6 +17,7 @@ from resnets.data.encoding import Encoding
 from resnets.data.folder import open_folder
 from resnets.data.headers import ImageError
 from resnets.data.images import decode
+from resnets.data.labelled import open_labelled
 from resnets.data.packing import pack
 from resnets.data.scan import scan
 from resnets.data.sources import open_listing
@@ -164,6 +165,17 @@ def test_what_is_no_source(tmp_path):
     ):
         with pytest.raises(DataError, match=match):
             open_listing(path)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.TAR", "a.pack", "a.parquet"])
+@pytest.mark.parametrize("content", [b"", b"<html>404 Not Found</html>", bytes(2000)])
+def test_what_is_an_archive_by_its_name_alone(tmp_path, name, content):
+    """No hint to unpack it: that would fail, too."""
+    (tmp_path / name).write_bytes(content)
+    for look in (open_listing, open_labelled):
+        with pytest.raises(DataError, match=f"{name}: ") as raised:
+            look(tmp_path / name)
+        assert "again" in raised.value.hint
 
 
 def test_unpacked_as_it_was(photos, tmp_path):

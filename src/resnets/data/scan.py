@@ -1,7 +1,6 @@
 """What a folder on a disk holds, before any image is decoded: one walk, one look at each file."""
 
 import os
-import shlex
 import stat
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
@@ -38,13 +37,12 @@ def check_folder_at(path: Path) -> None:
     if not path.exists():
         raise DataError(f"{printable(path)}: there is no such folder", hint=EXPECTED)
     if not path.is_dir():
-        name, ending = shlex.quote(printable(path)), path.suffix.lower()
-        unpack = f"resnets data unpack {name} --out FOLDER"
-        hints = dict.fromkeys(ARCHIVES, f"unpack it: tar xf {name}") | {".parquet": unpack}
-        raise DataError(
-            f"{printable(path)}: is a file, not a folder of images",
-            hint=hints.get(ending, EXPECTED),
-        )
+        if (ending := path.suffix.lower()) in ARCHIVES:  # what is one is not asked for here
+            raise DataError(
+                f"{printable(path)}: is called {ending}, and its content is none",
+                hint="fetch it again from where it came",
+            )
+        raise DataError(f"{printable(path)}: is a file, not a folder of images", hint=EXPECTED)
 
 
 @contextmanager
