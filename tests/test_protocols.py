@@ -145,6 +145,14 @@ SINGLE = {
         asked("fb-ten-crops", size=56, resize=64),
         lambda i: ten(shorter(i, 64), 56),
     ),
+    "ten at each scale": (
+        asked(crops=10, scales=(64, 72, 96)),
+        lambda i: [v for side in (64, 72, 96) for v in ten(centre(shorter(i, side), side), 64)],
+    ),
+    "ten of the whole at each scale": (
+        asked("fb-ten-crops", size=56, scales=(64, 80)),
+        lambda i: [v for side in (64, 80) for v in ten(shorter(i, side), 56)],
+    ),
 }
 
 
@@ -275,7 +283,7 @@ def test_exported_files_are_shown_crops_of_their_size(kind, form, tmp_path):
     pytest.importorskip({"onnx": "onnxruntime", "xml": "openvino", "pt2": "torch"}[kind])
     path = export(model, tmp_path / f"model.{kind}", input=form)
     runtime = open_runtime(path)
-    for protocol in (asked(crops=10), asked(resize=80, tta=True)):
+    for protocol in (asked(crops=10, scales=(72, 96)), asked(resize=80, tta=True)):
         shown = Averaged(runtime, protocol)
         found = shown.logits(np.concatenate([shown.prepare(image) for image in PHOTOS]))
         expected = ours(model, protocol, PHOTOS)
@@ -326,8 +334,9 @@ def test_only_a_head_of_averages_is_slid():
     [
         ({"crops": 5}, "5 crops"),
         ({"crops": 10, "tta": True}, "mirror images already"),
-        ({"crops": 10, "scales": (64, 96)}, "ten crops at once"),
-        ({"scales": (64, 96), "crop_fraction": 0.9}, "shown whole"),
+        ({"scales": (64, 96), "crop_fraction": 0.9}, "scales and resize or crop_fraction at once"),
+        ({"scales": (64, 96), "resize": 80, "crops": 10}, "scales and resize"),
+        ({"scales": (48, 96), "crops": 10}, "a scale of 48 is less than the 64 x 64"),
         ({"resize": 80, "crop_fraction": 0.9}, "resize and crop_fraction at once"),
         ({"crop_fraction": 1.5}, "a crop fraction of 1.5"),
         ({"size": -3}, "-3 is no size"),
@@ -356,6 +365,9 @@ def test_ten_crops_leave_a_margin_of_their_own_where_the_model_has_none():
         "ten crops of 32 x 32, the corners and the middle of the central square scaled to 36 x 36, "
         "and their mirror images; the average of their probabilities"
     )
+    several = asked(crops=10, scales=(32, 40)).settled(small)
+    assert several.views == 20
+    assert "the central square scaled to 32 x 32 and 40 x 40, and" in several.sentence
     for fit, area in (("pad", "the whole image beside black"), ("squash", "the whole image")):
         shown = asked(crops=10).settled(replace(small, fit=fit))
         assert shown.resize == 36

@@ -113,7 +113,7 @@ def evaluate(
         str | None,
         typer.Option(
             help="Whole images at these shorter sides, such as 224,256,384,480,640, the classifier "
-            "slid over the map.",
+            "slid over the map; with --crops 10, crops of each.",
         ),
     ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Mirror images too.")] = False,

@@ -44,9 +44,9 @@ class Averaged(Runtime):
         self.calibration = model.calibration if self.views == 1 else None
         self._frames = _frames(self.protocol, own)
         self._shown, self._window = own, (0, 0)
-        if self.protocol.scales or self.protocol.size != own.size:
+        if self.protocol.dense or self.protocol.size != own.size:
             self._shown = replace(own, mean=own.channel_mean)  # its mean may be an image
-        if self.protocol.scales:
+        if self.protocol.dense:
             self._window = _network(model).map_size(self.protocol.size or own.size)
 
     @property
@@ -69,7 +69,7 @@ class Averaged(Runtime):
 
     def _cut(self, frame: Frame, image: Image.Image) -> NDArray[np.uint8]:
         """Return the views (V, H, W, C) of an image that are of one size, but those of ``tta``."""
-        if self.protocol.scales:
+        if self.protocol.dense:
             return pixels(frame.scaled(image))[None]
         area = pixels(frame.scaled(image) if self.protocol.whole else frame(image))
         side = self.protocol.size or frame.size
@@ -108,7 +108,7 @@ class Averaged(Runtime):
         return averaged(known.reshape(found.shape), self.outputs)
 
     def _answer(self, views: NDArray[Any]) -> NDArray[np.float32]:
-        if self.protocol.scales:
+        if self.protocol.dense:
             return _network(self.model).slid(views, self._window)
         return self.model.logits(views)
 
@@ -155,7 +155,7 @@ def _check(model: Runtime, protocol: Protocol) -> None:
             "the file prepares images itself, and by its own protocol only",
             hint="give the run or the weights, or export with --input normalized",
         )
-    if protocol.scales:
+    if protocol.dense:
         _network(model)
     elif isinstance(model, Exported) and model.size not in (None, (protocol.size,) * 2):
         height, width = model.size or (0, 0)
@@ -193,10 +193,12 @@ def _network(model: Runtime) -> "Network":
 
 def _frames(protocol: Protocol, own: Preprocess) -> list[Frame]:
     """Return how images are scaled: for each scale, or to what crops are cut from."""
-    if protocol.scales:
+    if protocol.dense:
         # Not more than eight times as long as wide (cuts): a strip would take all memory.
         return [Frame(side, side, "crop", own.interpolation, 2) for side in protocol.scales]
-    size, resize, fit = protocol.size or own.size, protocol.resize or own.resize, protocol.fit
-    if protocol.crops == 10 and fit != "crop":
-        size = resize  # the whole is shown, and crops are cut of it
-    return [Frame(resize, size, fit or own.fit, own.interpolation, own.frame.cuts)]
+    size, fit = protocol.size or own.size, protocol.fit or own.fit
+    whole = protocol.crops == 10 and fit != "crop"  # is shown, and crops are cut of it
+    return [
+        Frame(side, side if whole else size, fit, own.interpolation, own.frame.cuts)
+        for side in protocol.scales or (protocol.resize or own.resize,)
+    ]

@@ -23,8 +23,8 @@ class Protocol:
     their mirror images (Krizhevsky et al. 2012, sec. 4.1); of the ``whole`` scaled image, as
     torchvision's TenCrop has it. With ``scales`` whole images are shown at these shorter sides, and
     the classifier is slid over the last map in windows as large as that of ``size`` x ``size``
-    (Simonyan and Zisserman 2015, sec. 3.2). ``tta`` shows mirror images too. Of all that is shown,
-    the probabilities are averaged.
+    (Simonyan and Zisserman 2015, sec. 3.2); or ten crops are cut of the image at each of them.
+    ``tta`` shows mirror images too. Of all that is shown, the probabilities are averaged.
 
     Raises UsageError for settings that contradict each other.
     """
@@ -57,9 +57,8 @@ class Protocol:
             raise _both("resize", "crop_fraction", "each says the other")
         if self.crops == 10 and self.tta:
             raise _both("ten crops", "tta", "ten crops have their mirror images already")
-        if self.scales and (self.crops == 10 or self.resize or self.crop_fraction):
-            cut = "ten crops" if self.crops == 10 else "resize or crop_fraction"
-            raise _both("scales", cut, "at several scales images are shown whole")
+        if self.scales and (self.resize or self.crop_fraction):
+            raise _both("scales", "resize or crop_fraction", "scales are the shorter sides")
 
     def settled(self, preprocess: Preprocess) -> "Protocol":
         """Return the protocol for a model with this preprocessing, of which all is said.
@@ -67,13 +66,13 @@ class Protocol:
         Raises UsageError where they do not go together.
         """
         size, fit = self.size or preprocess.size, self.fit or preprocess.fit
-        if self.whole or self.scales:
+        if self.whole or self.dense:
             fit = "crop"
         if self.scales:
             if min(self.scales) < size:
                 raise UsageError(
-                    f"a scale of {min(self.scales)} is less than the {size} x {size} that the "
-                    "classifier's window takes",
+                    f"a scale of {min(self.scales)} is less than the {size} x {size} that are "
+                    "seen at once",
                     hint="leave it out, or give a smaller size",
                 )
             return replace(self, size=size, fit=fit)
@@ -95,6 +94,11 @@ class Protocol:
         return replace(self, size=size, resize=resize, crop_fraction=None, fit=fit)
 
     @property
+    def dense(self) -> bool:
+        """Whether whole images are shown, and the classifier is slid over the last map."""
+        return bool(self.scales) and self.crops == 1
+
+    @property
     def views(self) -> int:
         """How many views of an image are shown."""
         return max(1, len(self.scales)) * self.crops * (2 if self.tta else 1)
@@ -105,22 +109,22 @@ class Protocol:
         if self.size is None:
             return "as the model's file prepares images"
         crop, average = f"{self.size} x {self.size}", "; the average of their probabilities"
-        if self.scales:
-            *others, last = map(str, self.scales)
-            sides = f"{', '.join(others)} and {last}" if others else last
+        if self.dense:
+            sides = "shorter sides" if len(self.scales) > 1 else "a shorter side"
             shown = (
-                f"whole images at {'shorter sides' if others else 'a shorter side'} of {sides}, "
+                f"whole images at {sides} of {_listed(self.scales)}, "
                 f"the classifier slid over the map in windows as large as that of {crop}"
             )
         elif self.crops == 10:
-            side = f"{self.resize} x {self.resize}"
+            resized = self.scales or (self.resize,)
+            side = _listed([f"{side} x {side}" for side in resized])
             area = {
                 "crop": f"the central square scaled to {side}",
                 "pad": f"the whole image beside black, {side}",
                 "squash": f"the whole image scaled to {side}",
             }[self.fit or "crop"]
             if self.whole:
-                area = f"the image scaled to a shorter side of {self.resize}"
+                area = f"the image scaled to a shorter side of {_listed(resized)}"
             return (
                 f"ten crops of {crop}, the corners and the middle of {area}, and their mirror "
                 f"images{average}"
@@ -221,11 +225,16 @@ def asked(
     }
     # A 0 was asked for, too, and is refused as any other.
     changes = {k: v for k, v in changes.items() if v is not None and v is not False and v != ()}
-    if resize is not None or crop_fraction is not None:
+    if resize is not None or crop_fraction is not None or scales:
         changes = {"resize": None, "crop_fraction": None} | changes
     elif size and base.size and base.resize:
         changes |= {"resize": None, "crop_fraction": base.size / base.resize}
     return replace(base, name="", **changes) if changes else base
+
+
+def _listed(sides: Sequence[Any]) -> str:
+    *others, last = map(str, sides)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _both(one: str, other: str, why: str) -> UsageError:
