@@ -50,13 +50,14 @@ These hold networks that no spec describes, and are refused:
     eteresh/resnet20_cifar10 (no norm behind its stem), ckeegan12/Resnet20 AdderNet (no products),
     MinchangSung0223/resnet_test (classifies flattened maps), wenshuoli001/Image-recognition
     (pools behind a 3x3 stem), castorini/honk-models (norms without scale),
-    Floadia/resnet8 (8 bits; no norms), JohnYKiyo/MNIST_learn (blocks of one convolution),
+    Floadia/resnet8 (8 bits; no norms),
     Yijj03/group-8 and wzy111github/wzy_pj_ResNet_Minist (no norms), and networks of other
     families of Zenvi, santosantonio1, douzaikongcheng, YCL105, ning-wang1, inst-mmismin,
     kangmintong, prinnevald, Shybert-AI and comb0703.
 
 Files whose keys are also another function's (atreides-K's, with an average before option A's
-zeros) are loaded as the network that is named, which says that its shortcut is unknown.
+zeros; JohnYKiyo/MNIST_learn's, a chain of single layers without strides) are loaded as the network
+that is named, which says that its shortcut is unknown.
 """
 
 from dataclasses import replace
