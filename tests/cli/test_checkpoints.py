@@ -1,12 +1,16 @@
 """inspect, verify, convert and diff, as a user meets them."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
 from resnets import create_model, save_weights
+
+COMPATIBLE = Path(__file__).parents[1] / "compatibility/schema-1"
 
 
 @pytest.fixture
@@ -92,6 +96,28 @@ def test_verify_names_the_damaged_tensor(resnets, file):
     assert code == 4
     assert json.loads(out)[0]["damaged"] == ["layer3.0.conv2.weight"]
     assert "1 of 1 not good" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "flipped"),
+    [
+        (f"exported.{end}", f"exported.{of}")
+        for end, of in (("onnx",) * 2, ("pt2",) * 2, ("xml", "bin"))
+    ],
+)
+def test_verify_knows_an_export_by_its_certificate(resnets, tmp_path, name, flipped):
+    for file in COMPATIBLE.glob("exported.*"):
+        shutil.copy(file, tmp_path)
+    code, out, _ = resnets("verify", tmp_path / name)
+    assert (code, "as the certificate of its export says" in out) == (0, True)
+    content = bytearray((tmp_path / flipped).read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / flipped).write_bytes(content)
+    code, out, _ = resnets("verify", tmp_path / name)
+    assert (code, f"damaged: {flipped}" in out) == (4, True)
+    (tmp_path / f"{name}.certificate.json").write_text('{"files": []}')
+    code, out, _ = resnets("verify", tmp_path / name)
+    assert (code, "certificate.json is damaged or of another file" in out) == (4, True)
 
 
 def test_verify_finds_values_that_are_no_numbers(resnets, tmp_path):

@@ -19,17 +19,18 @@ def verify(
     """Check checkpoints: every digest that they carry, and that every value is a number.
 
     Files written by resnets have a SHA-256 for each tensor; archives of PyTorch and Keras have
-    checksums for each part; published files are known by their whole SHA-256. Exits with 4 when a
-    file is damaged.
+    checksums for each part; published files are known by their whole SHA-256, and exported ones by
+    the certificate beside them. Exits with 4 when a file is damaged.
 
     \b
     Examples:
       resnets verify runs/photos-resnet18
       resnets verify *.safetensors --json
     """
+    from resnets.exporting.keeping import verify_export
     from resnets.weights.verify import verify
 
-    verdicts = [verify(file) for file in files]
+    verdicts = [verify_export(file) or verify(file) for file in files]
     if as_json:
         print_json([verdict.to_dict() for verdict in verdicts])
     else:

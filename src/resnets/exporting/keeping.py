@@ -5,9 +5,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from resnets.errors import unwritable
-from resnets.exporting.plan import draft_of, files_of
+from resnets.errors import CheckpointError, unwritable
+from resnets.exporting.plan import certificate_of, draft_of, files_of
 from resnets.files import alone, followed, sweep, writing
+from resnets.formatting import plural
+from resnets.machine.downloads import digest_of
+from resnets.readers.documents import read_json
+from resnets.weights.verify import Verdict
 
 
 @contextmanager
@@ -37,6 +41,27 @@ def drafted(out: Path) -> Iterator[Path]:
         finally:
             _finish(out)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def verify_export(path: Path) -> Verdict | None:
+    """Check the files of an export by the certificate beside them; None where there is none."""
+    certificate = certificate_of(path)
+    if not certificate.is_file():
+        return None
+    own = files_of(path)[1:]
+    found = {each: digest_of(each) for each in own if each.is_file()}
+    try:
+        stated = read_json(certificate)["files"]
+        wrong = tuple(each.name for each in own if found.get(each) != stated[each.name])
+    except (CheckpointError, LookupError, TypeError):
+        return Verdict(path, False, f"{certificate} is damaged or of another file")
+    what = ", ".join(wrong)
+    sentence = (
+        f"damaged: {what} does not have the SHA-256 of its certificate"
+        if wrong
+        else f"whole: {plural(len(own), 'file')}, as the certificate of its export says"
+    )
+    return Verdict(path, not wrong, sentence, damaged=wrong, sha256=found.get(path, ""))
 
 
 def _finish(out: Path) -> None:
