@@ -2,10 +2,10 @@
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -38,29 +38,23 @@ class Bodies:
     def __init__(self, most: int, seconds: float) -> None:
         self.most, self.seconds, self.held = most, seconds, 0
 
-    def of(self, request: Request) -> "Body":
-        """Return the body of a request, whose bytes count until its ``with`` ends."""
-        return Body(self, request)
+    @contextmanager
+    def of(self, request: Request) -> Iterator["Body"]:
+        """Give the body of a request, whose bytes count until the ``with`` ends."""
+        body = Body(self, request)
+        try:
+            yield body
+        finally:
+            self.held -= body.size
 
 
 class Body:
     """The body of one request, of which nothing is read until it is asked for."""
 
     def __init__(self, bodies: Bodies, request: Request) -> None:
-        self._bodies, self._request, self._size = bodies, request, 0
+        self._bodies, self._request, self.size = bodies, request, 0
         media, options = parse_options_header(request.headers.get("content-type"))
         self.media, self._boundary = media.decode("latin-1"), options.get(b"boundary", b"")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        at: TracebackType | None,
-    ) -> None:
-        self._bodies.held -= self._size
 
     async def whole(self) -> bytearray:
         """Return all of it.
@@ -120,9 +114,9 @@ class Body:
         if int(headers.get("content-length", 0)) > bodies.most:
             raise self._too_large()
         async for chunk in self._request.stream():
-            self._size += len(chunk)
+            self.size += len(chunk)
             bodies.held += len(chunk)
-            if self._size > bodies.most:
+            if self.size > bodies.most:
                 raise self._too_large()
             if bodies.held > AT_ONCE * bodies.most:
                 raise Refusal(

@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from threading import Condition, Lock
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import TypeVar
 
 from resnets.data.headers import MAX_PIXELS, ImageError, check_size, identified, told
 from resnets.data.images import Stored
 from resnets.data.pipeline import THREADS
 
-P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -25,27 +23,21 @@ class Decoders:
         self._pool = ThreadPoolExecutor(threads, "decoding")
         self._turn, self._changed, self._pixels = Lock(), Condition(), 0
 
-    def submit(
-        self,
-        read: Callable[Concatenate[Stored, P], T],
-        image: Stored,
-        *more: P.args,
-        **also: P.kwargs,
-    ) -> "Future[T]":
+    def submit(self, read: Callable[[Stored], T], image: Stored) -> "Future[T]":
         """Return what ``read`` will return of an image; cancelled, it is never begun."""
-        return self._pool.submit(self._within_bound, image, partial(read, image, *more, **also))
+        return self._pool.submit(self._within_bound, read, image)
 
     def close(self) -> None:
         """End the threads, what they do now excepted."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _within_bound(self, image: Stored, read: Callable[[], T]) -> T:
+    def _within_bound(self, read: Callable[[Stored], T], image: Stored) -> T:
         pixels = _pixels(image)
         with self._turn, self._changed:  # in order, so that small ones do not keep a large one out
             self._changed.wait_for(lambda: self._pixels + pixels <= MAX_PIXELS)
             self._pixels += pixels
         try:
-            return read()
+            return read(image)
         finally:
             with self._changed:
                 self._pixels -= pixels

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from threading import get_ident
 from typing import Any
 
@@ -161,7 +162,7 @@ class Hosted:
         job = Job(self._compute)
         try:
             async with self._room:
-                self._decoders.submit(self._decode, image, job)
+                self._decoders.submit(partial(self._decode, job), image)
                 return await job.answer
         except DataError as error:
             return error
@@ -174,7 +175,7 @@ class Hosted:
         self._batcher.put(job)
         return await job.answer
 
-    def _decode(self, image: Stored, job: Job) -> None:
+    def _decode(self, job: Job, image: Stored) -> None:
         """Read an image that somebody waits for, and let it be computed; in one of the threads."""
         if job.answer.cancelled():
             return
