@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.errors import CheckpointError, lacking
+from resnets.errors import lacking
 from resnets.inference.runtimes.onnx_file import refuse_data_elsewhere
-from resnets.inference.runtimes.runtime import Exported, first_line, read_export
+from resnets.inference.runtimes.runtime import Exported, damaged, read_export
 from resnets.readers.paths import spelled
 from resnets.weights.metadata import KEY
 
@@ -48,10 +48,7 @@ class OnnxRuntime(Exported):
             self._input = self._session.get_inputs()[0].name
             texts = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # it has a dozen kinds
-            raise CheckpointError(
-                f"{path}: is damaged or no ONNX model: {first_line(error)}",
-                hint="export it again, or copy it again from where it came from",
-            ) from None
+            raise damaged(path, "ONNX model", error) from None
         super().__init__(path, read_export(path, texts.get(KEY)), onnxruntime.__version__)
 
     def _run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:

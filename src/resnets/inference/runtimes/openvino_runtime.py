@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from resnets.errors import CheckpointError, lacking
 from resnets.inference.runtimes.onnx_file import refuse_data_elsewhere
-from resnets.inference.runtimes.runtime import Exported, first_line, read_export
+from resnets.inference.runtimes.runtime import Exported, damaged, read_export
 from resnets.readers.paths import spelled
 from resnets.weights.metadata import KEY
 
@@ -37,12 +37,12 @@ class OpenVino(Exported):
             places = [place for place in ([KEY], ["framework", KEY]) if model.has_rt_info(place)]
             text = model.get_rt_info(places[0]).astype(str) if places else None
         except Exception as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, "model for OpenVINO", error) from None
         metadata = read_export(path, text)
         try:
             self._request = core().compile_model(model, "CPU", options).create_infer_request()
         except Exception as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, "model for OpenVINO", error) from None
         super().__init__(path, metadata, openvino.__version__)
 
     def _run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
@@ -87,10 +87,3 @@ def _check_kind(path: Path) -> None:
             raise CheckpointError(f"{path}: is no OpenVINO model")
     if not (weights := path.with_suffix(".bin")).is_file():
         raise CheckpointError(f"{path}: its weights are missing: {weights}", hint="copy them too")
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: is damaged or no model for OpenVINO: {first_line(error)}",
-        hint="export it again, or copy it again from where it came from",
-    )

@@ -187,6 +187,14 @@ def read_export(path: Path, text: str | None) -> Metadata:
     return metadata
 
 
+def damaged(path: Path, kind: str, error: Exception) -> CheckpointError:
+    """Return the error for a file that a runtime cannot open."""
+    return CheckpointError(
+        f"{path}: is damaged or no {kind}: {first_line(error)}",
+        hint="export it again, or copy it again from where it came from",
+    )
+
+
 def first_line(error: Exception) -> str:
     """Return what a runtime's message says first, without its codes and places in its source."""
     lines = [_CODES.sub("", line.strip()) for line in str(error).splitlines()]

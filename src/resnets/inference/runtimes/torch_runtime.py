@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from resnets.data.preprocess import Preprocess, preprocess_of
-from resnets.errors import CheckpointError, ResourceError
-from resnets.inference.runtimes.runtime import Exported, Runtime, first_line, read_export
+from resnets.errors import ResourceError
+from resnets.inference.runtimes.runtime import Exported, Runtime, damaged, read_export
 from resnets.nn import ResNet
 from resnets.readers.paths import spelled
 from resnets.spec import fields_told
@@ -118,7 +118,7 @@ class Program(Exported):
             with spelled(path) as name:
                 self._module = torch.export.load(name).module()
         except Exception as error:
-            raise _damaged(path, error) from None
+            raise damaged(path, "exported program", error) from None
         super().__init__(path, metadata, torch.__version__)
 
     def _run(self, images: NDArray[Any]) -> list[NDArray[np.float32]]:
@@ -153,11 +153,4 @@ def _metadata(path: Path) -> str | None:
             names = [name for name in archive.namelist() if name.endswith(f"/extra/{KEY}")]
             return archive.read(names[0]).decode("utf-8") if names else None
     except (zipfile.BadZipFile, ValueError) as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(
-        f"{path}: is damaged or no exported program: {first_line(error)}",
-        hint="export it again, or copy it again from where it came from",
-    )
+        raise damaged(path, "exported program", error) from None
