@@ -1,7 +1,9 @@
 """How numbers and names are put into words."""
 
 import re
+from collections.abc import Collection
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,12 @@ def moment(text: str) -> str:
         return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
     except (ValueError, OverflowError):  # in UTC it may be before the first year
         return text
+
+
+def listed(names: Collection[object], most: int) -> str:
+    """Write the first of some names, each printable, and how many more there are."""
+    few = ", ".join(printable(str(name)) for name in islice(names, most))
+    return f"{few} and {len(names) - most:,} more" if len(names) > most else few
 
 
 def printable(name: str | Path) -> str:

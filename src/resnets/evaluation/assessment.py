@@ -17,7 +17,7 @@ from resnets.evaluation.labels import similar
 from resnets.evaluation.paired import Paired
 from resnets.evaluation.protocols import OWN, Protocol
 from resnets.evaluation.scores import Evaluation
-from resnets.formatting import percent, plural
+from resnets.formatting import listed, percent, plural
 from resnets.report.score import interval
 from resnets.report.verdict import accuracy_cautions
 from resnets.run_folder.record import to_plain
@@ -140,12 +140,11 @@ class Assessment(Evaluation):
             outside = f"{_images(self.loose)} outside of the class folders"
             lines.append(f"{outside} {_are(self.loose)} left out")
         if absent := self.absent:
-            more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
             # Another split may have them.
             where = "" if self.part == WHOLE else f" in the {self.part} split"
             lines.append(
                 f"no images{where} of {len(absent):,} of the model's {self.classes:,} classes: "
-                f"{', '.join(map(printable, absent[:SHOWN]))}{more}"
+                f"{listed(absent, SHOWN)}"
             )
         return lines
 

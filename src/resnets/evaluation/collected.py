@@ -1,7 +1,6 @@
 """The answers of any runtime to labelled images, decoded in threads while others are computed."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from math import fsum
 from pathlib import Path
 from typing import Any
@@ -78,7 +77,7 @@ def answer(
         logits = np.concatenate(kept)
         known = calibrated(logits, runtime.calibration)
         scores = scored(truth[places], known, runtime.thresholds)
-        return replace(Evaluation.of_several(scores, mean, positions), logits=logits), broken
+        return Evaluation.of_several(scores, mean, positions, logits), broken
     predicted, confidence, top5 = columns
     found = Evaluation(
         labels=truth[places],

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.data.images import printable
 from resnets.errors import DataError
 from resnets.evaluation.assessment import Assessment
 from resnets.evaluation.choice import Chosen
@@ -16,7 +15,7 @@ from resnets.evaluation.metrics import surprise
 from resnets.evaluation.paired import paired
 from resnets.evaluation.scores import Evaluation
 from resnets.evaluation.several import Several
-from resnets.formatting import plural
+from resnets.formatting import listed, plural
 from resnets.inference.runtimes import Runtime
 
 SHOWN = 3  # names in a message
@@ -77,12 +76,14 @@ def together(members: Sequence[Assessment]) -> Assessment:
             levels += member.several.thresholds[columns]
         against = None if member is first else paired(member.right[rows], first.right)
         compared.append(replace(member, against=against))
-    scores = _answered(sums / len(members), levels / len(members), first)
-    answered = replace(first, **vars(scores), name="", calibration=None, members=tuple(compared))
+    answered = _answered(sums / len(members), levels / len(members), first)
     return replace(
         answered,
+        name="",
+        calibration=None,
         outputs="sigmoid" if first.alone else "softmax",
         notes=_notes(members),
+        members=tuple(compared),
         against=paired(answered.right, first.right),
     )
 
@@ -97,8 +98,8 @@ def _notes(members: Sequence[Assessment]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _answered(p: NDArray[np.float64], levels: NDArray[np.float64], first: Assessment) -> Evaluation:
-    """Return the evaluation of probabilities (N, classes) of images with the first's labels."""
+def _answered(p: NDArray[np.float64], levels: NDArray[np.float64], first: Assessment) -> Assessment:
+    """Return the first with these probabilities (N, classes) as answers."""
     logits, targets = np.log(np.maximum(p, np.finfo(np.float64).tiny)), first.targets
     if first.alone:
         logits -= np.log(np.maximum(1 - p, np.finfo(np.float64).tiny))
@@ -108,18 +109,8 @@ def _answered(p: NDArray[np.float64], levels: NDArray[np.float64], first: Assess
     raw = logits.astype(np.float32)
     if first.several:
         several = Several(targets, p, levels)
-        return replace(Evaluation.of_several(several, loss, first.positions), logits=raw)
-    rows, predicted = np.arange(len(p)), p.argmax(1)
-    return Evaluation(
-        labels=first.labels,
-        predicted=predicted,
-        confidence=p[rows, predicted].astype(np.float32),
-        loss=loss,
-        top5=int(((p > p[targets][:, None]).sum(1) < 5).sum()),
-        classes=first.classes,
-        positions=first.positions,
-        logits=raw,
-    )
+        return replace(first, **vars(Evaluation.of_several(several, loss, first.positions, raw)))
+    return replace(first.answering(p), loss=loss, logits=raw)
 
 
 def _places_in(
@@ -142,5 +133,4 @@ def _places(names: Sequence[Any], wanted: Sequence[Any]) -> NDArray[np.int64]:
 
 
 def _listed(names: Collection[Any]) -> str:
-    few = ", ".join(printable(name) for name in sorted(map(str, names))[:SHOWN])
-    return f"{few} and {len(names) - SHOWN} more" if len(names) > SHOWN else few
+    return listed(sorted(map(str, names)), SHOWN)

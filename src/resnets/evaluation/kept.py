@@ -7,9 +7,8 @@ are shown, so that a model that is evaluated again with others, or after a stop,
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from zipfile import BadZipFile
@@ -47,11 +46,9 @@ class Kept:
         self._data = digest(chosen[0]) if folder else ""
         self._weights = [runtime.digest() for runtime in runtimes] if folder else []
 
-    @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self) -> AbstractContextManager[None]:
         """Keep other processes from writing into the folder. Raises what `files.alone` raises."""
-        with alone(self._folder / RECORD) if self._folder else nullcontext():
-            yield
+        return alone(self._folder / RECORD) if self._folder else nullcontext()
 
     def _place(self, number: int) -> Path:
         """Return the file of the scores of a model, named by all that they depend on."""
@@ -81,8 +78,7 @@ class Kept:
             if truth.ndim == 2:
                 known = calibrated(logits, runtime.calibration)
                 several = scored(truth, known, runtime.thresholds)
-                found = Evaluation.of_several(several, loss, positions)
-                return replace(found, logits=logits), broken
+                return Evaluation.of_several(several, loss, positions, logits), broken
             found = Evaluation(
                 labels=truth,
                 predicted=values["predicted"],

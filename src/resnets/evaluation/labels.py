@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from resnets.data.images import printable
 from resnets.errors import DataError
-from resnets.formatting import plural
+from resnets.formatting import listed, plural
 
 SHOWN = 8  # names in a message
 
@@ -40,7 +40,7 @@ def label(
     if len(counts) != outputs:
         raise DataError(
             f"{source}: nothing in the model's file names its {all_outputs}, and the data "
-            f"has {len(counts)} classes: {_listed(counts)}",
+            f"has {len(counts)} classes: {listed(counts, SHOWN)}",
             hint=f"give data with {outputs} classes, or folders named by the outputs' numbers, "
             f"0 to {outputs - 1}",
         )
@@ -62,8 +62,8 @@ def _by_name(source: str, counts: Mapping[str, int], names: Sequence[str]) -> La
     if not any(counts[name] for name in outputs):
         missing = [name for name in places if name not in outputs]
         raise DataError(
-            f"{source}: the model has none of its classes: the images are of {_listed(strange)}; "
-            f"the model knows {_listed(missing)}",
+            f"{source}: the model has none of its classes: the images are of "
+            f"{listed(strange, SHOWN)}; the model knows {listed(missing, SHOWN)}",
             hint=similar(strange, missing) or "name the folders as the model's classes are called",
         )
     return Labelling(outputs, tuple(names), strange)
@@ -92,8 +92,3 @@ def similar(strange: Sequence[str], names: Sequence[str]) -> str:
 def _plain(name: str) -> str:
     folded = unicodedata.normalize("NFKD", name).casefold()
     return "".join(letter for letter in folded if letter.isalnum())
-
-
-def _listed(names: Sequence[str] | Mapping[str, int]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(printable(name) for name in list(names)[:SHOWN]) + more

@@ -79,7 +79,7 @@ def evaluate(
     if split.targets is not None:
         targets = split.targets.cpu()[positions].numpy()
         scores = scored(targets, logits, getattr(model, "thresholds", ()))
-        found = Evaluation.of_several(scores, loss, positions.numpy())
+        found = Evaluation.of_several(scores, loss, positions.numpy(), logits)
     else:
         predicted, confidence, top5 = table[:, 2:5].unbind(1)
         found = Evaluation(
@@ -90,9 +90,8 @@ def evaluate(
             top5=int(top5.sum()),
             classes=classes,
             positions=positions.numpy(),
+            logits=logits if with_logits else None,
         )
-    if with_logits or several:
-        found = replace(found, logits=logits)
     if calibration is not None:
         found = found.calibrated(calibration)
     return found if keep_logits else replace(found, logits=None)

@@ -1,7 +1,7 @@
 """Protocols: what of an image is shown to a model, and how often, so that figures compare."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from resnets.data.framing import FITS
@@ -142,17 +142,9 @@ class Protocol:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the settings, once all is said, as JSON-able values."""
-        return {
-            "name": self.name or None,
-            "size": self.size,
-            "resize": self.resize,
-            "fit": self.fit,
-            "crops": self.crops,
-            "whole": self.whole,
-            "scales": list(self.scales),
-            "tta": self.tta,
-            "sentence": self.sentence,
-        }
+        settings = asdict(self) | {"name": self.name or None, "scales": list(self.scales)}
+        del settings["crop_fraction"]  # which ``resize`` says
+        return settings | {"sentence": self.sentence}
 
 
 OWN = Protocol()  # each model's

@@ -1,7 +1,7 @@
 """What a model answered on labelled images, each counted once, and the metrics that follow."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,11 @@ class Evaluation:
 
     @classmethod
     def of_several(
-        cls, several: Several, loss: float, positions: NDArray[np.int64] | None = None
+        cls,
+        several: Several,
+        loss: float,
+        positions: NDArray[np.int64] | None,
+        logits: NDArray[np.float32],
     ) -> "Evaluation":
         """Return the evaluation of images that may have several classes."""
         p = several.probabilities
@@ -46,6 +50,7 @@ class Evaluation:
             classes=p.shape[1],
             positions=positions,
             several=several,
+            logits=logits,
         )
 
     def calibrated(self, calibration: Calibration) -> "Evaluation":
@@ -54,10 +59,12 @@ class Evaluation:
         logits = calibration(self.logits)
         if self.several:
             several = scored(self.several.targets, logits, self.several.thresholds.tolist())
-            found = Evaluation.of_several(several, self.loss, self.positions)
-            return replace(found, logits=self.logits)
-        p, rows = probabilities(logits, "softmax"), np.arange(len(logits))
-        predicted = p.argmax(1)
+            return Evaluation.of_several(several, self.loss, self.positions, self.logits)
+        return self.answering(probabilities(logits, "softmax"))
+
+    def answering(self, p: NDArray[np.float64]) -> Self:
+        """Return what is answered with probabilities (N, classes), of images of one class each."""
+        rows, predicted = np.arange(len(p)), p.argmax(1)
         return replace(
             self,
             predicted=predicted,
