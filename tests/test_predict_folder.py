@@ -465,7 +465,7 @@ def test_a_full_disk(onnx, photos, begun):
         pytest.raises(ResourceError, match=r"partial: cannot be written: File too large") as caught,
     ):
         predict_table(onnx, photos, begun, batch_size=4)
-    assert "what is done is kept" in caught.value.hint
+    assert "the same command resumes" in caught.value.hint
     assert predict_table(onnx, photos, begun, batch_size=4).resumed == 8
 
 

@@ -98,6 +98,13 @@ def _is_at(file: IO[Any], path: Path) -> bool:
         return False
 
 
+def halted(out: Path | str, error: OSError) -> ResourceError:
+    """Return the error for what cannot be written on, and is resumed by the same command."""
+    full = error.errno in FULL
+    hint = "free some space; the same command resumes" if full else "choose another --out"
+    return unwritable(out, error, hint)
+
+
 @contextmanager
 def alone(out: Path) -> Iterator[None]:
     """Keep other processes from writing ``out`` meanwhile, by a hidden file beside it.

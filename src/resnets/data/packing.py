@@ -22,8 +22,8 @@ from resnets.data.pack_folder import SHARDED, pack_at, packs_in, put
 from resnets.data.pack_journal import Journal
 from resnets.data.packs import FIRST, is_pack, read_pack
 from resnets.data.pipeline import read_ahead
-from resnets.errors import DataError, UsageError, unwritable
-from resnets.files import FULL, alone, check_free, followed, partial_of, sync_folder, write_json
+from resnets.errors import DataError, UsageError
+from resnets.files import alone, check_free, followed, halted, partial_of, sync_folder, write_json
 from resnets.formatting import plural, printable
 
 Report = Callable[[int, int], None]  # how many are done, of how many
@@ -82,9 +82,7 @@ def pack(
             files = work.finish()
             size = sum(path.stat().st_size for path in files)
         except OSError as error:
-            full = error.errno in FULL
-            hint = "free some space; the same command resumes" if full else "choose another --out"
-            raise unwritable(out, error, hint) from error
+            raise halted(out, error) from error
     broken_list = out.with_name(f"{out.name}.broken.json")
     if work.broken:
         write_json(broken_list, [{"path": n, "reason": reason} for n, reason in work.broken])

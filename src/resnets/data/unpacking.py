@@ -10,8 +10,8 @@ import numpy as np
 from resnets.data.class_folders import SPLITS
 from resnets.data.listing import Listing
 from resnets.data.tars import folder_of
-from resnets.errors import DataError, ResourceError, unwritable
-from resnets.files import FULL, alone
+from resnets.errors import DataError, ResourceError
+from resnets.files import alone, halted
 from resnets.formatting import printable
 
 _PART = ".resnets-unpacking"  # where a file lies until it is whole
@@ -95,6 +95,4 @@ def _write(out: Path, path: Path, data: bytes) -> None:
         (out / _PART).write_bytes(data)
         (out / _PART).replace(path)
     except OSError as error:
-        full = error.errno in FULL
-        hint = "free some space; the same command resumes" if full else "choose another --out"
-        raise unwritable(printable(path), error, hint) from error
+        raise halted(printable(path), error) from error

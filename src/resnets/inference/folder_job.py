@@ -17,15 +17,8 @@ from typing import Any, BinaryIO
 
 from resnets.data.identity import digest_files
 from resnets.data.images import Stored
-from resnets.errors import (
-    CheckpointError,
-    DataError,
-    ResourceError,
-    UsageError,
-    lacking,
-    unwritable,
-)
-from resnets.files import FULL, alone, check_free, json_text, open_own, partial_of
+from resnets.errors import CheckpointError, DataError, ResourceError, UsageError, lacking
+from resnets.files import alone, check_free, halted, json_text, open_own, partial_of
 from resnets.inference.partition import Part, PartRecord, Section, Told, digest_of, record_of
 from resnets.readers.documents import loads
 from resnets.readers.paths import open_regular
@@ -174,7 +167,7 @@ class Journal:
         try:
             journal = cls(path, BufferedWriter(open_own(path)))
         except OSError as error:
-            raise _unwritable(path, error) from error
+            raise halted(path, error) from error
         try:
             journal._resume(job, overwrite)
         except BaseException:
@@ -188,7 +181,7 @@ class Journal:
             self._file.write(b"".join(map(line, records)))
             self._file.flush()
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise halted(self.path, error) from error
 
     def records(self) -> Iterator[Record]:
         """Yield all records."""
@@ -290,9 +283,3 @@ def _record(text: bytes) -> Record:
     except (CheckpointError, UnicodeDecodeError):
         return {}
     return record if isinstance(record, dict) else {}
-
-
-def _unwritable(path: Path, error: OSError) -> ResourceError:
-    full = error.errno in FULL
-    hint = "free some space; what is done is kept" if full else "choose another --out"
-    return unwritable(path, error, hint)
