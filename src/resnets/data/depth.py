@@ -7,6 +7,8 @@ belongs to the data set. It is given or measured once, never taken from a single
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, Literal
 
 import numpy as np
@@ -83,10 +85,8 @@ class RangeError(ValueError):
 
 def union(extents: Iterable[Extent]) -> Extent | None:
     """Return the extent of several images; None of none."""
-    whole: Extent | None = None
-    for extent in extents:
-        whole = extent if whole is None else whole | extent
-    return whole
+    found = [*extents]
+    return reduce(or_, found) if found else None
 
 
 def together(extents: Iterable[Extent]) -> Extent | None:

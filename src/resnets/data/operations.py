@@ -42,14 +42,9 @@ def apply(image: Image.Image, operation: Operation, fill: tuple[int, ...]) -> Im
             return image.transform(image.size, Transform.AFFINE, matrix, resampling, fillcolor=fill)
         case "Rotate":
             return image.rotate(amount, resampling, fillcolor=fill)
-        case "Brightness":
-            return ImageEnhance.Brightness(image).enhance(amount)
-        case "Contrast":
-            return ImageEnhance.Contrast(image).enhance(amount)
-        case "Color":
-            return ImageEnhance.Color(image).enhance(amount)
-        case "Sharpness":
-            return ImageEnhance.Sharpness(image).enhance(amount)
+        case "Brightness" | "Contrast" | "Color" | "Sharpness":
+            enhanced: Image.Image = getattr(ImageEnhance, name)(image).enhance(amount)
+            return enhanced
         case "Hue":
             return _turn_hue(image, int(255 * amount))
         case "Posterize":
@@ -58,10 +53,8 @@ def apply(image: Image.Image, operation: Operation, fill: tuple[int, ...]) -> Im
         case "Solarize":
             return ImageOps.solarize(image, int(amount))
         case "SolarizeAdd":
-            table = [
-                min(255, level + int(amount)) if level < 128 else level for level in range(256)
-            ]
-            return image.point(table * len(image.getbands()))
+            dark = [min(255, level + int(amount)) for level in range(128)]
+            return _mapped(image, [*dark, *range(128, 256)])
         case "Invert":
             return ImageOps.invert(image)
         case "AutoContrast":

@@ -8,7 +8,7 @@ read for any image in it: a pack of the same images is read many times faster.
 import posixpath
 from array import array
 from bisect import bisect_right
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -199,7 +199,7 @@ class _Rows:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.file = lru_cache(_FILES)(lambda number: _File(paths[number]))
         self._lock = Lock()
-        self._kept: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._images = lru_cache(_GROUPS)(lambda number, group: self.file(number).images(group))
 
     def read(self, number: int, row: int, _: int = 0) -> bytes:
         """Return the image in a row of a file. Raises OSError."""
@@ -207,13 +207,7 @@ class _Rows:
             with self._lock:  # no file takes two readers, and who waits wants the same group
                 file = self.file(number)
                 group = bisect_right(file.starts, row) - 1
-                if (number, group) not in self._kept:
-                    found = file.images(group)
-                    if len(self._kept) == _GROUPS:
-                        self._kept.popitem(last=False)
-                    self._kept[number, group] = found
-                self._kept.move_to_end((number, group))
-                column = self._kept[number, group]
+                column = self._images(number, group)
             with _told(file.path):
                 value = column[row - file.starts[group]].as_py()
         except DataError as error:

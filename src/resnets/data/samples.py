@@ -4,6 +4,7 @@ import base64
 import io
 import re
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,17 +22,28 @@ def as_images(images: Tensor) -> list[Image.Image]:
     return [Image.fromarray(one.squeeze(2).numpy()) for one in images.permute(0, 2, 3, 1)]
 
 
+def _at(split: Split, position: int) -> Image.Image:
+    return as_images(split.batch(torch.tensor([position]))[0])[0]
+
+
 def png(split: Split, position: int) -> bytes:
     """Return the image at a position of a split as a PNG file."""
-    images, _ = split.batch(torch.tensor([position]))
     buffer = io.BytesIO()
-    as_images(images)[0].save(buffer, "PNG")
+    _at(split, position).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def url_of(image: Image.Image, kind: str, **options: Any) -> str:
+    """Return an image as the ``data:`` address of a file of a kind that Pillow writes so."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f"data:image/{kind.lower()};base64,{encoded}"
 
 
 def data_url(split: Split, position: int) -> str:
     """Return the image at a position of a split as a ``data:`` address of a PNG."""
-    return "data:image/png;base64," + base64.b64encode(png(split, position)).decode()
+    return url_of(_at(split, position), "PNG")
 
 
 def thumbnail_url(split: Split, position: int) -> str:
@@ -47,13 +59,11 @@ def thumbnail_url(split: Split, position: int) -> str:
                 images.store.channels
             )
     else:
-        (image,) = as_images(split.batch(torch.tensor([position]))[0])
+        image = _at(split, position)
     if max(image.size) <= _SMALL:
         return data_url(split, position)
     image.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return url_of(image, "JPEG", quality=85)
 
 
 def write_samples(dataset: Dataset, part: str, count: int, folder: Path) -> list[Path]:

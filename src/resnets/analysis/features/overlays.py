@@ -1,7 +1,5 @@
 """Maps and images that stand inside a page as ``data:`` addresses."""
 
-import base64
-import io
 from collections.abc import Sequence
 from functools import cache
 
@@ -13,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from resnets.data.samples import as_images
+from resnets.data.samples import as_images, url_of
 
 # Dark to bright in equal steps, with and without colour vision; the second keeps apart from white.
 SCALE, GLOW = "magma", "plasma"
@@ -101,10 +99,6 @@ def _palette(name: str) -> NDArray[np.uint8]:
 
 
 def _data_url(image: Image.Image, kind: str = "PNG") -> str:
-    buffer = io.BytesIO()
     if kind == "JPEG":  # a quarter of the size, for what is no measurement
-        image.save(buffer, kind, quality=90, subsampling=0)
-    else:
-        image.save(buffer, kind, optimize=True)
-    encoded = base64.b64encode(buffer.getvalue()).decode()
-    return f"data:image/{kind.lower()};base64,{encoded}"
+        return url_of(image, kind, quality=90, subsampling=0)
+    return url_of(image, kind, optimize=True)
