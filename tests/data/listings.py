@@ -21,6 +21,8 @@ def read(listing, index: int) -> bytes:
 def content(listing) -> dict[str, tuple[str, str, bytes]]:
     """What a listing tells of each image, by name."""
     return {
-        sample.relative: (sample.split, listing.classes[sample.label], read(listing, i))
-        for i, sample in enumerate(listing.samples)
+        name: (listing.splits[part], listing.classes[label], read(listing, i))
+        for i, (name, part, label) in enumerate(
+            zip(listing.names, listing.parts, listing.labels, strict=True)
+        )
     }

@@ -495,7 +495,7 @@ def test_what_tables_say_is_part_of_what_data_are(photos):
 def test_labelled_images_to_evaluate_on(photos):
     write_csv(photos / "labels.csv", [row[:3] for row in GOOD])
     found = open_labelled(photos / "labels.csv")
-    pairs = [(photos / name, word) for name, word in zip(NAMES, ANIMALS, strict=True)]
+    pairs = [(photos / name, (word,)) for name, word in zip(NAMES, ANIMALS, strict=True)]
     assert sorted(found.samples) == sorted(pairs)
     assert found.counts == {word: ANIMALS.count(word) for word in sorted({*ANIMALS})}
     rows = [

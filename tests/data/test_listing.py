@@ -12,13 +12,14 @@ from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from listings import read
 from PIL import Image
 
-from resnets.data.listing import Listing, Names
+from resnets.data.listing import Listing, Made, Names
 from resnets.data.members import listing_of
 from resnets.data.scan import scan
 from resnets.errors import DataError
@@ -82,7 +83,7 @@ def told(make) -> list:
     columns = [found.labels, found.parts, found.sizes, found.stamps]
     spelled = [found.names.spelled(i) for i in range(len(found))]
     about = [found.classes, found.splits, found.ignored, found.irregular]
-    return [*about, list(found.samples), *(c.tolist() for c in columns), spelled, contents]
+    return [*about, list(found.names), *(c.tolist() for c in columns), spelled, contents]
 
 
 @settings(max_examples=100, deadline=None)
@@ -116,16 +117,17 @@ def listed(*names: str) -> Listing:
 def test_records_are_made_when_asked_for():
     found = listed("e\u0301/b.jpg", "cat/1.jpg", "cat-2/1.jpg", "cat/0.jpg")
     names = ["cat-2/1.jpg", "cat/0.jpg", "cat/1.jpg", "\u00e9/b.jpg"]
-    assert list(found.names) == [sample.relative for sample in found.samples] == names
-    assert found.names[1:3] == [sample.relative for sample in found.samples[1:3]] == names[1:3]
-    assert found.names[-1] == found.samples[-1].relative == names[-1]
-    assert found.samples[3].path == Path("x.tar/e\u0301/b.jpg")
-    assert [sample.label for sample in found.samples] == found.labels.tolist() == [1, 0, 0, 2]
+    shown = Made(found.shown, np.arange(4))
+    assert list(found.names) == list(shown) == names
+    assert found.names[1:3] == list(shown[1:3]) == names[1:3]
+    assert found.names[-1] == shown[-1] == names[-1]
+    assert found.names.spelled(3) == "e\u0301/b.jpg"
+    assert found.labels.tolist() == [1, 0, 0, 2]
     assert read(found, 3) == "e\u0301/b.jpg".encode()
     with pytest.raises(IndexError):
         found.names[4]
     with pytest.raises(IndexError):
-        found.samples[4]
+        shown[4]
 
 
 def test_of_equal_names_the_last_holds():

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import listings
 import numpy as np
 import pytest
 import torch
@@ -28,13 +29,7 @@ from resnets.inference.prediction_table import predict_table
 
 
 def content(listing) -> list[tuple]:
-    found = []
-    for i, sample in enumerate(listing.samples):
-        with listing.open(i) as file:
-            found.append(
-                (sample.relative, sample.split, listing.classes[sample.label], file.read())
-            )
-    return found
+    return [(name, *told) for name, told in listings.content(listing).items()]
 
 
 def tar(folder, path):

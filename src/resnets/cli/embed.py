@@ -67,7 +67,8 @@ def embed(
       resnets embed photos/ --model runs/photos-resnet18 --part 3/16 --out part-3.parquet
       resnets embed photos/ --model runs/photos-resnet18 --on ray --out all.parquet
     """
-    from resnets.inference.embedding import check_table, embed_folder
+    from resnets.inference.embedding import embed_folder
+    from resnets.inference.embedding_table import check_table
 
     chosen = chosen_part(context, part, out)
     out = out or Path("embeddings.npz")

@@ -19,7 +19,7 @@ from resnets.data.examined import Report, examine
 from resnets.data.framing import Frame, count_cropped
 from resnets.data.headers import frames
 from resnets.data.images import printable
-from resnets.data.listing import FromTable, Listing
+from resnets.data.listing import FromTable, Listing, Made
 from resnets.data.near import SIDE, Near, find_near, thumbnail
 from resnets.data.sources import open_listing
 from resnets.data.store import Store
@@ -139,23 +139,21 @@ def check_folder(
     for place in np.flatnonzero(np.bincount(first, minlength=len(first))[first] > 1).tolist():
         same[int(first[place])].append(place)
 
+    names = Made(listing.shown, sound)
+
     def where(condition: Callable[[list[int]], bool]) -> tuple[tuple[str, ...], ...]:
-        return tuple(
-            tuple(printable(listing.names[int(sound[place])]) for place in group)
-            for group in same.values()
-            if condition(group)
-        )
+        groups = filter(condition, same.values())
+        return tuple(tuple(names[place] for place in group) for group in groups)
 
     def twice(group: list[int]) -> bool:
         return len({(parts[place], labels[place]) for place in group}) < len(group)
 
     near_copies = None
     if near:
-        samples = [listing.samples[i] for i in sound.tolist()]
         cut: Iterator[tuple[int, int]] = iter(())
         if lookalikes:
             cut = cut_pairs(thumbnails[sound], larger[sound], lookalikes(listing, sound, first))
-        near_copies = find_near(samples, thumbnails[sound], found.sides, pixels, cut)
+        near_copies = find_near(listing, sound, thumbnails[sound], found.digests.sides, pixels, cut)
     divided: tuple[Shared, ...] = ()
     if listing.groups is not None:
         divided = tuple(find_shared(listing, sound, listing.groups[sound]))
@@ -170,8 +168,8 @@ def check_folder(
         ignored=listing.ignored,
         left_out=tuple(Skipped(*each) for each in listing.irregular),
         copies=find_copies(listing, sound, pixels),
-        cropped=count_cropped(found.sides),
-        animations=tuple(printable(listing.names[i]) for i in sound[animated[sound]].tolist()),
+        cropped=count_cropped(found.digests.sides),
+        animations=tuple(listing.shown(i) for i in sound[animated[sound]].tolist()),
         depth=found.depth,
         near=near_copies,
         divided_groups=divided,

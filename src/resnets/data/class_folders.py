@@ -19,9 +19,17 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 
-from resnets.data.listing import EXPECTED, Listing, Names, check_not_empty, composed, pack
+from resnets.data.listing import (
+    EXPECTED,
+    Listing,
+    Names,
+    check_not_empty,
+    composed,
+    for_people,
+    pack,
+)
 from resnets.errors import DataError
-from resnets.formatting import plural, printable
+from resnets.formatting import listed, plural, printable
 
 # The last four cannot be read: they are listed as broken rather than passed over in silence.
 EXTENSIONS = frozenset(
@@ -157,7 +165,7 @@ class Walk:
         """Return the folders of the splits that are there, in the order train, validation, test."""
         found: defaultdict[str, list[str]] = defaultdict(list)
         contents = self.contents("")
-        self.ignored |= {_shown(name) for name in contents.hidden}
+        self.ignored |= {for_people(name) for name in contents.hidden}
         for folder in contents.folders:
             found[SPLITS.get(folder.lower(), "")].append(folder)
         others = found.pop("", [])
@@ -203,13 +211,15 @@ class Walk:
         if loose := contents.images:
             raise self.fault(
                 f"{plural(len(loose), 'image')} outside the class folders: "
-                f"{_shown(prefix + loose[0][0])}",
+                f"{for_people(prefix + loose[0][0])}",
                 hint=EXPECTED,
             )
         if not result:
             raise self.fault(f"no class folders in {printable(self.root / folder)}", hint=EXPECTED)
         self._ignore(prefix, contents)
-        self.ignored |= {f"{_shown(prefix + name)} ({kind})" for name, kind in contents.irregular}
+        self.ignored |= {
+            f"{for_people(prefix + name)} ({kind})" for name, kind in contents.irregular
+        }
         return result
 
     def _check_nesting(self, folders: Mapping[str, str]) -> None:
@@ -234,7 +244,7 @@ class Walk:
             found += [(prefix + name, size, stamp) for name, size, stamp in contents.images]
             self._ignore(prefix, contents)
             self.irregular |= {
-                (_shown(prefix + name), f"is {kind}, not a file")
+                (for_people(prefix + name), f"is {kind}, not a file")
                 for name, kind in contents.irregular
             }
             report(len(found))
@@ -271,17 +281,11 @@ class Walk:
 
     def _ignore(self, prefix: str, contents: Contents) -> None:
         """Take down what is passed over, and what it is where that is no file."""
-        self.ignored |= {_shown(prefix + name) for name in contents.hidden}
+        self.ignored |= {for_people(prefix + name) for name in contents.hidden}
         for name, kind in contents.others:
-            self.ignored.add(_shown(prefix + name) + (f" ({kind})" if kind else ""))
+            self.ignored.add(for_people(prefix + name) + (f" ({kind})" if kind else ""))
 
     def fault(self, what: str, *, hint: str) -> DataError:
         """Return an error that shows what the tree holds."""
-        names = self.contents("").shown()
-        listed = ", ".join(printable(name) for name in names[:8]) or "nothing"
-        more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-        return DataError(f"{printable(self.root)}: {what} (found: {listed}{more})", hint=hint)
-
-
-def _shown(name: str) -> str:
-    return printable(composed(name))
+        found = listed(self.contents("").shown(), 8) or "nothing"
+        return DataError(f"{printable(self.root)}: {what} (found: {found})", hint=hint)

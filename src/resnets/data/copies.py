@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.data.listing import Listing
-from resnets.formatting import plural, printable
+from resnets.data.listing import Listing, Made
+from resnets.formatting import plural
 
 
 def originals(digests: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -96,17 +96,14 @@ def find_shared(
     ``groups``, (N,), has the group of each; below 0 it is of none.
     """
     split, splits, found = listing.parts[numbers], listing.splits, []
-
-    def name(place: np.int64) -> str:
-        return printable(listing.names[int(numbers[place])])
-
+    names = Made(listing.shown, numbers)
     for second in range(1, len(splits)):
         for first in range(second):
             there, here = np.flatnonzero(split == first), np.flatnonzero(split == second)
             both = here[np.isin(groups[here], groups[there]) & (groups[here] >= 0)]
             if len(both):
                 twin = there[groups[there] == groups[both[0]]][0]
-                pair = (name(both[0]), name(twin))
+                pair = (names[int(both[0])], names[int(twin)])
                 found.append(Shared(splits[second], splits[first], len(both), len(here), pair))
     return found
 
@@ -128,10 +125,6 @@ def find_copies(listing: Listing, numbers: NDArray[np.int64], pixels: NDArray[np
     splits = listing.splits
     if len(np.unique(groups)) == len(groups):
         return Copies()
-
-    def name(place: np.int64) -> str:
-        return printable(listing.names[int(numbers[place])])
-
     training = np.flatnonzero(split == splits.index("train"))
     doubled = len(training) - len(np.unique(groups[training]))
     shared = find_shared(listing, numbers, groups)
@@ -142,5 +135,5 @@ def find_copies(listing: Listing, numbers: NDArray[np.int64], pixels: NDArray[np
     if torn.any():
         first = np.flatnonzero(torn)[0]
         other = np.flatnonzero((groups == groups[first]) & (label != label[first]))[0]
-        example = (name(first), name(other))
+        example = tuple(listing.shown(int(numbers[place])) for place in (first, other))
     return Copies(doubled, tuple(shared), int(torn.sum()), example)

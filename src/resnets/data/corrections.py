@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.data.dataset import Dataset
-from resnets.data.listing import composed
+from resnets.data.listing import composed, for_people
 from resnets.data.photographs import Photographs
 from resnets.data.tables import Table, read_table
 from resnets.errors import DataError, UsageError, nearest
@@ -96,10 +96,12 @@ def correct(
             hint="`resnets data unpack` makes such of packs, tars and Parquet; train on them",
         )
     rows = _table_rows(labels)
-    new = dict(_decided(read_table(edited), {_shown(row["file"]): row["label"] for row in rows}))
+    new = dict(
+        _decided(read_table(edited), {for_people(row["file"]): row["label"] for row in rows})
+    )
     changed, left_out, kept = 0, 0, []
     for row in rows:
-        label = new.get(_shown(row["file"]), row["label"])
+        label = new.get(for_people(row["file"]), row["label"])
         changed += label not in (row["label"], None)
         left_out += label is None
         if label is not None:
@@ -129,10 +131,6 @@ def _below(out: Path, root: Path) -> Path:
             f"{out}: a table names files in and below its own folder, and {printable(root)} is not",
             hint=f"--out {beside}",
         ) from None
-
-
-def _shown(name: str) -> str:
-    return printable(composed(name))
 
 
 def _decided(edited: Table, labels: Mapping[str, str]) -> Iterator[tuple[str, str | None]]:

@@ -150,6 +150,19 @@ class Split:
         """Return the samples at positions ``index`` as a split of the same source."""
         return self._columns(lambda column: column[index])
 
+    def renumbered(self, numbers: Sequence[int], classes: int) -> "Split":
+        """Return the samples with a new number, of so many, for each class; -1 leaves it out.
+
+        Its samples go with it; one that may have several classes stays, without those.
+        """
+        new = torch.tensor(numbers)
+        if self.targets is not None:
+            columns = [self.targets[:, new == place].any(1) for place in range(classes)]
+            targets = torch.stack(columns, 1)
+            return replace(self, labels=targets.byte().argmax(1), targets=targets)
+        labels = new[self.labels]
+        return replace(self, labels=labels).subset(torch.nonzero(labels >= 0).flatten())
+
     def _columns(self, change: Callable[[Tensor], Tensor]) -> "Split":
         """Return the split with each column, a row for each sample, as ``change`` makes it."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -236,17 +249,11 @@ class Dataset:
         classes, numbers = changed(self.classes, changes)
         if not classes:
             raise UsageError("data.classes leaves no class", hint="leave fewer out")
-        new = torch.tensor(numbers)
 
         def of(name: str, split: Split | None) -> Split | None:
             if split is None:
                 return None
-            if split.targets is not None:
-                columns = [split.targets[:, new == place].any(1) for place in range(len(classes))]
-                targets = torch.stack(columns, 1)
-                return replace(split, labels=targets.byte().argmax(1), targets=targets)
-            labels = new[split.labels]
-            left = replace(split, labels=labels).subset(torch.nonzero(labels >= 0).flatten())
+            left = split.renumbered(numbers, len(classes))
             if not len(left):
                 raise UsageError(
                     f"data.classes leaves nothing of the {name} split", hint="leave fewer out"

@@ -44,7 +44,6 @@ class Examined:
 
     sound: NDArray[np.int64]  # their numbers in the listing
     digests: Digests
-    sides: NDArray[np.int64]  # (N, 2): width and height, upright
     depth: Depth | None  # of those of more than 8 bits, where there are any
     broken: tuple[Skipped, ...]  # the others
     store: Store  # with the range that was measured
@@ -69,19 +68,13 @@ def examine(
     read, of how many. Raises DataError where they have no range in common.
     """
     count = len(listing)
-    digests, sides = Digests(count), np.ones((count, 2), np.int64)
-    digests.sizes[:] = listing.sizes
-    columns: dict[str, NDArray[Any]] = {
-        "files": digests.files,
-        "pixels": digests.pixels,
-        "sides": sides,
-    }
-    known = np.zeros(count, bool) if anew else recall(listing, store, columns)
+    digests = Digests.blank(count)
+    known = np.zeros(count, bool) if anew else recall(listing, store, digests.columns)
     unknown = listing.fastest[~known[listing.fastest]].tolist()
     extents: dict[int, Extent] = {}  # of images of more than 8 bits
 
     def read(index: int) -> None:
-        name = printable(listing.names[index])
+        name = listing.shown(index)
         with told(name), listing.open(index) as file:
             digests.read(index, file)
             look(index, file)
@@ -92,7 +85,6 @@ def examine(
                 return  # until the range is known
         image = found.image(store.channels, store.scale)
         digests.see(index, image)
-        sides[index] = image.size
         see(index, image)
 
     reasons = failures(read, unknown, report)
@@ -105,14 +97,13 @@ def examine(
     keep = ~known
     keep[[*reasons, *deep]] = False
     if keep.any():
-        _remember(listing, store, columns, known | keep)
+        _remember(listing, store, digests.columns, known | keep)
     sound = np.array([i for i in np.arange(count).tolist() if i not in reasons], np.int64)
     return Examined(
         sound=sound,
-        digests=digests.of(sound.tolist()),
-        sides=sides[sound],
+        digests=digests.of(sound),
         depth=_depth_of([extents[i] for i in deep if i not in reasons], store.scale),
-        broken=tuple(Skipped(printable(listing.names[i]), reasons[i]) for i in sorted(reasons)),
+        broken=tuple(Skipped(listing.shown(i), reasons[i]) for i in sorted(reasons)),
         store=store,
     )
 
@@ -123,14 +114,8 @@ class Witness:
     def __init__(self, listing: Listing, store: Store) -> None:
         count = len(listing)
         self.listing, self.store = listing, store
-        self.digests, self.sides = Digests(count), np.ones((count, 2), np.int64)
-        self.digests.sizes[:] = listing.sizes
-        self.columns: dict[str, NDArray[Any]] = {
-            "files": self.digests.files,
-            "pixels": self.digests.pixels,
-            "sides": self.sides,
-        }
-        self.known = recall(listing, store, self.columns)
+        self.digests = Digests.blank(count)
+        self.known = recall(listing, store, self.digests.columns)
         self.broken = np.zeros(count, bool)
         self.told = True  # whether nothing is to be said once all have been seen
         self._new: list[int] = []  # seen since they were last gathered
@@ -143,7 +128,6 @@ class Witness:
         """Take down an image of 8 bits, and its file."""
         self.digests.read(number, io.BytesIO(data))
         self.digests.see(number, image)
-        self.sides[number] = image.size
         self.known[number] = True
         self._new.append(number)
 
@@ -160,14 +144,14 @@ class Witness:
         """
         new, self._new = self._new, []
         numbers = gather(torch.tensor(new, dtype=torch.int64))
-        for column in self.columns.values():
+        for column in self.digests.columns.values():
             column[numbers] = gather(torch.from_numpy(column[new])).numpy()
         self.known[numbers] = True
         self.told &= not len(numbers)  # a resumed run that sees nothing new has nothing to say
         broken = torch.from_numpy(np.flatnonzero(self.broken))
         self.broken[gather(broken)] = True
         if write and len(numbers):
-            _remember(self.listing, self.store, self.columns, self.known)
+            _remember(self.listing, self.store, self.digests.columns, self.known)
         if self.told or not (self.known | self.broken).all():
             return []
         self.told = True

@@ -134,10 +134,10 @@ def open_folder(
         dataset,
         fingerprint=content_fingerprint(listing, numbers, files),
         depth=found.depth,
-        cropped=count_cropped(found.sides) if frame.fit == "crop" else 0,
+        cropped=count_cropped(found.digests.sides) if frame.fit == "crop" else 0,
         former=former,
         copies=find_copies(listing, numbers, found.digests.pixels),
-        manifest=Manifest([printable(listing.names[i]) for i in numbers.tolist()], files),
+        manifest=Manifest([listing.shown(i) for i in numbers.tolist()], files),
     )
 
 
@@ -193,7 +193,7 @@ def _budget(listing: Listing, store: Store, memory: int | None) -> int:
 def _seems_deep(listing: Listing) -> bool:
     """Whether some of a few images, evenly spread, have more than 8 bits."""
     for index in np.linspace(0, len(listing) - 1, _LOOKED_AT, dtype=np.int64).tolist():
-        name = printable(listing.names[index])
+        name = listing.shown(index)
         try:
             with told(name), listing.open(index) as file:
                 if is_deep(file, name):

@@ -27,37 +27,45 @@ _PIXELS = 16  # bytes of a digest of pixels
 _LINE = 1 << 16  # bytes of a line of a manifest at most
 
 
+@dataclass(frozen=True)
 class Digests:
-    """The digests of so many images, each written down when the image is read."""
+    """The digests and the sides of N images, written down when each is read."""
 
-    def __init__(self, count: int) -> None:
-        self.files = np.zeros((count, 32), np.uint8)  # SHA-256
-        self.sizes = np.zeros(count, np.int64)  # bytes
-        self.pixels = np.zeros((count, _PIXELS), np.uint8)
+    files: NDArray[np.uint8]  # (N, 32), SHA-256
+    pixels: NDArray[np.uint8]  # (N, _PIXELS)
+    sides: NDArray[np.int64]  # (N, 2): width and height, upright
+
+    @classmethod
+    def blank(cls, count: int) -> "Digests":
+        """Return those of so many images that are still to be read."""
+        files, pixels = (np.zeros((count, width), np.uint8) for width in (32, _PIXELS))
+        return cls(files, pixels, np.ones((count, 2), np.int64))
 
     def read(self, index: int, file: Any) -> None:
         """Take down the content of an open file, from its start to its end."""
         digest = hashlib.file_digest(file, "sha256").digest()
         self.files[index] = np.frombuffer(digest, np.uint8)
-        self.sizes[index] = file.tell()
 
-    def of(self, indices: Sequence[int]) -> "Digests":
-        """Return the digests of some of the images, in that order."""
-        part = Digests(0)
-        part.files, part.sizes = self.files[indices], self.sizes[indices]
-        part.pixels = self.pixels[indices]
-        return part
+    def of(self, indices: NDArray[np.int64]) -> "Digests":
+        """Return those of some of the images, in that order."""
+        return Digests(**{name: column[indices] for name, column in self.columns.items()})
 
     def see(self, index: int, image: Image.Image) -> None:
         """Take down the pixels of a decoded image."""
         digest = hashlib.sha256(f"{image.size}{image.mode}".encode())
         digest.update(image.tobytes())
         self.pixels[index] = np.frombuffer(digest.digest()[:_PIXELS], np.uint8)
+        self.sides[index] = image.size
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """All of it by name, a row for each image."""
+        return vars(self)
 
 
 def digest_all(count: int, open: Callable[[int], BinaryIO]) -> NDArray[np.uint8]:
     """Return the SHA-256 of files that ``open`` opens, as (N, 32); zeros where it cannot."""
-    digests = Digests(count)
+    digests = Digests.blank(count)
 
     def read(index: int) -> None:
         with suppress(OSError), open(index) as file:
@@ -221,7 +229,7 @@ def look_again(
     listing = open_listing(root)
     # What a large set has left out was found later.
     left = set() if fingerprint.startswith(LISTED) else set(left_out)
-    kept = [i for i in range(len(listing)) if printable(listing.names[i]) not in left]
+    kept = [i for i in range(len(listing)) if listing.shown(i) not in left]
     numbers, count = np.array(kept, np.int64), plural(len(kept), "image")
     if not fingerprint.startswith(CONTENT):
         of = "large set" if fingerprint.startswith(LISTED) else "run of an earlier version"
@@ -232,6 +240,6 @@ def look_again(
     yield f"{count}, each with the content and class that it had"
     files = digest_all(len(kept), lambda place: listing.open(kept[place]))
     if content_fingerprint(listing, numbers, files) != fingerprint:
-        now = Manifest([printable(listing.names[i]) for i in kept], files)
+        now = Manifest([listing.shown(i) for i in kept], files)
         found = "" if before is None else str(changes(before, now))
         yield found or "images or their classes have changed"

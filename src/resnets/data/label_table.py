@@ -4,7 +4,6 @@ Its columns name a file, its class or classes and, if they are there, its split,
 What its values mean is decided by all of them, and said; what cannot be meant is told with its row.
 """
 
-import os
 import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,14 +17,14 @@ from numpy.typing import NDArray
 
 from resnets.data.class_folders import SPLITS, Report
 from resnets.data.label_columns import NOTHING, Columns, Words, file_name, word_of
-from resnets.data.listing import FromTable, Listing, Names, check_not_empty, composed
+from resnets.data.listing import FromTable, Listing, Names, check_not_empty, composed, for_people
+from resnets.data.scan import Disk
 from resnets.data.table_files import Files
 from resnets.data.tables import Table, read_table
 from resnets.data.tars import in_digits
 from resnets.data.usual_tables import joined
 from resnets.errors import DataError, nearest
 from resnets.formatting import plural, printable
-from resnets.readers.paths import open_regular
 
 _SPLITS = SPLITS | {"dev": "validation"}
 _ORDER = ("train", "validation", "test")
@@ -135,7 +134,7 @@ class _Rows:
             raise ValueError(f"{name} {error}") from None
         if words is None:
             where = f"has no label ({self.table.at(place)})"
-            self.unlabelled.append((printable(composed(path)), where))
+            self.unlabelled.append((for_people(path), where))
         group = word_of(groups[place]) if groups else None
         weight = _weight(weights[place], name) if weights else 1.0
         return _Row(place, path, size, stamp, words, split, group, weight)
@@ -143,7 +142,7 @@ class _Rows:
     def _again(self, earlier: "_Row", row: "_Row") -> None:
         """Take down a second row of a file: the same again, or a fault."""
         here, there = self.table.at(row.place), f"row {self.table.rows[earlier.place]:,}"
-        name = printable(composed(row.name))
+        name = for_people(row.name)
         for what in ("words", "split", "group", "weight"):
             old, new = getattr(earlier, what), getattr(row, what)
             if old != new:
@@ -223,7 +222,7 @@ class _Rows:
             parts=np.array([splits.index(row.split) for row in rows], np.uint8),
             sizes=np.array([row.size for row in rows], np.int64),
             stamps=np.array([row.stamp for row in rows], np.int64),
-            open=partial(_open, os.fspath(root), names, missing),
+            open=partial(_open, Disk(root).opener(names), missing),
             ignored=self.files.ignored,
             irregular=(*self.files.irregular, *self.unlabelled),
             groups=groups,
@@ -286,9 +285,9 @@ def _numbered(words: Sequence[str | None]) -> NDArray[np.int64]:
     return np.fromiter(of, np.int64, len(words))
 
 
-def _open(root: str, names: Names, missing: dict[int, str], index: int) -> BinaryIO:
+def _open(open: Callable[[int], BinaryIO], missing: dict[int, str], index: int) -> BinaryIO:
     try:
-        return open_regular(os.path.join(root, names.spelled(index)))
+        return open(index)
     except OSError as error:
         if index in missing:
             raise OSError(error.errno, f"is not there ({missing[index]})") from error

@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
-import numpy as np
-
 from resnets.data.class_folders import SPLITS, Walk, class_name
 from resnets.data.images import Stored
 from resnets.data.label_columns import NoLabels
@@ -34,9 +32,9 @@ class Labelled:
     root: Path
     part: str  # WHOLE, "train", "validation" or "test"
     counts: dict[str, int]  # images by class, in code-point order
-    samples: tuple[tuple[Path | Stored, str], ...]  # each with its class
+    samples: tuple[tuple[Path | Stored, tuple[str, ...]], ...]  # each with its class, or classes
+    several: bool = False  # whether an image may have several classes, or none
     loose: int = 0  # images outside of the class folders, which nothing labels
-    tagged: tuple[tuple[Path | Stored, tuple[str, ...]], ...] = ()  # of several: each with its own
     left_out: tuple[tuple[str, str], ...] = ()  # by a table's row, and why; of the whole alone
 
     def name(self, image: Path | Stored) -> str:
@@ -91,22 +89,15 @@ def _of_listing(
     number = 0 if name == WHOLE else listing.splits.index(name)
     own = listing.fastest[listing.parts[listing.fastest] == number]
     left_out = listing.irregular if len(listing.splits) == 1 else ()  # else of which is not known
-    if listing.targets is not None:
-        true = listing.targets[own]
-        counts = dict(zip(listing.classes, true.sum(0).tolist(), strict=True))
-        tagged = tuple(
-            (image(i), tuple(compress(listing.classes, row)))
-            for i, row in zip(own.tolist(), true, strict=True)
-        )
-        return Labelled(listing.root, name, counts, (), tagged=tagged, left_out=left_out)
-    labels = listing.labels[own]
-    numbers = np.bincount(labels, minlength=len(listing.classes)).tolist()
-    counts = dict(zip(listing.classes, numbers, strict=True))
-    samples = tuple(
-        (image(i), listing.classes[label])
-        for i, label in zip(own.tolist(), labels.tolist(), strict=True)
-    )
-    return Labelled(listing.root, name, counts, samples, left_out=left_out)
+    counts = dict(zip(listing.classes, listing.counts(own)[number].tolist(), strict=True))
+    words: list[tuple[str, ...]]
+    if listing.targets is None:
+        words = [(listing.classes[label],) for label in listing.labels[own].tolist()]
+    else:
+        words = [tuple(compress(listing.classes, row)) for row in listing.targets[own]]
+    samples = tuple(zip(map(image, own.tolist()), words, strict=True))
+    several = listing.targets is not None
+    return Labelled(listing.root, name, counts, samples, several, left_out=left_out)
 
 
 def _parts(walk: Walk, classes: Collection[str]) -> dict[str, str]:
@@ -137,9 +128,9 @@ def _labelled(walk: Walk, part: str, folder: str, classes: Collection[str]) -> L
         )
         raise walk.fault(f"no class folders in {printable(walk.root / folder)}", hint=hint)
     samples = tuple(
-        (walk.root / image, name)
+        (walk.root / image, (name,))
         for name in sorted(found)
         for image in sorted(found[name], key=by_folder)
     )
     counts = {name: len(found[name]) for name in sorted(found)}
-    return Labelled(walk.root, part, counts, samples, len(contents.images))
+    return Labelled(walk.root, part, counts, samples, loose=len(contents.images))

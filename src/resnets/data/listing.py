@@ -1,11 +1,11 @@
 """Labelled image files, wherever they lie: names, classes, splits and sizes, in columns."""
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, overload
+from typing import BinaryIO, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,19 +19,26 @@ EXPECTED = (
 )
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A file that should be an image: where it is, and of which split and class."""
+T = TypeVar("T")
 
-    path: Path
-    relative: str  # to the data folder, POSIX, NFC
-    split: str
-    label: int
 
-    @property
-    def name(self) -> str:
-        """Its path in the data folder, for people."""
-        return printable(self.relative)
+class Made(Sequence[T]):
+    """What is made of each of some numbers when it is asked for: of millions nothing is held."""
+
+    def __init__(self, make: Callable[[int], T], numbers: NDArray[np.int64]) -> None:
+        self.make, self.numbers = make, numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Made[T]": ...
+    def __getitem__(self, index: int | slice) -> "T | Made[T]":
+        if isinstance(index, slice):
+            return Made(self.make, self.numbers[index])
+        return self.make(int(self.numbers[index]))
 
 
 class Names(Sequence[str]):
@@ -62,9 +69,6 @@ class Names(Sequence[str]):
             return [self[i] for i in range(*index.indices(len(self)))]
         return composed(self.spelled(index))
 
-    def __iter__(self) -> Iterator[str]:
-        return (self[i] for i in range(len(self)))
-
 
 def pack(names: Sequence[str]) -> bytes:
     """Return the bytes of names, each ended by a zero byte, which no name of a file can hold."""
@@ -72,6 +76,11 @@ def pack(names: Sequence[str]) -> bytes:
 
 
 composed = partial(unicodedata.normalize, "NFC")  # a name in the Unicode form that is compared
+
+
+def for_people(name: str) -> str:
+    """Return a name, spelled in whatever Unicode form, as messages have it."""
+    return printable(composed(name))
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,9 @@ class Listing:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def counts(self, kept: slice | Sequence[int] = slice(None)) -> NDArray[np.int64]:
+    def counts(
+        self, kept: slice | Sequence[int] | NDArray[np.int64] = slice(None)
+    ) -> NDArray[np.int64]:
         """Return how many images, or of those ``kept``, each split has of each class."""
         found = np.zeros((len(self.splits), len(self.classes)), np.int64)
         if self.targets is None:
@@ -132,35 +143,9 @@ class Listing:
             np.add.at(found, self.parts[kept], self.targets[kept])
         return found
 
-    @property
-    def samples(self) -> "Samples":
-        """A record of each image, made when asked for: for reports, and checks of few."""
-        return Samples(self)
-
-
-class Samples(Sequence[Sample]):
-    """The records of a listing's images, made when asked for."""
-
-    def __init__(self, listing: Listing) -> None:
-        self.listing = listing
-
-    def __len__(self) -> int:
-        return len(self.listing)
-
-    @overload
-    def __getitem__(self, index: int) -> Sample: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Sample]: ...
-    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        listing = self.listing
-        spelled = listing.names.spelled(index)
-        split = listing.splits[listing.parts[index]]
-        return Sample(listing.root / spelled, composed(spelled), split, int(listing.labels[index]))
-
-    def __iter__(self) -> Iterator[Sample]:
-        return (self[i] for i in range(len(self)))
+    def shown(self, index: int) -> str:
+        """Return the name of an image for people."""
+        return printable(self.names[index])
 
 
 def check_not_empty(listing: Listing, kept: slice | Sequence[int] = slice(None)) -> None:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.data.class_folders import Contents, Report, Walk, has_extension, is_hidden
+from resnets.data.class_folders import Contents, Walk, has_extension, is_hidden
 from resnets.data.headers import is_image
 from resnets.data.listing import Listing, Names
 from resnets.errors import DataError
@@ -22,7 +22,6 @@ def listing_of(
     stamps: Sequence[int],
     open: Callable[[int], BinaryIO],
     root: Path,
-    report: Report = lambda found: None,
 ) -> Listing:
     """Return the classes and images of a tree of which the names of files are known.
 
@@ -34,7 +33,7 @@ def listing_of(
     """
     if strange := [name for name in names if not name or "\0" in name]:
         raise DataError(f"{printable(root)}: holds a file called {strange[0]!r}")
-    return Walk(root, _Members(names, sizes, stamps, open)).listing(report)
+    return Walk(root, _Members(names, sizes, stamps, open)).listing()
 
 
 class _Members:

@@ -6,7 +6,7 @@ pairs are compared, in blocks: memory grows with the number of images, time with
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.copies import originals
-from resnets.data.listing import Sample
+from resnets.data.listing import Listing
 
 SIDE = 32  # of a thumbnail
 # Of 300 photographs compressed again (JPEG 50 to 80), scaled (1/2, 3/4), mirrored, brightened, or
@@ -49,18 +49,21 @@ def thumbnail(image: Image.Image, side: int = SIDE) -> NDArray[np.uint8]:
 
 
 def find_near(
-    samples: Sequence[Sample],
+    listing: Listing,
+    numbers: NDArray[np.int64],
     thumbnails: NDArray[np.uint8],
     sizes: NDArray[np.int64],
     pixels: NDArray[np.uint8],
     also: Iterable[tuple[int, int]] = (),
 ) -> tuple[Near, ...]:
-    """Return the groups of near copies among images; equal ones alone are no such group.
+    """Return the groups of near copies among a listing's images ``numbers``, (N,).
+
+    Equal ones alone are no such group.
 
     ``thumbnails`` is (N, SIDE, SIDE), ``sizes`` (N, 2) and ``pixels`` the digests (N, B) of their
     pixels; ``also`` are pairs that are known to be near copies.
     """
-    first = originals(pixels)
+    first, parts, labels = originals(pixels), listing.parts[numbers], listing.labels[numbers]
     unique = np.unique(first)
     roots = {int(index): int(index) for index in unique}
 
@@ -78,9 +81,9 @@ def find_near(
         groups[root(original)].append(index)
     return tuple(
         Near(
-            tuple(samples[index].name for index in group),
-            tuple(dict.fromkeys(samples[index].split for index in group)),
-            len({samples[index].label for index in group}),
+            tuple(listing.shown(number) for number in numbers[group].tolist()),
+            tuple(dict.fromkeys(listing.splits[part] for part in parts[group])),
+            len(np.unique(labels[group])),
         )
         for group in groups.values()
         if len({int(first[index]) for index in group}) > 1

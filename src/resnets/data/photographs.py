@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from operator import call
 from threading import Lock
 from typing import Protocol, TypeVar
 
@@ -19,28 +20,17 @@ from torch import Tensor
 from resnets.data.dataset import REPEAT
 from resnets.data.decoders import Box
 from resnets.data.headers import ImageError, bare_pixels, told, upright_size
-from resnets.data.images import from_pixels, jpeg_part, pixels, printable
-from resnets.data.listing import Listing
+from resnets.data.images import from_pixels, jpeg_part, pixels
+from resnets.data.listing import Listing, Made
 from resnets.data.pipeline import THREADS, read_ahead
 from resnets.data.store import Store
-from resnets.data.views import Cut, Part
+from resnets.data.views import Crops, Cut, Part
 from resnets.errors import DataError
 
 T = TypeVar("T")
 R = TypeVar("R")
 _AT_ONCE = 8  # images that a thread takes at a time
 _HELD = 1 << 20  # bytes: of a larger file no more is held than where it is
-
-
-class View(Protocol):
-    """What is cut of each of some images, all to one size."""
-
-    @property
-    def size(self) -> int:
-        """Pixels of the side of what is cut."""
-
-    def of(self, ids: Tensor, height: Tensor, width: Tensor) -> list[Cut]:
-        """Return what cuts each of the images with these ids and sides, int64 (N,)."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +41,7 @@ class Request:
     """
 
     ids: Tensor
-    view: View | None = None
+    crops: Crops | None = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +136,7 @@ class Photographs:
         self.listing, self.numbers, self.store, self.threads = listing, numbers, store, threads
         self.kept = Kept(0) if kept is None else kept
         self.tolerance = Tolerance(None) if tolerance is None else tolerance
-        self.names, self.broken = _Names(listing, numbers), self.tolerance.found
+        self.names, self.broken = Made(listing.shown, numbers), self.tolerance.found
         self.shape = (store.channels, store.frame.side, store.frame.side)
         self.witness: Sees | None = None  # to whom each is shown when it is first decoded
 
@@ -192,13 +182,13 @@ class Photographs:
                     found = [*chain.from_iterable(chunks)]
                     request = asked.popleft()
                     places = [i for i, one in enumerate(found) if one is not None]
-                    size = request.view.size if request.view else self.store.frame.side
+                    size = request.crops.size if request.crops else self.store.frame.side
                     out = np.empty((len(places), size, size, self.store.channels), np.uint8)
                     begun.append((out, places))
                     there = [one for one in found if one]
                     yield self._chunks(self._work(request, places, there, out))
 
-        do_all = partial(_each, _do)
+        do_all = partial(_each, call)
         with closing(read_ahead(do_all, items(), threads=self.threads)) as filled:
             for chunks in filled:
                 done = [*chain.from_iterable(chunks)]
@@ -228,9 +218,9 @@ class Photographs:
         """Return what fills each row of ``out``, and says whether it could."""
         ids = request.ids[places]
         cuts: Sequence[Cut | None] = [None] * len(ids)
-        if request.view and len(ids):
+        if request.crops and len(ids):
             width, height = torch.tensor([one.size for one in opened]).unbind(1)
-            cuts = request.view.of(ids, height, width)
+            cuts = request.crops.of(ids, height, width)
         rows = zip((ids % REPEAT).tolist(), opened, cuts, out, strict=True)
         return [partial(self._fill, *row) for row in rows]
 
@@ -317,23 +307,6 @@ class _Parts:
         if whole.size != self._size:
             raise ImageError(self._name, "its header states another size", hint="mend it")
         return whole.crop(box)
-
-
-class _Names(Sequence[str]):
-    """The names of some images of a listing, for people."""
-
-    def __init__(self, listing: Listing, numbers: NDArray[np.int64]) -> None:
-        self._listing, self._numbers = listing, numbers
-
-    def __len__(self) -> int:
-        return len(self._numbers)
-
-    def __getitem__(self, index: int) -> str:  # type: ignore[override]
-        return printable(self._listing.names[int(self._numbers[index])])
-
-
-def _do(work: Callable[[], bool]) -> bool:
-    return work()
 
 
 def _each(do: Callable[[T], R], items: list[T]) -> list[R]:

@@ -12,17 +12,13 @@ from glob import glob, has_magic
 from itertools import chain, islice, product, zip_longest
 from os.path import commonpath
 from pathlib import Path
-from typing import overload
-
-import numpy as np
-from numpy.typing import NDArray
 
 from resnets.data.class_folders import Report, has_extension, is_hidden
 from resnets.data.headers import is_image
 from resnets.data.images import Stored
 from resnets.data.label_columns import NoLabels
 from resnets.data.label_table import open_table
-from resnets.data.listing import Listing
+from resnets.data.listing import Listing, Made
 from resnets.data.parquet import holds_images, open_parquet
 from resnets.data.scan import ARCHIVES, names_in, readable, scan
 from resnets.data.tar_headers import BLOCK, compressed_by, is_tar, members
@@ -96,25 +92,6 @@ def table_at(path: Path) -> Path | None:
     return None if has_images else table
 
 
-class StoredImages(Sequence[Stored]):
-    """Images of a listing, each made when asked for: of millions there is no record in memory."""
-
-    def __init__(self, listing: Listing, source: str, numbers: NDArray[np.int64]) -> None:
-        self.listing, self.source, self.numbers = listing, source, numbers
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    @overload
-    def __getitem__(self, index: int) -> Stored: ...
-    @overload
-    def __getitem__(self, index: slice) -> "StoredImages": ...
-    def __getitem__(self, index: int | slice) -> "Stored | StoredImages":
-        if isinstance(index, slice):
-            return StoredImages(self.listing, self.source, self.numbers[index])
-        return stored(self.listing, self.source, int(self.numbers[index]))
-
-
 def stored_in(path: str | Path) -> Sequence[Stored]:
     """Return the images of what `open_listing` takes and is no folder of them; none of others.
 
@@ -131,7 +108,7 @@ def stored_in(path: str | Path) -> Sequence[Stored]:
             if found := unlabelled(_paths(path), name):
                 return found
         raise
-    return StoredImages(listing, name, listing.fastest)
+    return Made(partial(stored, listing, name), listing.fastest)
 
 
 def listed_in(path: str | Path) -> list[str]:
@@ -160,14 +137,19 @@ def images_in(path: Path) -> Sequence[Path | Stored]:
 
     Raises DataError when there are none.
     """
-    if found := stored_in(path):
-        return found
+    return named_images_in(path)[1]
+
+
+def named_images_in(path: Path) -> tuple[Sequence[str], Sequence[Path | Stored]]:
+    """Return the same with their names before them: in the folder or archives, or as listed."""
+    if stored := stored_in(path):
+        return [image.name for image in stored], stored
     if listed := listed_in(path):
-        return [path.parent / name for name in listed]
+        return listed, [path.parent / name for name in listed]
     if path.is_file():
-        return [path]
+        return [path.name], [path]
     names, whole = names_in(path), path.resolve()
-    return [whole / name for name in names]
+    return names, [whole / name for name in names]
 
 
 def stored(listing: Listing, source: str, number: int) -> Stored:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from resnets.data.class_folders import Report, Walk
-from resnets.data.listing import composed
+from resnets.data.listing import composed, for_people
 from resnets.data.scan import STAMP, Disk
 from resnets.formatting import printable
 
@@ -31,7 +31,7 @@ class Files:
         self.facts = [(size, stamp) for _, size, stamp in found]
         self.places = {name: place for place, name in enumerate(self.names)}
         self.used = bytearray(len(found))
-        self.ignored = tuple(sorted(walk.ignored - {printable(composed(n)) for n in tables}))
+        self.ignored = tuple(sorted(walk.ignored - {for_people(n) for n in tables}))
         self.irregular = tuple(sorted(walk.irregular))
         self._tails = lru_cache(None)(self._by_tail)
         self._whole = True
@@ -59,7 +59,7 @@ class Files:
     def unused(self) -> tuple[str, ...]:
         """Return the images that were not asked for, for people."""
         left = (name for name, used in zip(self.names, self.used, strict=True) if not used)
-        return tuple(sorted(printable(composed(name)) for name in left))
+        return tuple(sorted(for_people(name) for name in left))
 
     def _is_there(self, value: str) -> bool:
         try:

@@ -203,7 +203,8 @@ class Choice:
         counts = dict(zip(dataset.classes, chosen.counts(len(dataset.classes)), strict=True))
         order = "the set's own" if self.name else "alphabetical"
         labelling, classes, counts = self._labelled(runtime, source, counts, {}, order)
-        split = _relabelled(chosen, [classes[name] for name in dataset.classes], labelling)
+        outputs = [labelling.outputs.get(classes[name], -1) for name in dataset.classes]
+        split = chosen.renumbered(outputs, len(labelling.names))
         return Chosen(
             part,
             labelling,
@@ -223,20 +224,20 @@ class Choice:
         labelling, classes, counts = self._labelled(
             runtime, str(labelled.root), labelled.counts, changes, "alphabetical"
         )
-        known = labelling.outputs
+        known, several = labelling.outputs, labelled.several
+        notes = _check_answers_several(runtime, str(labelled.root)) if several else []
+        own = [
+            (image, [known[classes[name]] for name in names if classes[name] in known])
+            for image, names in labelled.samples
+        ]
+        images = [image for image, outputs in own if several or outputs]
         truth: NDArray[Any]
-        images: list[Path | Stored]
-        notes = []
-        if labelled.tagged:
-            notes = _check_answers_several(runtime, str(labelled.root))
-            images = [image for image, _ in labelled.tagged]
+        if several:
             truth = np.zeros((len(images), len(labelling.names)), bool)
-            for row, (_, names) in zip(truth, labelled.tagged, strict=True):
-                row[[known[classes[name]] for name in names if classes[name] in known]] = True
+            for row, (_, outputs) in zip(truth, own, strict=True):
+                row[outputs] = True
         else:
-            seen = [(image, classes[name]) for image, name in labelled.samples]
-            images = [image for image, name in seen if name in known]
-            truth = np.array([known[name] for _, name in seen if name in known])
+            truth = np.array([output for _, outputs in own for output in outputs])
         return Chosen(
             labelled.part,
             labelling,
@@ -310,24 +311,6 @@ def _check_answers_several(runtime: Runtime, source: str) -> list[str]:
         )
     assumed = f"it has no thresholds: a class is an answer from a probability of {UNDECIDED} on"
     return [] if runtime.thresholds else [assumed]
-
-
-def _relabelled(split: "Split", classes: Sequence[str], labelling: Labelling) -> "Split":
-    """Return the samples whose class the model has, labelled by its outputs.
-
-    Of several classes an image, all samples, with those that the model has.
-    """
-    import torch
-
-    if split.targets is not None:
-        targets = torch.zeros(len(split), len(labelling.names), dtype=torch.bool)
-        for i, name in enumerate(classes):
-            if name in labelling.outputs:
-                targets[:, labelling.outputs[name]] = split.targets[:, i]
-        return replace(split, labels=targets.byte().argmax(1), targets=targets)
-    outputs = torch.tensor([labelling.outputs.get(name, -1) for name in classes])[split.labels]
-    kept = torch.nonzero(outputs >= 0).flatten()
-    return replace(split, labels=outputs).subset(kept)
 
 
 def _images(split: "Split") -> Iterable[Image.Image]:

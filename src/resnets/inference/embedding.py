@@ -3,7 +3,7 @@
 import json
 import shutil
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -23,15 +23,13 @@ from resnets.data.identity import content_digest, digest_files, images_digest
 from resnets.data.images import Stored, printable
 from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
-from resnets.data.scan import names_in
-from resnets.data.sources import listed_in, stored_in
+from resnets.data.sources import named_images_in
 from resnets.errors import CheckpointError, NonFiniteError, UsageError
 from resnets.files import writing
 from resnets.inference.embedding_table import (
     CHUNK,
-    ENDINGS,
-    READERS,
     broken_list,
+    check_table,
     write_broken,
     write_table,
 )
@@ -42,7 +40,6 @@ from resnets.inference.folder_job import (
     Record,
     Records,
     belongs,
-    check_out,
     line,
 )
 from resnets.inference.partition import Part, Section, Told
@@ -116,11 +113,6 @@ def embed_folder(
     return Embedded(out, len(job.names) - len(broken), job.channels, resumed, skipped, listed)
 
 
-def check_table(out: Path, *, overwrite: bool = False, part: Part | None = None) -> None:
-    """Raise UsageError or ResourceError where no table of embeddings can be written."""
-    check_out(out, "embeddings", ENDINGS, READERS, overwrite=overwrite, part=part)
-
-
 class _Embeddings(FolderJob):
     def __init__(
         self,
@@ -135,7 +127,7 @@ class _Embeddings(FolderJob):
         self.model, self.preprocess = model, preprocess_of(model)
         self.normalize, self.batch_size, self.on_broken = normalize, batch_size, on_broken
         self.device, self.channels = next(model.parameters()).device, model.spec.channels[-1]
-        names, files = _images_of(folder)
+        names, files = named_images_in(folder)
         section = None
         if part:
             section = Section.find(part, map(printable, names), files, CHUNK)
@@ -249,19 +241,6 @@ class _Embeddings(FolderJob):
                     yield {"path": name, "error": broken[row], **known}
                 else:
                     yield {**_record(name, next(rows)), **known}
-
-
-def _images_of(path: Path) -> tuple[Sequence[str], Sequence[Path | Stored]]:
-    """Return the relative names of images in a folder, list or archives, and where they are."""
-    if stored := stored_in(path):
-        return [image.name for image in stored], stored
-    if listed := listed_in(path):
-        return listed, [path.resolve().parent / name for name in listed]
-    whole = path.resolve()
-    if whole.is_file():  # one image stands in its own folder
-        return [whole.name], [whole]
-    names = names_in(path)
-    return names, [whole / name for name in names]
 
 
 def _record(name: str, row: Tensor) -> Record:

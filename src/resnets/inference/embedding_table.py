@@ -17,12 +17,19 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from resnets.files import followed, write_json, writing
+from resnets.inference.folder_job import check_out
+from resnets.inference.partition import Part
 
 ENDINGS = (".npz", ".parquet")
 READERS = "NumPy reads .npz; pandas, Polars, DuckDB and Spark read .parquet"
 CHUNK = 128  # images; where one ends a batch ends, and earlier versions began another file
 PATHS_AT_ONCE = 4096  # in a piece of the array of paths
 ROW_GROUP = 8 << 20  # bytes of embeddings
+
+
+def check_table(out: Path, *, overwrite: bool = False, part: Part | None = None) -> None:
+    """Raise UsageError or ResourceError where no table of embeddings can be written."""
+    check_out(out, "embeddings", ENDINGS, READERS, overwrite=overwrite, part=part)
 
 
 def broken_list(out: Path) -> Path:

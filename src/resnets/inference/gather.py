@@ -19,7 +19,6 @@ from resnets.errors import DataError, UsageError
 from resnets.files import alone, check_free, partial_of
 from resnets.formatting import plural
 from resnets.inference import embedding_table, prediction_table
-from resnets.inference.folder_job import check_out
 from resnets.inference.partition import NamesDigest, PartRecord, Section, digest_of, record_of
 
 _OWN = ("pictures", "parts")  # of what a part is made of: not that of others
@@ -67,7 +66,7 @@ def gather(
     parts = _together([_Table(path, PartRecord.read(path)) for path in map(Path, tables)])
     total = parts[0].section.total
     kind = _Embeddings if parts[0].record.told.channels else _Predictions
-    kind.check(out, overwrite)
+    kind.check(out, overwrite=overwrite)
     if out.resolve() in {part.path.resolve() for part in parts}:
         raise UsageError(f"{out}: is one of the parts", hint="another --out")
     for part in parts:
@@ -121,9 +120,7 @@ class _Table:
 class _Predictions:
     """How tables of predictions are read and written."""
 
-    @staticmethod
-    def check(out: Path, overwrite: bool) -> None:
-        prediction_table.check_table(out, overwrite=overwrite)
+    check = staticmethod(prediction_table.check_table)
 
     @staticmethod
     def names(part: _Table) -> Iterator[str]:
@@ -139,10 +136,7 @@ class _Predictions:
 class _Embeddings:
     """How tables of embeddings are, in which broken images have no row."""
 
-    @staticmethod
-    def check(out: Path, overwrite: bool) -> None:
-        endings, readers = embedding_table.ENDINGS, embedding_table.READERS
-        check_out(out, "embeddings", endings, readers, overwrite=overwrite)
+    check = staticmethod(embedding_table.check_table)
 
     @staticmethod
     def names(part: _Table) -> Iterator[str]:

@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from resnets.data.identity import images_digest
 from resnets.data.images import Stored, printable
+from resnets.data.listing import Made
 from resnets.data.scan import names_in
-from resnets.data.sources import StoredImages, listed_in, stored_in
+from resnets.data.sources import listed_in, stored_in
 from resnets.errors import DataError
 from resnets.files import followed, writing
 from resnets.inference.folder_job import CONTENT, FolderJob, Record, Records, check_out, line
@@ -122,7 +123,7 @@ def image_names(images: Iterable[str | Path | Stored]) -> Sequence[str | Stored]
     What it has returned before it returns as it is. Raises DataError for a folder or list without
     images, and for packs, tars and Parquet that cannot be read.
     """
-    if isinstance(images, ImageNames | StoredImages):
+    if isinstance(images, ImageNames | Made):
         return images
     images, names = [*images], ImageNames()
     for image in images:
