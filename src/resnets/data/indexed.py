@@ -67,8 +67,9 @@ class Index:
     labels: NDArray[np.int32]
     parts: NDArray[np.uint8]
     sources: NDArray[np.int64]  # bytes of what an image was made from; (0,) where that is not known
-    files: NDArray[np.int32]  # which of several files it lies in; (0,) where there is one
     digests: NDArray[np.uint8]  # (N, 32), SHA-256; (0, 32) where they are not known
+    # Which of several files it lies in; (0,) where there is one.
+    files: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, np.int32))
     groups: NDArray[np.int64] | None = None  # this and the next as in a `Listing`
     weights: NDArray[np.float32] | None = None
     targets: NDArray[np.bool_] | None = None
@@ -101,6 +102,20 @@ class Index:
             digests=digests[rows] if len(digests) == len(offsets) else _NO_DIGESTS,
             more=more,
         )
+
+    @classmethod
+    def in_order(
+        cls,
+        of: "Listing | Index",
+        names: Sequence[str],
+        columns: Mapping[str, NDArray[Any]],
+        more: Mapping[str, Any],
+    ) -> "Index":
+        """Return the index of images in any order, with the classes and splits of others."""
+        parts = columns["parts"]
+        order = sorted(range(len(names)), key=lambda row: (parts[row], names[row]))
+        ordered: dict[str, Any] = {name: column[order] for name, column in columns.items()}
+        return cls(of.classes, of.splits, Names([names[i] for i in order]), **ordered, more=more)
 
     def tells(self, listing: Listing, told: Mapping[str, NDArray[Any]]) -> bool:
         """Whether it tells the same of as many images, with the classes and splits of a listing."""

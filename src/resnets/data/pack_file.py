@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from resnets.data.indexed import Index, room_for, told_of
-from resnets.data.listing import Listing, Names
+from resnets.data.listing import Listing
 from resnets.data.pack_journal import write
 from resnets.data.packs import BLOCK, FIRST, INDEX, header, padding, pointer
 from resnets.files import open_own
@@ -90,20 +90,10 @@ class PackFile:
         images, listing, old = np.array(self.images), self.listing, self.old
         told = {name: column[images] for name, column in told_of(listing).items()}
         if old is None or not old.tells(listing, told):
-            parts, names = told["parts"], self.names
-            order = np.array(sorted(range(len(images)), key=lambda row: (parts[row], names[row])))
-            index = Index(
-                classes=listing.classes,
-                splits=listing.splits,
-                names=Names([names[row] for row in order]),
-                offsets=np.array(self.offsets)[order],
-                sizes=np.array(self.sizes)[order],
-                sources=listing.sizes[images[order]],
-                files=np.zeros(0, np.int32),
-                digests=np.frombuffer(self.digests, np.uint8).reshape(-1, 32)[order],
-                **{name: column[order] for name, column in told.items()},
-                more=self.more,
-            ).encoded()
+            told["offsets"], told["sizes"] = np.array(self.offsets), np.array(self.sizes)
+            told["sources"] = listing.sizes[images]
+            told["digests"] = np.frombuffer(self.digests, np.uint8).reshape(-1, 32)
+            index = Index.in_order(listing, self.names, told, self.more).encoded()
             start = header(INDEX, len(index))
             self.file.seek(self.at)
             self._end(b"".join((start, index, padding(len(index)))))

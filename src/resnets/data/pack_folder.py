@@ -1,5 +1,6 @@
 """A folder of packs of one set: which files they are, and how they come there all at once."""
 
+import shutil
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -8,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from resnets.data.indexed import Index, told_of
-from resnets.data.listing import Names
 from resnets.data.packs import is_pack, read_pack
 from resnets.errors import DataError, UsageError
 from resnets.files import sync_folder
@@ -68,10 +68,7 @@ def joined(indices: Sequence[Index], root: Path) -> Index | None:
     }
     counts = [len(index.names) for index in indices]
     columns["files"] = np.repeat(np.arange(len(indices), dtype=np.int32), counts)
-    parts = columns["parts"]
-    order = sorted(range(len(names)), key=lambda row: (parts[row], names[row]))
-    columns = {name: column[order] for name, column in columns.items()}
-    return Index(first.classes, first.splits, Names([names[row] for row in order]), **columns)
+    return Index.in_order(first, names, columns, {})
 
 
 def put(draft: Path, folder: Path, made: Collection[int], *, overwrite: bool) -> list[Path]:
@@ -84,7 +81,7 @@ def put(draft: Path, folder: Path, made: Collection[int], *, overwrite: bool) ->
         path.unlink()
     old = folder.with_name(f".{folder.name}.old")
     if overwrite and folder.exists():
-        _remove(old)
+        shutil.rmtree(old, ignore_errors=True)  # of a call that was stopped
         folder.replace(old)
     if folder.exists():
         for number in made:
@@ -93,13 +90,5 @@ def put(draft: Path, folder: Path, made: Collection[int], *, overwrite: bool) ->
         sync_folder(folder)
     else:
         draft.replace(folder)
-    _remove(old)
+    shutil.rmtree(old, ignore_errors=True)
     return sorted(folder.iterdir())
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder of packs, if it is there."""
-    if folder.is_dir():
-        for path in folder.iterdir():
-            path.unlink()
-        folder.rmdir()
