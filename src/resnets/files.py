@@ -10,7 +10,7 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
@@ -328,6 +328,22 @@ def write_json(path: Path, value: Any) -> None:
     A number on each line would make a confusion matrix several times as large.
     """
     write_text(path, _indented(value, "\n") + "\n")
+
+
+def broken_list(out: Path) -> Path:
+    """Return where the images that are not in a table or a pack are listed."""
+    return out.with_name(f"{out.name}.broken.json")
+
+
+def write_broken(out: Path, broken: Iterable[tuple[str, str]]) -> None:
+    """List the paths of images that are not in a table or a pack, and why; no list of none.
+
+    Raises ResourceError.
+    """
+    if listed := [{"path": path, "reason": why} for path, why in broken]:
+        write_json(broken_list(out), listed)
+    else:
+        broken_list(out).unlink(missing_ok=True)
 
 
 def _indented(value: Any, margin: str) -> str:

@@ -147,7 +147,7 @@ class Split:
         return replace(self._columns(lambda column: column.to(device)), images=images)
 
     def subset(self, index: Tensor) -> "Split":
-        """Return the samples at positions ``index`` as a split of the same source."""
+        """Return samples, by their positions or a mask (N,), as a split of the same source."""
         return self._columns(lambda column: column[index])
 
     def renumbered(self, numbers: Sequence[int], classes: int) -> "Split":
@@ -161,7 +161,7 @@ class Split:
             targets = torch.stack(columns, 1)
             return replace(self, labels=targets.byte().argmax(1), targets=targets)
         labels = new[self.labels]
-        return replace(self, labels=labels).subset(torch.nonzero(labels >= 0).flatten())
+        return replace(self, labels=labels).subset(labels >= 0)
 
     def _columns(self, change: Callable[[Tensor], Tensor]) -> "Split":
         """Return the split with each column, a row for each sample, as ``change`` makes it."""
@@ -249,28 +249,20 @@ class Dataset:
         classes, numbers = changed(self.classes, changes)
         if not classes:
             raise UsageError("data.classes leaves no class", hint="leave fewer out")
-
-        def of(name: str, split: Split | None) -> Split | None:
-            if split is None:
-                return None
-            left = split.renumbered(numbers, len(classes))
-            if not len(left):
-                raise UsageError(
-                    f"data.classes leaves nothing of the {name} split", hint="leave fewer out"
-                )
-            return left
-
-        train = of("train", self.train)
-        assert train is not None
+        parts: dict[str, Any] = {
+            name: split.renumbered(numbers, len(classes)) for name, split in self.parts.items()
+        }
+        if empty := next((name for name, split in parts.items() if not len(split)), None):
+            raise UsageError(
+                f"data.classes leaves nothing of the {empty} split", hint="leave fewer out"
+            )
         copies = self.copies
         if copies and len(classes) < len(self.classes):
             copies = replace(copies, two_classes=0)  # whether they still are is not known
         return replace(
             self,
+            **parts,
             classes=classes,
-            train=train,
-            validation=of("validation", self.validation),
-            test=of("test", self.test),
             mirror=(self.mirror or sides(self.classes) is not None) and sides(classes) is None,
             copies=copies,
         )

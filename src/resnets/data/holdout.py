@@ -71,9 +71,7 @@ def hold_out(
             chosen = _together(split.labels, rank, first, shares, sizes.tolist())
             if grouped:
                 chosen = _nearest(split.labels, rank, first, shares, chosen)
-    return split.subset(torch.nonzero(~chosen).flatten()), split.subset(
-        torch.nonzero(chosen).flatten()
-    )
+    return split.subset(~chosen), split.subset(chosen)
 
 
 def _check_left(

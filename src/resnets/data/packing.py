@@ -23,7 +23,16 @@ from resnets.data.pack_journal import Journal
 from resnets.data.packs import FIRST, is_pack, read_pack
 from resnets.data.pipeline import read_ahead
 from resnets.errors import DataError, UsageError
-from resnets.files import alone, check_free, followed, halted, partial_of, sync_folder, write_json
+from resnets.files import (
+    alone,
+    broken_list,
+    check_free,
+    followed,
+    halted,
+    partial_of,
+    sync_folder,
+    write_broken,
+)
 from resnets.formatting import plural, printable
 
 Report = Callable[[int, int], None]  # how many are done, of how many
@@ -83,13 +92,9 @@ def pack(
             size = sum(path.stat().st_size for path in files)
         except OSError as error:
             raise halted(out, error) from error
-    broken_list = out.with_name(f"{out.name}.broken.json")
-    if work.broken:
-        write_json(broken_list, [{"path": n, "reason": reason} for n, reason in work.broken])
-    else:
-        broken_list.unlink(missing_ok=True)
+    write_broken(out, work.broken)
     broken = tuple(work.broken)
-    listed = broken_list if broken else None
+    listed = broken_list(out) if broken else None
     return Packed(out, len(work.names), size, kept, broken, listed, len(files))
 
 

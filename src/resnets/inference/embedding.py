@@ -25,14 +25,8 @@ from resnets.data.pipeline import read_ahead
 from resnets.data.preprocess import preprocess_of
 from resnets.data.sources import named_images_in
 from resnets.errors import CheckpointError, NonFiniteError, UsageError
-from resnets.files import writing
-from resnets.inference.embedding_table import (
-    CHUNK,
-    broken_list,
-    check_table,
-    write_broken,
-    write_table,
-)
+from resnets.files import broken_list, write_broken, writing
+from resnets.inference.embedding_table import CHUNK, check_table, write_table
 from resnets.inference.folder_job import (
     CONTENT,
     VERSION,

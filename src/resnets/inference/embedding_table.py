@@ -16,7 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from resnets.files import followed, write_json, writing
+from resnets.files import followed, writing
 from resnets.inference.folder_job import check_out
 from resnets.inference.partition import Part
 
@@ -30,22 +30,6 @@ ROW_GROUP = 8 << 20  # bytes of embeddings
 def check_table(out: Path, *, overwrite: bool = False, part: Part | None = None) -> None:
     """Raise UsageError or ResourceError where no table of embeddings can be written."""
     check_out(out, "embeddings", ENDINGS, READERS, overwrite=overwrite, part=part)
-
-
-def broken_list(out: Path) -> Path:
-    """Return where the images that have no row in a table are listed."""
-    return out.with_name(f"{out.name}.broken.json")
-
-
-def write_broken(out: Path, broken: Iterable[tuple[str, str]]) -> None:
-    """List the paths of images that have no row in a table, and why; no list where there are none.
-
-    Raises ResourceError.
-    """
-    if listed := [{"path": path, "reason": why} for path, why in broken]:
-        write_json(broken_list(out), listed)
-    else:
-        broken_list(out).unlink(missing_ok=True)
 
 
 def write_table(

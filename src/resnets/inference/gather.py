@@ -16,7 +16,7 @@ from shlex import quote
 from typing import Any
 
 from resnets.errors import DataError, UsageError
-from resnets.files import alone, check_free, partial_of
+from resnets.files import alone, check_free, partial_of, write_broken
 from resnets.formatting import plural
 from resnets.inference import embedding_table, prediction_table
 from resnets.inference.partition import NamesDigest, PartRecord, Section, digest_of, record_of
@@ -151,7 +151,7 @@ class _Embeddings:
             zip(part.record.told.left_out, part.record.broken.values(), strict=True)
             for part in parts
         )
-        embedding_table.write_broken(out, chain.from_iterable(broken))
+        write_broken(out, chain.from_iterable(broken))
         channels = parts[0].record.told.channels
         rows = (
             embedding_table.read_embeddings(part.path, channels, _rows_of_chunks(part))
