@@ -26,11 +26,6 @@ KEEP_ALIVE = 75  # seconds between two requests; more than proxies wait, which w
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-def application(service: Service) -> Application:
-    """Return the service with all its addresses."""
-    return Application(service, routes(service))
-
-
 def routes(service: Service) -> list[Route]:
     """Return all addresses of a service; `resnets.serving.openapi` describes them."""
     return [
@@ -90,7 +85,7 @@ class Server(uvicorn.Server):
         """``started`` is called when requests are taken."""
         super().__init__(
             uvicorn.Config(
-                application(service),
+                Application(service, routes(service)),
                 http=_Connection,
                 ws="none",
                 lifespan="off",
