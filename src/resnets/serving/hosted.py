@@ -130,11 +130,7 @@ class Hosted:
         Raises as `predictions` does, and DataError where one cannot be read.
         """
         with self._accepted(len(images)):
-            found = await _all(*map(self._answered, images))
-        for each in found:
-            if isinstance(each, DataError):
-                raise each
-        return np.concatenate(found)
+            return np.concatenate(await _all(*map(self._answered, images)))
 
     def close(self) -> None:
         """Answer no more."""
@@ -152,20 +148,19 @@ class Hosted:
     async def _predicted(
         self, image: Stored, top: int | None, sizes: SetSizes | None
     ) -> Prediction:
-        found = await self._answered(image)
-        if isinstance(found, DataError):
-            return Prediction(str(image), error=found)
+        try:
+            found = await self._answered(image)
+        except DataError as error:
+            return Prediction(str(image), error=error)
         return labelled(self.runtime, [str(image)], found, top, sizes)[0]
 
-    async def _answered(self, image: Stored) -> Logits | DataError:
-        """Return the logits (1, classes) of an image, or why it cannot be read."""
+    async def _answered(self, image: Stored) -> Logits:
+        """Return the logits (1, classes) of an image. Raises DataError where it cannot be read."""
         job = Job(self._compute)
         try:
             async with self._room:
                 self._decoders.submit(partial(self._decode, job), image)
                 return await job.answer
-        except DataError as error:
-            return error
         except asyncio.CancelledError:
             self._dropped.labels("inference" if len(job.images) else "decoding").inc()
             raise
