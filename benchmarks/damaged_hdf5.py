@@ -226,7 +226,7 @@ def ours() -> Read:
                 found[prefix + name] = _described(child.read().numpy())
         return found
 
-    return lambda path: walk(read_tree(path.read_bytes(), path), "")
+    return lambda path: walk(read_tree(path.read_bytes()), "")
 
 
 def _as_h5py(opened: Callable[[Path], Any], groups: type, arrays: type) -> Read:

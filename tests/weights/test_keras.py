@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from resnets import ResNet, get_spec
 from resnets.errors import CheckpointError, ResourceError
 from resnets.readers.keras_config import snake_case, stored_paths
-from resnets.readers.keras_file import read_keras
+from resnets.readers.reader import read
 from resnets.weights.checkpoint import open_checkpoint
 from resnets.weights.keras.front import Front
 from resnets.weights.keras.keras_variables import to_keras, to_ours
@@ -209,7 +209,7 @@ def test_three_formats(tmp_path):
         "Keras .h5": older(stored, model),
     }
     for kind, data in files.items():
-        content = read_keras(put(tmp_path, data, "whatever.bin"))
+        content = read(put(tmp_path, data, "whatever.bin"))
         assert content.format == kind
         assert content.config == (None if kind == "Keras .weights.h5" else model)
         assert_tree(content.tree, stored)
@@ -222,7 +222,7 @@ def test_names_from_the_config(compression, tmp_path):
     """An archive of an earlier Keras 3 does not say the names beside the weights."""
     model, names = example(Sketch(first_number=5))
     data = numbered(model, variables(names), named=False)
-    content = read_keras(put(tmp_path, archive(model, data, compression)))
+    content = read(put(tmp_path, archive(model, data, compression)))
     assert_tree(content.tree, variables(names))
 
 
@@ -238,7 +238,7 @@ def test_only_counters(front, tmp_path):
         )
     )
     data = numbered(model, variables(names, spec), named=False, front=front)
-    content = read_keras(put(tmp_path, data))
+    content = read(put(tmp_path, data))
     found = ordered_names(content.tree, spec)
     state = to_ours(content.tree, found)
     assert all(torch.equal(state[key], value) for key, value in weights(spec).items())
@@ -250,7 +250,7 @@ def test_only_counters(front, tmp_path):
 @pytest.mark.parametrize("scope", ["", "conv1_1"])
 def test_variable_names_of_all_times(suffix, scope, tmp_path):
     stored = {"conv1": {"kernel": np.ones((3, 3, 3, 4), "f4"), "bias": np.ones(4, "f4")}}
-    content = read_keras(put(tmp_path, older(stored, suffix=suffix, scope=scope)))
+    content = read(put(tmp_path, older(stored, suffix=suffix, scope=scope)))
     assert_tree(content.tree, stored)
 
 
@@ -266,7 +266,7 @@ def test_layers_of_a_model_within_a_model(tmp_path):
         file["resnet50"].attrs["weight_names"] = names
         file["dense/sequential/dense/kernel"] = np.ones((2, 3), "f4")
         file["dense"].attrs["weight_names"] = [b"sequential/dense/kernel"]
-    tree = read_keras(put(tmp_path, buffer.getvalue())).tree
+    tree = read(put(tmp_path, buffer.getvalue())).tree
     assert list(tree) == ["conv1_conv/kernel", "conv1_bn/gamma", "conv1_bn/beta", "dense/kernel"]
     assert tree["conv1_bn/beta"].tolist() == [2, 2]
 
@@ -279,7 +279,7 @@ def test_two_layers_of_one_name(tmp_path):
             group.attrs["name"] = "conv1_conv"
             group["0"] = np.ones((1, 1, 2, 2), "f4")
     with pytest.raises(CheckpointError, match='two layers have "conv1_conv/kernel"'):
-        read_keras(put(tmp_path, buffer.getvalue()))
+        read(put(tmp_path, buffer.getvalue()))
 
 
 @pytest.mark.parametrize("tf_keras", [False, True])
@@ -290,7 +290,6 @@ def test_topology_of_the_example(depth, tf_keras):
     assert topology.spec == get_spec(f"keras_resnet{depth}_v1")
     assert topology.names == names
     assert topology.front == Front()
-    assert topology.left_out == ()
 
 
 def changed(**changes):
@@ -321,7 +320,6 @@ def test_heads(kinds, num_classes, dropout):
     topology = changed(head=head(*kinds))
     assert topology.spec == replace(SPEC, num_classes=num_classes, dropout=dropout)
     assert ("fc" in topology.names.values()) == ("Dense" in kinds)
-    assert topology.left_out == ()
 
 
 @pytest.mark.parametrize(
@@ -369,11 +367,10 @@ def test_the_meaning_travels_from_the_file(tmp_path):
     ],
 )
 def test_heads_that_are_not_ours(kinds):
-    """The body is read all the same, and what is left out is said."""
+    """The body is read all the same."""
     topology = changed(head=head(*kinds))
     assert topology.spec == replace(SPEC, num_classes=1000)
     assert "fc" not in topology.names.values()
-    assert len(topology.left_out) == sum(kind in ("Dense", "Conv2D") for kind in kinds)
 
 
 def test_average_over_less_than_the_map_is_not_our_head():
@@ -381,7 +378,7 @@ def test_average_over_less_than_the_map_is_not_our_head():
         x = sketch("Flatten", sketch("AveragePooling2D", x, pool_size=[4, 4]))
         return sketch("Dense", x, units=10)
 
-    assert changed(head=build).left_out == ("dense",)
+    assert "fc" not in changed(head=build).names.values()
 
 
 def test_inert_layers_within_blocks():
@@ -537,7 +534,7 @@ def test_written_and_read_again(name, kind, tmp_path):
         spec = replace(spec, depths=(1, 1, 1, 1), widths=(8, 16, 24, 32), stem_width=8)
     state, path = weights(spec), tmp_path / f"weights.{kind}"
     write_keras(path, state, spec)
-    tree = read_keras(path).tree
+    tree = read(path).tree
     layers = dict.fromkeys(key.split("/")[0] for key in tree)
     names = application_names(layers) or ordered_names(tree, spec)
     again = to_ours(tree, names)
@@ -553,7 +550,7 @@ def test_long_lists_of_names_are_written_in_parts(tmp_path):
     with h5py.File(path) as file:
         assert "layer_names" not in file.attrs
         assert len(file.attrs["layer_names0"]) > 100
-    tree = read_keras(path).tree
+    tree = read(path).tree
     assert len(ordered_names(tree, spec)) == 2 * 1801 + 1
 
 
@@ -572,7 +569,7 @@ def test_without_h5py(tmp_path, monkeypatch):
     path = tmp_path / "x.h5"
     write_keras(path, weights(), SPEC)
     monkeypatch.setitem(sys.modules, "h5py", None)
-    assert read_keras(path).tree
+    assert read(path).tree
     with pytest.raises(ResourceError) as error:
         write_keras(path, weights(), SPEC)
     assert error.value.hint == 'pip install "resnets[keras]"'
@@ -588,13 +585,13 @@ def test_norms_without_scale_or_center(tmp_path):
                 layer["config"][flag] = False
                 del stored[layer["name"]][variable]
     data = numbered(model, stored)
-    tree = read_keras(put(tmp_path, archive(model, data))).tree
+    tree = read(put(tmp_path, archive(model, data))).tree
     assert_tree(tree, stored)
     state = to_ours(tree, names)
     assert torch.equal(state["bn1.weight"], torch.ones(16))
     assert torch.equal(state["layer1.0.bn1.bias"], torch.zeros(16))
     with pytest.raises(CheckpointError, match="has 3 variables and it is unknown which"):
-        read_keras(put(tmp_path, data))
+        read(put(tmp_path, data))
 
 
 def keras_archive(**changes) -> bytes:
@@ -605,7 +602,7 @@ def keras_archive(**changes) -> bytes:
 def refusal(folder: Path, data: bytes) -> CheckpointError:
     path = put(folder, data)
     with pytest.raises(CheckpointError) as error:
-        read_keras(path)
+        read(path)
     assert error.value.message.startswith(f"{path}: ")
     return error.value
 
@@ -613,7 +610,7 @@ def refusal(folder: Path, data: bytes) -> CheckpointError:
 def test_other_members_are_never_touched(tmp_path):
     """Fault 9: names that climb out of a folder."""
     data = keras_archive(**{"../../escaped": "x", "/tmp/escaped": "x", "assets/code.py": "1/0"})
-    assert read_keras(put(tmp_path, data)).tree
+    assert read(put(tmp_path, data)).tree
     assert [path.name for path in tmp_path.iterdir()] == ["model.weights.h5"]
     assert not (tmp_path.parent.parent / "escaped").exists()
 
@@ -621,7 +618,7 @@ def test_other_members_are_never_touched(tmp_path):
 def test_two_members_of_one_name(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate name"):
         data = keras_archive(**{"config.json": "{}"})
-    assert "2 members are called config.json" in refusal(tmp_path, data).message
+    assert "two files of one name" in refusal(tmp_path, data).message
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
@@ -636,8 +633,7 @@ def test_zip_bombs(name, tmp_path, peak_memory):
     assert len(data) < MIB
     with peak_memory(below=32 * MIB):
         message = refusal(tmp_path, data).message
-    assert f"{name} unpacks from" in message
-    assert "to 314,572,800 bytes" in message
+    assert ("314,572,800 bytes" if name == "config.json" else "far more data") in message
 
 
 @pytest.mark.parametrize(
@@ -681,9 +677,6 @@ def test_other_hdf5_files(tmp_path):
     with h5py.File(buffer, "w") as file:
         file["data"] = np.arange(3)
     assert "without arrays of numbers" in refusal(tmp_path, buffer.getvalue()).message
-    assert "neither an HDF5 file nor" in refusal(tmp_path, b"hello").message
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        read_keras(tmp_path / "absent.keras")
 
 
 def test_weights_that_are_named_and_absent(tmp_path):
@@ -700,7 +693,7 @@ def test_memory_of_a_large_file(tmp_path, peak_memory):
     size = len(buffer.getvalue())
     del buffer
     with peak_memory(below=3 * size):
-        tree = read_keras(path).tree
+        tree = read(path).tree
     assert tree["conv2d/kernel"].shape == (3, 3, 1024, 1024)
 
 
@@ -767,7 +760,7 @@ def check_mutation(folder: Path, kind: str, mutations, inside: bool) -> None:
         data = mutated(data, mutations)
     path = put(folder, data)
     with suppress(CheckpointError):
-        content = read_keras(path)
+        content = read(path)
         assert_plain(content.tree)
 
 

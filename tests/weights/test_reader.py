@@ -25,7 +25,6 @@ import safetensors.torch
 import torch
 
 from resnets.errors import CheckpointError
-from resnets.readers.content import Content
 from resnets.readers.reader import read
 
 MIB = 1024**2
@@ -301,18 +300,6 @@ def test_folders_of_a_run_and_of_hugging_face(tmp_path):
     assert "resume" in refusal(tmp_path / "other").hint
     (tmp_path / "other" / "resnet.pth").write_bytes(b"")
     assert "resnet.pth" in refusal(tmp_path / "other").hint
-
-
-def test_keras_files_are_given_to_their_reader_by_content(tmp_path, monkeypatch):
-    stand_in = type(sys)("resnets.readers.keras_file")
-    stand_in.read_keras = lambda path: Content(path, "Keras", {})
-    monkeypatch.setitem(sys.modules, "resnets.readers.keras_file", stand_in)
-    (tmp_path / "model.pth").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
-    assert read(tmp_path / "model.pth").format == "Keras"
-    with zipfile.ZipFile(tmp_path / "model.zip", "w") as archive:
-        for name in ("metadata.json", "config.json", "model.weights.h5"):
-            archive.writestr(name, b"{}")
-    assert read(tmp_path / "model.zip").format == "Keras"
 
 
 # Nothing is run

@@ -90,10 +90,11 @@ def read_stored(archive: zipfile.ZipFile, member: zipfile.ZipInfo, allowance: Al
 
 def read_packed(archive: zipfile.ZipFile, member: zipfile.ZipInfo, allowance: Allowance) -> bytes:
     """Return the bytes of a member that may be deflated; its checksum is verified."""
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+    packings = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+    if member.compress_type not in packings or member.flag_bits & 1:
         raise CheckpointError(
-            f"{member.filename} in it is compressed in a way that numpy never does",
-            hint="save it again with numpy.savez",
+            f"{member.filename} in it is encrypted, or compressed as numpy and Keras never do",
+            hint="save it again with the library that wrote it",
         )
     allowance.take(member.file_size)
     return archive.read(member)

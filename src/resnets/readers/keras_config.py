@@ -8,7 +8,7 @@ from typing import Any
 from resnets.errors import CheckpointError
 from resnets.readers.allowance import broken
 
-LARGEST_CONFIG = 8 << 20  # bytes; a network of a thousand layers has 3 MB
+_LARGEST = 8 << 20  # bytes; a network of a thousand layers has 3 MB
 
 
 def parse_config(text: str) -> dict[str, Any]:
@@ -16,11 +16,7 @@ def parse_config(text: str) -> dict[str, Any]:
 
     Raises CheckpointError when it is none, or has Lambda layers: their code would have to run.
     """
-    if len(text) > LARGEST_CONFIG:
-        raise CheckpointError(
-            f"its model config has {len(text):,} characters",
-            hint="no network needs that; get the file from its author again",
-        )
+    check_size(len(text))
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -32,6 +28,15 @@ def parse_config(text: str) -> dict[str, Any]:
         )
     _refuse_code(config)
     return config
+
+
+def check_size(size: int) -> None:
+    """Raise CheckpointError for a config of more bytes than any network's has."""
+    if size > _LARGEST:
+        raise CheckpointError(
+            f"its model config has {size:,} bytes",
+            hint="no network needs that; get the file from its author again",
+        )
 
 
 def _refuse_code(config: Any) -> None:

@@ -7,7 +7,6 @@ file tells it; optimizer variables and seeds are left out.
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,81 +14,47 @@ from typing import Any
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.readers.allowance import broken
+from resnets.readers.allowance import Allowance, broken
+from resnets.readers.archive import read_packed
 from resnets.readers.content import Content
 from resnets.readers.hdf5.data import Dataset
-from resnets.readers.hdf5.tree import SIGNATURE, Group, read_tree
+from resnets.readers.hdf5.tree import Group, read_tree
 from resnets.readers.keras_1 import is_theanos, name_of, turned, upright
 from resnets.readers.keras_config import (
-    LARGEST_CONFIG,
+    check_size,
     is_model,
     layer_name,
     parse_config,
     stored_paths,
 )
-from resnets.readers.paths import at
 
-CONFIG, WEIGHTS = "config.json", "model.weights.h5"  # the only members of an archive that are read
+KERAS_MEMBERS = ("config.json", "model.weights.h5")  # of an archive, the only ones that are read
 NORM = ("gamma", "beta", "moving_mean", "moving_variance")
 VARIABLES = ("kernel", "bias", *NORM)
 # What lies beside the layers and inside them, and is no weight.
 NO_WEIGHTS = ("optimizer", "metrics", "loss", "seed_generator", "random_generator")
-_WRITTEN_BY = "Keras writes model.save('x.keras') and model.save_weights('x.weights.h5')"
 
 
-def read_keras(path: Path) -> Content:
-    """Return what a Keras file of any of the three kinds holds; its content says which it is.
+def read_keras_archive(archive: zipfile.ZipFile, path: Path, size: int) -> Content:
+    """Return what a .keras archive of ``size`` bytes holds; other members are never touched.
 
-    Raises CheckpointError when it is damaged, unsafe or no Keras file.
+    Raises CheckpointError when it is damaged or unsafe.
     """
-    try:
-        with path.open("rb") as file:
-            start = file.read(len(SIGNATURE))
-            file.seek(0)
-            data = file.read() if start == SIGNATURE else b""
-        if start == SIGNATURE:
-            return _from_hdf5(read_tree(data, path), path)
-        if start.startswith(b"PK"):
-            return _from_archive(path)
-        raise CheckpointError("neither an HDF5 file nor a .keras archive", hint=_WRITTEN_BY)
-    except CheckpointError as error:
-        raise at(path, error) from None
-    except OSError as error:
-        raise at(path, CheckpointError(f"cannot be read: {error.strerror}")) from None
+    allowance = Allowance(size)
+    config, weights = (archive.getinfo(name) for name in KERAS_MEMBERS)
+    check_size(config.file_size)
+    text = read_packed(archive, config, allowance).decode("utf-8", errors="replace")
+    stated = parse_config(text)
+    tree = _by_layers(read_tree(read_packed(archive, weights, allowance)), stated)
+    return Content(path, "Keras .keras", tree, config=stated)
 
 
-def _from_archive(path: Path) -> Content:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            text = _member(archive, CONFIG, LARGEST_CONFIG)
-            # Weights hardly compress, and Keras does not try.
-            data = _member(archive, WEIGHTS, max(64 << 20, 2 * path.stat().st_size))
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
-        raise broken(f"damaged .keras archive: {error}") from None
-    config = parse_config(text.decode("utf-8", errors="replace"))
-    tree = _by_layers(read_tree(data, path), config)
-    return Content(path, "Keras .keras", tree, config=config)
+def read_hdf5(path: Path) -> Content:
+    """Return what an HDF5 file of Keras's or of anybody's holds; its content says which it is.
 
-
-def _member(archive: zipfile.ZipFile, name: str, largest: int) -> bytes:
-    found = [member for member in archive.infolist() if member.filename == name]
-    if len(found) != 1:
-        raise CheckpointError(
-            f"{len(found)} members are called {name} in this archive",
-            hint="a .keras archive has exactly one; save the model in Keras again",
-        )
-    (member,) = found
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise CheckpointError(f"{name} is compressed in an unusual way")
-    if member.file_size > largest:
-        raise CheckpointError(
-            f"{name} unpacks from {member.compress_size:,} to {member.file_size:,} bytes",
-            hint="no weights are stored like that; get the file from its author again",
-        )
-    return archive.read(member)
-
-
-def _from_hdf5(root: Group, path: Path) -> Content:
+    Raises CheckpointError when it is damaged or unsafe.
+    """
+    root = read_tree(path.read_bytes())
     text = "".join(root.attributes.get("model_config", []))
     config = parse_config(text) if text else None
     weights = root.children.get("model_weights", root)
@@ -105,7 +70,10 @@ def _from_hdf5(root: Group, path: Path) -> Content:
     # In the order in which they were written: a group's names are sorted.
     arrays = sorted(_arrays(root), key=lambda array: array.layout)
     if not arrays:
-        raise CheckpointError("an HDF5 file without arrays of numbers", hint=_WRITTEN_BY)
+        raise CheckpointError(
+            "an HDF5 file without arrays of numbers",
+            hint="Keras writes model.save('x.keras') and model.save_weights('x.weights.h5')",
+        )
     return Content(path, "HDF5", {array.name: array.read() for array in arrays})
 
 

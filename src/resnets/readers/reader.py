@@ -17,6 +17,8 @@ from resnets.readers.archive import open_archive
 from resnets.readers.content import Content
 from resnets.readers.disguise import undisguise
 from resnets.readers.flaxfile import FLAX_START, read_flax
+from resnets.readers.hdf5.tree import SIGNATURE
+from resnets.readers.keras_file import KERAS_MEMBERS, read_hdf5, read_keras_archive
 from resnets.readers.mxnetfile import MXNET_START, read_mxnet
 from resnets.readers.npzfile import NPY_START, is_npz, read_npy, read_npz
 from resnets.readers.onnxfile import ONNX_START, read_onnx
@@ -31,7 +33,6 @@ from resnets.readers.torchfile import (
     read_zip,
 )
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 # The start of a pickle: of protocols 2 to 5, then of 0 and 1.
 _PICKLE = re.compile(rb"\x80[\x02-\x05]|\((dp|lp|i\w|c\w)|\}(q|\.)|\](q|\.)|\(\}|\(\]|c[\w.]+\n")
@@ -127,8 +128,8 @@ def _read_file(path: Path) -> Content:
     size = path.stat().st_size
     if start.startswith(_ZIP):
         return _read_archive(path, size)
-    if start.startswith(_HDF5):
-        return _read_keras(path)
+    if start.startswith(SIGNATURE):
+        return read_hdf5(path)
     if LEGACY_START.match(start):
         return _content(path, "PyTorch legacy", read_legacy(path))
     if is_safetensors(start):
@@ -146,7 +147,7 @@ def _read_file(path: Path) -> Content:
         plain = read_pickle(path)
         is_paddles = isinstance(plain.tree, dict) and _PADDLES in plain.tree
         return _content(path, "Paddle" if is_paddles else "pickle", plain)
-    if start and any(magic.startswith(start) for magic in (_ZIP, _HDF5, b"\x80")):
+    if start and any(magic.startswith(start) for magic in (_ZIP, SIGNATURE, b"\x80")):
         raise truncated(size)
     raise undisguise(start, size, path.name)
 
@@ -158,8 +159,8 @@ def _content(path: Path, words: str, plain: Plain) -> Content:
 def _read_archive(path: Path, size: int) -> Content:
     with open_archive(path) as archive:
         names = archive.namelist()
-        if {"config.json", "model.weights.h5"} <= set(names):
-            return _read_keras(path)
+        if set(KERAS_MEMBERS) <= set(names):
+            return read_keras_archive(archive, path, size)
         if is_npz(archive):
             return Content(path, "NumPy npz", read_npz(archive, size))
         if refusal := _program(names):
@@ -178,9 +179,3 @@ def _program(names: list[str]) -> CheckpointError | None:
         what = "a torch.package with code in it, not only weights"
     hint = "save `model.state_dict()` of the model in it"
     return CheckpointError(f"this is {what}", hint=hint) if what else None
-
-
-def _read_keras(path: Path) -> Content:
-    from resnets.readers.keras_file import read_keras
-
-    return read_keras(path)

@@ -8,7 +8,6 @@ writes: the HDF5 File Format Specification 1.0 to 3.0, without dense groups and 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 from resnets.errors import CheckpointError
 from resnets.readers.allowance import broken
@@ -21,9 +20,8 @@ DEEPEST_GROUP = 64
 class Source:
     """The bytes of a file, with every access checked, and a limit on how much they may declare."""
 
-    def __init__(self, data: bytes, path: Path) -> None:
+    def __init__(self, data: bytes) -> None:
         self.data = memoryview(data)
-        self.path = path
         # What it holds uncompressed; Keras does not compress, and weights hardly can be.
         self.remaining = self.limit = max(64 << 20, 2 * len(data))
         self.objects = 0
@@ -52,7 +50,7 @@ class Source:
         """Count ``count`` bytes that ``what`` will take in memory; raises CheckpointError."""
         if count > self.remaining:
             raise CheckpointError(
-                f"{self.path}: {what} declares {count:,} bytes in a file of {len(self.data):,}",
+                f"{what} declares {count:,} bytes in a file of {len(self.data):,}",
                 hint="no weights are stored like that; get the file from its author again",
             )
         self.remaining -= count
@@ -65,12 +63,12 @@ class Source:
 
     def damaged(self, what: str) -> CheckpointError:
         """Return the error of a file that contradicts itself."""
-        return broken(f"{self.path}: damaged HDF5 file: {what}")
+        return broken(f"damaged HDF5 file: {what}")
 
     def refused(self, what: str) -> CheckpointError:
         """Return the error of a file that holds what weights do not need."""
         return CheckpointError(
-            f"{self.path}: HDF5 file with {what}, which is not read",
+            f"HDF5 file with {what}, which is not read",
             hint="load the model in Keras and save it again: model.save_weights(...)",
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from resnets.readers.hdf5.data import Dataset, dataset
 from resnets.readers.hdf5.header import (
@@ -40,9 +39,9 @@ class Group:
     attributes: dict[str, list[str]] = field(default_factory=dict)
 
 
-def read_tree(data: bytes, path: Path) -> Group:
-    """Return the root group of an HDF5 file's bytes; ``path`` is for messages only."""
-    source = Source(data, path)
+def read_tree(data: bytes) -> Group:
+    """Return the root group of an HDF5 file's bytes."""
+    source = Source(data)
     if data[: len(SIGNATURE)] != SIGNATURE:
         raise source.damaged("it does not begin like one")
     root = _root(source)
