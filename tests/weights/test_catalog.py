@@ -18,8 +18,8 @@ ENTRIES = catalog.entries()
 
 def test_a_name_is_looked_up_for_the_model():
     entry = catalog.find("resnet50", "torchvision.IMAGENET1K_V2")
-    assert entry.address == "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
-    assert entry.sha256.startswith("11ad3fa6")
+    assert entry.files[0].address == "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
+    assert entry.files[0].sha256.startswith("11ad3fa6")
     assert (entry.preprocess["resize"], entry.preprocess["size"]) == (232, 224)
     assert entry.accuracy["top1"] == 80.858
     assert entry.classes[0] == "tench"
@@ -41,7 +41,7 @@ def test_the_names_that_are_promised():
         assert catalog.find(ALIASES[alias], f"timm.{tag}")
     assert catalog.find("resnet110", "akamaster.cifar10").changes == {"zero_pad": "both"}
     assert len(catalog.find("resnet56_b", "chenyaofo.cifar100").classes) == 100
-    assert catalog.find("keras_applications_resnet50_v2", "keras.imagenet").sha256 == ""
+    assert catalog.find("keras_applications_resnet50_v2", "keras.imagenet").files[0].sha256 == ""
 
 
 @pytest.mark.parametrize("entry", ENTRIES, ids=str)

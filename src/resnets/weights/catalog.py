@@ -36,6 +36,12 @@ class RemoteFile:
         """The last part of the address."""
         return Path(urlsplit(self.address).path).name
 
+    @property
+    def sha256(self) -> str:
+        """The published digits of the SHA-256, all or the leading ones; "" where there are none."""
+        algorithm, _, digits = self.digest.partition(":")
+        return digits if algorithm == "sha256" else ""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -57,17 +63,6 @@ class Entry:
     changes: Mapping[str, Any] = field(default_factory=dict)  # of the spec, but the classes
     head: bool = True  # whether the classifier is in the file
     mebibytes: float | None = None  # as published
-
-    @property
-    def address(self) -> str:
-        """Where the weights are published."""
-        return self.files[0].address
-
-    @property
-    def sha256(self) -> str:
-        """The published digits of the SHA-256, all or the leading ones; "" where there are none."""
-        algorithm, _, digits = self.files[0].digest.partition(":")
-        return digits if algorithm == "sha256" else ""
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -115,10 +110,8 @@ def find(model: str, name: str) -> Entry:
 def by_digest(sha256: str) -> Entry | None:
     """Return the entry that a file with this whole SHA-256 is, or None."""
     for entry in _data()[0]:
-        for file in entry.files:
-            algorithm, _, digits = file.digest.partition(":")
-            if algorithm == "sha256" and sha256.lower().startswith(digits):
-                return entry
+        if any(file.sha256 and sha256.lower().startswith(file.sha256) for file in entry.files):
+            return entry
     return None
 
 
