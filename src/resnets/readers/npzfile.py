@@ -1,20 +1,18 @@
 """Numpy's archives of arrays; the pickles that they may hold become plain data."""
 
 import io
-import math
 import re
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import numpy
 from numpy.lib import format as npy
 
 from resnets.errors import CheckpointError
 from resnets.readers.allowance import Allowance, read_whole
 from resnets.readers.archive import MEMBER_BYTES, read_packed
-from resnets.readers.plain import is_plausible_size, to_tensor
+from resnets.readers.plain import as_array, to_tensor
 from resnets.readers.torchfile import read_objects
 
 # An array of objects, not of numbers
@@ -56,9 +54,5 @@ def _array(data: bytes, allowance: Allowance) -> Any:
     if dtype.hasobject:
         objects = read_objects(stream, len(data), allowance).tree
         return objects if shape else objects[0]  # as numpy.save does with a dict
-    if not is_plausible_size(shape) or (
-        math.prod(shape) * dtype.itemsize != len(data) - stream.tell()
-    ):
-        raise ValueError("an array whose bytes do not fill its shape")
-    flat = numpy.frombuffer(data, dtype, offset=stream.tell())
-    return to_tensor(flat.reshape(shape, order="F" if fortran else "C"), allowance)
+    values = memoryview(data)[stream.tell() :]
+    return to_tensor(as_array(values, dtype, shape, fortran=fortran), allowance)

@@ -82,10 +82,17 @@ def to_tensor(array: numpy.ndarray, allowance: Allowance) -> Any:
 def from_bytes(data: Any, name: str, shape: Any, allowance: Allowance) -> Tensor:
     """Return a tensor with a copy of little-endian numbers; ``name`` is numpy's, or "bfloat16"."""
     dtype = numpy.dtype("int16" if name == "bfloat16" else name).newbyteorder("<")
+    tensor: Tensor = to_tensor(as_array(data, dtype, shape), allowance)
+    return tensor.view(torch.bfloat16) if name == "bfloat16" else tensor
+
+
+def as_array(
+    data: Any, dtype: numpy.dtype[Any], shape: Any, *, fortran: bool = False
+) -> numpy.ndarray:
+    """Return a view of bytes as an array. Raises ValueError where they do not fill its shape."""
     if not is_plausible_size(shape) or math.prod(shape) * dtype.itemsize != len(data):
         raise ValueError("an array whose bytes do not fill its shape")
-    tensor: Tensor = to_tensor(numpy.frombuffer(data, dtype).reshape(shape), allowance)
-    return tensor.view(torch.bfloat16) if name == "bfloat16" else tensor
+    return numpy.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def is_plausible_size(size: Any) -> bool:
@@ -241,13 +248,10 @@ class _Grower:
         if isinstance(data, str):  # Python 2's bytes
             self.allowance.take(len(data))
             data = data.encode("latin-1")
-        if not isinstance(data, bytes | bytearray) or not is_plausible_size(shape):
+        if not isinstance(data, bytes | bytearray):
             raise ValueError("an array without its bytes")
-        dtype = _array_dtype(kind)
-        if len(data) != math.prod(shape) * dtype.itemsize:
-            raise ValueError("an array whose bytes do not fill its shape")
-        array = numpy.frombuffer(data, dtype).reshape(shape, order="F" if fortran else "C")
-        if shape == () and dtype.kind in "biuf":
+        array = as_array(data, _array_dtype(kind), shape, fortran=bool(fortran))
+        if shape == () and array.dtype.kind in "biuf":
             return array.item()
         return to_tensor(array, self.allowance)
 
