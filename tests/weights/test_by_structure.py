@@ -486,6 +486,28 @@ def test_habits_of_two_dialects_in_one_file(net):
 
 
 @pytest.mark.parametrize(
+    "spec",
+    [NETS["A"], NETS["plain"], replace(BASIC, projection_norm=False, conv_bias="all")],
+    ids=["A", "plain", "of Keras"],
+)
+def test_norms_in_a_list_of_their_own_are_not_left_out(spec):
+    """They may stand before or behind the convolutions, which alone would make a network too."""
+    model = trained(spec)
+    state, numbers = model.state_dict(), {}
+    for key in state:
+        module = key.rpartition(".")[0]
+        word = "fc" if module == "fc" else "n" if f"{module}.running_mean" in state else "c"
+        known = [name for name in numbers.values() if name.startswith(word)]
+        numbers.setdefault(module, f"{word}.{len(known)}")
+    file = {
+        f"{numbers[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}": state[key] for key in state
+    }
+    with pytest.raises(CheckpointError, match="may stand before or behind the convolutions"):
+        open_checkpoint(file)
+    assert same(create_model(spec, weights=file), model)
+
+
+@pytest.mark.parametrize(
     "head", ["classifier", "head", "linear", "cls_head", "fc.1", "zolu", "head.fc", "last_linear"]
 )
 @pytest.mark.parametrize("body", ["backbone.", "", "encoder."])

@@ -65,9 +65,23 @@ def _search_below(
                 found += _search(below, spec)
             except Unaligned as error:
                 nearest = max(nearest, error, key=lambda each: each.explained)
-    if not found:
+    if not found or _lost_norms(found, modules):
         raise nearest
     return found
+
+
+def _lost_norms(networks: Sequence[Alignment], modules: Sequence[Module]) -> bool:
+    """Tell whether a network without norms may have them among what is in none of the networks.
+
+    Their places were not found, as where convolutions and norms have a list each.
+    """
+    placed = {module.place for network in networks for module in network.modules.values()}
+    lost = sum(module.kind == "norm" and module.place not in placed for module in modules)
+    return any(
+        lost > sum(name.endswith(".conv1") for name in network.modules)
+        and all(module.kind != "norm" for module in network.modules.values())
+        for network in networks
+    )
 
 
 def _with_classifier(
