@@ -119,7 +119,7 @@ def test_out_of_a_container(dialect, net):
     for tree in (theirs, saved):
         found = translate(unwrap(tree, "file.pth"))
         assert found.tensors.keys() == direct.tensors.keys()
-        assert (found.dialect, found.hints, found.unexpected) == (direct.dialect, direct.hints, {})
+        assert (found.dialect, found.hints, found.unexpected) == (direct.dialect, direct.hints, ())
 
 
 def test_caffe2_norms_scale_and_shift_exactly():

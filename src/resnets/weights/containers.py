@@ -2,13 +2,11 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from resnets.errors import CheckpointError
-from resnets.readers.paths import at
 from resnets.weights.state_dict import StateDict
 from resnets.weights.structure.tensor_modules import LEAVES, is_counter
 
@@ -19,7 +17,7 @@ _PLAIN = [
     *("state_dict", "model", "model_state", "model_state_dict", "net", "net_state_dict", "network"),
     *("params", "weights", "blobs", "module", "teacher", "student", "backbone", "encoder"),
 ]
-_AVERAGED = [
+AVERAGED = [
     *("ema", "state_dict_ema", "model_ema", "ema_state", "ema_state_dict", "ema_model"),
     *("model_ema_state_dict", "params_ema", "ema_model_state_dict"),
 ]
@@ -35,30 +33,21 @@ _MOMENTUM = "_momentum"  # Caffe2 keeps the optimizer's beside the weights
 _Set = tuple[tuple[str, ...], dict[str, Tensor]]
 
 
-def unwrap(
-    tree: Any, path: str | Path, *, container: str | None = None, ema: bool = False
-) -> StateDict:
+def unwrap(tree: Any, *, container: str | None = None, ema: bool = False) -> StateDict:
     """Return the tensors in ``tree`` that hold the network, under their own names.
 
-    ``path`` is for messages only. ``container`` chooses where there are several: a key, keys joined
+    ``container`` chooses where there are several: a key, keys joined
     with dots ("model.teacher"), or what names in one begin with ("encoder_k"). With ``ema`` the
     running average of the weights is taken, which otherwise yields to the weights themselves.
     Raises CheckpointError where there are no tensors, or more sets than one and none is chosen.
     """
-    try:
-        return _unwrap(tree, container or "", ema)
-    except CheckpointError as error:
-        raise at(path, error) from None
-
-
-def _unwrap(tree: Any, chosen: str, ema: bool) -> StateDict:
     found = list(_networks(tree, (), set()))
     if not found:
         raise CheckpointError(
             f"there are no weights in it{_keys_in_words(tree)}",
             hint="give the file that holds the network's state dict",
         )
-    place, tensors, prefix = _choose(found, chosen.strip("."), ema)
+    place, tensors, prefix = _choose(found, (container or "").strip("."), ema)
     momenta = [key for key in tensors if key.endswith(_MOMENTUM)]
     counters = [key for key, tensor in tensors.items() if is_counter(key, tensor)]
     aside = {*momenta, *counters}
@@ -86,7 +75,7 @@ def _networks(tree: Any, place: tuple[str, ...], seen: set[int]) -> Iterator[_Se
         if any(tensor.ndim and tensor.is_floating_point() for tensor in tensors.values()):
             yield place, tensors
     for key, value in entries:
-        known = key in _PLAIN or key in _AVERAGED
+        known = key in _PLAIN or key in AVERAGED
         if known or not (isinstance(key, str) and _NOT_A_NETWORK.search(key)):
             yield from _networks(value, (*place, str(key)), seen)
 
@@ -171,7 +160,7 @@ def _rank(network: _Set, ema: bool) -> int:
 
 
 def _is_averaged(place: tuple[str, ...]) -> bool:
-    return any(word in _AVERAGED for word in place)
+    return any(word in AVERAGED for word in place)
 
 
 def _are_same(networks: list[_Set]) -> bool:

@@ -84,8 +84,7 @@ PYCLS_INPUT = Input(IMAGENET_INPUT.mean, IMAGENET_INPUT.std, bgr=True)
 class Proof:
     """What a file of this dialect proves about its net where it shows the signs in ``when``.
 
-    Signs are what `naming.signs` sees in keys and shapes: ``biased``, ``block``, ``grouped``,
-    ``projects``, ``first_projects``, ``pre`` and ``stem``.
+    Signs are what `translate.signs` sees in tensors and in what a file says beside them.
     """
 
     fields: Mapping[str, Any]
@@ -109,6 +108,12 @@ class Dialect:
     head: Literal["linear", "convolution"] = "linear"
     affine_norms: bool = False  # norms are a scale and a shift: their statistics are folded in
     stages: tuple[int, ...] = ()  # how many its nets have, where that tells it from another
+
+    def proven(self, signs: Mapping[str, Any]) -> tuple[dict[str, Any], Input | None]:
+        """Return what a file with these signs proves: fields of the spec, and its images."""
+        proofs = [p for p in self.proves if all(signs[sign] == v for sign, v in p.when.items())]
+        fields = {name: value for proof in proofs for name, value in proof.fields.items()}
+        return fields, next((proof.input for proof in proofs if proof.input), None)
 
 
 ANY = ("any value",)
@@ -205,8 +210,9 @@ DIALECTS: tuple[Dialect, ...] = (
         "torchvision, and timm's ResNet",
         OURS,
         holds=(POSTACTIVATED,),
-        # A net with biases has these names because it is ours.
-        proves=(Proof(ON_3X3.fields, {**ON_3X3.when, "biased": False}),),
+        # A net with biases has these names because it is ours. Caffe's nets, which stride on the
+        # 1x1, are passed on under these names too, with their statistics folded in.
+        proves=(Proof(ON_3X3.fields, {**ON_3X3.when, "biased": False, "folded": False}),),
     ),
     Dialect(
         "timm",
@@ -251,6 +257,12 @@ DIALECTS: tuple[Dialect, ...] = (
         ),
         holds=({**PLAIN_7X7, **GROUPED, **EITHER_STRIDE},),
         leaves=TORCH_FROZEN,
+        proves=(
+            Proof({}, {"author": "torchvision"}, IMAGENET_INPUT),
+            Proof(ON_3X3.fields, {**ON_3X3.when, "author": "torchvision"}),
+            Proof({}, {"author": "Caffe2"}, CAFFE2_INPUT),
+            Proof(ON_1X1.fields, {**ON_3X3.when, "author": "Caffe2"}),
+        ),
     ),
     Dialect(
         "caffe2",
@@ -336,7 +348,7 @@ DIALECTS: tuple[Dialect, ...] = (
         # Its configuration can say 1x1; the file of weights cannot.
         holds=({**PLAIN_7X7, "shortcut": ("B",)},),
         prefix="resnet.",
-        proves=(ON_3X3,),
+        proves=(ON_3X3, Proof(ON_1X1.fields, {**ON_3X3.when, "downsample_in_bottleneck": True})),
     ),
     *(
         Dialect(

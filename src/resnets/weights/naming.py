@@ -2,14 +2,14 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
 from typing import Any
 
-from resnets.errors import CheckpointError, check_name
+from resnets.errors import CheckpointError
 from resnets.spec import POOLING, PROJECTING, Spec, fields_told
-from resnets.weights.dialects import ANY, BY_NAME, DIALECTS, Dialect, Input
-from resnets.weights.infer import block_of
+from resnets.weights.dialects import ANY, BY_NAME, DIALECTS, Dialect
+from resnets.weights.structure.aligning import with_pooling
 from resnets.weights.structure.tensor_modules import bare
 
 Shapes = Mapping[str, Sequence[int]]
@@ -17,55 +17,29 @@ Situation = Mapping[str, int]
 
 _STAGE = re.compile(r"layer(\d+)\.\d+\.conv\d\.")
 _PLACE = re.compile(r"\{(\w+)([+-]\d+)?(?:\|([\w,]+))?\}")  # in names of `dialects`
-_CHILD = re.compile(r"\.downsample\.(\d)\.")
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Keys in terms of ours: ``names`` is {our key: their key}."""
-
-    dialect: Dialect | None  # None: names that nobody here knows
-    names: dict[str, str]
-    hints: dict[str, Any]  # fields of the spec that the dialect proves
-    input: Input | None  # what the net's images were, where the dialect says
-
-
-def dialect_named(name: str) -> Dialect:
-    """Return a dialect. Raises UsageError, naming the nearest, for an unknown one."""
-    check_name("dialect", name, BY_NAME)
-    return BY_NAME[name]
-
-
-def recognise(names: Mapping[str, str], shapes: Shapes, dialect: str | None = None) -> Reading:
-    """Return what the dialect proves that has these names, {our key: their key}.
+def recognise(
+    names: Mapping[str, str], shapes: Shapes, dialect: str | None = None
+) -> tuple[Dialect | None, dict[str, str]]:
+    """Return the dialect that has these names, {our key: their key}, and the names as it has them.
 
     It is the one named, or the first that would write exactly these names, whatever stands before
-    them; of two that differ only in the classifier's, the one that has that too. Names of no
-    dialect prove nothing. Raises CheckpointError for a dialect that has other names, UsageError for
-    one that is unknown.
+    them; of two that differ only in the classifier's, the one that has that too. Raises
+    CheckpointError for a dialect that has other names.
     """
-    best: tuple[int, Dialect, Situation, dict[str, str]] | None = None
-    for candidate in [dialect_named(dialect)] if dialect else DIALECTS:
+    best: tuple[int, Dialect, dict[str, str]] | None = None
+    for candidate in [BY_NAME[dialect]] if dialect else DIALECTS:
         for situation, ours in _ways(candidate, names, shapes):
             alike = _agreeing(ours, candidate, situation)
             if alike is not None and (best is None or alike > best[0]):
-                best = alike, candidate, situation, ours
+                best = alike, candidate, ours
     if best is None and dialect:
         raise CheckpointError(
             f'its keys are no residual network\'s in the dialect "{dialect}"',
             hint="leave the dialect out: a file is read whatever its names are",
         )
-    if best is None:
-        return Reading(None, dict(names), {}, None)
-    _, found, situation, ours = best
-    seen = _signs(ours, shapes, found, situation)
-    proofs = [p for p in found.proves if all(seen[sign] == v for sign, v in p.when.items())]
-    return Reading(
-        found,
-        ours,
-        {name: value for proof in proofs for name, value in proof.fields.items()},
-        next((proof.input for proof in proofs if proof.input), None),
-    )
+    return best[1:] if best else (None, dict(names))
 
 
 def _ways(
@@ -85,14 +59,9 @@ def _ways(
     )
     yield {**situation, "pool": int(pooled)}, dict(names)
     if not pooled:
-        yield (
-            {**situation, "pool": 1},
-            {_CHILD.sub(_next_child, ours): theirs for ours, theirs in names.items()},
-        )
-
-
-def _next_child(match: re.Match[str]) -> str:
-    return f".downsample.{int(match[1]) + 1}."
+        parts = ((*ours.rpartition("."), theirs) for ours, theirs in names.items())
+        moved = {f"{with_pooling(module)}.{leaf}": theirs for module, _, leaf, theirs in parts}
+        yield {**situation, "pool": 1}, moved
 
 
 def _agreeing(names: Mapping[str, str], dialect: Dialect, situation: Situation) -> int | None:
@@ -183,32 +152,6 @@ def traits(spec: Spec) -> dict[str, Any]:
     if spec.norm == "frozen_batch":
         result["norm"] = "batch"
     return {**result, "stages": len(spec.depths), "grouped": spec.groups > 1}
-
-
-def _signs(
-    names: Mapping[str, str], shapes: Shapes, dialect: Dialect, situation: Situation
-) -> dict[str, Any]:
-    """Return what keys and shapes show of a net, as far as proofs ask for it; None for unknown."""
-
-    def shape(ours: str) -> Sequence[int]:
-        return shapes.get(names.get(ours, ""), ())
-
-    grouped, kernel = None, None
-    one, three = shape("layer1.0.conv1.weight"), shape("layer1.0.conv2.weight")
-    if one and three:
-        grouped = three[1] != one[0]
-    if stem := shape("conv1.weight"):
-        kernel = stem[2]
-    downsample = [key for key in names if ".downsample." in key]
-    return {
-        "biased": any(".conv" in key and key.endswith(".bias") for key in names),
-        "block": block_of(names),
-        "grouped": grouped,
-        "projects": bool(downsample),
-        "first_projects": any(key.startswith("layer1.0.") for key in downsample),
-        "pre": situation.get("pre", int("norm.weight" in names)),
-        "stem": f"{kernel}x{kernel}" if kernel else None,
-    }
 
 
 @cache

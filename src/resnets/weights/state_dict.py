@@ -23,13 +23,12 @@ class StateDict:
     dialect: str = ""
     # our key -> theirs, in the file's order; what the file does not have: none
     sources: dict[str, str] = field(default_factory=dict)
-    unexpected: dict[str, int] = field(default_factory=dict)  # unknown keys, and their dimensions
+    unexpected: tuple[str, ...] = ()  # unknown keys
     hints: dict[str, Any] = field(default_factory=dict)  # of the spec, what dialect or file proves
     input: Input | None = None  # what images the net was trained on, red first, where known
     # Of a Preprocess, what a file says of scaling and cropping: resize, size, fit, interpolation
     frame: dict[str, Any] = field(default_factory=dict)
     strange: tuple[str, ...] = ()  # of the unexpected, what stands within the network
-    modules: dict[str, str] = field(default_factory=dict)  # our module -> theirs
     reasons: dict[str, str] = field(default_factory=dict)  # our module -> why it is theirs
     contradiction: str = ""  # between names and order, of norms
     undecided: tuple[str, ...] = ()  # fields of the spec that neither names nor order show

@@ -10,17 +10,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from resnets.errors import CheckpointError
+from resnets.errors import CheckpointError, check_name
 from resnets.readers.content import Content
 from resnets.spec import Spec
-from resnets.weights import dialects, naming
+from resnets.weights import naming
 from resnets.weights.biases import following_norm
-from resnets.weights.dialects import Input
+from resnets.weights.dialects import BY_NAME, Input
 from resnets.weights.infer import block_of
 from resnets.weights.layer_facts import layer_facts
 from resnets.weights.reparametrised import multiplied_out
 from resnets.weights.state_dict import StateDict
 from resnets.weights.structure.choosing import choose_network
+from resnets.weights.structure.tensor_modules import in_torchs_order, split
 from resnets.weights.tensors import name_of
 
 STATISTICS = ("running_mean", "running_var")
@@ -49,9 +50,10 @@ def translate(
     dialect.
     """
     if dialect:
-        naming.dialect_named(dialect)
+        check_name("dialect", dialect, BY_NAME)
     try:
         tensors, computed = multiplied_out(state.tensors)
+        tensors = {key: in_torchs_order(key, tensor) for key, tensor in tensors.items()}
         state = choose_network(replace(state, tensors=tensors), ema=ema, spec=spec)
         if norm_eps is None:
             norm_eps = spec.norm_eps if spec else Spec.norm_eps
@@ -71,31 +73,28 @@ def _translated(
     norm_eps: float,
 ) -> StateDict:
     shapes = {key: tuple(tensor.shape) for key, tensor in state.tensors.items()}
-    reading = naming.recognise(state.sources, shapes, dialect)
-    if state.contradiction and reading.dialect is None:
+    spoken, names = naming.recognise(state.sources, shapes, dialect)
+    if state.contradiction and spoken is None:
         raise CheckpointError(
             f"which norm is which is unclear: {state.contradiction}",
             hint="give the names or the order of a dialect, such as torchvision's",
         )
     tensors = {
-        ours: _to_torch(ours, theirs, state.tensors[theirs])
-        for ours, theirs in reading.names.items()
+        ours: _to_torch(ours, theirs, state.tensors[theirs]) for ours, theirs in names.items()
     }
-    name = reading.dialect.name if reading.dialect else UNKNOWN
+    name = spoken.name if spoken else UNKNOWN
     _refuse_standardised(name, tensors)
     folded = (
         {} if any(".running_mean" in k or ".bn1." in k for k in tensors) else _norms_of(tensors)
     )
-    undecided = () if reading.dialect else state.undecided
-    hints, known = _testimony(reading, content)
-    if name == "torchvision" and _statistics_are_folded(tensors):
-        # As in Caffe's nets, which stride on the 1x1: they too are passed on under these names.
-        hints.pop("bottleneck_stride", None)
+    undecided = () if spoken else state.undecided
+    # Names of no dialect prove nothing.
+    hints, known = spoken.proven(signs(tensors, content)) if spoken else ({}, None)
     adapted = {}
     known = images or known
     if known is not None and known.bgr and exchange_red_and_blue(tensors):
         adapted[_first_convolution(tensors)] = "input channels from blue-green-red to red first"
-    if reading.dialect and reading.dialect.affine_norms:
+    if spoken and spoken.affine_norms:
         adapted |= _add_statistics(tensors, norm_eps)
     if folded:
         tensors |= folded
@@ -103,10 +102,11 @@ def _translated(
         adapted |= _add_statistics(tensors, norm_eps)
         undecided = ("activation_order", *undecided)
     adapted |= _add_counters(tensors)
-    stated, notes = layer_facts(state.modules, content.layers if content else {})
+    modules = {o.rpartition(".")[0]: split(theirs)[0] for o, theirs in state.sources.items()}
+    stated, notes = layer_facts(modules, content.layers if content else {})
     places = {key: place for place, key in enumerate(state.tensors)}
     before = {theirs: ours.rpartition(".")[0] for ours, theirs in state.sources.items()}
-    sources = dict(sorted(reading.names.items(), key=lambda names: places[names[1]]))
+    sources = dict(sorted(names.items(), key=lambda each: places[each[1]]))
     return replace(
         state,
         tensors=tensors,
@@ -127,13 +127,14 @@ def to_dialect(tensors: Mapping[str, Tensor], spec: Spec, dialect: str) -> dict[
     Raises CheckpointError, with the reason, for a net that the dialect cannot hold, and UsageError
     for an unknown dialect.
     """
-    spoken = naming.dialect_named(dialect)
+    check_name("dialect", dialect, BY_NAME)
+    spoken = BY_NAME[dialect]
     values = {key: tensor.detach().cpu() for key, tensor in tensors.items()}
     if spoken.affine_norms and not naming.refusal(spec, spoken):
         _fold_statistics(values, spec.norm_eps)
     names = naming.write(values, spoken, spec)
-    proven = naming.recognise(names, {names[k]: values[k].shape for k in names}, dialect)
-    if proven.input is not None and proven.input.bgr:
+    _, images = spoken.proven(signs(values))
+    if images is not None and images.bgr:
         exchange_red_and_blue(values)
     head = spoken.head == "convolution" and spec.activation_order == "preactivation"
     result = {}
@@ -169,8 +170,6 @@ def _to_torch(ours: str, theirs: str, tensor: Tensor) -> Tensor:
             f"{theirs}: {name_of(tensor.dtype)} values are no weights",
             hint="quantised files must be converted to floats by the program that wrote them",
         )
-    if theirs.removesuffix(":0").endswith("kernel"):  # TensorFlow's order
-        tensor = tensor.permute(3, 2, 0, 1) if tensor.ndim == 4 else tensor.T
     if ours == "fc.weight" and tensor.ndim == 4:
         return tensor.flatten(1)
     if ".se.fc" in ours and ours.endswith(".weight") and tensor.ndim == 2:
@@ -178,26 +177,30 @@ def _to_torch(ours: str, theirs: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def _testimony(
-    reading: naming.Reading, content: Content | None
-) -> tuple[dict[str, Any], Input | None]:
-    """Return what the dialect proves, corrected by what the file says about itself."""
-    hints, known = dict(reading.hints), reading.input
-    if content is None:
-        return hints, known
-    stride = None
-    name = reading.dialect.name if reading.dialect else ""
-    config = content.config if isinstance(content.config, dict) else {}
-    if name == "huggingface" and config.get("downsample_in_bottleneck") is True:
-        stride = "1x1"
-    author = content.tree.get("__author__") if isinstance(content.tree, dict) else None
-    if name == "detectron2" and author == "torchvision":
-        stride, known = "3x3", dialects.IMAGENET_INPUT
-    elif name == "detectron2" and author == "Caffe2":
-        stride, known = "1x1", dialects.CAFFE2_INPUT
-    if stride and any(".conv3." in key for key in reading.names):
-        hints["bottleneck_stride"] = stride
-    return hints, known
+def signs(tensors: Mapping[str, Tensor], content: Content | None = None) -> dict[str, Any]:
+    """Return what tensors under our keys, and a file beside them, show of a net; None for unknown.
+
+    They are what proofs of dialects ask for (`dialects.Proof`).
+    """
+    one, three, stem = (
+        tensors[key].shape if key in tensors else ()
+        for key in ("layer1.0.conv1.weight", "layer1.0.conv2.weight", "conv1.weight")
+    )
+    projections = [key for key in tensors if ".downsample." in key]
+    tree = content.tree if content and isinstance(content.tree, dict) else {}
+    config = content.config if content and isinstance(content.config, dict) else {}
+    return {
+        "author": tree.get("__author__"),  # detectron2's word for who trained a net
+        "biased": any(".conv" in key and key.endswith(".bias") for key in tensors),
+        "block": block_of(tensors),
+        "downsample_in_bottleneck": config.get("downsample_in_bottleneck"),  # Hugging Face's
+        "first_projects": any(key.startswith("layer1.0.") for key in projections),
+        "folded": _statistics_are_folded(tensors),
+        "grouped": three[1] != one[0] if one and three else None,
+        "pre": int("norm.weight" in tensors),
+        "projects": bool(projections),
+        "stem": f"{stem[2]}x{stem[2]}" if stem else None,
+    }
 
 
 def _refuse_standardised(dialect: str, tensors: Mapping[str, Tensor]) -> None:
@@ -221,14 +224,14 @@ def _statistics_are_folded(tensors: Mapping[str, Tensor]) -> bool:
     """Tell whether every norm has mean 0 and one variance, but learnt scales: as in Caffe nets."""
     norms = _norms(tensors)
     means, variances = (
-        [tensors[f"{norm}.{name}"] for norm in norms if f"{norm}.{name}" in tensors]
+        [tensors[f"{norm}.{name}"].double() for norm in norms if f"{norm}.{name}" in tensors]
         for name in STATISTICS
     )
     return (
         len(means) > 0
-        and not any(mean.any() for mean in means)
+        and not any(mean.is_meta or mean.any() for mean in means)
         and all(variance.eq(variance[:1]).all() for variance in variances)
-        and not all(tensors[f"{norm}.weight"].eq(1).all() for norm in norms)
+        and not all(tensors[f"{norm}.weight"].double().eq(1).all() for norm in norms)
     )
 
 

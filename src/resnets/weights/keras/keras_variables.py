@@ -6,14 +6,11 @@ import torch
 from torch import Tensor
 
 from resnets.errors import CheckpointError
+from resnets.readers.keras_file import NORM
 from resnets.spec import Spec
+from resnets.weights.structure.tensor_modules import LEAVES, in_torchs_order
 
-NORM = {
-    "gamma": "weight",
-    "beta": "bias",
-    "moving_mean": "running_mean",
-    "moving_variance": "running_var",
-}
+_DIMENSIONS = {"kernel": (2, 4), **dict.fromkeys(("bias", *NORM), (1,))}
 
 
 def to_ours(
@@ -43,14 +40,8 @@ def to_ours(
 
 
 def _ours(key: str, variable: str, tensor: Tensor) -> tuple[str, Tensor]:
-    if variable == "kernel" and tensor.ndim == 4:
-        return "weight", tensor.permute(3, 2, 0, 1).contiguous()
-    if variable == "kernel" and tensor.ndim == 2:
-        return "weight", tensor.T.contiguous()
-    if variable == "bias" and tensor.ndim == 1:
-        return "bias", tensor
-    if variable in NORM and tensor.ndim == 1:
-        return NORM[variable], tensor
+    if tensor.ndim in _DIMENSIONS.get(variable, ()):
+        return LEAVES[variable], in_torchs_order(key, tensor).contiguous()
     raise CheckpointError(
         f'"{key}" of shape {tuple(tensor.shape)} belongs to no convolution, norm or classifier',
         hint="residual networks have no such layer",
@@ -65,13 +56,13 @@ def to_keras(tensors: Mapping[str, Tensor], module: str, kind: str) -> dict[str,
     """
     try:
         if kind == "batch_normalization":
-            return {theirs: tensors[f"{module}.{ours}"] for theirs, ours in NORM.items()}
+            return {theirs: tensors[f"{module}.{LEAVES[theirs]}"] for theirs in NORM}
         weight = tensors[f"{module}.weight"]
     except KeyError as error:
         raise CheckpointError(
             f"there is no {error} to write as a Keras layer",
             hint="Keras's batch norms have scale, center and statistics; give a whole state dict",
         ) from None
-    kernel = weight.permute(2, 3, 1, 0) if kind == "conv2d" else weight.T
+    kernel = weight.permute(*range(2, weight.ndim), 1, 0)
     bias = tensors.get(f"{module}.bias")
     return {"kernel": kernel} | ({} if bias is None else {"bias": bias})

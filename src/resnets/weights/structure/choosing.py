@@ -5,6 +5,7 @@ from itertools import zip_longest
 
 from resnets.errors import CheckpointError
 from resnets.spec import Spec
+from resnets.weights.containers import AVERAGED
 from resnets.weights.state_dict import StateDict
 from resnets.weights.structure.aligning import Alignment, Unaligned
 from resnets.weights.structure.networks import find_networks
@@ -13,7 +14,7 @@ from resnets.weights.structure.tensor_modules import Module
 # Of two networks of one kind in one state dict, these are the other one.
 _SECOND = {
     *("encoder_k", "momentum_encoder", "target_encoder", "target_network", "student"),
-    *("model_ema", "ema_model", "ema"),
+    *AVERAGED,
 }
 
 
@@ -47,9 +48,8 @@ def choose_network(state: StateDict, *, ema: bool = False, spec: Spec | None = N
         prefix=network.prefix,
         ignored=(*state.ignored, *ignored),
         sources=names,
-        unexpected={key: tensors[key].ndim for key in unexpected},
+        unexpected=tuple(unexpected),
         strange=tuple(key for m in network.strange for key in m.keys.values()),
-        modules={name: module.name for name, module in network.modules.items()},
         reasons=network.reasons,
         contradiction=network.contradiction,
         undecided=network.undecided,

@@ -28,8 +28,6 @@ def agreement(before: Module, layer: Module, behind: Module) -> float:
     if kernel is None or any(part is None or part.is_meta for part in parts) or kernel.is_meta:
         return 0.0
     scale, shift, _, _, _, stored = (part.double() for part in parts if part is not None)
-    if tuple(kernel.shape) != layer.shape:  # TensorFlow's order
-        kernel = kernel.permute(3, 2, 0, 1)
     sums = kernel.double().sum((2, 3))
     groups, rest = divmod(len(scale), sums.shape[1])
     if rest or len(stored) != len(sums) or len(sums) % groups:

@@ -23,7 +23,6 @@ LEAVES = {
     "num_batches_tracked": "num_batches_tracked",
 }
 _LEAF = re.compile(rf"(?:^|(?<=[./_:]))(?P<leaf>{'|'.join(LEAVES)})(?::0)?$")
-_LAST = ("kernel",)  # parts in the order of TensorFlow: height, width, in, out
 _WORD = re.compile(r"[0-9]{1,9}|[^\W0-9_]+")
 _LONGEST = 40  # words of a name; nobody nests deeper
 _COUNTERS = {"n_averaged", "num_updates", "decay", "lr", "total_ops", "total_params"}
@@ -34,7 +33,7 @@ _WRAPPERS = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_mod
 
 @dataclass(frozen=True)
 class Module:
-    """Tensors of one module as they stand in a file; ``shape`` is in torch's order."""
+    """Tensors of one module."""
 
     name: str
     kind: Kind
@@ -81,12 +80,17 @@ def split(key: str) -> tuple[str, str]:
     )
 
 
+def in_torchs_order(key: str, tensor: Tensor) -> Tensor:
+    """Return a tensor with its axes as torch has them; TensorFlow's kernels end in (in, out)."""
+    if tensor.ndim not in (2, 4) or not key.removesuffix(":0").endswith("kernel"):
+        return tensor
+    return tensor.permute(-1, -2, *range(tensor.ndim - 2))
+
+
 def group(tensors: Mapping[str, Tensor]) -> list[Module]:
-    """Return the modules that tensors belong to, in their order; counters are left out."""
+    """Return the modules that tensors, which have torch's layouts, belong to, in their order."""
     parts: dict[str, dict[str, str]] = {}
-    for key, tensor in tensors.items():
-        if is_counter(key, tensor):
-            continue
+    for key in tensors:
         name, leaf = split(key)
         if leaf in parts.get(name, {}):
             name, leaf = key, "value"
@@ -97,8 +101,6 @@ def group(tensors: Mapping[str, Tensor]) -> list[Module]:
 def _module(name: str, keys: dict[str, str], tensors: Mapping[str, Tensor], place: int) -> Module:
     key = keys.get("weight", "")
     shape = tuple(tensors[key].shape) if key else ()
-    if len(shape) in (2, 4) and key.removesuffix(":0").endswith(_LAST):
-        shape = (shape[-1], shape[-2], *shape[:-2])
     values = {leaf: tensors[key] for leaf, key in keys.items()}
     if not all(shape):
         return Module(name, "other", shape, keys, place)
