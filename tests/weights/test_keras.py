@@ -418,9 +418,8 @@ def test_convolutions_that_lack_a_bias_get_zeros():
     ],
 )
 def test_layers_that_have_no_place_are_named(kind, config, message):
-    with pytest.raises(CheckpointError, match=message) as error:
+    with pytest.raises(CheckpointError, match=message):
         changed(within=lambda sketch, y: sketch(kind, y, **config))
-    assert error.value.message.startswith("the Keras model: ")
 
 
 @pytest.mark.parametrize(
@@ -439,7 +438,7 @@ def test_convolutions_that_are_unlike_ours(config, message):
     model, _ = example(Sketch())
     model["config"]["layers"][1]["config"] |= config
     with pytest.raises(CheckpointError, match=message):
-        read_topology(model, "x.keras")
+        read_topology(model)
 
 
 def chain(*kinds):

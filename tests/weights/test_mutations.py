@@ -235,7 +235,7 @@ def outcome(path):
     try:
         content = read(path)
         assert isinstance(content, Content)
-        unwrap(content.tree, path)
+        unwrap(content.tree)
     except CheckpointError as error:
         return error
     return None

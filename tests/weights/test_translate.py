@@ -117,7 +117,7 @@ def test_out_of_a_container(dialect, net):
     direct = translate(StateDict(theirs))
     saved = {"epoch": 3, "state_dict": {f"module.{key}": value for key, value in theirs.items()}}
     for tree in (theirs, saved):
-        found = translate(unwrap(tree, "file.pth"))
+        found = translate(unwrap(tree))
         assert found.tensors.keys() == direct.tensors.keys()
         assert (found.dialect, found.hints, found.unexpected) == (direct.dialect, direct.hints, ())
 

@@ -13,6 +13,7 @@ from resnets.data.preprocess import Preprocess, stored_side
 from resnets.errors import CheckpointError, UsageError
 from resnets.machine.downloads import digest_of
 from resnets.readers.content import Content
+from resnets.readers.paths import at
 from resnets.readers.reader import read
 from resnets.spec import Spec, fields_told
 from resnets.weights import catalog
@@ -188,10 +189,27 @@ def open_checkpoint(
         return _stated(name, content, tensors, metadata)
     if is_state(content):  # outside of its run, of which it is read otherwise
         check_digests(content.path, dict(content.tree), content.metadata)
-    own_classes = _labels(name, content.config or {})
-    state = unwrap(content.tree, name, container=container, ema=ema)
-    if entry is None and not isinstance(source, Mapping):
-        entry = catalog.by_digest(digest_of(content.path))
+    try:
+        state = unwrap(content.tree, container=container, ema=ema)
+        if entry is None and not isinstance(source, Mapping):
+            entry = catalog.by_digest(digest_of(content.path))
+        return _understood(name, content, state, entry, dialect, ema=ema, spec=spec)
+    except CheckpointError as error:
+        raise at(content.path, error) from None
+
+
+def _understood(
+    name: str,
+    content: Content,
+    state: StateDict,
+    entry: catalog.Entry | None,
+    dialect: str | None,
+    *,
+    ema: bool,
+    spec: Spec | None,
+) -> Checkpoint:
+    """Return the checkpoint of tensors that are under whatever names a file gives them."""
+    own_classes = _labels(content.config or {})
     beside = _plain(content.tree)
     # One number for each of three channels, as normalisations have them
     constants = {key: tensor for key, tensor in state.tensors.items() if tensor.numel() == 3}
@@ -214,7 +232,7 @@ def open_checkpoint(
             translated = replace(translated, notes=(*translated.notes, note))
         return _published(name, content, translated, entry)
     proven = translated.hints
-    if isinstance(source, Mapping) or _may_be_mmdetections(translated):
+    if not content.format or _may_be_mmdetections(translated):
         # In memory it may come from a network of ours, whose names are torchvision's too.
         proven = {key: value for key, value in proven.items() if key != "bottleneck_stride"}
     guess = looks_like(translated.tensors, _unseen(proven))
@@ -327,7 +345,7 @@ def _may_be_mmdetections(state: StateDict) -> bool:
     return "backbone." in state.prefix and "body." not in state.prefix
 
 
-def _labels(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+def _labels(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the class names in a Hugging Face config, which numbers them as text.
 
     Raises CheckpointError for labels that are none; ImageNet's two cranes are no damage.
@@ -340,7 +358,7 @@ def _labels(name: str, config: Mapping[str, Any]) -> tuple[str, ...]:
         or not all(isinstance(label, str) for label in names.values())
     ):
         raise CheckpointError(
-            f"{name}: its config is damaged: id2label does not number names from 0 on",
+            "its config is damaged: id2label does not number names from 0 on",
             hint="copy config.json again, or remove id2label from it",
         )
     return tuple(names[number] for number in order)

@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnets.weights.dialects import Input
+from resnets.weights.metadata import SIDE
 
 FILE = "preprocessor_config.json"
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
-_LARGEST_SIDE = 8192
 _SQUASHED = 384  # ConvNeXt's processor, ResNet's too, scales both sides alike only below it
 _CROP_SHARE = 224 / 256  # of the scaled image, where nothing says it
 
@@ -94,7 +94,7 @@ def _square(value: Any, name: str) -> int:
 
 
 def _side(value: Any, name: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= _LARGEST_SIDE:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= SIDE:
         raise _UnreadError(f"as its {name} is {value!r:.40}")
     return value
 

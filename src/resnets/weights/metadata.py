@@ -51,7 +51,8 @@ _MADE: dict[str, type | tuple[type, ...]] = {
     "recipe.data.classes": (dict, NoneType),
 }
 _BLOCK = re.compile(r"layer(\d{1,5})\.(\d{1,5})\.conv(\d)\.weight")
-_MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+# What plain data that are not as they were written make of the code that reads them
+MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _BRIEFLY = Repr()
 _BRIEFLY.maxlevel, _BRIEFLY.maxlist, _BRIEFLY.maxdict, _BRIEFLY.maxtuple = 2, 4, 4, 4
 Shapes = Mapping[str, tuple[int, ...]]
@@ -169,7 +170,7 @@ def read_metadata(path: Path, text: str, shapes: Shapes | None = None) -> Metada
         version = values.pop("schema_version")
         if version <= SCHEMA_VERSION:
             return Metadata.from_dict(values, shapes)
-    except (CheckpointError, *_MALFORMED) as error:
+    except (CheckpointError, *MALFORMED) as error:
         reason = getattr(error, "message", str(error))
         again = "export it again, or " if shapes is None else ""
         raise CheckpointError(
@@ -195,7 +196,7 @@ def read_spec(values: Any, shapes: Shapes | None = None) -> Spec:
         _check_sizes(spec)
         if shapes is not None:
             _check_shapes(spec, shapes)
-    except _MALFORMED as error:  # a SpecError is a ValueError
+    except MALFORMED as error:  # a SpecError is a ValueError
         raise CheckpointError(getattr(error, "message", str(error))) from None
     return spec
 
@@ -218,7 +219,7 @@ def _built(what: str, build: Callable[..., Any], values: Any, *arguments: Any) -
     """Return what is built of values, None of None. Raises CheckpointError, naming ``what``."""
     try:
         return None if values is None else build(values, *arguments)
-    except (CheckpointError, *_MALFORMED) as error:
+    except (CheckpointError, *MALFORMED) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         reason = getattr(error, "message", reason)
         raise CheckpointError(f"its {what} is damaged: {reason}") from None

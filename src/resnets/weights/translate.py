@@ -51,18 +51,14 @@ def translate(
     """
     if dialect:
         check_name("dialect", dialect, BY_NAME)
-    try:
-        tensors, computed = multiplied_out(state.tensors)
-        tensors = {key: in_torchs_order(key, tensor) for key, tensor in tensors.items()}
-        state = choose_network(replace(state, tensors=tensors), ema=ema, spec=spec)
-        if norm_eps is None:
-            norm_eps = spec.norm_eps if spec else Spec.norm_eps
-        found = _translated(state, dialect, content, images, norm_eps)
-        done = {ours: computed[key] for ours, key in found.sources.items() if key in computed}
-        return replace(found, adapted={**done, **found.adapted})
-    except CheckpointError as error:
-        where = f"{content.path}: " if content else ""
-        raise CheckpointError(where + error.message, hint=error.hint) from None
+    tensors, computed = multiplied_out(state.tensors)
+    tensors = {key: in_torchs_order(key, tensor) for key, tensor in tensors.items()}
+    state = choose_network(replace(state, tensors=tensors), ema=ema, spec=spec)
+    if norm_eps is None:
+        norm_eps = spec.norm_eps if spec else Spec.norm_eps
+    found = _translated(state, dialect, content, images, norm_eps)
+    done = {ours: computed[key] for ours, key in found.sources.items() if key in computed}
+    return replace(found, adapted={**done, **found.adapted})
 
 
 def _translated(

@@ -17,13 +17,12 @@ from resnets.readers.documents import loads
 from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import UNDECIDED, to_plain
-from resnets.weights.metadata import Metadata
+from resnets.weights.metadata import MALFORMED, Metadata
 from resnets.weights.tensors import check_digests, read_tensors, retied
 
 # What stands before the names of tensors in a state.
 MODEL, OPTIMIZER, AVERAGE, BEST, SOUP = "model/", "optimizer/", "average/", "best/", "soup/"
 VALUES = "state"  # the key, in the metadata, of what is no tensor
-_MALFORMED = (AttributeError, KeyError, StopIteration, TypeError, ValueError)
 _ENDED = {"stopped": "was stopped", "failed": "has failed", "finished": "has finished; saved"}
 # Which of a state's weights finishing would keep, the first that are there.
 _KEPT = {
@@ -100,7 +99,7 @@ def read_unfinished(path: Path) -> tuple[dict[str, Tensor], Metadata, str]:
         shapes = {name: tuple(tensor.shape) for name, tensor in own.items()}
         metadata = Metadata.from_dict(stated, shapes)
         reached = f"step {step:,}" + (f" of {steps:,}" if steps else "")
-    except (CheckpointError, *_MALFORMED) as error:
+    except (CheckpointError, StopIteration, *MALFORMED) as error:
         reason = error.message if isinstance(error, CheckpointError) else repr(error)
         raise CheckpointError(
             f"{run}: the record of the run is damaged: {reason}", hint="copy the folder again"

@@ -43,7 +43,7 @@ def verify(path: Path) -> Verdict:
     try:
         content = read(path)
         own = KEY in content.metadata or is_state(content)
-        tensors = dict(content.tree) if own else unwrap(content.tree, content.path).tensors
+        tensors = dict(content.tree) if own else unwrap(content.tree).tensors
     except CheckpointError as error:
         return Verdict(path, False, error.message.removeprefix(f"{path}: "))
     wrong = damaged(tensors, content.metadata) if own else []

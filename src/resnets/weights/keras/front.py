@@ -17,6 +17,7 @@ from resnets.data.framing import INTERPOLATION
 from resnets.weights.dialects import Input
 from resnets.weights.keras.graph import Graph, Node, ancestors, arguments
 from resnets.weights.keras.steps import INERT
+from resnets.weights.metadata import MALFORMED, SIDE
 from resnets.weights.normalisation import largest_pixel
 
 Array = NDArray[np.float64]
@@ -24,16 +25,11 @@ Array = NDArray[np.float64]
 # An image here has 6 pixels.
 _MOST_NUMBERS = 4096  # of a constant, and of what is put together
 _MOST_IN_ALL = 1_000_000
-_LARGEST_SIDE = 8192  # pixels
 _MEASURED = ("mean", "variance")
 _SMALLEST_STD = 1e-7  # that a Normalization divides by: keras.config.epsilon()
 _AUGMENTATION = ("RandAugment", "AugMix", "MixUp", "CutMix")
 # They choose or scale pixels, and leave their values.
 _GEOMETRY = ("Resizing", "CenterCrop", "RandomCrop", "ZeroPadding2D", "Cropping2D")
-_UNREADABLE = (
-    *(ArithmeticError, AttributeError, LookupError, RecursionError, StopIteration),
-    *(TypeError, ValueError),
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +66,7 @@ def read_front(
         with np.errstate(all="ignore"):  # whatever is not finite is seen at the end
             made = (_computed(path, entry, image, tensors, axis) for image in images)
             found = _constants(pixels, *(np.moveaxis(image, axis, 3) for image in made))
-    except _UNREADABLE as error:
+    except (StopIteration, *MALFORMED) as error:
         names = ", ".join(map(str, layers))
         why = f" ({error})" if isinstance(error, _UnreadError) else ""
         note = f"it prepares its images itself, in a way that is not understood{why}: {names}"
@@ -87,7 +83,7 @@ def _resized(sizes: list[Node]) -> dict[str, Any]:
         return {}
     said = sizes[0].config
     side, method = said.get("height"), said.get("interpolation", "bilinear")
-    is_square = type(side) is int and 0 < side <= _LARGEST_SIDE and said.get("width") == side
+    is_square = type(side) is int and 0 < side <= SIDE and said.get("width") == side
     if not is_square or method not in INTERPOLATION or said.get("pad_to_aspect_ratio"):
         return {}
     fit = "crop" if said.get("crop_to_aspect_ratio") else "squash"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from resnets.errors import CheckpointError
@@ -30,30 +30,17 @@ class Node:
         return f'{self.kind} "{self.name}"'
 
 
-@dataclass(frozen=True)
-class Graph:
-    """A model: nodes by their keys, which are names with those of the models around them."""
-
-    nodes: dict[str, Node] = field(default_factory=dict)
-
-    def consumers(self) -> dict[str, list[str]]:
-        """Return the keys of the nodes that each node feeds."""
-        found: dict[str, list[str]] = {key: [] for key in self.nodes}
-        for key, node in self.nodes.items():
-            for other in node.inputs:
-                found[other].append(key)
-        return found
+# A model: nodes by their keys, which are names with those of the models around them
+Graph = dict[str, Node]
 
 
 def build_graph(config: dict[str, Any]) -> Graph:
-    """Return the graph of a model's config. Raises CheckpointError where it contradicts itself."""
-    graph = Graph()
-    try:
-        _add_model(graph, config, "", [])
-    except (KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        raise CheckpointError(
-            f"the model config is damaged: {error!r}", hint="save the model in Keras again"
-        ) from None
+    """Return the graph of a model's config, every node after what feeds it.
+
+    Raises CheckpointError where it contradicts itself, and others that mean damage.
+    """
+    graph: Graph = {}
+    _add_model(graph, config, "", [])
     return graph
 
 
@@ -76,7 +63,7 @@ def _add_input(graph: Graph, model: dict[str, Any], first: dict[str, Any], prefi
     if shape is None and isinstance(model["config"], dict):
         shape = model["config"].get("build_input_shape")
     key = f"{prefix}input"
-    graph.nodes[key] = Node("input", "InputLayer", {"batch_shape": shape}, ())
+    graph[key] = Node("input", "InputLayer", {"batch_shape": shape}, ())
     return key
 
 
@@ -125,10 +112,10 @@ def _add_layer(graph: Graph, layer: dict[str, Any], prefix: str, inputs: list[st
     key = prefix + name
     if is_model(layer):
         return _add_model(graph, layer, f"{key}/", inputs)
-    if key in graph.nodes:
+    if key in graph:
         raise CheckpointError(f'two layers are called "{key}"')
     kind, calls = str(layer["class_name"]), layer.get("inbound_nodes")
-    graph.nodes[key] = Node(name, kind, layer["config"], tuple(inputs), calls)
+    graph[key] = Node(name, kind, layer["config"], tuple(inputs), calls)
     return key
 
 
@@ -151,14 +138,14 @@ def references(value: Any) -> list[str]:
     return [name for inner in value for name in references(inner)]
 
 
-def ancestors(graph: Graph, key: str) -> dict[str, Node]:
+def ancestors(graph: Graph, key: str) -> Graph:
     """Return a node and all that feeds it, every node after what feeds it."""
     found, left = set(), [key]
     while left:
         if (key := left.pop()) not in found:
             found.add(key)
-            left += graph.nodes[key].inputs
-    return {name: node for name, node in graph.nodes.items() if name in found}
+            left += graph[key].inputs
+    return {name: node for name, node in graph.items() if name in found}
 
 
 def arguments(node: Node, given: list[Any]) -> tuple[list[Any], dict[str, Any]]:

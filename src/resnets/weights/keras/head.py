@@ -47,12 +47,16 @@ def find_head(graph: Graph, last: str, side: int | None) -> Head:
 
 def _forward(graph: Graph, key: str) -> list[Node]:
     """Return the nodes that follow one after the other, until there is none or more than one."""
-    found, consumers = [], graph.consumers()
+    found: list[Node] = []
+    consumers: dict[str, list[str]] = {key: [] for key in graph}
+    for fed, node in graph.items():
+        for other in node.inputs:
+            consumers[other].append(fed)
     while len(consumers[key]) == 1:
         (key,) = consumers[key]
-        if len(graph.nodes[key].inputs) != 1:
+        if len(graph[key].inputs) != 1:
             break
-        found.append(graph.nodes[key])
+        found.append(graph[key])
     return found
 
 

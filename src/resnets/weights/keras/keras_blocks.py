@@ -37,13 +37,18 @@ class Body:
     blocks: list[BlockSteps]
     last: str  # the key of the last addition
 
+    @property
+    def main(self) -> list[Step]:
+        """The steps from the stem to the last addition, but for those of shortcuts."""
+        return [step for b in self.blocks for path in (b.lead, b.residual) for step in path]
+
 
 def find_body(graph: Graph) -> Body:
     """Return the blocks, first to last. Raises CheckpointError where it is no residual network."""
-    additions = {key: node for key, node in graph.nodes.items() if _joins(node)}
+    additions = {key: node for key, node in graph.items() if _joins(node)}
     if not additions:
         raise CheckpointError(
-            f"no residual network: none of its {len(graph.nodes)} layers adds two branches",
+            f"no residual network: none of its {len(graph)} layers adds two branches",
             hint="`resnets models` lists the networks that are here",
         )
     blocks: list[tuple[list[Node], list[Node], list[Node]]] = []
@@ -72,32 +77,32 @@ def _joins(node: Node) -> bool:
 
 def _split(graph: Graph, key: str) -> tuple[str, list[Node], list[Node], list[Node]]:
     """Return where an addition's block starts, its lead, its residual and its shortcut."""
-    addition = graph.nodes[key]
+    addition = graph[key]
     if len(addition.inputs) != 2:
         raise unsupported(addition, f"of {len(addition.inputs)} inputs")
     first, second = (_back(graph, other) for other in addition.inputs)
     shared = set(first) & set(second)
     if not shared:
         for end in (first[-1], second[-1]):
-            if graph.nodes[end].inputs and not is_addition(graph.nodes[end]):
-                raise unsupported(graph.nodes[end])
+            if graph[end].inputs and not is_addition(graph[end]):
+                raise unsupported(graph[end])
         raise unsupported(addition, "whose inputs do not begin at one place")
     branches = sorted(
-        ([graph.nodes[k] for k in reversed(path) if k not in shared] for path in (first, second)),
+        ([graph[k] for k in reversed(path) if k not in shared] for path in (first, second)),
         key=_convolutions,
     )
     shortcut, residual = branches
     if _convolutions(shortcut) == _convolutions(residual):
         raise unsupported(addition, "of two branches with as many convolutions")
     lead = [k for k in reversed(first) if k in shared]
-    return lead[0], [graph.nodes[k] for k in lead[1:]], residual, shortcut
+    return lead[0], [graph[k] for k in lead[1:]], residual, shortcut
 
 
 def _back(graph: Graph, key: str) -> list[str]:
     """Return the keys from ``key`` back to the next addition or to what has not one input."""
     path = [key]
-    while len(graph.nodes[key].inputs) == 1 and not is_addition(graph.nodes[key]):
-        key = graph.nodes[key].inputs[0]
+    while len(graph[key].inputs) == 1 and not is_addition(graph[key]):
+        key = graph[key].inputs[0]
         path.append(key)
     return path
 
@@ -113,7 +118,7 @@ def _stem(graph: Graph, start: str, lead: list[Node]) -> list[Node]:
     """
     kinds = [KINDS.get(node.kind) for node in lead]
     if CONVOLUTION not in kinds:
-        raise unsupported(graph.nodes[start], "before the first block")
+        raise unsupported(graph[start], "before the first block")
     position = kinds.index(CONVOLUTION)
     if position and lead[position - 1].kind == "ZeroPadding2D":
         position -= 1

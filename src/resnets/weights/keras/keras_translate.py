@@ -1,6 +1,5 @@
 """A Keras file's tensors under our keys: by its config, by its layers' names, or by their order."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +14,7 @@ from resnets.weights.keras.topology import read_topology
 from resnets.weights.naming import traits
 from resnets.weights.state_dict import StateDict
 from resnets.weights.structure.tensor_modules import LEAVES
+from resnets.weights.tensors import some
 from resnets.weights.translate import exchange_red_and_blue
 from resnets.zoo import get_spec
 
@@ -36,7 +36,7 @@ def translate_keras(
     hints: dict[str, Any] = {}
     seen, outputs, front = spec, None, Front()
     if content.config is not None:
-        topology = read_topology(content.config, content.path, state.tensors)
+        topology = read_topology(content.config, state.tensors)
         names, seen, outputs = topology.names, topology.spec, topology.outputs
         why = "by the model's config"
         front = topology.front
@@ -50,7 +50,7 @@ def translate_keras(
         names, why = ordered_names(state.tensors, spec), "by order and shape"
     else:
         raise CheckpointError(
-            f"{content.path}: its layers are only numbered, such as {_some(layers)}",
+            f"its layers are only numbered, such as {some(layers)}",
             hint="name the network it was saved from, or give the whole model "
             "(model.save('x.keras') writes it)",
         )
@@ -70,11 +70,9 @@ def translate_keras(
             if names.get(layer)
         },
         reasons={module: why for module in names.values() if module},
-        unexpected={
-            key: tensor.ndim
-            for key, tensor in state.tensors.items()
-            if key.rpartition("/")[0] not in (*names, *front.used)
-        },
+        unexpected=tuple(
+            key for key in state.tensors if key.rpartition("/")[0] not in (*names, *front.used)
+        ),
         hints=hints,
         input=images or front.input,
         frame=front.frame,
@@ -82,7 +80,3 @@ def translate_keras(
         outputs=outputs,
         notes=front.notes,
     )
-
-
-def _some(layers: Iterable[str]) -> str:
-    return ", ".join(list(layers)[:3])

@@ -1,6 +1,6 @@
 """Our own network in Keras's words: the steps of its blocks, and the order of its layers."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -29,34 +29,26 @@ class OurStep:
 Paths = tuple[list[OurStep], list[OurStep], list[OurStep]]
 
 
-def our_blocks(spec: Spec) -> list[Paths]:
-    """Return the steps of our blocks; the first one's lead begins with the stem."""
+def our_steps(spec: Spec) -> tuple[list[Paths], list[OurStep]]:
+    """Return the steps of our blocks, and those between the last addition and the pooling.
+
+    The first block's lead begins with the stem.
+    """
+    spec = replace(spec, output_stride=32, multi_grid=(), drop_path=0.0)
     with torch.device("meta"):
         stem = Trunk(spec, stages=0)
     blocks: list[Paths] = []
     lead = _steps(stem, ("conv1", "bn1", "activation", "maxpool"))
-    for where, path in _paths(spec):
-        before, residual, after, shortcut = (_inside(where, steps) for steps in path)
-        blocks.append((lead + before, residual, shortcut))
-        lead = after
-    return blocks
-
-
-def our_tail(spec: Spec) -> list[OurStep]:
-    """Return the steps between the last addition and the pooling."""
-    *_, (where, (_, _, after, _)) = _paths(spec)
-    tail = _inside(where, after)
-    if spec.activation_order == "preactivation":
-        tail.append(OurStep(NORM, "norm"))
-    return [*tail, OurStep(ACTIVATION)] if spec.preactivated else tail
-
-
-def _paths(spec: Spec) -> Iterator[tuple[str, tuple[tuple[OurStep, ...], ...]]]:
-    """Yield each block's name and what runs before, on, after its residual, and on its shortcut."""
-    spec = replace(spec, output_stride=32, multi_grid=(), drop_path=0.0)
-    for stage, row in enumerate(places(spec)):
+    for stage, row in enumerate(places(spec), 1):
         for position, place in enumerate(row):
-            yield f"layer{stage + 1}.{position}", _block_steps(spec, place)
+            where = f"layer{stage}.{position}"
+            paths = (_inside(where, path) for path in _block_steps(spec, place))
+            before, residual, after, shortcut = paths
+            blocks.append((lead + before, residual, shortcut))
+            lead = after
+    if spec.activation_order == "preactivation":
+        lead.append(OurStep(NORM, "norm"))
+    return blocks, [*lead, OurStep(ACTIVATION)] if spec.preactivated else lead
 
 
 @lru_cache(maxsize=64)
@@ -102,7 +94,8 @@ def layer_order(spec: Spec) -> list[tuple[str, str]]:
     """
     kinds = {CONVOLUTION: "conv2d", NORM: "batch_normalization"}
     order: list[OurStep] = []
-    for lead, residual, shortcut in our_blocks(spec):
+    blocks, tail = our_steps(spec)
+    for lead, residual, shortcut in blocks:
         distant = [
             (-distance, branch, step)
             for branch, steps in enumerate((shortcut, residual))
@@ -110,5 +103,5 @@ def layer_order(spec: Spec) -> list[tuple[str, str]]:
         ]
         order += lead
         order += [step for _, _, step in sorted(distant, key=lambda found: found[:2])]
-    order += our_tail(spec)
+    order += tail
     return [*((step.module, kinds[step.kind]) for step in order if step.module), ("fc", "dense")]

@@ -201,7 +201,7 @@ def _biases(blocks: list[BlockSteps]) -> str:
 
 
 def _padding(body: Body) -> str:
-    steps = [s for b in body.blocks for part in (b.lead, b.residual) for s in part if s.padding]
+    steps = [step for step in body.main if step.padding]
     for step in steps:
         if step.padding != steps[0].padding:
             raise unsupported(step.node, f"with padding {step.padding}, unlike {steps[0].node}")
@@ -268,7 +268,7 @@ def map_side(body: Body) -> int | None:
     side, width = shape[1:] if is_channels_first(body) else shape[:2]
     if side is None or side != width:
         return None
-    for step in (step for b in body.blocks for part in (b.lead, b.residual) for step in part):
+    for step in body.main:
         if step.kind in (CONVOLUTION, MAX_POOL):
             side = -(-side // step.stride)
     return side

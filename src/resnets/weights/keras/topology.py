@@ -16,10 +16,11 @@ from resnets.spec import ActivationOrder, Spec
 from resnets.weights.keras.front import Front, read_front
 from resnets.weights.keras.graph import build_graph
 from resnets.weights.keras.head import Head, find_head
-from resnets.weights.keras.keras_blocks import WEIGHTED, BlockSteps, find_body
-from resnets.weights.keras.modules import OurStep, our_blocks, our_tail
+from resnets.weights.keras.keras_blocks import BlockSteps, find_body
+from resnets.weights.keras.modules import OurStep, our_steps
 from resnets.weights.keras.sizes import is_channels_first, map_side, read_sizes
 from resnets.weights.keras.steps import Step
+from resnets.weights.metadata import MALFORMED
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,11 @@ class Topology:
     spec: Spec
     names: dict[str, str]  # layer -> module of ours, for every layer with weights that has one
     front: Front  # what is in front of the network, such as Rescaling
-    left_out: tuple[str, ...]  # layers behind it that networks here do not have
     outputs: str | None  # what they mean: "softmax", "sigmoid", or None for logits
 
 
-def read_topology(
-    config: dict[str, Any],
-    where: object = "the Keras model",
-    tensors: Mapping[str, Tensor] | None = None,
-) -> Topology:
-    """Return the network that a model's config describes; ``where`` is for messages.
+def read_topology(config: dict[str, Any], tensors: Mapping[str, Tensor] | None = None) -> Topology:
+    """Return the network that a model's config describes.
 
     ``tensors`` are those of its file, under ``LAYER/VARIABLE``: what it measured of images may be
     among them. Raises CheckpointError, naming the layer, where it is no residual network of our
@@ -48,12 +44,10 @@ def read_topology(
         return _read(config, tensors or {})
     except SpecError as error:
         message = f"its layers make no network that is known here: {error.message}"
-        raise CheckpointError(f"{where}: {message}", hint=error.hint) from None
-    except CheckpointError as error:
-        raise CheckpointError(f"{where}: {error.message}", hint=error.hint) from None
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(message, hint=error.hint) from None
+    except MALFORMED as error:
         raise CheckpointError(
-            f"{where}: its model config is damaged: {error!r}", hint="save the model in Keras again"
+            f"its model config is damaged: {error!r}", hint="save the model in Keras again"
         ) from None
 
 
@@ -71,14 +65,7 @@ def _read(config: dict[str, Any], tensors: Mapping[str, Tensor]) -> Topology:
                 *(graph, body.entry, spec.in_channels, tensors),
                 channels_first=is_channels_first(body),
             )
-            left_out = tuple(
-                node.name
-                for node in graph.nodes.values()
-                if node.kind in WEIGHTED
-                and node.name not in names
-                and not node.kind.endswith("Pooling2D")
-            )
-            return Topology(spec, names, front, left_out, head.outputs)
+            return Topology(spec, names, front, head.outputs)
         furthest = max(furthest, alike)
     odd = body.blocks[min(furthest // 3, len(body.blocks) - 1)].convolutions[0].node
     raise CheckpointError(
@@ -128,10 +115,11 @@ Pair = tuple[list[OurStep], list[Step]]  # our steps on a stretch of the network
 
 def _pairs(spec: Spec, blocks: list[BlockSteps], head: Head) -> list[Pair]:
     """Return the stretches of a network, three for each block and the last one."""
+    ours, tail = our_steps(spec)
     pairs: list[Pair] = []
-    for mine, theirs in zip(our_blocks(spec), blocks, strict=True):
+    for mine, theirs in zip(ours, blocks, strict=True):
         pairs += zip(mine, theirs.paths, strict=True)
-    return [*pairs, (our_tail(spec), head.after)]
+    return [*pairs, (tail, head.after)]
 
 
 def _alike(pairs: list[Pair]) -> int:
