@@ -18,8 +18,8 @@ from resnets.evaluation import evaluate
 from resnets.inference.embedding import embed_folder
 from resnets.inference.prediction_table import predict_table
 from resnets.models import create_model
-from resnets.report import read_run
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.reading import read_run
 from resnets.training.audit import audit
 from resnets.training.recipe import load_recipe
 from resnets.training.train import train

@@ -15,7 +15,7 @@ from resnets.files import partial_of
 from resnets.inference.embedding import embed_folder
 from resnets.inference.prediction_table import predict_table
 from resnets.models import open_model
-from resnets.report import write_report
+from resnets.report.page import write_report
 from resnets.training.audit import audit
 from resnets.training.train import train
 

@@ -8,8 +8,8 @@ import pytest
 from run_folders import RECIPE, summary, write_run
 
 from resnets.errors import CheckpointError, UsageError
-from resnets.report import write_report
-from resnets.report.page import layers
+from resnets.report.page import write_report
+from resnets.report.style import layers
 
 VOID = {"input", "meta", "link", "img", "br"}
 EVIL = "<script>alert('x')</script>"

@@ -5,8 +5,7 @@ import pytest
 from run_folders import write_run
 
 from resnets.errors import CheckpointError
-from resnets.report import read_run
-from resnets.run_folder.reading import is_image
+from resnets.run_folder.reading import is_image, read_run
 
 
 def test_a_complete_run_is_read(tmp_path: Path) -> None:

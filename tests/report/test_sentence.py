@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from run_folders import summary, write_run
 
-from resnets.report import RunRecord, read_run
 from resnets.report.sentence import comparisons, sentence
+from resnets.run_folder.reading import RunRecord, read_run
 
 SCORE = {"samples": 10000, "accuracy": 0.913, "loss": 0.3}
 

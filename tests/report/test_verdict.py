@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from run_folders import score, summary, write_run
 
-from resnets.report import write_report
+from resnets.report.page import write_report
 from resnets.report.verdict import accuracy_cautions, accuracy_sentences
 
 DOGS = [[11, 1, 0], [12, 0, 0], [12, 0, 0]]  # answers the first class for 35 of 36

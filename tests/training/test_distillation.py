@@ -26,7 +26,7 @@ from resnets.data.dataset import Dataset
 from resnets.data.preprocess import Preprocess, imagenet
 from resnets.errors import CheckpointError, ResnetsError, Stopped, UsageError
 from resnets.nn import ResNet
-from resnets.report import write_report
+from resnets.report.page import write_report
 from resnets.run_folder.directory import RunFolder
 from resnets.training.distillation import Teacher, distilled, open_teacher
 from resnets.training.recipe import DistillRecipe, OptimizerRecipe, Recipe

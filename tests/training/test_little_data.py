@@ -10,8 +10,8 @@ import torch
 from conftest import coloured, tiny_dataset
 from resnets import get_spec
 from resnets.errors import CheckpointError, ResourceError, UsageError
-from resnets.report import read_run
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.reading import read_run
 from resnets.run_folder.record import Record
 from resnets.training.divergence import find_divergence
 from resnets.training.memory import check_fits

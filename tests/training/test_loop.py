@@ -33,8 +33,8 @@ from resnets.errors import (
     UsageError,
 )
 from resnets.nn import ResNet
-from resnets.report import read_run
 from resnets.run_folder.directory import RunFolder
+from resnets.run_folder.reading import read_run
 from resnets.training.recipe import load_recipe, read_recipe
 from resnets.training.tensorboard import TensorBoard
 from resnets.training.train import train

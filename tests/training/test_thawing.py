@@ -16,7 +16,7 @@ from test_killed import goes_on, kill, sitting, steps_of
 
 from resnets.errors import UsageError
 from resnets.models import create_model
-from resnets.report import write_report
+from resnets.report.page import write_report
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
 from resnets.training.audit import audit

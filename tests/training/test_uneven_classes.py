@@ -12,7 +12,7 @@ from resnets import audit
 from resnets.data.dataset import REPEAT
 from resnets.data.preprocess import measure
 from resnets.errors import Stopped, UsageError
-from resnets.report import read_run
+from resnets.run_folder.reading import read_run
 from resnets.training.feed import Feed, build_feed
 from resnets.training.recipe import Recipe, load_recipe
 from resnets.training.train import train

@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnets.files import write_text
 from resnets.formatting import percent, plural
 from resnets.report import plots
-from resnets.report.page import SHOWN_CLASSES, confusions, rendered
+from resnets.report.page import SHOWN_CLASSES, confusions
 from resnets.report.reliability import reliability_diagram
+from resnets.report.style import write_page
 from resnets.report.verdict import paired_text
 
 
@@ -24,7 +24,8 @@ def write_evaluation_page(out: Path, record: Mapping[str, Any]) -> None:
     curves = {"as answered": record["reliability"]}
     if raw := record.get("uncalibrated"):
         curves |= {"before calibration": raw["reliability"]}
-    page = rendered(
+    write_page(
+        out,
         "evaluation.html",
         title=f"{who}: {percent(figure)} {'mAP' if several else 'accuracy'} on {measured}",
         found=record,
@@ -38,7 +39,6 @@ def write_evaluation_page(out: Path, record: Mapping[str, Any]) -> None:
         weakest=classes[:SHOWN_CLASSES],
         others=classes[SHOWN_CLASSES:],
     )
-    write_text(out, page.encode("utf-8", "replace").decode())
 
 
 def _strength(each: Mapping[str, Any], several: bool) -> float:

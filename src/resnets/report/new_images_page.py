@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnets.files import followed, write_text
-from resnets.report.style import environment
+from resnets.files import followed
+from resnets.report.style import write_page
 
 CHANGED = 12  # classes that are shown
 
@@ -18,16 +18,12 @@ def write_new_images_page(
     ``images`` are those of the remotest new ones, as data URLs.
     """
     answers = sorted(found["answers"], key=lambda each: -abs(each["new"] - each["old"]))
-    text = (
-        environment("resnets.report")
-        .get_template("new_images.html")
-        .render(
-            title=found["sentence"],
-            found=found,
-            lines=lines,
-            answers=answers[:CHANGED],
-            shown=list(zip(found["remotest"], images, strict=True)),
-        )
+    write_page(
+        followed(out),
+        "new_images.html",
+        title=found["sentence"],
+        found=found,
+        lines=lines,
+        answers=answers[:CHANGED],
+        shown=list(zip(found["remotest"], images, strict=True)),
     )
-    # Of a name that is no UTF-8 no page can hold the bytes that are not.
-    write_text(followed(out), text.encode("utf-8", "replace").decode())

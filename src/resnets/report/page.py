@@ -1,23 +1,19 @@
 """The report: one HTML file about a run, or about several side by side."""
 
 import os
-import re
-import struct
-from base64 import b64decode
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from resnets.errors import UsageError
-from resnets.files import followed, write_text
+from resnets.files import followed
 from resnets.formatting import percent
 from resnets.papers.paper_tables import published
 from resnets.report import comparison, plots
 from resnets.report.reliability import reliability_diagram
 from resnets.report.score import class_names, class_scores, headline, interval
 from resnets.report.sentence import comparisons, sentence
-from resnets.report.style import environment
+from resnets.report.style import write_page
 from resnets.report.verdict import (
     accuracy_cautions,
     calibration_sentence,
@@ -26,7 +22,7 @@ from resnets.report.verdict import (
 )
 from resnets.run_folder.directory import seeds_in
 from resnets.run_folder.reading import RunRecord, read_run
-from resnets.run_folder.record import Calibrated, ClassScore, LabelSets, Mistake, Score
+from resnets.run_folder.record import Calibrated, ClassScore, LabelSets, Score
 
 PAGE = "report.html"
 SHOWN_CLASSES = 20  # the rest folds away
@@ -50,9 +46,10 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> Path:
     else:
         parents = [record.path.resolve().parent for record in records]
         out = Path(os.path.commonpath(parents)) / PAGE
-    page = _run_page(records[0]) if len(records) == 1 else _comparison_page(records)
-    # Of a name that is no UTF-8 no page can hold the bytes that are not.
-    write_text(out, page.encode("utf-8", "replace").decode())
+    if len(records) == 1:
+        _write_run_page(out, records[0])
+    else:
+        _write_comparison_page(out, records)
     return out
 
 
@@ -63,21 +60,14 @@ def _distinct(runs: Sequence[Path]) -> list[Path]:
     return list(found.values())
 
 
-def rendered(template: str, **values: Any) -> str:
-    """Return a page of this room's templates."""
-    found = environment("resnets.report")
-    for function in (is_small, layers, unbroken):
-        found.filters[function.__name__] = function
-    return found.get_template(template).render(values)
-
-
-def _run_page(run: RunRecord) -> str:
+def _write_run_page(out: Path, run: RunRecord) -> None:
     best = headline(run)
     confusion = best.score.confusion if best else ()
     samples = best.score.samples if best else None
     scores = class_scores(confusion, run.data.classes)
     covered = _covered(best.score) if best else None
-    return rendered(
+    write_page(
+        out,
         "run.html",
         title=sentence(run),
         run=run,
@@ -155,7 +145,7 @@ def confusions(
     return sorted(found, key=lambda c: -c[2])[:10]
 
 
-def _comparison_page(runs: list[RunRecord]) -> str:
+def _write_comparison_page(out: Path, runs: list[RunRecord]) -> None:
     names = comparison.distinct([run.path for run in runs])
     named = list(zip(names, runs, strict=True))
     datasets = list(dict.fromkeys(run.data.name for run in runs))
@@ -167,7 +157,8 @@ def _comparison_page(runs: list[RunRecord]) -> str:
         most = best.figure
         title += f": at best {percent(most)} {best.part} {best.name}, {winner.model.name}"
     own_cautions = [f"{name}: {line}." for name, run in named for line in _cautions(run)]
-    return rendered(
+    write_page(
+        out,
         "comparison.html",
         title=title,
         runs=[
@@ -182,22 +173,3 @@ def _comparison_page(runs: list[RunRecord]) -> str:
         repeated=comparison.repeated(runs),
         cautions=[*comparison.cautions(runs), *own_cautions],
     )
-
-
-def is_small(mistake: Mistake) -> bool:
-    """Say whether an image is so small that its pixels should be shown as squares."""
-    head = b64decode(mistake.image.partition(",")[2])[:24]
-    if head[:8] != b"\x89PNG\r\n\x1a\n" or len(head) < 24:
-        return False
-    width, height = struct.unpack(">II", head[16:24])
-    return bool(max(width, height) <= 96)
-
-
-def layers(text: str) -> list[str]:
-    """Return the layers of a block one by one, 3x3 written with the sign for times."""
-    return re.split(r"\s*(?: /|;)\s+", re.sub(r"(?<=\d)x(?=\d)", "×", text))
-
-
-def unbroken(text: str) -> str:
-    """Keep a number and its unit on one line."""
-    return re.sub(r"(?<=\d) (?=(?:%|s|min|h|d)\b|%)", "\u00a0", text)

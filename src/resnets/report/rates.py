@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from resnets.files import followed, write_text
+from resnets.files import followed
 from resnets.report.plots import rate_curve
-from resnets.report.style import environment
+from resnets.report.style import write_page
 
 
 def write_rate_page(out: Path, found: Mapping[str, Any], command: str = "") -> None:
@@ -16,11 +16,11 @@ def write_rate_page(out: Path, found: Mapping[str, Any], command: str = "") -> N
     """
     rate, losses = found["rate"], found["smoothed"]
     title = f"Learning rate {rate:g}" if rate else "No learning rate to suggest"
-    page = environment("resnets.report").get_template("rates.html")
-    text = page.render(
+    write_page(
+        followed(out),
+        "rates.html",
         title=f"{title}: {found['model']} on {found['data']}",
         plot=rate_curve(found["rates"], found["losses"], losses, rate),
         command=command,
         **found,
     )
-    write_text(followed(out), text)

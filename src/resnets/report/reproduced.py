@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from resnets.files import write_text
-from resnets.report.page import rendered
+from resnets.report.style import write_page
 
 TITLES = (
     "",
@@ -24,8 +24,8 @@ DATA = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet": "ImageNet"}
 def write_reproduction(path: Path, found: Mapping[str, Any]) -> None:
     """Write the page and the Markdown of table.json, which lies at ``path``, beside it."""
     write_text(path.with_suffix(".md"), markdown(found))
-    page = rendered("reproduced.html", title=title(found), found=found, **_shown(found))
-    write_text(path.with_suffix(".html"), page.encode("utf-8", "replace").decode())
+    page = path.with_suffix(".html")
+    write_page(page, "reproduced.html", title=title(found), found=found, **_shown(found))
 
 
 def title(found: Mapping[str, Any]) -> str:

@@ -6,11 +6,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from resnets.files import write_text
 from resnets.formatting import percent, plural
 from resnets.report import svg
 from resnets.report.plots import Key, Plot, style_axes
-from resnets.report.style import environment
+from resnets.report.style import write_page
 from resnets.run_folder.trials import Search, SearchFolder, Trial
 
 _WIDTH, _HEIGHT = 370, 240
@@ -30,20 +29,17 @@ def write_search_page(folder: SearchFolder, search: Search, command: str) -> Non
     plots = [_history(measured, search.measure)] if measured else []
     plots += [_scatter(key, search.space[key], measured) for key in keys if measured]
     given = best.settings if best else {}
-    text = (
-        environment("resnets.report")
-        .get_template("search.html")
-        .render(
-            title=title,
-            best=best,
-            keys=keys,
-            trials=[(trial, [_value(trial.settings.get(k)) for k in keys]) for trial in ranked],
-            given=[(key, _value(given.get(key)), search.space[key]) for key in keys],
-            plots=plots,
-            command=command,
-        )
+    write_page(
+        folder.report,
+        "search.html",
+        title=title,
+        best=best,
+        keys=keys,
+        trials=[(trial, [_value(trial.settings.get(k)) for k in keys]) for trial in ranked],
+        given=[(key, _value(given.get(key)), search.space[key]) for key in keys],
+        plots=plots,
+        command=command,
     )
-    write_text(folder.report, text)
 
 
 def _value(value: Any) -> str:

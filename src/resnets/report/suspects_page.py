@@ -4,9 +4,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from resnets.files import write_text
 from resnets.formatting import plural, printable
-from resnets.report.style import environment
+from resnets.report.style import write_page
 
 SHOWN = 200  # the table has all
 
@@ -18,11 +17,10 @@ def write_suspects_page(out: Path, found: Mapping[str, Any], images: Sequence[st
     """
     suspects, count = found["suspects"], plural(found["images"], "image")
     number = plural(len(suspects), "label") if suspects else "no label"
-    page = environment("resnets.report").get_template("suspects.html")
-    text = page.render(
+    write_page(
+        out,
+        "suspects.html",
         title=f"{printable(found['data'])}: {number} of {count} to look at again",
         found=found,
         shown=list(zip(suspects, images, strict=False)),
     )
-    # Of a name that is no UTF-8 no page can hold the bytes that are not.
-    write_text(out, text.encode("utf-8", "replace").decode())

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from resnets.errors import NonFiniteError
-from resnets.files import write_json, write_text
-from resnets.report.page import rendered
+from resnets.files import write_json
 from resnets.report.plots import Plot
+from resnets.report.style import write_page
 
 SCHEMA_VERSION = 1
 Cell = str | int | float | None
@@ -115,13 +115,11 @@ def write(study: Study, folder: Path) -> Path:
     Raises ResourceError, and NonFiniteError where a figure is no number.
     """
     page = folder / f"{study.name}.html"
-    text = rendered("study.html", title=study.title, study=study)
     try:
         write_json(page.with_suffix(".json"), study.to_dict())
     except ValueError:  # JSON has no NaN
         raise NonFiniteError(
             f"{study.name}: a figure is NaN or infinite", hint="give nets that have not diverged"
         ) from None
-    # Of a name that is no UTF-8 no page can hold the bytes that are not.
-    write_text(page, text.encode("utf-8", "replace").decode())
+    write_page(page, "study.html", title=study.title, study=study)
     return page

@@ -19,9 +19,9 @@ from resnets.analysis.responses import temporary_mode
 from resnets.data.images import printable
 from resnets.data.preprocess import preprocess_of
 from resnets.errors import NonFiniteError
-from resnets.files import followed, write_text
+from resnets.files import followed
 from resnets.nn import ResNet
-from resnets.report.style import environment
+from resnets.report.style import write_page
 from resnets.weights.outputs import answers as answer_names
 from resnets.weights.outputs import probabilities
 
@@ -83,8 +83,11 @@ def write_features(
     seen = torch.from_numpy(preprocess.squares(image).copy())  # what the network sees
     images = preprocess.normalize(seen).to(next(model.parameters()).device)
     has_classifier = hasattr(model.fc, "weight")
-    page = environment("resnets.analysis.features").get_template("features.html")
-    text = page.render(
+    out = out / "features.html" if out.is_dir() else out
+    write_page(
+        followed(out),
+        "features.html",
+        "resnets.analysis.features",
         model=model,
         preprocess=preprocess,
         image=printable(image.name),
@@ -97,8 +100,6 @@ def write_features(
         answers=_answers(model, images, seen[0], top) if has_classifier else [],
         stages=[_stage(name, maps[0].cpu()) for name, maps in stage_maps(model, images).items()],
     )
-    out = out / "features.html" if out.is_dir() else out
-    write_text(followed(out), text)
     return out
 
 
