@@ -12,7 +12,7 @@ from typing import Any
 from resnets import __version__
 from resnets.exporting.int8 import Quantized
 from resnets.exporting.parity import Comparison
-from resnets.exporting.plan import ExportPlan
+from resnets.exporting.plan import ExportPlan, packages_of
 from resnets.exporting.raw_pixels import preprocess_or_identity
 from resnets.formatting import percent
 from resnets.inference.runtimes.torch_runtime import network_digest
@@ -20,12 +20,6 @@ from resnets.machine.downloads import digest_of
 from resnets.nn import ResNet
 
 SCHEMA_VERSION = 1
-_PACKAGES = {
-    "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
-    "openvino": ("torch", "onnx", "onnxscript", "openvino"),
-    "torch": ("torch",),
-    "safetensors": ("torch", "safetensors"),
-}
 
 
 @dataclass(frozen=True)
@@ -110,7 +104,7 @@ def certificate(
     ``made`` is how the weights came about, of which it says whether their run had ended;
     ``answered`` how far off what the file answers beside its logits is, where it does.
     """
-    packages = [*_PACKAGES[plan.to], *(["nncf"] if plan.int8 and plan.to == "openvino" else [])]
+    packages = ("torch", *packages_of(plan.to, plan.int8))
     # The module says it whatever it was installed as: onnxruntime may be onnxruntime-gpu.
     versions = {
         name: str(getattr(import_module(name), "__version__", "unknown")) for name in packages

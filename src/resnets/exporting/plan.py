@@ -20,9 +20,10 @@ Size = tuple[int, int]
 Dynamic = Literal["dynamic"]
 
 ENDINGS = {"onnx": ".onnx", "openvino": ".xml", "torch": ".pt2", "safetensors": ".safetensors"}
-_NEEDED = {  # OpenVINO's files are made of ONNX
+_PACKAGES = {  # OpenVINO's files are made of ONNX
     "onnx": ("onnx", "onnxscript", "onnxruntime"),
     "openvino": ("onnx", "onnxscript", "openvino"),
+    "safetensors": ("safetensors",),
 }
 
 
@@ -174,9 +175,13 @@ def certificate_of(out: Path) -> Path:
     return out.with_name(f"{out.name}.certificate.json")
 
 
+def packages_of(to: str, int8: bool) -> list[str]:
+    """Return the packages that an export takes beside torch."""
+    return [*_PACKAGES.get(to, ()), *(["nncf"] if int8 and to == "openvino" else [])]
+
+
 def _check_packages(to: str, int8: bool) -> None:
-    needed = (*_NEEDED.get(to, ()), *(["nncf"] if int8 and to == "openvino" else []))
-    missing = [name for name in needed if find_spec(name) is None]
+    missing = [name for name in packages_of(to, int8) if find_spec(name) is None]
     if missing:
         extras = "onnx,openvino" if to == "openvino" else to
         raise lacking(f"an export to {to} needs {', '.join(missing)}", extras)
