@@ -1,11 +1,13 @@
 """What strangers' names can do to a terminal, and to a run whose log nobody reads: nothing."""
 
 import ast
+import io
 import json
 import os
 import re
 import subprocess
 import sys
+from contextlib import redirect_stderr, suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ import resnets as package
 from conftest import coloured
 from resnets import create_model
 from resnets.cli import output
+from resnets.errors import DataError
 from resnets.weights.save import save_weights
 
 HOSTILE = "a\x1b]0;owned\x07\x1b[2J\rb\x9bm\u202egnp\u2066x\x7f"
@@ -46,6 +49,19 @@ def test_every_way_to_print_escapes(capsys):
     assert not OBEYED.search(out + err)
     assert not re.search("^error: forged", out + err, re.MULTILINE)
     assert json.loads(out[out.index("{") :]) == {HOSTILE: [HOSTILE]}
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_what_ends_a_command_has_a_line_of_its_own():
+    """The line that says how far it is has no end, and an error would stand behind it."""
+    with redirect_stderr(Terminal()) as shown, suppress(DataError), output.Progress() as progress:
+        progress.show(1, 3)
+        raise DataError("broken")
+    assert re.fullmatch(r"\r\x1b\[K.+\r\x1b\[K", shown.getvalue())
 
 
 @pytest.fixture

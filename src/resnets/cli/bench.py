@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resnets.cli.options import Json
+from resnets.cli.options import ImageSize, Json
 from resnets.cli.output import print_json, print_table, say
 from resnets.formatting import plural, speed
 from resnets.machine import cpu
@@ -31,9 +31,7 @@ def bench(
             min=1,
         ),
     ] = None,
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of the input, pixels; default: the model's own.", min=1)
-    ] = None,
+    image_size: ImageSize = None,
     rounds: Annotated[int, typer.Option(help="Measurements, of half a second each.", min=1)] = 8,
     threads: Annotated[
         int | None, typer.Option(help="Threads; default: torch's choice.", min=1)

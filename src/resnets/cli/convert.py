@@ -1,18 +1,18 @@
 """`resnets convert`: a checkpoint in, the same network under other names out."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from resnets.cli.options import READING, Json, Known, Overwrite, prepare, takes_known
+from resnets.cli.options import READING, Json, Known, Overwrite, prepare, takes
 from resnets.cli.output import print_json, say, tell
 from resnets.errors import UsageError
 from resnets.files import alone, check_free
 from resnets.formatting import plural
 
 
-@takes_known(*READING, "preprocess", "outputs")
+@takes(Known, *READING, "preprocess", "outputs")
 def convert(
     source: Annotated[Path, typer.Argument(help="A checkpoint, in any format, or a run folder.")],
     out: Annotated[Path, typer.Argument(help="The file to write.")],
@@ -21,9 +21,9 @@ def convert(
         typer.Option(help="torchvision, timm, detectron2, mmlab, huggingface, keras or native."),
     ] = "native",
     *,
-    known: Known,
     overwrite: Overwrite = False,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Write a checkpoint under somebody else's names, after a strict load into our network.
 
@@ -38,6 +38,7 @@ def convert(
       resnets convert checkpoint.pth.tar resnet50.safetensors
       resnets convert runs/photos-resnet50 detector.pth --to detectron2
     """
+    known = Known(**options)
     if out.resolve() == source.resolve():
         raise UsageError(f"{out}: is the checkpoint itself", hint="give another OUT")
     from resnets.models import check_folder, from_checkpoint

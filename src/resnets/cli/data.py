@@ -10,7 +10,7 @@ import typer
 from resnets.cli import suspects
 from resnets.cli.folder_check import check_folder, print_counts
 from resnets.cli.options import Device, Json, Root
-from resnets.cli.output import Progress, print_json, say, tell
+from resnets.cli.output import Progress, answer, print_json, say, tell
 from resnets.errors import UsageError
 from resnets.formatting import plural
 
@@ -165,8 +165,7 @@ def pack(
     from resnets.data.sources import open_listing
 
     encoding = Encoding(side, quality, raw)
-    progress = Progress()
-    with progress.resumable():
+    with Progress() as progress, progress.resumable():
         listing = open_listing(source, report=lambda found: progress.show(found, 0))
         packed = write(
             listing,
@@ -177,17 +176,13 @@ def pack(
             report=progress.show,
             on_broken=lambda name, reason: progress.note(f"left out: {name}: {reason}"),
         )
-    progress.clear()
     _say_left_out(listing, source)
     if packed.broken:
         say(f"left out and listed in {packed.broken_list}: {plural(len(packed.broken), 'image')}")
-    if as_json:
-        print_json(packed.to_dict())
-    else:
-        were = f", {packed.kept:,} of them before" if packed.kept else ""
-        packs = f" in {plural(packed.packs, 'pack')}" if shard_size else ""
-        size = f"{packed.size / 1e6:,.1f} MB"
-        tell(f"{packed.path}   {plural(packed.images, 'image')}{packs}{were}, {size}")
+    were = f", {packed.kept:,} of them before" if packed.kept else ""
+    packs = f" in {plural(packed.packs, 'pack')}" if shard_size else ""
+    told = f"{plural(packed.images, 'image')}{packs}{were}, {packed.size / 1e6:,.1f} MB"
+    answer(packed, as_json, f"{packed.path}   {told}")
     if packed.broken:
         raise typer.Exit(3)
 
@@ -214,11 +209,9 @@ def unpack(
     from resnets.data.sources import open_listing
     from resnets.data.unpacking import unpack as write
 
-    progress = Progress()
     listing = open_listing(source, verify=True)
-    with progress.resumable():
+    with Progress() as progress, progress.resumable():
         broken = write(listing, out, progress.show)
-    progress.clear()
     _say_left_out(listing, source)
     say(*(f"broken: {name}: {reason}" for name, reason in broken))
     tell(f"{out}   {plural(len(listing) - len(broken), 'image')}")

@@ -1,22 +1,22 @@
 """`resnets diff`: which layers of two checkpoints differ, and how much."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from resnets.cli.options import READING, Json, Known, takes_known
+from resnets.cli.options import READING, Json, Known, takes
 from resnets.cli.output import print_json, print_table, tell
 
 
-@takes_known(*READING)
+@takes(Known, *READING)
 def diff(
     first: Annotated[Path, typer.Argument(help="A checkpoint, in any format, or a run folder.")],
     second: Annotated[Path, typer.Argument(help="Another one; formats and names may differ.")],
     *,
-    known: Known,
     top: Annotated[int, typer.Option(help="How many changed tensors to print.", min=1)] = 20,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Compare two checkpoints tensor by tensor, under the names that resnets gives them.
 
@@ -25,6 +25,7 @@ def diff(
       resnets diff before.pth after.pth
       resnets diff resnet50-0676ba61.pth runs/photos-resnet50 --top 5
     """
+    known = Known(**options)
     from resnets.models import check_folder
     from resnets.weights.checkpoint import open_checkpoint
     from resnets.weights.compare import difference

@@ -1,10 +1,11 @@
 """`resnets distill`: what a network knows, learnt by a smaller one."""
 
-from inspect import Parameter, Signature, signature
+from inspect import signature
 from typing import Annotated, Any
 
 import typer
 
+from resnets.cli.options import option, with_parameters
 from resnets.cli.train import train
 
 _TEACHER = Annotated[
@@ -34,14 +35,6 @@ def distill(**given: Any) -> None:
     train(**given)
 
 
-def _like_train() -> list[Parameter]:
-    """Return the parameters of `train`, its option ``teacher`` being the first argument."""
-    of_train = signature(train).parameters.values()
-    teacher = Parameter("teacher", Parameter.KEYWORD_ONLY, annotation=_TEACHER)
-    others = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in of_train]
-    return [teacher, *(each for each in others if each.name != "teacher")]
-
-
-# Both are what typer reads options from.
-distill.__signature__ = Signature(_like_train())  # type: ignore[attr-defined]
-distill.__annotations__ = {each.name: each.annotation for each in _like_train()}
+# Those of `train`, its option ``teacher`` being the first argument.
+_OTHERS = [each for name, each in signature(train).parameters.items() if name != "teacher"]
+with_parameters(distill, [option("teacher", _TEACHER), *_OTHERS])

@@ -17,14 +17,14 @@ from resnets.cli.options import (
     PartOfAll,
     Source,
     chosen_model,
-    takes_known,
+    takes,
 )
-from resnets.cli.output import Progress, print_json, say, tell
+from resnets.cli.output import Progress, answer, say
 from resnets.errors import UsageError
 from resnets.formatting import plural
 
 
-@takes_known("weights", *READING[1:], "preprocess")
+@takes(Known, "weights", *READING[1:], "preprocess")
 def embed(
     folder: Annotated[
         Path,
@@ -36,7 +36,6 @@ def embed(
     context: typer.Context,
     model: Source = None,
     *,
-    known: Known,
     out: Annotated[
         Path | None,
         typer.Option(help="The table: .npz or .parquet.", show_default="embeddings.npz"),
@@ -51,6 +50,7 @@ def embed(
     overwrite: OverwriteTable = False,
     device: Device = "auto",
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Write what the classifier reads of every image, its embedding, to a table with the paths.
 
@@ -70,6 +70,7 @@ def embed(
     from resnets.inference.embedding import embed_folder
     from resnets.inference.embedding_table import check_table
 
+    known = Known(**options)
     chosen = chosen_part(context, part, out)
     out = out or Path("embeddings.npz")
     check_on(on, parts, part, out)
@@ -103,8 +104,7 @@ def embed(
         return
     from resnets.machine.device import choose_device
 
-    progress = Progress()
-    with progress.resumable():
+    with Progress() as progress, progress.resumable():
         table = embed_folder(
             network.to(choose_device(device)),
             folder,
@@ -116,15 +116,12 @@ def embed(
             on_progress=progress.show,
             on_broken=progress.broken,
         )
-    progress.clear()
     if table.resumed:
         say(f"{plural(table.resumed, 'image')} had been done before a stop")
     if table.broken:
         say(f"left out and listed in {table.broken_list}: {plural(len(table.broken), 'image')}")
-    if as_json:
-        print_json(table.to_dict())
-    else:
-        tell(f"{table.path}   {plural(table.images, 'image')}, {table.channels:,} numbers each")
+    told = f"{plural(table.images, 'image')}, {table.channels:,} numbers each"
+    answer(table, as_json, f"{table.path}   {told}")
     if table.broken:
         raise typer.Exit(3)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.cli.options import Device, Json, Known, Root, Threads, open_answering, takes_known
+from resnets.cli.options import Device, Json, Known, Root, Threads, open_answering, takes
 from resnets.cli.output import Progress, print_json, print_table, say, tell
 from resnets.errors import UsageError
 from resnets.formatting import plural
@@ -36,7 +36,7 @@ def _scales(text: str | None) -> list[int]:
     return [*map(int, words)]
 
 
-@takes_known()
+@takes(Known)
 def evaluate(
     models: Annotated[
         list[str],
@@ -59,7 +59,6 @@ def evaluate(
         typer.Option(help="train, validation or test; default: test, else validation, else all."),
     ] = None,
     *,
-    known: Known,
     runtime: Annotated[
         str,
         typer.Option(
@@ -118,6 +117,7 @@ def evaluate(
     ] = None,
     tta: Annotated[bool, typer.Option("--tta", help="Mirror images too.")] = False,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Measure models on labelled images: accuracy and how far probabilities can be trusted.
 
@@ -143,6 +143,7 @@ def evaluate(
       resnets evaluate resnet50 imagenet/ --weights resnet50.pth --protocol he2015-multi-scale
       resnets evaluate resnet20.pth cifar10 --preprocess "mean=0.49,0.48,0.45 std=0.2,0.2,0.2"
     """
+    known = Known(**options)
     from resnets.evaluation.protocols import asked
     from resnets.run_folder.directory import seeds_in
 
@@ -162,20 +163,19 @@ def evaluate(
     answering = [open_answering(word, known, runtime, threads) for word in words]
     from resnets.evaluation import evaluate
 
-    progress = Progress()
-    found = evaluate(
-        answering,
-        data,
-        split=split,
-        root=root,
-        device=device,
-        home=words,
-        class_names=class_names,
-        out=out,
-        protocol=shown,
-        on_progress=progress.show,
-    )
-    progress.clear()
+    with Progress() as progress:
+        found = evaluate(
+            answering,
+            data,
+            split=split,
+            root=root,
+            device=device,
+            home=words,
+            class_names=class_names,
+            out=out,
+            protocol=shown,
+            on_progress=progress.show,
+        )
     if as_json:
         print_json(found.to_dict())
     else:

@@ -12,16 +12,16 @@ from resnets.cli.options import (
     Overwrite,
     Root,
     is_path,
+    note_unsaid,
     open_network,
-    takes_known,
-    unsaid,
+    takes,
 )
-from resnets.cli.output import print_json, say, tell
+from resnets.cli.output import answer, say
 from resnets.errors import UsageError, check_name
 from resnets.zoo import get_spec
 
 
-@takes_known()
+@takes(Known)
 def export(
     run: Annotated[
         str,
@@ -86,9 +86,9 @@ def export(
     images: Annotated[Path | None, typer.Option(help="A folder of images to compare with.")] = None,
     root: Root = None,
     *,
-    known: Known,
     overwrite: Overwrite = False,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Write a network for ONNX Runtime, OpenVINO or torch, and prove that it computes the same.
 
@@ -103,6 +103,7 @@ def export(
       resnets export resnet20 --weights cifar10 --to openvino --int8
       resnets export runs/photos-resnet18 --for triton --out models --name photos
     """
+    known = Known(**options)
     if server is not None:
         _check_server(server, to, overwrite)
     elif name is not None:
@@ -125,18 +126,14 @@ def export(
         path = out or _beside(run, plan.ENDINGS[to], int8)
         plan.check_names(path, to, overwrite=overwrite, source=Path(known.weights or run))
     network, made = open_network(run, known)
-    for line in unsaid(network):
-        say(f"note: {line}")
+    note_unsaid(network)
     chosen |= {"data": data, "images": images, "root": root}
     chosen |= {"max_loss": max_loss, "made": made, "report": say}
     if server is not None:
         written = triton.export_for_triton(network, path.parent, path.name, **chosen)
     else:
         written = export(network, path, overwrite=overwrite, **chosen)
-    if as_json:
-        print_json(written.to_dict())
-    else:
-        tell(*written.sentences())
+    answer(written, as_json, *written.sentences())
 
 
 def _check_server(server: str, to: str, overwrite: bool) -> None:

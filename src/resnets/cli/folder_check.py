@@ -19,7 +19,7 @@ def check_folder(path: Path, near: bool, model: str | None, device: str, as_json
     """Read a whole folder and print what is in it. Raises typer.Exit where it is not sound."""
     from resnets.data import check
 
-    progress, lookalikes = Progress(), None
+    lookalikes = None
     if model is not None:
         from resnets.evaluation.lookalikes import lookalikes_by
         from resnets.machine.device import choose_device
@@ -27,8 +27,8 @@ def check_folder(path: Path, near: bool, model: str | None, device: str, as_json
 
         network, _ = restore(model, needs_classifier=False)
         lookalikes = lookalikes_by(network.to(choose_device(device)))
-    found = check.check_folder(path, near=near, lookalikes=lookalikes, report=progress.show)
-    progress.clear()
+    with Progress() as progress:
+        found = check.check_folder(path, near=near, lookalikes=lookalikes, report=progress.show)
     if as_json:
         print_json(_values(found))
     else:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from resnets.cli.options import Json
-from resnets.cli.output import Progress, print_json, tell
+from resnets.cli.options import Json, Overwrite
+from resnets.cli.output import Progress, answer
 from resnets.formatting import plural
 
 
@@ -20,7 +20,7 @@ def gather(
     ],
     *,
     out: Annotated[Path, typer.Option(help="The table of all: it may end otherwise than theirs.")],
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a table.")] = False,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Put the tables of all parts together, and prove that every image has exactly one answer.
@@ -36,13 +36,7 @@ def gather(
     """
     from resnets.inference.gather import gather
 
-    progress = Progress()
-    table = gather(parts, out, overwrite=overwrite, on_progress=progress.show)
-    progress.clear()
-    if as_json:
-        print_json(table.to_dict())
-    else:
-        tell(
-            f"{out}   {plural(table.images, 'image')} of {plural(table.parts, 'part')}, each once, "
-            f"{table.broken:,} of them broken"
-        )
+    with Progress() as progress:
+        table = gather(parts, out, overwrite=overwrite, on_progress=progress.show)
+    told = f"{plural(table.images, 'image')} of {plural(table.parts, 'part')}, each once"
+    answer(table, as_json, f"{out}   {told}, {table.broken:,} of them broken")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.cli.options import READING, Json, Known, takes_known
+from resnets.cli.options import READING, Json, Known, takes
 from resnets.cli.output import print_json, print_table, say_error, tell
 from resnets.errors import ResnetsError
 from resnets.formatting import percent
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from resnets.data.images import Stored
 
 
-@takes_known(*READING)
+@takes(Known, *READING)
 def inspect(
     files: Annotated[
         list[Path],
@@ -31,8 +31,8 @@ def inspect(
         typer.Option("--keys", help="Also every module in the file, which of ours it is, and why."),
     ] = False,
     *,
-    known: Known,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Say what checkpoints hold, without running anything in them.
 
@@ -48,6 +48,7 @@ def inspect(
       resnets inspect resnet50.pth --images photos/
       resnets inspect *.safetensors --json
     """
+    known = Known(**options)
     found = None
     if images is not None:
         from resnets.data.sources import images_in

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from resnets.cli.options import is_path
-from resnets.cli.output import Progress, print_json, say, tell
+from resnets.cli.output import Progress, answer, say
 from resnets.errors import Stopped, UsageError
 from resnets.formatting import plural
 
@@ -73,7 +73,7 @@ def make_on(
     from resnets.integrations.ray_parts import Needs, joined, versions_of
     from resnets.training.signals import StopRequest
 
-    progress, folder = Progress(), parts_of(out)
+    folder = parts_of(out)
     job = folder / out.name
     lock = folder / f".{out.name}.lock"  # a node that sees it sees this very folder
     needed = tuple(str(path) for path in (*paths, lock) if path and is_path(str(path)))
@@ -84,7 +84,7 @@ def make_on(
             if before and parts not in (None, before):
                 _give_up(out, before, overwrite=overwrite)
                 before = None
-            with joined(on) as cluster, StopRequest() as stop:
+            with joined(on) as cluster, StopRequest() as stop, Progress() as progress:
                 room = cluster.check(needs)
                 attempts = Attempts(out, parts or before or _parts_for(room, batches))
                 say(
@@ -106,7 +106,6 @@ def make_on(
                     on_broken=progress.broken,
                     note=progress.note,
                 )
-            progress.clear()
             if not is_whole:
                 raise Stopped(
                     f"stopped: {progress.done:,} of {plural(images, 'image')} are done and kept",
@@ -118,11 +117,8 @@ def make_on(
     finally:
         with suppress(OSError):  # what is done is in it
             folder.rmdir()
-    if as_json:
-        print_json(table.to_dict())
-    else:
-        told = f"{plural(table.images, 'image')} of {plural(table.parts, 'part')}, each once"
-        tell(f"{out}   {told}, {table.broken:,} of them broken")
+    told = f"{plural(table.images, 'image')} of {plural(table.parts, 'part')}, each once"
+    answer(table, as_json, f"{out}   {told}, {table.broken:,} of them broken")
     if table.broken:
         raise typer.Exit(3)
 

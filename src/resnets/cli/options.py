@@ -1,8 +1,7 @@
 """Options that several commands share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
-from functools import wraps
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -26,8 +25,10 @@ Root = Annotated[
     Path | None, typer.Option(help="Where CIFAR is; default: $RESNETS_DATA or the user's cache.")
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-ModelName = Annotated[str | None, typer.Option(help="A model's name.", show_default="resnet18")]
 Compile = Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")]
+ImageSize = Annotated[
+    int | None, typer.Option(help="Side of the input, pixels; default: the model's own.", min=1)
+]
 Checkpointing = Annotated[
     bool,
     typer.Option(
@@ -119,32 +120,40 @@ class Known:
 READING = ("model", "container", "dialect", "ema")
 
 
-def takes_known(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Let a command have an option for each of these fields of `Known`, or for all of them.
+def takes(kind: type, *names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Let a command have an option for each of these fields of a dataclass, or for all of them.
 
-    They stand where its parameter ``known`` stands, which is filled from them.
+    They stand before its parameters that are keywords only, and come to it as ``**options``.
     """
-    chosen = [field for field in fields(Known) if field.name in names or not names]
-    options = [
-        Parameter(each.name, Parameter.KEYWORD_ONLY, default=each.default, annotation=each.type)
-        for each in chosen
-    ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        @wraps(command)
-        def called(**given: Any) -> None:
-            known = Known(**{each.name: given.pop(each.name) for each in chosen})
-            command(**given, known=known)
-
-        parameters: list[Parameter] = []
-        for parameter in signature(command).parameters.values():
-            parameters += options if parameter.name == "known" else [parameter]
-        # Both are what typer reads options from.
-        called.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-        called.__annotations__ = {each.name: each.annotation for each in parameters}
-        return called
+        own = [p for p in signature(command).parameters.values() if p.kind != Parameter.VAR_KEYWORD]
+        first = [each for each in own if each.kind != Parameter.KEYWORD_ONLY]
+        return with_parameters(command, [*first, *options_of(kind, *names), *own[len(first) :]])
 
     return decorate
+
+
+def options_of(kind: Any, *names: str) -> list[Parameter]:
+    """Return an option for each of these fields of a dataclass, or for all of them."""
+    found = [field for field in fields(kind) if field.name in names or not names]
+    return [option(field.name, field.type, field.default) for field in found]
+
+
+def option(name: str, annotation: Any, default: Any = Parameter.empty) -> Parameter:
+    """Return a parameter of a command."""
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def with_parameters(
+    command: Callable[..., None], parameters: Iterable[Parameter]
+) -> Callable[..., None]:
+    """Let a command have these parameters, in their order, and return it."""
+    named = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters]
+    # Both are what typer reads options from.
+    command.__signature__ = Signature(named)  # type: ignore[attr-defined]
+    command.__annotations__ = {each.name: each.annotation for each in named}
+    return command
 
 
 def explain(network: "ResNet", outputs: str | None) -> None:
@@ -161,22 +170,20 @@ def explain(network: "ResNet", outputs: str | None) -> None:
         say(f"note: {note}")
 
 
-def unsaid(network: "ResNet") -> list[str]:
-    """Return in sentences what a file of a network will not say, because nothing has said it."""
+def note_unsaid(network: "ResNet") -> None:
+    """Say what a file of a network will not say, because nothing has said it."""
     from resnets.data.preprocess import known
 
-    told = []
     if known(network.preprocess) is None:
-        told.append(
-            "nothing says how its images are prepared, so the file does not either; "
+        say(
+            "note: nothing says how its images are prepared, so the file does not either; "
             "--preprocess imagenet writes down the usual constants"
         )
     if network.outputs is None:
-        told.append(
-            "nothing says what its outputs mean, so the file does not either; --outputs softmax or "
-            "sigmoid writes it down"
+        say(
+            "note: nothing says what its outputs mean, so the file does not either; --outputs "
+            "softmax or sigmoid writes it down"
         )
-    return told
 
 
 def prepare(network: "ResNet", preparation: str | None) -> None:

@@ -13,8 +13,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, TextIO
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, Protocol, TextIO
 
 from resnets.errors import DataError, Stopped
 from resnets.formatting import UNPRINTABLE, pace, plural, printable
@@ -131,6 +131,21 @@ def print_table(heading: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     _write(sys.stdout, "".join(f"{line.rstrip()}\n" for line in lines))
 
 
+class Answer(Protocol):
+    """What comes of a command."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON-able values."""
+
+
+def answer(found: Answer, as_json: bool, *lines: object) -> None:
+    """Print what came of a command: all of it for programs, or in lines for people."""
+    if as_json:
+        print_json(found.to_dict())
+    else:
+        tell(*lines)
+
+
 def say(*lines: str) -> None:
     """Print lines about what happens."""
     _write(sys.stderr, "".join(f"{printable(line)}\n" for line in lines))
@@ -162,13 +177,19 @@ def _terminated_like_ctrl_c() -> Any:
         return None
 
 
-class Progress:
-    """How far it is, on stderr: one line that changes at a terminal, a line at times elsewhere."""
+class Progress(AbstractContextManager["Progress"]):
+    """How far it is, on stderr: one line that changes at a terminal, a line at times elsewhere.
+
+    When the context ends, the line is left to what follows, be it an error.
+    """
 
     def __init__(self) -> None:
         self.terminal = sys.stderr.isatty()
         self.began = self.last = time.monotonic()
         self.done = self.total = 0
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
 
     @contextmanager
     def resumable(self) -> Iterator[None]:
@@ -183,7 +204,6 @@ class Progress:
             terminated = isinstance(interrupt, _Terminated)
             if not (self.done or terminated):
                 raise
-            self.clear()
             raise Stopped(
                 f"interrupted: {self.done:,} of {plural(self.total, 'image')} are done and kept",
                 hint="the same command resumes",

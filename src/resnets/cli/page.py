@@ -11,17 +11,17 @@ from resnets.cli.options import (
     Overwrite,
     Root,
     check_says_itself,
+    note_unsaid,
     open_network,
-    takes_known,
-    unsaid,
+    takes,
 )
-from resnets.cli.output import print_json, say, tell
+from resnets.cli.output import answer, say
 
 if TYPE_CHECKING:
     from resnets.nn import ResNet
 
 
-@takes_known()
+@takes(Known)
 def page(
     run: Annotated[
         str,
@@ -63,9 +63,9 @@ def page(
     ] = None,
     root: Root = None,
     *,
-    known: Known,
     overwrite: Overwrite = False,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Write a page that answers by double click: one file, no network and no server.
 
@@ -78,6 +78,7 @@ def page(
       resnets page runs/photos-resnet18 --int8 --out small.html
       resnets page model.onnx --images photos/ --out demo.html
     """
+    known = Known(**options)
     from resnets.inference.runtimes import is_export
     from resnets.serving.demo import check_page, write_page
 
@@ -88,8 +89,7 @@ def page(
         check_says_itself(run, known)
     else:
         model, made = open_network(run, known)
-        for line in unsaid(model):
-            say(f"note: {line}")
+        note_unsaid(model)
     written = write_page(
         model,
         out,
@@ -104,10 +104,7 @@ def page(
         overwrite=overwrite,
         report=say,
     )
-    if as_json:
-        print_json(written.to_dict())
-    else:
-        tell(*written.sentences())
+    answer(written, as_json, *written.sentences())
 
 
 def _named(run: str) -> str:

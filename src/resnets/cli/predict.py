@@ -20,9 +20,9 @@ from resnets.cli.options import (
     default_model,
     model_beside,
     open_answering,
-    takes_known,
+    takes,
 )
-from resnets.cli.output import Progress, print_json, say, say_error, tell
+from resnets.cli.output import Progress, answer, print_json, say, say_error, tell
 from resnets.errors import UsageError
 from resnets.formatting import plural
 from resnets.readers.paths import FOLDER_WEIGHTS
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 SHOWN = 10  # classes of a label set
 
 
-@takes_known()
+@takes(Known)
 def predict(
     words: Annotated[
         list[str],
@@ -47,7 +47,6 @@ def predict(
     ],
     context: typer.Context,
     *,
-    known: Known,
     top: Annotated[
         int | None,
         typer.Option(
@@ -88,6 +87,7 @@ def predict(
     threads: Threads = 0,
     overwrite: OverwriteTable = False,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Say what is in images: the most probable classes of each.
 
@@ -110,6 +110,7 @@ def predict(
       resnets predict runs/photos-resnet18 holiday.jpg --coverage 0.9
       resnets predict resnet50.pth cat.jpg --preprocess imagenet
     """
+    known = Known(**options)
     check_on(on, parts, part, out)
     model: str | None
     model, *images = words
@@ -150,8 +151,7 @@ def predict(
     if out is None:
         broken = _print(predict(answering, names, **asked), as_json)
     else:
-        progress = Progress()
-        with progress.resumable():
+        with Progress() as progress, progress.resumable():
             table = predict_table(
                 answering,
                 names,
@@ -162,13 +162,10 @@ def predict(
                 on_progress=progress.show,
                 on_broken=progress.broken,
             )
-        progress.clear()
         if table.resumed:
             say(f"{plural(table.resumed, 'image')} had been done before a stop")
-        if as_json:
-            print_json(table.to_dict())
-        else:
-            tell(f"{out}   {plural(table.images, 'image')}, {table.broken:,} of them broken")
+        told = f"{plural(table.images, 'image')}, {table.broken:,} of them broken"
+        answer(table, as_json, f"{out}   {told}")
         broken = table.broken > 0
     if broken:
         raise typer.Exit(3)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from resnets.cli.options import Json, Root
-from resnets.cli.output import Progress, print_json, tell
+from resnets.cli.output import Progress, answer, tell
 from resnets.errors import UsageError
 
 
@@ -61,15 +61,10 @@ def _compare(
     from resnets.report.new_images_page import write_new_images_page
     from resnets.run_folder.directory import RunFolder
 
-    progress = Progress()
-    found = compare_data(runs[0], data, root=root, on_progress=progress.show)
-    progress.clear()
+    with Progress() as progress:
+        found = compare_data(runs[0], data, root=root, on_progress=progress.show)
     page = out or RunFolder(runs[0]).new_images
     page = page / RunFolder(runs[0]).new_images.name if page.is_dir() else page
     write_new_images_page(page, found.to_dict(), found.lines(), found.thumbnails())
-    if as_json:
-        print_json(found.to_dict())
-        return
-    tell(found.sentence)
-    for line in (*found.lines(), f"the images that differ most: {page}"):
-        tell(f"  {line}")
+    beside = (*found.lines(), f"the images that differ most: {page}")
+    answer(found, as_json, found.sentence, *(f"  {line}" for line in beside))

@@ -5,11 +5,11 @@ import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.cli.options import Json, Known, Threads, open_answering, takes_known
+from resnets.cli.options import Json, Known, Threads, open_answering, takes
 from resnets.cli.output import flush_results, say, tell
 from resnets.errors import UsageError, lacking
 
@@ -20,7 +20,7 @@ PACKAGES = ("starlette", "uvicorn", "prometheus_client", "python_multipart")
 MANY = 1 << 30  # images: a service is opened for as many as come
 
 
-@takes_known()
+@takes(Known)
 def serve(
     models: Annotated[
         list[str],
@@ -31,7 +31,6 @@ def serve(
         ),
     ],
     *,
-    known: Known,
     host: Annotated[
         str,
         typer.Option(help="The address to listen at; 0.0.0.0 is all of this computer's."),
@@ -70,6 +69,7 @@ def serve(
     ] = 30.0,
     max_bytes: Annotated[int, typer.Option(help="Of the body of a request.", min=1)] = 32 << 20,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Answer images over HTTP: POST one, or several as multipart, to /predict.
 
@@ -82,6 +82,7 @@ def serve(
       resnets serve birds=model.onnx flowers=runs/flowers-resnet50 --port 9000
       curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" localhost:8000/predict
     """
+    known = Known(**options)
     paths = named(models)
     if len(paths) > 1 and (known.options or known.outputs):
         given = " and ".join(known.options + (["--outputs"] if known.outputs else []))

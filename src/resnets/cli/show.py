@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from resnets.cli.options import Json
+from resnets.cli.options import Checkpointing, ImageSize, Json
 from resnets.cli.output import print_json, print_table, say, tell
 from resnets.errors import UsageError
 from resnets.zoo import get_spec, provenance
@@ -26,9 +26,7 @@ STEP = {
 
 def show(
     model: Annotated[str, typer.Argument(help="A model's name; `resnets models` lists them.")],
-    image_size: Annotated[
-        int | None, typer.Option(help="Side of the input, pixels; default: the model's own.", min=1)
-    ] = None,
+    image_size: ImageSize = None,
     num_classes: Annotated[int | None, typer.Option(help="Classes.", min=1)] = None,
     in_channels: Annotated[int | None, typer.Option(help="Input channels.", min=1)] = None,
     flops: Annotated[
@@ -53,9 +51,7 @@ def show(
     accumulate: Annotated[
         int | None, typer.Option(help="Parts that a batch is computed in; default: 1.", min=1)
     ] = None,
-    checkpointing: Annotated[
-        bool, typer.Option("--checkpointing", help="Compute blocks twice instead of keeping them.")
-    ] = False,
+    checkpointing: Checkpointing = False,
     as_json: Json = False,
 ) -> None:
     """Show a model: which variant it is, its stages, what it costs, where it comes from.

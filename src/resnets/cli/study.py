@@ -1,17 +1,17 @@
 """`resnets study`: claims of the papers put to nets of one's own, a page each."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import wraps
-from inspect import Parameter, Signature, signature
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from resnets.cli.arguments import typed_again
-from resnets.cli.options import Device, Json, Root
-from resnets.cli.output import Progress, print_json, say, tell
+from resnets.cli.options import Device, Json, Root, option, options_of, with_parameters
+from resnets.cli.output import Progress, answer, say
 from resnets.errors import UsageError
 
 if TYPE_CHECKING:
@@ -97,54 +97,38 @@ def study() -> None:
 def _study(command: Callable[..., "Study"]) -> None:
     """Make a command of a function that returns a `Study`: shared options, a page, its sentences.
 
-    Its parameter ``asked``, an `Asked` or a `Trained`, is filled from the shared options, ``out``,
-    if it has one, is the folder of the page; others stay options of its own.
+    Its parameter ``asked``, an `Asked` or a `Trained`, is filled from the shared options; ``out``,
+    if it has one, is the folder of the page, ``progress`` what says how far it is.
     """
+    takes = signature(command).parameters
+    kind = takes["asked"].annotation
+    shared = options_of(kind)
 
     @wraps(command)
     def called(context: typer.Context, out: Path | None, as_json: bool, **given: Any) -> None:
-        asked = kind(**{each.name: given.pop(each.name) for each in fields(kind)})
         folder = out or Path("runs") / f"study-{context.info_name}"
-        found = command(**given, asked=asked, **({"out": folder} if trains else {}))
+        with Progress() as progress:
+            asked = kind(**{each.name: given.pop(each.name) for each in shared})
+            ours = {"asked": asked, "out": folder, "progress": progress}
+            found = command(**given, **{key: ours[key] for key in ours.keys() & takes.keys()})
         from resnets.studies.study import write
 
         made_of = replace(found.made_of, command=typed_again(context, ("as_json",), ()))
         found = replace(found, made_of=made_of)
         page = write(found, folder)
-        if as_json:
-            print_json(found.to_dict())
-            return
-        tell(*found.found, f"the page: {page}")
+        answer(found, as_json, *found.found, f"the page: {page}")
 
-    own = signature(command).parameters.values()
-    kind: type[Asked | Trained] = signature(command).parameters["asked"].annotation
-    trains = "out" in signature(command).parameters
-    shared = [_parameter(each.name, each.type, each.default) for each in fields(kind)]
-    ends = [
-        _parameter(
-            "out",
-            Annotated[Path | None, typer.Option(help="Folder; default: runs/study-NAME.")],
-            None,
-        ),
-        _parameter("as_json", Json, False),
-    ]
-    options = [
-        _parameter(each.name, each.annotation, each.default)
-        for each in own
-        if each.name not in ("asked", "out")
-    ]
     parameters = [
-        Parameter("context", Parameter.KEYWORD_ONLY, annotation=typer.Context),
-        *(*shared, *options, *ends),
+        option("context", typer.Context),
+        *shared,
+        *(each for name, each in takes.items() if name not in ("asked", "out", "progress")),
+        option("out", _Folder, None),
+        option("as_json", Json, False),
     ]
-    # Both are what typer reads options from.
-    called.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
-    called.__annotations__ = {each.name: each.annotation for each in parameters}
-    app.command()(called)
+    app.command()(with_parameters(called, parameters))
 
 
-def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+_Folder = Annotated[Path | None, typer.Option(help="Folder; default: runs/study-NAME.")]
 
 
 @_study
@@ -193,6 +177,7 @@ def gradients(
 @_study
 def lesion(
     asked: Asked,
+    progress: Progress,
     draws: Annotated[
         int, typer.Option(help="Of blocks for each number that is deleted or reordered.", min=1)
     ] = 5,
@@ -210,15 +195,13 @@ def lesion(
     """
     from resnets.studies.lesion import study
 
-    progress = Progress()
-    found = study(**asked.measured, draws=draws, on_progress=progress.show)
-    progress.clear()
-    return found
+    return study(**asked.measured, draws=draws, on_progress=progress.show)
 
 
 @_study
 def paths(
     asked: Asked,
+    progress: Progress,
     draws: Annotated[
         int, typer.Option(help="Paths of each length, drawn for every 16 images.", min=1)
     ] = 10,
@@ -236,16 +219,14 @@ def paths(
     """
     from resnets.studies.gradient_paths import study
 
-    progress = Progress()
-    found = study(**asked.measured, draws=draws, on_progress=progress.show)
-    progress.clear()
-    return found
+    return study(**asked.measured, draws=draws, on_progress=progress.show)
 
 
 @_study
 def landscape(
     asked: Asked,
     out: Path,
+    progress: Progress,
     steps: Annotated[
         int, typer.Option(help="Points to a side of the square: an odd number.", min=5)
     ] = 21,
@@ -278,9 +259,8 @@ def landscape(
     """
     from resnets.studies.landscape import study
 
-    progress = Progress()
     with progress.resumable():
-        found = study(
+        return study(
             **asked.measured,
             out=out,
             steps=steps,
@@ -291,8 +271,6 @@ def landscape(
             report=say,
             on_progress=progress.show,
         )
-    progress.clear()
-    return found
 
 
 @_study

@@ -7,18 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from resnets.cli.arguments import typed_again
-from resnets.cli.options import (
-    Checkpointing,
-    Compile,
-    Container,
-    Device,
-    Dialect,
-    Ema,
-    Json,
-    ModelName,
-    Root,
-)
-from resnets.cli.output import print_json, print_table, say, tell
+from resnets.cli.options import Json, takes
+from resnets.cli.output import answer, print_json, print_table, say, tell
+from resnets.cli.training_options import Told
 from resnets.errors import UsageError
 from resnets.formatting import duration, percent, plural
 from resnets.machine import cpu
@@ -32,6 +23,7 @@ PARTS = {"test": "test", "validation": "held-out"}
 NO_ACCURACY = "no accuracy: the data have neither a held-out nor a test split"
 
 
+@takes(Told)
 def train(
     context: typer.Context,
     data: Annotated[
@@ -41,33 +33,7 @@ def train(
             "labels.csv, or such a table; also a pack, tars or Parquet."
         ),
     ] = None,
-    model: ModelName = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="A recipe's name, or a YAML file.", show_default="default; auto with --weights"
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Start from these: a file, a run folder, or published ones by name.",
-            metavar="NAME|FILE|RUN",
-            show_default="fresh ones",
-        ),
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            help="Learn from this network's answers too: a run folder, a file, or MODEL@WEIGHTS.",
-        ),
-    ] = None,
-    container: Container = None,
-    dialect: Dialect = None,
-    ema: Ema = False,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Override, such as optimizer.lr=0.05.")
-    ] = None,
+    *,
     out: Annotated[
         Path | None, typer.Option(help="Run folder; default: runs/DATA-MODEL[-RECIPE].")
     ] = None,
@@ -81,9 +47,6 @@ def train(
         int | None,
         typer.Option(help="Train with so many seeds, one after another, and summarise them."),
     ] = None,
-    root: Root = None,
-    device: Device = "auto",
-    compile: Compile = False,
     cuda_graph: Annotated[
         bool,
         typer.Option(
@@ -91,7 +54,6 @@ def train(
         ),
     ] = False,
     capture: Annotated[bool | None, typer.Option("--capture/--no-capture", hidden=True)] = None,
-    checkpointing: Checkpointing = False,
     save_every: Annotated[
         float, typer.Option(help="Minutes between states within an epoch.", metavar="MINUTES")
     ] = 10,
@@ -125,14 +87,11 @@ def train(
             "of none; 0: it calls none unknown."
         ),
     ] = 0.05,
-    track: Annotated[
-        list[str] | None,
-        typer.Option(help="Show it to wandb, mlflow or trackio, too; may be given several times."),
-    ] = None,
     show_settings: Annotated[
         bool, typer.Option("--settings", help="Only list what --set can change, and its values.")
     ] = False,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Train a model and leave weights, metrics and a report in a run folder.
 
@@ -149,51 +108,31 @@ def train(
       resnets train cifar10 --model resnet20 --recipe he2015_cifar --seeds 5 --resume auto
       resnets train photos/ --model resnet18 --find-lr
     """
+    told = Told(**options)
     if show_settings:
         from resnets.cli.recipes import print_settings
         from resnets.training.recipe import unnamed
 
-        print_settings(recipe or unnamed(weights), settings or [], as_json)
+        print_settings(told.recipe or unnamed(told.weights), told.settings or [], as_json)
         return
     if not save_every > 0:
         raise UsageError(f"states cannot be {save_every:g} minutes apart", hint="give more than 0")
     if capture is not None:
         say("note: --capture and --no-capture are called --cuda-graph and --no-cuda-graph now")
     cpu.keep_large_blocks()
-    from resnets.training.recipe import load_recipe, unnamed
-    from resnets.zoo import get_spec
-
-    # A wrong name or recipe is found before torch takes its seconds to load.
-    if model is not None:
-        get_spec(model)
-    if resume in (None, "auto") and (recipe is not None or settings):
-        load_recipe(recipe or unnamed(weights), settings or [])
-    from resnets.machine.device import Machine
+    told.check_model()
+    if resume in (None, "auto") and (told.recipe is not None or told.settings):
+        told.asked_recipe()
     from resnets.run_folder.directory import seeds_in
     from resnets.training import seeds as repetition
     from resnets.training.train import train as start
 
-    what: dict[str, Any] = {
-        "model": model,
-        "recipe": recipe,
-        "weights": weights,
-        "teacher": teacher,
-        "container": container,
-        "dialect": dialect,
-        "ema": ema,
-        "settings": settings or [],
-        "root": root,
-        "machine": Machine(
-            device=device,
-            compile=compile,
-            cuda_graph=cuda_graph or bool(capture),
-            checkpointing=checkpointing,
-            save_minutes=save_every,
-            track=tuple(track or ()),
-            calibrate=None if no_calibrate else calibrate,
-            false_alarms=false_alarms,
-        ),
-    }
+    what = told.arguments(
+        cuda_graph=cuda_graph or bool(capture),
+        save_minutes=save_every,
+        calibrate=None if no_calibrate else calibrate,
+        false_alarms=false_alarms,
+    )
     if find_lr:
         if resume not in (None, "auto"):
             raise UsageError(f"{resume} has its rate", hint="give the data in place of --resume")
@@ -210,20 +149,20 @@ def train(
 
         outlook = look_ahead(data, out=out, seeds=seeds, **what)
         if repetition.is_first():
-            print_json(outlook.to_dict()) if as_json else tell(*outlook.sentences())
+            answer(outlook, as_json, *outlook.sentences())
         return
-    options = {**what, "out": out, "resume": resume, "overwrite": overwrite}
+    where: dict[str, Any] = {"out": out, "resume": resume, "overwrite": overwrite}
     if resume is not None and seeds is None and seeds_in(Path(resume)):
         raise UsageError(
             f"{resume}: holds several seeds, which are resumed together",
             hint=repetition.how_to_resume(Path(resume)),
         )
     if seeds is None:
-        run = start(data, **options)
+        run = start(data, **what, **where)
         if repetition.is_first():
             print_run(run, as_json)
     else:
-        found = repetition.train_seeds(data, seeds, **options)
+        found = repetition.train_seeds(data, seeds, **what, **where)
         if repetition.is_first():
             print_seeds(found, as_json)
 

@@ -2,22 +2,13 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from resnets.cli.options import (
-    Checkpointing,
-    Compile,
-    Container,
-    Device,
-    Dialect,
-    Ema,
-    Json,
-    ModelName,
-    Root,
-)
+from resnets.cli.options import Json, takes
 from resnets.cli.output import print_json, print_table, say, tell
+from resnets.cli.training_options import Told
 from resnets.formatting import duration, percent
 from resnets.machine import cpu
 
@@ -25,6 +16,7 @@ if TYPE_CHECKING:
     from resnets.training.tune import Tuning
 
 
+@takes(Told)
 def tune(
     data: Annotated[str | None, typer.Argument(help="What is trained on, as for `train`.")] = None,
     trials: Annotated[
@@ -48,34 +40,7 @@ def tune(
         bool, typer.Option("--prune/--no-prune", help="End trials that have fallen behind.")
     ] = True,
     seed: Annotated[int, typer.Option(help="Of what is tried; training has its own.", min=0)] = 0,
-    model: ModelName = None,
-    recipe: Annotated[
-        str | None,
-        typer.Option(
-            help="A recipe's name, or a YAML file.", show_default="default; auto with --weights"
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            help="Start each trial from these: a file, a run folder, or published ones by name.",
-            metavar="NAME|FILE|RUN",
-            show_default="fresh ones",
-        ),
-    ] = None,
-    teacher: Annotated[
-        str | None,
-        typer.Option(
-            help="A network whose answers each trial learns, as for `train`.",
-            metavar="RUN|FILE|MODEL@WEIGHTS",
-        ),
-    ] = None,
-    container: Container = None,
-    dialect: Dialect = None,
-    ema: Ema = False,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="Of all trials, such as schedule.epochs=10.")
-    ] = None,
+    *,
     out: Annotated[
         Path | None, typer.Option(help="Folder; default: runs/DATA-MODEL[-RECIPE]-tune.")
     ] = None,
@@ -85,22 +50,14 @@ def tune(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the search that is in the folder.")
     ] = False,
-    root: Root = None,
-    device: Device = "auto",
-    compile: Compile = False,
-    checkpointing: Checkpointing = False,
-    track: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Show each trial to wandb, mlflow or trackio, too; may be given several times."
-        ),
-    ] = None,
     as_json: Json = False,
+    **options: Any,
 ) -> None:
     """Look for the settings that do best on the held-out split, by trials that are runs.
 
-    No trial looks at the test split. Trials, best.yaml and a page are in one folder; Ctrl-C or a
-    kill loses nothing: --resume goes on with what would have come.
+    What is said as to `train`, such as --weights and --set, is so for all trials. None looks at the
+    test split. Trials, best.yaml and a page are in one folder; Ctrl-C or a kill loses nothing:
+    --resume goes on with what would have come.
 
     \b
     Examples:
@@ -108,52 +65,29 @@ def tune(
       resnets tune photos/ --search optimizer.lr=1e-3..1:log --search augment.mixup=0,0.2
       resnets tune --resume runs/photos-resnet18-tune --trials 40
     """
-    from resnets.training.recipe import load_recipe, unnamed
+    told = Told(**options)
     from resnets.training.space import parse_space, read_space
-    from resnets.zoo import get_spec
 
-    # What is wrong in what was typed is found before torch takes its seconds to load.
-    if model is not None:
-        get_spec(model)
+    told.check_model()
     if resume in (None, "auto"):
-        parse_space(
-            read_space(search or [], space),
-            load_recipe(recipe or unnamed(weights), settings or []),
-        )
+        parse_space(read_space(search or [], space), told.asked_recipe())
     cpu.keep_large_blocks()
-    from resnets.machine.device import Machine
     from resnets.training.tune import tune as start
 
-    print_tuning(
-        start(
-            data,
-            trials=trials,
-            minutes=minutes,
-            search=search or [],
-            space=space,
-            prune=prune,
-            seed=seed,
-            model=model,
-            recipe=recipe,
-            weights=weights,
-            teacher=teacher,
-            container=container,
-            dialect=dialect,
-            ema=ema,
-            settings=settings or [],
-            out=out,
-            resume=resume,
-            overwrite=overwrite,
-            root=root,
-            machine=Machine(
-                device=device,
-                compile=compile,
-                checkpointing=checkpointing,
-                track=tuple(track or ()),
-            ),
-        ),
-        as_json,
+    found = start(
+        data,
+        trials=trials,
+        minutes=minutes,
+        search=search or [],
+        space=space,
+        prune=prune,
+        seed=seed,
+        out=out,
+        resume=resume,
+        overwrite=overwrite,
+        **told.arguments(),
     )
+    print_tuning(found, as_json)
 
 
 def print_tuning(found: "Tuning", as_json: bool) -> None:
