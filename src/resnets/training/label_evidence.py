@@ -23,11 +23,12 @@ from resnets.machine.torchrun import launched
 from resnets.models import open_model
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Record
+from resnets.training.begun import model_of, recipe_of, source_of, teacher_of
 from resnets.training.distillation import TeacherSource
 from resnets.training.out_of_fold import OutOfFold, out_of_fold
 from resnets.training.prepare import Plan
 from resnets.training.starting import IN_MEMORY
-from resnets.training.train import model_of, planned, recipe_of, source_of, teacher_of
+from resnets.training.train import planned
 from resnets.weights.checkpoint import Source
 
 FOLDS, NEIGHBOURS = 5, 10

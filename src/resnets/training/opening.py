@@ -1,6 +1,5 @@
 """What is written down about a run: run.json, and the lines that open it on the screen."""
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -21,15 +20,13 @@ from resnets.data.photographs import Photographs
 from resnets.formatting import duration, percent, plural
 from resnets.machine.environment import environment
 from resnets.machine.torchrun import launch, launched
-from resnets.run_folder.record import Data, Model, Record, Stage, Taught, Weights
+from resnets.run_folder.record import Data, Model, Record, Stage, Taught
 from resnets.spec import Spec
-from resnets.training.distillation import IN_PYTHON
+from resnets.training.begun import begun_from, command_of, taught_by
 from resnets.training.ema import share_of_the_first
 from resnets.training.feed import loss_factors
 from resnets.training.prepare import Plan
 from resnets.training.recipe import DistillRecipe, Recipe
-from resnets.training.starting import IN_MEMORY
-from resnets.zoo import is_named
 
 SMALL = 64  # pixels: a side at which most images can still be told apart
 VERY_UNEVEN = 10  # times as many images as another class, from where it is said what helps
@@ -294,43 +291,3 @@ def timestamp() -> str:
 
 
 _PARTS = {"train": "train", "validation": "held out", "test": "test"}
-
-
-def begun_from(plan: Plan) -> Weights | None:
-    """Return what a run's record says of the weights it starts from."""
-    start = plan.start
-    return Weights(start.source, start.digest, dict(start.reading)) if start else None
-
-
-def taught_by(plan: Plan) -> Taught | None:
-    """Return what a run's record says of its teacher."""
-    teacher = plan.teacher
-    return Taught(teacher.source, teacher.digest, teacher.network.spec.name) if teacher else None
-
-
-def command_of(plan: Plan, recipe: Path, out: str | None = None) -> str:
-    """Return the command that trains what a plan does, by the recipe in a file.
-
-    It is a call in Python where the data, the weights or the teacher were given there, or the
-    network has no name that would mean it.
-    """
-    start, teacher = plan.start, taught_by(plan)
-    taught_here = teacher is not None and teacher.source == IN_PYTHON
-    named = is_named(plan.spec.name)
-    if plan.source == GIVEN or (start and start.source == IN_MEMORY) or taught_here or not named:
-        data = "data" if plan.source == GIVEN else repr(plan.source)
-        given = "weights" if start and start.source == IN_MEMORY else start and repr(start.source)
-        weights = f", weights={given}" if given else ""
-        weights += "".join(f", {k}={v!r}" for k, v in (start.reading if start else {}).items())
-        if teacher:
-            weights += f", teacher={'model' if taught_here else repr(teacher.source)}"
-        weights += f", out={out!r}" if out else ""
-        weights += f", root={plan.root!r}" if plan.root else ""
-        model = repr(plan.spec.name) if named else f"resnets.{plan.spec!r}"
-        return f"resnets.train({data}, model={model}, recipe={str(recipe)!r}{weights})"
-    words = ["resnets", "train", plan.source, "--model", plan.spec.name]
-    words += ["--recipe", str(recipe), *(["--out", out] if out else [])]
-    weights_given = begun_from(plan)
-    words += weights_given.options if weights_given else []
-    words += teacher.options if teacher else []
-    return shlex.join(words + (["--root", plan.root] if plan.root else []))

@@ -21,20 +21,18 @@ from resnets.report.page import write_report
 from resnets.run_folder.directory import RunFolder, seeds_in
 from resnets.run_folder.record import Record
 from resnets.spec import Spec
-from resnets.training.distillation import IN_PYTHON
+from resnets.training.begun import words_of
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, load_recipe, read_recipe, unnamed
 from resnets.training.run import Run
-from resnets.training.starting import IN_MEMORY
+from resnets.training.starting import reading_in
 from resnets.training.train import (
     check_data,
     check_model,
     default_out,
     model_in,
-    reading_in,
     train,
 )
-from resnets.zoo import is_named
 
 SCHEMA_VERSION = 1
 # Settings that are compared apart, or need not be the paper's.
@@ -261,17 +259,10 @@ def _command(first: RunFolder, seeds: int, out: Path) -> str:
     Empty where data, weights or teacher were given in Python, or a network without a name.
     """
     record = first.read_record()
-    data, weights = record.data, record.weights
-    teacher = record.teacher
-    in_python = (weights and weights.source == IN_MEMORY, teacher and teacher.source == IN_PYTHON)
-    if data.source == GIVEN or any(in_python) or not is_named(record.model.name):
-        return ""
-    words = ["train", data.source, "--model", record.model.name]
-    words += ["--recipe", str(first.recipe), "--seeds", str(seeds), "--out", str(out)]
-    words += weights.options if weights else []
-    words += teacher.options if teacher else []
-    words += ["--root", data.root] if data.root else []
-    return f"{program()} {shlex.join(words)}"
+    data, begun = record.data, (record.model.name, record.weights, record.teacher)
+    options = ("--recipe", str(first.recipe), "--seeds", str(seeds), "--out", str(out))
+    words = words_of(data.source, *begun, data.root, *options)
+    return f"{program()} train {shlex.join(words)}" if words else ""
 
 
 def _summarise(

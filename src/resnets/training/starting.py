@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -35,6 +35,14 @@ class Start:
     lines: tuple[str, ...] = ()  # what a person should know of the loading
     reading: ReadingOptions = field(default_factory=ReadingOptions)  # chose it among the file's
     new_classifier: bool = False  # whether the network's classifier is not of these weights
+
+
+def reading_in(options: Mapping[str, Any], weights: Source | Start | None) -> ReadingOptions:
+    """Return what options say of how weights are read. Raises UsageError without weights."""
+    said = {name: options[name] for name in ReadingOptions.__annotations__ if options.get(name)}
+    if said and weights is None:
+        raise UsageError(f"{' and '.join(said)}: of which weights?", hint="give weights too")
+    return cast("ReadingOptions", said)
 
 
 def as_known(

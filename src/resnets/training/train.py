@@ -1,36 +1,33 @@
 """From what a user says to a finished run: behind `resnets train`."""
 
 import re
-import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Unpack, cast
+from typing import Any, Unpack
 
 from resnets.data import NAMES
 from resnets.data.dataset import Dataset
-from resnets.data.given import GIVEN, as_dataset
-from resnets.data.images import printable
+from resnets.data.given import as_dataset
 from resnets.data.usual_tables import title
-from resnets.errors import CheckpointError, DataError, UsageError, check_name
+from resnets.errors import UsageError, check_name
 from resnets.evaluation.temperature import KINDS
 from resnets.machine.device import Machine
 from resnets.machine.processes import join
-from resnets.machine.torchrun import launch, program, restarts
+from resnets.machine.torchrun import launch, restarts
 from resnets.models import ReadingOptions, check_folder, undecided
 from resnets.run_folder.directory import RunFolder
-from resnets.run_folder.record import Record
 from resnets.spec import Spec
-from resnets.training.distillation import IN_PYTHON, TeacherSource
+from resnets.training.begun import model_of, recipe_of, source_of, start_of, teacher_of
+from resnets.training.distillation import TeacherSource
 from resnets.training.prepare import Plan, prepare
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, how_to_set, load_recipe, read_recipe, unnamed
 from resnets.training.run import Run, finished, run
-from resnets.training.starting import IN_MEMORY, Start
+from resnets.training.starting import Start, reading_in
 from resnets.training.trackers import TRACKERS
 from resnets.weights.checkpoint import Source, open_checkpoint
-from resnets.weights.metadata import read_spec
 
 _DEFAULT_MODEL = "resnet18"
 
@@ -108,7 +105,7 @@ def train(
             data = data if data is not None else source_of(folder, record)
             root = root if root is not None else record.data.root
             model, recipe = model_of(folder, record), recipe_of(folder, settings)
-            begin = _start_of(folder, record)
+            begin = start_of(folder, record)
             reading = reading_in(record.weights.reading if record.weights else {}, begin)
             teacher = teacher if teacher is not None else teacher_of(folder, record)
         else:
@@ -238,14 +235,6 @@ def default_out(data: str | Path | Dataset, model: str | Spec, recipe: Recipe) -
     return Path("runs") / "-".join(parts + named)
 
 
-def reading_in(options: Mapping[str, Any], weights: Source | Start | None) -> ReadingOptions:
-    """Return what options say of how weights are read. Raises UsageError without weights."""
-    said = {name: options[name] for name in ReadingOptions.__annotations__ if options.get(name)}
-    if said and weights is None:
-        raise UsageError(f"{' and '.join(said)}: of which weights?", hint="give weights too")
-    return cast("ReadingOptions", said)
-
-
 def model_in(weights: Source | None, **reading: Unpack[ReadingOptions]) -> str | Spec:
     """Return the model that a file or a run says it is, or that its tensors leave no doubt of."""
     if isinstance(weights, str | Path) and Path(weights).exists():
@@ -253,74 +242,6 @@ def model_in(weights: Source | None, **reading: Unpack[ReadingOptions]) -> str |
         checkpoint = open_checkpoint(weights, **reading)
         return (not undecided(checkpoint) and checkpoint.spec) or _DEFAULT_MODEL
     return _DEFAULT_MODEL
-
-
-def source_of(folder: RunFolder, record: Record) -> str:
-    """Return where a run has its data; raises DataError where they are no longer there."""
-    source, path = record.data.source, shlex.quote(str(folder.path))
-    if source in NAMES or Path(source).exists():
-        return source
-    if source == GIVEN:
-        raise DataError(
-            f"{folder.path}: was trained on a data set that Python gave",
-            hint=f"give it again: resnets.train(data, resume={str(folder.path)!r})",
-        )
-    raise DataError(
-        f"{folder.path}: its images were in {printable(source)}, which is not there",
-        hint=f"if they are elsewhere: {program()} train NEWPLACE --resume {path}",
-    )
-
-
-def model_of(folder: RunFolder, record: Record) -> Spec:
-    """Return the network of a run. Raises CheckpointError where its record is damaged."""
-    try:
-        return read_spec(record.model.spec)
-    except CheckpointError as error:
-        raise CheckpointError(
-            f"{folder.record}: is damaged: {error.message}", hint="start the run anew: --overwrite"
-        ) from None
-
-
-def recipe_of(folder: RunFolder, settings: Sequence[str]) -> Recipe:
-    """Return the recipe of a run, with settings changed. Raises CheckpointError without one."""
-    if not folder.recipe.exists():
-        raise CheckpointError(
-            f"{folder.path}: was killed before it began", hint="start it with --overwrite"
-        )
-    return load_recipe(read_recipe(folder.recipe), settings)
-
-
-def _start_of(folder: RunFolder, record: Record) -> Source | Start | None:
-    """Return what a run has started from; once it has a state, that says the values."""
-    start = record.weights
-    if start is None:
-        return None
-    source = start.source
-    if folder.states():
-        note = f"weights: those of the saved state; the run began from {source}"
-        reading = reading_in(start.reading, source)
-        return Start(source, start.digest, lines=(note,), reading=reading)
-    if source == IN_MEMORY:
-        raise CheckpointError(
-            f"{folder.path}: was killed before its first state, and began from {source}",
-            hint="start it again: resnets.train(..., weights=..., overwrite=True)",
-        )
-    return source
-
-
-def teacher_of(folder: RunFolder, record: Record) -> str | None:
-    """Return where a run has its teacher; raises UsageError where it has to be given again."""
-    if record.teacher is None:
-        return None
-    source, path = record.teacher.source, str(folder.path)
-    where = source.partition("@")[2] or source
-    if source == IN_PYTHON:
-        hint = f"give it again: resnets.train(resume={path!r}, teacher=model)"
-    elif Path(where).is_absolute() and not Path(where).exists():
-        hint = f"if it is elsewhere: {program()} train --resume {shlex.quote(path)} --teacher PLACE"
-    else:
-        return source
-    raise UsageError(f"{path}: its teacher, {printable(source)}, is not there", hint=hint)
 
 
 def _begun_here(folder: RunFolder) -> bool:

@@ -24,8 +24,8 @@ from resnets.run_folder.reading import read_run
 from resnets.run_folder.record import Epoch, to_plain
 from resnets.run_folder.trials import Search, SearchFolder, Trial
 from resnets.spec import Spec
+from resnets.training.begun import begun_from, command_of, only_in_python, taught_by
 from resnets.training.distillation import IN_PYTHON, TeacherSource
-from resnets.training.opening import begun_from, command_of, taught_by
 from resnets.training.progress import RunProgress
 from resnets.training.proposals import check_installed, falls_behind, propose
 from resnets.training.recipe import Recipe, load_recipe, read_recipe, unnamed
@@ -231,17 +231,10 @@ def _begin(
 
 
 def _how_to_resume(folder: SearchFolder, search: Search) -> str:
-    given = [
-        name
-        for name, is_given in (
-            ("data", search.source == GIVEN),
-            ("weights=weights", search.weights and search.weights.source == IN_MEMORY),
-            ("teacher=model", search.teacher and search.teacher.source == IN_PYTHON),
-        )
-        if is_given
-    ]
+    given = only_in_python(search.source, search.weights, search.teacher)
     if given:
-        return f"resnets.tune({', '.join(given)}, resume={str(folder.path)!r})"
+        said = (word if name == "data" else f"{name}={word}" for name, word in given.items())
+        return f"resnets.tune({', '.join(said)}, resume={str(folder.path)!r})"
     return f"resnets tune --resume {shlex.quote(str(folder.path))}"
 
 
