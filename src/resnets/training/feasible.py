@@ -20,7 +20,6 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
     seen = recipe.data.eval_size or size
     divided = recipe.optimizer.accumulate * (1 if recipe.sync_batch_norm else processes)
     smallest = min(stop - start for start, stop in bounds) // divided  # batch norm's least part
-    nothing_held_out = dataset.validation is None
     for wrong, message, hint in (
         (
             size > side,
@@ -70,15 +69,16 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
             f"augment.policy and augment.jitter are for 1 channel or 3, not {channels}",
             "set them to null",
         ),
-        (
-            augment.first_size and recipe.data.normalize == "pixel_mean",
-            "augment.first_size and the mean image exclude each other: it has one size",
-            "set data.normalize to channel",
-        ),
-        (
-            seen != size and recipe.data.normalize == "pixel_mean",
-            "data.eval_size and the mean image exclude each other: it has one size",
-            "set data.normalize to channel",
+        *(
+            (
+                differs and recipe.data.normalize == "pixel_mean",
+                f"{key} and the mean image exclude each other: it has one size",
+                "set data.normalize to channel",
+            )
+            for key, differs in (
+                ("augment.first_size", augment.first_size),
+                ("data.eval_size", seen != size),
+            )
         ),
         (
             dataset.several
@@ -88,20 +88,17 @@ def check(recipe: Recipe, dataset: Dataset, cost: Profile, processes: int = 1) -
             "set class_weights to none and data.sampling to uniform; loss=asymmetric weighs absent "
             "classes less",
         ),
-        (
-            recipe.selection == "best" and nothing_held_out,
-            "selection best looks at a held-out split, and there is none",
-            "set data.holdout",
-        ),
-        (
-            recipe.schedule.plateau_factor and nothing_held_out,
-            "schedule.plateau_factor looks at a held-out split, and there is none",
-            "set data.holdout",
-        ),
-        (
-            recipe.schedule.patience and nothing_held_out,
-            "schedule.patience looks at a held-out split, and there is none",
-            "set data.holdout",
+        *(
+            (
+                looks and dataset.validation is None,
+                f"{setting} looks at a held-out split, and there is none",
+                "set data.holdout",
+            )
+            for setting, looks in (
+                ("selection best", recipe.selection == "best"),
+                ("schedule.plateau_factor", recipe.schedule.plateau_factor),
+                ("schedule.patience", recipe.schedule.patience),
+            )
         ),
         (
             isinstance(recipe.finetune.freeze, int) and recipe.finetune.freeze > stages,

@@ -402,15 +402,15 @@ class ScheduleRecipe(_Section):
     warmup_epochs: float = Field(
         0.0, ge=0, le=10**9, description="the same in epochs, which other lengths do not scale"
     )
-    warmup_from: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+    warmup_from: Factor | None = Field(
         None,
         description="share of the peak that the first step of the warm-up has; the step after the "
         "warm-up then has the peak, not its last; null: it rises from 0",
     )
-    warmup_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+    warmup_rate: Factor | None = Field(
         None, description="what the rate is multiplied by throughout the warm-up, instead of rising"
     )
-    warmup_until_error: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+    warmup_until_error: Factor | None = Field(
         None,
         description="end the warm-up when the training error of 100 steps falls below this, "
         "instead of after a fixed share (He et al. 2015, sec. 4.2); needs warmup_rate",
@@ -890,5 +890,4 @@ def as_kept(recipe: Recipe) -> Recipe:
     """Return a recipe that a run has kept as the version that wrote it meant it."""
     if "view" in recipe.data.model_fields_set:
         return recipe
-    # Earlier ones knew squares alone.
-    return recipe.model_copy(update={"data": recipe.data.model_copy(update={"view": "square"})})
+    return recipe.having("data", view="square")  # earlier ones knew squares alone
