@@ -17,11 +17,11 @@ import torch
 from resnets.machine.device import Machine
 from resnets.machine.environment import environment
 from resnets.machine.processes import ALONE
+from resnets.training.computing import initial_state
 from resnets.training.feed import build_feed
 from resnets.training.prepare import prepare
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import load_recipe
-from resnets.training.run import initial_state
 from resnets.training.step import training_step
 
 

@@ -46,11 +46,11 @@ def prepare(row: str, options: argparse.Namespace) -> Callable[[], Iterator[int]
     cpu.settle()  # as the command does, before torch loads
     cpu.keep_large_blocks()
     from resnets.machine.device import Machine
+    from resnets.training.computing import initial_state
     from resnets.training.feed import Step, build_feed
     from resnets.training.prepare import prepare
     from resnets.training.progress import RunProgress
     from resnets.training.recipe import load_recipe
-    from resnets.training.run import initial_state
     from resnets.training.step import training_step
 
     recipe = load_recipe(RECIPE[1], SETTINGS)

@@ -44,7 +44,7 @@ class Counted(MemoryImages):
 
 
 def equal(some: list[Batch], others: list[Batch]) -> bool:
-    tensors = ([t for batch in part for t in vars(batch).values()] for part in (some, others))
+    tensors = ([t for batch in part for t in batch] for part in (some, others))
     pairs = zip(*tensors, strict=True)
     return all(a is b is None or torch.equal(a, b) for a, b in pairs)
 

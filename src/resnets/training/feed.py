@@ -5,6 +5,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from math import prod
+from typing import NamedTuple
 
 import torch
 from PIL.Image import Resampling
@@ -38,8 +39,7 @@ _RESAMPLING = {
 _AHEAD = 2**27  # bytes of images, at most, that are augmented before their steps
 
 
-@dataclass(frozen=True)
-class Batch:
+class Batch(NamedTuple):
     """What a step trains on; ``targets`` are the labels, or probabilities where samples mix."""
 
     images: Tensor  # float32 (N, C, H, W), channels-last

@@ -11,11 +11,10 @@ import torch
 
 from resnets.errors import NonFiniteError, UsageError
 from resnets.formatting import plural
-from resnets.training.feed import Step, build_feed
+from resnets.training.computing import computing, initial_state, steps_of
+from resnets.training.feed import build_feed
 from resnets.training.prepare import Plan
 from resnets.training.progress import RunProgress
-from resnets.training.run import computing, initial_state
-from resnets.training.schedule import image_size
 from resnets.training.step import seed_dropout, training_step
 from resnets.training.train import planned
 
@@ -106,20 +105,12 @@ def _first_steps(plan: Plan, steps: int) -> Iterator[Callable[[float], float]]:
     feed = build_feed(plan.dataset, recipe, plan.preprocess, plan.machine.where)
     thawing = plan.thawing
     frozen = thawing.frozen(max(steps, plan.steps) - 1)  # the peak is for what learns in the end
-    if thawing.holds:
-        thawing.freeze(state.model, frozen)
-
-    def asked() -> Iterator[Step]:
-        for number in range(steps):
-            epoch, batch = divmod(number, len(feed))
-            index = feed.indices(epoch)[batch]
-            size = image_size(recipe.augment, feed.augment.size, number, plan.steps)
-            yield feed.step(epoch, index, processes.part(len(index)), size)
+    thawing.freeze(state.model, frozen)
 
     with (
         torch.random.fork_rng([feed.device] if feed.device.type == "cuda" else []),
         computing(plan, state.model) as network,
-        closing(feed.batches(asked())) as batches,
+        closing(feed.batches(steps_of(plan, feed, 0, steps))) as batches,
     ):
         thawing.train(state.model, frozen)
         numbered = enumerate(batches)
@@ -130,10 +121,7 @@ def _first_steps(plan: Plan, steps: int) -> Iterator[Callable[[float], float]]:
             outcome = training_step(
                 network,
                 state.optimizer,
-                batch.images,
-                batch.targets,
-                batch.labels,
-                batch.weights,
+                *batch,
                 lr=rate,
                 recipe=recipe,
                 scaler=state.scaler,

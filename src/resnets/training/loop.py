@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from functools import partial
 
 import torch
@@ -16,13 +16,14 @@ from resnets.evaluation.scores import Evaluation
 from resnets.files import write_json
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Epoch
+from resnets.training.computing import computing, steps_of
 from resnets.training.cuda_graph import GraphStep, graph_step
 from resnets.training.divergence import find_divergence
-from resnets.training.feed import Batch, Feed, Step
+from resnets.training.feed import Batch, Feed
 from resnets.training.opening import advice
 from resnets.training.prepare import Plan
 from resnets.training.progress import Clock, RunProgress, metrics_text
-from resnets.training.schedule import Schedule, image_size
+from resnets.training.schedule import Schedule
 from resnets.training.signals import StopRequest
 from resnets.training.state import Best, RunState, Totals
 from resnets.training.step import Outcome, seed_dropout, training_step
@@ -36,17 +37,12 @@ LONG_SECONDS = 900.0  # what is long enough to say what would be shorter
 
 
 class Loop:
-    """What a run goes round with. Every process has one; the first alone writes files.
-
-    ``wrap`` gives, for as long as its context lasts, what computes the steps of ``state.model``: in
-    several processes, compiled.
-    """
+    """What a run goes round with. Every process has one; the first alone writes files."""
 
     def __init__(
         self,
         plan: Plan,
         state: RunState,
-        wrap: Callable[[], AbstractContextManager[nn.Module]],
         feed: Feed,
         folder: RunFolder,
         progress: RunProgress,
@@ -57,7 +53,7 @@ class Loop:
         self.state, self.feed, self.folder = state, feed, folder
         self.progress, self.stop = progress, stop
         self.validation = plan.dataset.validation and plan.dataset.validation.to(feed.device)
-        self.steps, self.first = plan.steps, state.step
+        self.steps = plan.steps
         self.epochs = -(-self.steps // len(feed))
         peak = self.recipe.optimizer.peak
         self.thawing = plan.thawing
@@ -78,7 +74,7 @@ class Loop:
         self.teacher: nn.Module | None = plan.teacher
         if plan.teacher and self.machine.compile:
             self.teacher = torch.compile(plan.teacher)  # type: ignore[assignment]
-        self.wrap, self._wrapped = wrap, ExitStack()
+        self._computing = ExitStack()
         self._frozen: int | None = None  # parts that do not learn, as the network is now
         self.graph: GraphStep | None = None
         self.step: Callable[..., Outcome | None]
@@ -93,16 +89,16 @@ class Loop:
         if first and state.step:  # killed after its state, the run has not come to these
             self._follow()
         if state.step == self.steps or self._enough:  # stopped after its last step
-            self._freeze(self.thawing.frozen(state.step - 1))
+            self.thawing.freeze(state.model, self.thawing.frozen(state.step - 1))
             return
         if first:
             self.tracker = TensorBoard(purge_step=state.step + 1)
             self.tracker.begin(self.folder.path, {}, "")
-        device = self.feed.device
+        device, to_come = self.feed.device, steps_of(self.plan, self.feed, state.step, self.steps)
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
-            self._wrapped,
-            closing(self.feed.batches(self._steps())) as batches,
+            self._computing,
+            closing(self.feed.batches(to_come)) as batches,
         ):
             for epoch in range(state.step // len(self.feed), self.epochs):
                 if self.machine.watch and state.metrics:
@@ -113,17 +109,6 @@ class Loop:
                     break
         if self.tracker:
             self.tracker.end({}, "finished")
-
-    def _steps(self) -> Iterator[Step]:
-        """Yield what this process sees in each step to come; batches are made ahead of them."""
-        for epoch in range(self.state.step // len(self.feed), self.epochs):
-            before = epoch * len(self.feed)
-            for number, index in enumerate(self.feed.indices(epoch), start=before):
-                if self.first <= number < self.steps:
-                    size = image_size(
-                        self.recipe.augment, self.feed.augment.size, number, self.steps
-                    )
-                    yield self.feed.step(epoch, index, self.processes.part(len(index)), size)
 
     @property
     def _enough(self) -> bool:
@@ -137,9 +122,9 @@ class Loop:
         if frozen == self._frozen:
             return
         self._collect()
-        self._wrapped.close()
-        self._freeze(frozen)
-        network = self._wrapped.enter_context(self.wrap())
+        self._computing.close()
+        self.thawing.freeze(self.state.model, frozen)
+        network = self._computing.enter_context(computing(self.plan, self.state.model))
         self.thawing.train(self.state.model, frozen)
         if self.machine.cuda_graph:
             self.graph, note = graph_step(network, self.state.optimizer, self.plan, self.teacher)
@@ -156,10 +141,6 @@ class Loop:
         )
         self._frozen = frozen
 
-    def _freeze(self, frozen: int) -> None:
-        if self.thawing.holds:
-            self.thawing.freeze(self.state.model, frozen)
-
     def _epoch(self, epoch: int, batches: Iterator[Batch]) -> None:
         state, indices = self.state, self.feed.indices(epoch)
         before = epoch * len(indices)
@@ -173,9 +154,7 @@ class Loop:
             if not self.graph:
                 seed_dropout(self.recipe.seed, state.step, self.processes.rank)
             try:
-                outcome = self.step(
-                    data.images, data.targets, data.labels, data.weights, lr=self.lr
-                )
+                outcome = self.step(*data, lr=self.lr)
             except NonFiniteError as error:
                 raise self._explained(error, epoch, batch, indices[batch]) from None
             self._count(outcome, indices[batch][self.processes.part(len(indices[batch]))])

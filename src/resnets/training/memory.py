@@ -90,15 +90,7 @@ def check_fits(
         there = sum(t.numel() * t.element_size() for t in teacher.state_dict().values())
     if PLENTY * activations * batch // parts < free:
         return
-    step = peak_memory(
-        spec,
-        batch_size=batch,
-        precision=recipe.precision,
-        optimizer=recipe.optimizer.kind,
-        accumulate=parts,
-        checkpointing=checkpointing,
-        teacher=teacher,
-    )
+    step = step_memory(spec, recipe, batch, checkpointing=checkpointing, teacher=teacher)
     needed = step.peak.total - there + batch * prod(image)
     if needed > free:
         raise ResourceError(
@@ -106,6 +98,21 @@ def check_fits(
             f"{needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free",
             hint="lower data.image_size or batch_size, or raise optimizer.accumulate",
         )
+
+
+def step_memory(
+    spec: Spec, recipe: Recipe, batch: int, *, checkpointing: bool, teacher: Teacher | None
+) -> Memory:
+    """Return the memory of a step of a recipe, of which one process computes ``batch`` images."""
+    return peak_memory(
+        spec,
+        batch_size=batch,
+        precision=recipe.precision,
+        optimizer=recipe.optimizer.kind,
+        accumulate=min(recipe.optimizer.accumulate, batch),
+        checkpointing=checkpointing,
+        teacher=teacher,
+    )
 
 
 def free_memory(device: torch.device) -> int:

@@ -20,12 +20,12 @@ from resnets.formatting import duration, percent, plural, speed
 from resnets.machine.available import peak_growth
 from resnets.machine.environment import environment
 from resnets.run_folder.directory import RunFolder
+from resnets.training.computing import initial_state
 from resnets.training.feed import Batch, build_feed
-from resnets.training.memory import free_memory, peak_memory
+from resnets.training.memory import free_memory, step_memory
 from resnets.training.opening import opening_lines, recipe_line
 from resnets.training.prepare import Plan
 from resnets.training.recipe import Recipe
-from resnets.training.run import initial_state
 from resnets.training.seeds import check_count, seeds_out
 from resnets.training.state import RunState
 from resnets.training.step import training_step
@@ -191,15 +191,9 @@ def look_ahead(plan: Plan, out: Path, images: int | None = None) -> Outlook:
         evaluation = _evaluation(plan, state)
     sizes = torch.bincount(dataset.train.labels, minlength=len(dataset.classes))
     share, taken = (len(range(n)[machine.processes.part(n)]) for n in (count, shown))
-    step = peak_memory(
-        plan.spec,
-        image_size=recipe.data.training_size(plan.spec.image_size),
-        batch_size=share,
-        precision=recipe.precision,
-        optimizer=recipe.optimizer.kind,
-        accumulate=min(recipe.optimizer.accumulate, share),
-        checkpointing=machine.checkpointing,
-        teacher=plan.teacher,
+    trained = replace(plan.spec, image_size=recipe.data.training_size(plan.spec.image_size))
+    step = step_memory(
+        trained, recipe, share, checkpointing=machine.checkpointing, teacher=plan.teacher
     )
     where = environment(machine.where, machine.processes, recipe.precision)
     lines = opening_lines(plan, where, RunFolder(out).data)
@@ -251,19 +245,14 @@ def _measured(
 ) -> Phase:
     thawing = plan.thawing
     seconds: list[float] = []
-    if thawing.holds:
-        thawing.freeze(state.model, frozen)
+    thawing.freeze(state.model, frozen)
     thawing.train(state.model, frozen)
     while len(seconds) < _STEPS and sum(seconds) < _LONG:
         began = time.perf_counter()
-        batch = next(batches)
         training_step(
             state.model,
             state.optimizer,
-            batch.images,
-            batch.targets,
-            batch.labels,
-            batch.weights,
+            *next(batches),
             lr=_RATE,
             recipe=plan.recipe,
             scaler=state.scaler,

@@ -57,8 +57,11 @@ class Thawing:
         """Let the first ``frozen`` parts keep parameters and statistics, and the others learn.
 
         Parameters stay the same objects; those that do not learn have no gradient, which every
-        optimizer leaves alone, and their layers keep nothing for the backward pass.
+        optimizer leaves alone, and their layers keep nothing for the backward pass. Where no step
+        holds anything back, the model stays as it is.
         """
+        if not self.holds:
+            return
         release_statistics(model)
         model.requires_grad_(True)
         held = list(self._modules(model, frozen))
