@@ -45,7 +45,6 @@ from resnets.inference.runtimes.runtime import Exported
 from resnets.models import ReadingOptions, open_model, restore
 from resnets.nn import ResNet
 from resnets.weights.metadata import Metadata
-from resnets.weights.outputs import checked
 from resnets.weights.save import save_weights
 
 
@@ -143,17 +142,7 @@ def export(
 
 def _metadata(network: ResNet, plan: ExportPlan, made: dict[str, Any]) -> str:
     """Return the metadata of the weights, and what the file takes, as they lie in it."""
-    return Metadata(
-        network.spec,
-        plan.preprocess,
-        network.classes,
-        made,
-        checked(network.outputs),
-        network.assumed,
-        plan.input,
-        network.thresholds,
-        network.calibration,
-    ).to_text()
+    return Metadata.of(network, made, plan.preprocess, plan.input).to_text()
 
 
 def _opened(path: Path) -> Exported:

@@ -161,15 +161,7 @@ def _trust(answers: Evaluation, calibration: Calibration | None) -> Trust:
 
 def write_weights(folder: RunFolder, model: ResNet, made: dict[str, Any]) -> None:
     """Write the weights, and how they were ``made``."""
-    metadata = Metadata(
-        model.spec,
-        preprocess_of(model),
-        model.classes,
-        made,
-        model.outputs,
-        thresholds=model.thresholds,
-        calibration=model.calibration,
-    )
+    metadata = Metadata.of(model, made, preprocess_of(model))
     write_native(folder.weights, model.state_dict(), metadata)
 
 

@@ -14,7 +14,7 @@ from math import isfinite
 from pathlib import Path
 from reprlib import Repr
 from types import NoneType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError
@@ -22,7 +22,10 @@ from resnets.files import json_text
 from resnets.spec import CONVOLUTIONS, Spec
 from resnets.weights.calibration import Calibration
 from resnets.weights.contract import contract
-from resnets.weights.outputs import STATED, fits
+from resnets.weights.outputs import STATED, checked, fits
+
+if TYPE_CHECKING:  # which would load torch
+    from resnets.nn import ResNet
 
 KEY = "resnets"  # of the text, in whatever a format has for metadata
 SCHEMA_VERSION = 1
@@ -107,6 +110,30 @@ class Metadata:
     input: Input | None = None  # of an export
     thresholds: tuple[float, ...] = ()  # of probabilities, from which on each class is an answer
     calibration: Calibration | None = None
+
+    @classmethod
+    def of(
+        cls,
+        model: "ResNet",
+        made: dict[str, Any],
+        preprocess: Preprocess | None,
+        input: Input | None = None,
+    ) -> Self:
+        """Return what a network knows of itself, and how it was ``made``.
+
+        Raises UsageError where what it says that its outputs mean is no word.
+        """
+        return cls(
+            model.spec,
+            preprocess,
+            model.classes,
+            made,
+            checked(model.outputs),
+            model.assumed,
+            input,
+            model.thresholds,
+            model.calibration,
+        )
 
     def to_text(self) -> str:
         """Return the JSON text that `read_metadata` reads."""

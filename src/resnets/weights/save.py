@@ -59,17 +59,7 @@ def save_weights(
             check_made(made or {})
         except CheckpointError as error:
             raise UsageError(error.message, hint="give `made` as training writes it") from None
-        metadata = Metadata(
-            model.spec,
-            known(model.preprocess),
-            model.classes,
-            made or {},
-            outputs.checked(model.outputs),
-            model.assumed,
-            thresholds=model.thresholds,
-            calibration=model.calibration,
-        )
-        write_native(path, state, metadata)
+        write_native(path, state, Metadata.of(model, made or {}, known(model.preprocess)))
         return
     if dialect == "keras":
         from resnets.weights.keras.keras_write import for_applications, write_keras
