@@ -245,3 +245,32 @@ def test_files_are_read_whatever_their_names(repository):
     report = load_weights(model, {container: named, "epoch": 3} if container else named)
     assert all(tensor.equal(state[key]) for key, tensor in model.state_dict().items())
     assert set(report.loaded) == set(state)
+
+
+MXNET = {
+    **{"weight": "arg:{}_gamma", "bias": "arg:{}_beta"},
+    **{"running_mean": "aux:{}_moving_mean", "running_var": "aux:{}_moving_var"},
+}
+
+
+@pytest.mark.parametrize("repository", STYLES)
+def test_arguments_and_auxiliary_states_of_mxnet_belong_together(repository):
+    spec, *_ = style = STYLES[repository]
+    torch.manual_seed(0)
+    modules = modules_of(style)
+    state = {
+        key: torch.rand_like(tensor)
+        for key, tensor in create_model(spec).state_dict().items()
+        if tensor.is_floating_point()
+    }
+    named = {}
+    for ours, theirs in modules.items():
+        norm = f"{ours}.running_mean" in state
+        for leaf, pattern in MXNET.items():
+            name = pattern if norm else f"arg:{{}}_{leaf}"
+            if f"{ours}.{leaf}" in state:
+                named[name.format(theirs.replace(".", "_"))] = state[f"{ours}.{leaf}"]
+    named = dict(sorted(named.items(), key=lambda item: item[0].startswith("aux:")))  # as saved
+    model = create_model(spec)
+    load_weights(model, named)
+    assert all(model.state_dict()[key].equal(tensor) for key, tensor in state.items())

@@ -27,8 +27,9 @@ _WORD = re.compile(r"[0-9]{1,9}|[^\W0-9_]+")
 _LONGEST = 40  # words of a name; nobody nests deeper
 _COUNTERS = {"n_averaged", "num_updates", "decay", "lr", "total_ops", "total_params"}
 _QUEUES = {"queue", "queue2", "queue_ptr"}
-# Compilers and parallel wrappers put these anywhere into a name.
-_WRAPPERS = re.compile(r"(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+# Compilers and parallel wrappers put these anywhere into a name. MXNet begins each with the list
+# that it is from, whereby the means and variances of norms stand apart from their weights.
+_WRAPPERS = re.compile(r"^(arg|aux):|(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def words(name: str) -> Words:
 
 
 def bare(key: str) -> str:
-    """Return a key without what compilers and parallel wrappers put into it."""
+    """Return a key without what compilers, parallel wrappers and MXNet put into it."""
     return _WRAPPERS.sub("", key)
 
 
