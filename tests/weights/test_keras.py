@@ -17,9 +17,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from resnets import ResNet, get_spec
+from resnets import ResNet, get_spec, load_weights
 from resnets.errors import CheckpointError, ResourceError
 from resnets.readers.keras_config import snake_case, stored_paths
+from resnets.readers.keras_file import NORM
 from resnets.readers.reader import read
 from resnets.weights.checkpoint import open_checkpoint
 from resnets.weights.keras.front import Front
@@ -269,6 +270,44 @@ def test_layers_of_a_model_within_a_model(tmp_path):
     tree = read(put(tmp_path, buffer.getvalue())).tree
     assert list(tree) == ["conv1_conv/kernel", "conv1_bn/gamma", "conv1_bn/beta", "dense/kernel"]
     assert tree["conv1_bn/beta"].tolist() == [2, 2]
+
+
+def scope_in_a_class(module: str) -> str:
+    """Return the scope of a layer whose blocks are of a class that calls its layers alike."""
+    outside = {"conv1": "conv2d", "bn1": "batch_normalization", "fc": "dense"}
+    if not module.startswith("layer"):
+        return outside.get(module, "batch_normalization_1")
+    layer, block, rest = module.split(".", 2)
+    return f"sequential_{layer[5:]}/unit_{int(block) + 1}/{rest.replace('.', '_')}"
+
+
+@pytest.mark.parametrize("net", ["resnet20_b", "resnet20_b_v2", "resnet20"])
+@pytest.mark.parametrize("above", ["", "net/"])
+def test_blocks_of_a_class_whose_layers_are_called_alike(tmp_path, net, above):
+    """As save_weights of a subclassed model has them: first what learns, then the statistics."""
+    spec = replace(get_spec(net), depths=(2, 2, 2), widths=(4, 8, 16), stem_width=4, num_classes=5)
+    torch.manual_seed(0)
+    state = {key: torch.rand_like(t) for key, t in ResNet(spec).state_dict().items() if t.ndim}
+    listed: dict[str, dict] = {}
+    for module, kind in layer_order(spec):
+        scope = scope_in_a_class(module)
+        variables = NORM if kind == "batch_normalization" else ("kernel", "bias")
+        tensors = [t for key, t in state.items() if key.rpartition(".")[0] == module]
+        for variable, tensor in zip(variables, tensors, strict=False):
+            array = tensor.permute(*range(2, tensor.ndim), 1, 0) if tensor.ndim > 1 else tensor
+            arrays = listed.setdefault(scope.split("/")[0], {})
+            arrays[f"{above}{scope}/{variable}:0"] = array.numpy()
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["layer_names"] = [layer.encode() for layer in listed]
+        for layer, arrays in listed.items():
+            names = sorted(arrays, key=lambda name: "moving" in name)
+            file.create_group(layer).attrs["weight_names"] = [name.encode() for name in names]
+            for name in names:
+                file[f"{layer}/{name}"] = arrays[name]
+    model = ResNet(spec)
+    load_weights(model, put(tmp_path, buffer.getvalue(), "model.h5"))
+    assert all(model.state_dict()[key].equal(tensor) for key, tensor in state.items())
 
 
 def test_two_layers_of_one_name(tmp_path):

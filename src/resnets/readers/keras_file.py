@@ -58,7 +58,9 @@ def read_hdf5(path: Path) -> Content:
     text = "".join(root.attributes.get("model_config", []))
     config = parse_config(text) if text else None
     weights = root.children.get("model_weights", root)
-    if isinstance(weights, Group) and texts(weights, "layer_names"):
+    listed = isinstance(weights, Group) and texts(weights, "layer_names")
+    # Blocks of somebody's own class call their layers alike: only whole names tell them then.
+    if listed and not (config is None and _repeats_names(weights)):
         tree, old_names = _by_names(weights, config)
         if old_names:
             tree, config = upright(tree), None  # which has other words
@@ -124,6 +126,17 @@ def _by_names(weights: Group, config: dict[str, Any] | None) -> tuple[dict[str, 
                     old_names.append(parts[-1])
                 _put(tree, f"{owner}/{variable}", array)
     return tree, old_names
+
+
+def _repeats_names(weights: Group) -> bool:
+    """Tell whether layers within a layer have the same name."""
+    scopes = [
+        tuple(dict.fromkeys(name.rpartition("/")[0] for name in texts(group, "weight_names")))
+        for group in weights.children.values()
+        if isinstance(group, Group)
+    ]
+    owners = [scope.rpartition("/")[2] for inner in scopes for scope in inner if "/" in scope]
+    return len(owners) > len(set(owners))
 
 
 def _own_scope(layer: str, scopes: set[str]) -> bool:
