@@ -65,7 +65,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from resnets import create_model, load_weights
+from resnets import create_backbone, create_model, load_weights
+from resnets.weights.checkpoint import open_checkpoint
+from resnets.weights.load import LoadError
 from resnets.zoo import get_spec
 
 SMALL = {"depths": (2, 2, 2), "widths": (4, 8, 16), "stem_width": 4, "num_classes": 5}
@@ -274,3 +276,24 @@ def test_arguments_and_auxiliary_states_of_mxnet_belong_together(repository):
     model = create_model(spec)
     load_weights(model, named)
     assert all(model.state_dict()[key].equal(tensor) for key, tensor in state.items())
+
+
+@pytest.mark.parametrize("block", ["basic", "bottleneck"])
+@pytest.mark.parametrize("head", [True, False])
+def test_a_file_is_no_network_without_the_blocks_that_it_lists_apart(block, head):
+    """As chenhang98 has them: blocks that project first, and then lists of those that do not."""
+    spec = replace(B if block == "basic" else NECK, depths=(2, 2, 2), widths=(4, 8, 16))
+    state = create_model(spec).state_dict()
+    projecting = {key.partition(".downsample")[0] for key in state if ".downsample." in key}
+    entering, keeping = {}, {}
+    for key, tensor in state.items():
+        layer, number, *rest = key.split(".")
+        if not layer.startswith("layer"):
+            entering |= {key: tensor} if head or layer != "fc" else {}
+        elif f"{layer}.{number}" in projecting:
+            entering[f"enters_{layer}.{'.'.join(rest)}"] = tensor
+        else:
+            keeping[f"keeps_{key}"] = tensor
+    named = entering | keeping
+    with pytest.raises(LoadError, match="keeps_layer"):
+        create_backbone(open_checkpoint(named).spec, weights=named)

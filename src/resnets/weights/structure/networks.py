@@ -1,5 +1,6 @@
 """The residual networks in one set of named tensors, and the classifier that belongs to each."""
 
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -11,6 +12,7 @@ from resnets.weights.structure.aligning import Alignment, Unaligned, align
 from resnets.weights.structure.cutting import shared
 from resnets.weights.structure.tensor_modules import Module, group
 
+_MAIN = re.compile(r"layer\d+\.\d+\.conv\d")
 _CLASSIFIERS = {"fc", "classifier", "head", "linear", "logits", "predictions", "output", "dense"}
 
 
@@ -27,6 +29,7 @@ def find_networks(
     used = {module.place for network in networks for module in network.modules.values()}
     rest = [module for module in modules if module.place not in used]
     networks = [_with_classifier(network, networks, rest) for network in networks]
+    networks = [_with_lost_blocks(network, rest) for network in networks]
     used |= {n.modules["fc"].place for n in networks if "fc" in n.modules}
     return networks, [module for module in rest if module.place not in used]
 
@@ -110,6 +113,31 @@ def _with_classifier(
         reasons={**network.reasons, "fc": f"the one matrix that reads {width} channels"},
         strange=tuple(m for m in network.strange if m is not heads[0]),
     )
+
+
+def _with_lost_blocks(network: Alignment, rest: Sequence[Module]) -> Alignment:
+    """Return the network with, as strange, blocks of its own beside it.
+
+    Their convolutions are called like its blocks', and change no channels: where they belong in the
+    row nothing tells, and without them it is another network.
+    """
+    widths = {m.shape[0] for m in network.modules.values() if m.kind == "conv"}
+    blocks: dict[str, list[str]] = {}
+    for name, module in network.modules.items():
+        if _MAIN.fullmatch(name):
+            blocks.setdefault(name.rpartition(".")[0], []).append(module.name.rpartition(".")[2])
+    called = [names for names in blocks.values() if not any(name.isdigit() for name in names)]
+    beside: dict[str, list[Module]] = {}
+    for module in rest:
+        if module.name.startswith(network.prefix) and module not in network.strange:
+            beside.setdefault(module.name.rpartition(".")[0], []).append(module)
+    lost: list[Module] = []
+    for modules in beside.values():
+        main = [module for module in modules if module.kind == "conv"]
+        if [module.name.rpartition(".")[2] for module in main] in called:
+            reads, writes = main[0].shape[1], main[-1].shape[0]
+            lost += modules if reads == writes and reads in widths else ()
+    return replace(network, strange=(*network.strange, *lost))
 
 
 def _reads(module: Module, width: int) -> bool:
