@@ -58,9 +58,12 @@ def read_hdf5(path: Path) -> Content:
     text = "".join(root.attributes.get("model_config", []))
     config = parse_config(text) if text else None
     weights = root.children.get("model_weights", root)
-    listed = isinstance(weights, Group) and texts(weights, "layer_names")
-    # Blocks of somebody's own class call their layers alike: only whole names tell them then.
-    if listed and not (config is None and _repeats_names(weights)):
+    if (
+        isinstance(weights, Group)
+        and texts(weights, "layer_names")
+        # Blocks of somebody's own class call their layers alike: only whole names tell them then.
+        and not (config is None and _repeats_names(weights))
+    ):
         tree, old_names = _by_names(weights, config)
         if old_names:
             tree, config = upright(tree), None  # which has other words
