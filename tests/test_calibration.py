@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import resnets as package
-from resnets.errors import CheckpointError, UsageError
+from conftest import signal_at
+from resnets.errors import CheckpointError, Stopped, UsageError
 from resnets.evaluation.metrics import log_losses
 from resnets.evaluation.temperature import fit_calibration
 from resnets.weights.calibration import Calibration, Unknown
@@ -192,6 +193,42 @@ def test_it_is_carried_on_and_dropped_with_the_classifier(runs, tmp_path):
 def test_a_calibration_of_another_name_is_refused():
     with pytest.raises(UsageError, match='no calibration is called "magic"'):
         package.train("digits", model="resnet8", calibrate="magic")
+
+
+def begun(folder, **ending):
+    """A run that was stopped in its first step."""
+    settings = ["schedule.iterations=2", "batch_size=32", "data.holdout=0.3"]
+    with signal_at(1), pytest.raises(Stopped):
+        package.train(
+            "digits", model="resnet8", settings=settings, out=folder, quiet=True, **ending
+        )
+    return json.loads((folder / "run.json").read_text())
+
+
+def test_a_run_ends_as_it_was_begun(tmp_path, resnets):
+    """What is fitted in the end is no less a run's own than its recipe."""
+    record = begun(tmp_path / "raw", calibrate=None)
+    assert record["command"].endswith("--no-calibrate")
+    code, _, err = resnets("train", "--resume", tmp_path / "raw")
+    assert (code, "in the end as it was begun: --no-calibrate" in err) == (0, True)
+    assert package.open_model(tmp_path / "raw").calibration is None
+    record = begun(tmp_path / "vector", calibrate="vector", false_alarms=0.2)
+    assert record["ending"] == {"calibrate": "vector", "false_alarms": 0.2}
+    assert record["command"].endswith("--calibrate vector --false-alarms 0.2")
+    package.train(resume=tmp_path / "vector", quiet=True, false_alarms=0.1)
+    record = json.loads((tmp_path / "vector/run.json").read_text())
+    assert record["ending"] == {"calibrate": "vector", "false_alarms": 0.1}
+    begun(tmp_path / "usual")
+    run = package.train(resume=tmp_path / "usual", quiet=True, calibrate=None)
+    assert package.open_model(run.path).calibration is None
+    (tmp_path / "odd").mkdir()
+    for path in (tmp_path / "raw").iterdir():
+        path.rename(tmp_path / "odd" / path.name)
+    text = (tmp_path / "odd/run.json").read_text()
+    changed = text.replace('"status": "finished"', '"status": "stopped"').replace('"none"', '"odd"')
+    (tmp_path / "odd/run.json").write_text(changed)
+    with pytest.raises(UsageError, match='no calibration is called "odd"'):
+        package.train(resume=tmp_path / "odd", quiet=True)
 
 
 def test_the_run_says_how_far_its_probabilities_hold(runs):

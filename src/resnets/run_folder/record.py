@@ -97,6 +97,25 @@ class Taught:
 
 
 @dataclass(frozen=True)
+class Ending:
+    """What is fitted to the held-out split in the end; what an older record does not say."""
+
+    calibrate: str = "temperature"  # or "vector", or "none"
+    false_alarms: Real = 0.05  # the share of known images that may be called unknown
+
+    @property
+    def options(self) -> list[str]:
+        """The words that say it on the command line, where it is not the usual."""
+        usual = Ending()
+        words = ["--no-calibrate"] if self.calibrate == "none" else []
+        if self.calibrate not in ("none", usual.calibrate):
+            words += ["--calibrate", self.calibrate]
+        if self.false_alarms != usual.false_alarms:
+            words += ["--false-alarms", f"{self.false_alarms:g}"]
+        return words
+
+
+@dataclass(frozen=True)
 class Session:
     """One of the times that a run was worked on; one that was killed has no end."""
 
@@ -273,6 +292,7 @@ class Record:
     environment: dict[str, Any] = field(default_factory=dict)
     weights: Weights | None = None  # None: fresh ones
     teacher: Taught | None = None
+    ending: Ending = Ending()
     launch: str | None = None  # of the torchrun that has begun it
     sessions: tuple[Session, ...] = ()
     changes: tuple[Change, ...] = ()

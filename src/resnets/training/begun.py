@@ -2,15 +2,18 @@
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from resnets.data import NAMES
 from resnets.data.given import GIVEN
 from resnets.data.images import printable
 from resnets.errors import CheckpointError, DataError, UsageError
+from resnets.machine.device import Machine
 from resnets.machine.torchrun import program
 from resnets.run_folder.directory import RunFolder
-from resnets.run_folder.record import Record, Taught, Weights
+from resnets.run_folder.record import Ending, Record, Taught, Weights
 from resnets.spec import Spec
 from resnets.training.distillation import IN_PYTHON
 from resnets.training.prepare import Plan
@@ -31,6 +34,11 @@ def taught_by(plan: Plan) -> Taught | None:
     """Return what a run's record says of its teacher."""
     teacher = plan.teacher
     return Taught(teacher.source, teacher.digest, teacher.network.spec.name) if teacher else None
+
+
+def ending_of(machine: Machine) -> Ending:
+    """Return what a run's record says of what is fitted in the end."""
+    return Ending(machine.calibrate or "none", machine.false_alarms)
 
 
 def only_in_python(source: str, weights: Weights | None, teacher: Taught | None) -> dict[str, str]:
@@ -69,7 +77,8 @@ def command_of(plan: Plan, recipe: Path, out: str | None = None) -> str:
     It is a call in Python where a command cannot say it.
     """
     model, weights, teacher = plan.spec.name, begun_from(plan), taught_by(plan)
-    options = ("--recipe", str(recipe), *(("--out", out) if out else ()))
+    ending = ending_of(plan.machine)
+    options = ("--recipe", str(recipe), *(("--out", out) if out else ()), *ending.options)
     if words := words_of(plan.source, model, weights, teacher, plan.root, *options):
         return shlex.join(["resnets", "train", *words])
     arguments = {
@@ -80,6 +89,7 @@ def command_of(plan: Plan, recipe: Path, out: str | None = None) -> str:
         "teacher": teacher and repr(teacher.source),
         "out": out and repr(out),
         "root": plan.root and repr(plan.root),
+        **{name: repr(value) for name, value in _unusual(ending).items()},
     }
     arguments |= only_in_python(plan.source, weights, teacher)
     data = arguments.pop("data", repr(plan.source))
@@ -138,6 +148,19 @@ def start_of(folder: RunFolder, record: Record) -> Source | Start | None:
             hint="start it again: resnets.train(..., weights=..., overwrite=True)",
         )
     return source
+
+
+def ends_as(machine: Machine, record: Record) -> Machine:
+    """Return a machine that ends a run as it was begun, but for what it says itself."""
+    said = _unusual(ending_of(machine))
+    return replace(machine, **{k: v for k, v in _unusual(record.ending).items() if k not in said})
+
+
+def _unusual(ending: Ending) -> dict[str, Any]:
+    """Return the fields of a machine that say what is fitted in the end, but for usual ones."""
+    usual = vars(Ending())
+    found = {name: value for name, value in vars(ending).items() if value != usual[name]}
+    return {name: None if value == "none" else value for name, value in found.items()}
 
 
 def teacher_of(folder: RunFolder, record: Record) -> str | None:

@@ -27,6 +27,7 @@ from resnets.run_folder.record import (
     Taught,
     to_plain,
 )
+from resnets.training.begun import ending_of
 from resnets.training.computing import initial_state
 from resnets.training.divergence import find_divergence
 from resnets.training.feed import Feed, Step, build_feed
@@ -100,7 +101,8 @@ def run(
         processes.wait()  # nobody computes before the folder is ours
         now = environment(plan.machine.where, processes, plan.recipe.precision)
         session = Session(timestamp(), state.step, now)
-        record = replace(record, sessions=(*record.sessions, session))
+        ending = ending_of(plan.machine)
+        record = replace(record, sessions=(*record.sessions, session), ending=ending)
         followers: Followers | None = None
         try:
             record = _meet_teacher(plan, feed, record)

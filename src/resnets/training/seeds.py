@@ -261,7 +261,7 @@ def _command(first: RunFolder, seeds: int, out: Path) -> str:
     record = first.read_record()
     data, begun = record.data, (record.model.name, record.weights, record.teacher)
     options = ("--recipe", str(first.recipe), "--seeds", str(seeds), "--out", str(out))
-    words = words_of(data.source, *begun, data.root, *options)
+    words = words_of(data.source, *begun, data.root, *options, *record.ending.options)
     return f"{program()} train {shlex.join(words)}" if words else ""
 
 

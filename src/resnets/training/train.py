@@ -1,6 +1,7 @@
 """From what a user says to a finished run: behind `resnets train`."""
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,15 @@ from resnets.machine.torchrun import launch, restarts
 from resnets.models import ReadingOptions, check_folder, undecided
 from resnets.run_folder.directory import RunFolder
 from resnets.spec import Spec
-from resnets.training.begun import model_of, recipe_of, source_of, start_of, teacher_of
+from resnets.training.begun import (
+    ending_of,
+    ends_as,
+    model_of,
+    recipe_of,
+    source_of,
+    start_of,
+    teacher_of,
+)
 from resnets.training.distillation import TeacherSource
 from resnets.training.prepare import Plan, prepare
 from resnets.training.progress import RunProgress
@@ -103,6 +112,9 @@ def train(
                 if data is None:
                     return finished(folder, record, progress, first=processes.is_first)
             data = data if data is not None else source_of(folder, record)
+            machine = _machine(ends_as(machine, record), {})
+            if (words := record.ending.options) and ending_of(machine) == record.ending:
+                progress.say(f"in the end as it was begun: {shlex.join(words)}")
             root = root if root is not None else record.data.root
             model, recipe = model_of(folder, record), recipe_of(folder, settings)
             begin = start_of(folder, record)
