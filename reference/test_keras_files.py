@@ -14,7 +14,7 @@ from test_keras import example_v1, example_v2, scramble
 from resnets import ResNet, create_model, get_spec, load_weights, open_model, save_weights
 from resnets.errors import CheckpointError
 from resnets.readers.content import Content
-from resnets.readers.keras_file import read_keras
+from resnets.readers.reader import read
 from resnets.weights.dialects import Input
 from resnets.weights.keras.front import Front
 from resnets.weights.keras.keras_variables import to_ours
@@ -108,7 +108,7 @@ def check_reading(model, spec, folder, kinds=FORMATS) -> dict[str, torch.Tensor]
     x, expected = logits(model, spec.image_size)
     states = []
     for kind in kinds:
-        content = read_keras(save(model, folder, kind))
+        content = read(save(model, folder, kind))
         assert content.format == f"Keras .{kind}"
         ours = network(content, names_of(content, spec), spec)
         assert_same(ours, x, expected)
@@ -130,7 +130,7 @@ def check_writing(state, spec, fresh: keras.Model, folder) -> None:
         fresh.load_weights(path)
         values = keras.ops.convert_to_numpy(fresh(x.permute(0, 2, 3, 1).numpy(), training=False))
         assert_same(ours, x, torch.from_numpy(np.array(values)))
-        content = read_keras(path)
+        content = read(path)
         again = to_ours(content.tree, names_of(content, spec), spec)
         assert again.keys() == state.keys()
         assert all(torch.equal(again[key], value) for key, value in state.items())
@@ -229,7 +229,7 @@ def test_transfer_learning(functional, kind, tmp_path):
     else:
         model = keras.Sequential([layers.Input((64, 64, 3)), front, base, *head])
     x, expected = logits(model, 64)
-    content = read_keras(save(trained_optimizer(model), tmp_path, kind))
+    content = read(save(trained_optimizer(model), tmp_path, kind))
     config = content.config or config_of(model)
     topology = read_topology(config)
     assert topology.front == Front(Input((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)))
@@ -303,7 +303,7 @@ def two_layer_head():
 def test_without_a_classifier_of_ours(build, tmp_path):
     keras.utils.clear_session()
     model, left_out = build()
-    content = read_keras(save(scramble(model), tmp_path, "keras"))
+    content = read(save(scramble(model), tmp_path, "keras"))
     topology = read_topology(content.config)
     assert topology.left_out == (left_out or ())
     assert "fc" not in topology.names.values()
@@ -366,7 +366,7 @@ def test_norm_without_scale(tmp_path):
     spec = replace(get_spec("resnet8"), depths=(1,), widths=(16,), shortcut="B")
     check_reading(model, spec, tmp_path, ["keras", "h5"])
     with pytest.raises(CheckpointError, match="3 variables") as error:
-        read_keras(save(model, tmp_path, "weights.h5"))
+        read(save(model, tmp_path, "weights.h5"))
     assert "model.save" in error.value.hint
 
 
@@ -392,7 +392,7 @@ def test_other_precisions(dtype, tmp_path):
     for kind in FORMATS:
         if (dtype, kind) == ("bfloat16", "h5"):
             continue  # Keras cannot read its own
-        tree = read_keras(save(model, tmp_path, kind)).tree
+        tree = read(save(model, tmp_path, kind)).tree
         (kernel,) = (tensor for key, tensor in tree.items() if key.endswith("kernel"))
         assert kernel.dtype == getattr(torch, dtype)
         expected = keras.ops.convert_to_numpy(keras.ops.cast(model.layers[1].kernel, "float64"))

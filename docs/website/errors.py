@@ -129,6 +129,14 @@ KINDS = (
         ),
     ),
     Kind(
+        "HeldError",
+        "7",
+        "a file or folder that another process is using",
+        "Two commands were given one `--out`, or a run is resumed that still goes on. The message "
+        "says which process it is and since when, where that is known: wait for it, stop it, or "
+        "give another `--out`. It is a ResourceError.",
+    ),
+    Kind(
         "Stopped",
         "75",
         "a run that was asked to stop, and can be resumed",

@@ -105,13 +105,13 @@ def test_binary_cross_entropy_starts_between_yes_and_no():
 
 
 def test_a_diverging_run_says_so(tmp_path, capsys):
-    settings = ["optimizer.lr=20", "schedule.warmup=0", "schedule.warmup_steps=0", "batch_size=8"]
+    settings = ["optimizer.lr=1", "schedule.warmup=0", "schedule.warmup_steps=0", "batch_size=8"]
     settings += ["schedule.epochs=5", "optimizer.clip=null", "schedule.shape=steps"]
     run = train(tiny_dataset(), model="resnet8", settings=settings, out=tmp_path / "run")
     warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
     assert len(warnings) == 1
     hint = warnings[0].rpartition("--set ")[2]
-    assert load_recipe("default", [hint]).optimizer.lr == 2
+    assert load_recipe("default", [hint]).optimizer.lr == 0.1
     (warning,) = read_run(run.path).warnings
     assert warning.startswith("the training loss was above its start")
     assert warning[1:] in run.report.read_text().replace("\xa0", " ")

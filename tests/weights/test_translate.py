@@ -12,6 +12,7 @@ from resnets.errors import CheckpointError, UsageError
 from resnets.readers.content import Content
 from resnets.spec import Spec
 from resnets.weights.biases import fold_biases
+from resnets.weights.checkpoint import open_checkpoint
 from resnets.weights.containers import unwrap
 from resnets.weights.dialects import CAFFE2_INPUT, DETECTRON2_INPUT, DIALECTS, IMAGENET_INPUT
 from resnets.weights.naming import refusal
@@ -238,15 +239,17 @@ def test_group_norms_under_timm_names_are_refused():
         ("bn1.num_batches_tracked", torch.zeros(0), "a counter of shape"),
     ],
 )
-def test_values_that_are_no_weights(key, value, message):
+def test_values_that_are_no_weights(tmp_path, key, value, message):
     tensors = ResNet(BASIC).state_dict() | {key: value}
-    with pytest.raises(CheckpointError, match=rf"R-50\.pkl: {key}: {message}"):
-        translate(StateDict(tensors), content())
+    torch.save(tensors, tmp_path / "R-50.pth")
+    with pytest.raises(CheckpointError, match=rf"R-50\.pth: {key}: {message}"):
+        open_checkpoint(tmp_path / "R-50.pth")
 
 
-def test_errors_say_where():
-    with pytest.raises(CheckpointError, match=r"R-50\.pkl: its 1 tensors"):
-        translate(StateDict({"a": torch.zeros(1)}), content())
+def test_errors_say_where(tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "R-50.pth")
+    with pytest.raises(CheckpointError, match=r"R-50\.pth: its 1 tensors"):
+        open_checkpoint(tmp_path / "R-50.pth")
     with pytest.raises(CheckpointError, match='dialect "detectron2"'):
         translate(StateDict(ResNet(BASIC).state_dict()), content(), "detectron2")
     with pytest.raises(UsageError, match="tensorflow"):
