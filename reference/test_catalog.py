@@ -68,9 +68,9 @@ def test_the_file_is_what_the_script_writes():
 @pytest.mark.parametrize("entry", TORCHVISION, ids=str)
 def test_torchvision(entry):
     weights = torchvision.models.get_model_weights(entry.model)[entry.name.partition(".")[2]]
-    assert entry.address == weights.url
+    assert entry.files[0].address == weights.url
     digits = torch.hub.HASH_REGEX.search(entry.files[0].name)[1]  # what check_hash compares
-    assert entry.sha256.startswith(digits)
+    assert entry.files[0].sha256.startswith(digits)
     assert list(entry.classes) == weights.meta["categories"]
     assert entry.accuracy["top1"] == weights.meta["_metrics"]["ImageNet-1K"]["acc@1"]
     for image in pictures():
@@ -88,8 +88,8 @@ def test_no_weights_of_torchvision_are_missing():
 def test_timm(entry):
     config = timm.get_pretrained_cfg(timm_name(entry))
     if config.url:
-        assert entry.address == config.url
-        assert entry.sha256.startswith(torch.hub.HASH_REGEX.search(entry.files[0].name)[1])
+        assert entry.files[0].address == config.url
+        assert entry.files[0].sha256.startswith(torch.hub.HASH_REGEX.search(entry.files[0].name)[1])
     assert entry.licence.lower() == config.license
     transform = timm.data.create_transform(
         **timm.data.resolve_data_config(pretrained_cfg=config.to_dict())

@@ -114,7 +114,7 @@ def test_a_detection_backbone():
             buffer.normal_(0, 0.2)
         elif name.endswith(("running_var", "weight")):
             buffer.uniform_(0.5, 1)
-    translation = translate(unwrap(detector.state_dict(), "detector.pth"))
+    translation = translate(unwrap(detector.state_dict()))
     tensors = translation.tensors
     assert not [key for key in tensors if key.startswith("fc.")]
     counters = {key for key in tensors if key.endswith("num_batches_tracked")}
@@ -133,7 +133,7 @@ def test_a_segmentation_backbone():
     segmenter = scramble(
         torchvision.models.segmentation.fcn_resnet50(weights=None, weights_backbone=None)
     )
-    translation = translate(unwrap(segmenter.state_dict(), "segmenter.pth"))
+    translation = translate(unwrap(segmenter.state_dict()))
     ours = ResNet(replace(get_spec("resnet50"), output_stride=8)).eval()
     missing, unexpected = ours.load_state_dict(translation.tensors, strict=False)
     assert (sorted(missing), unexpected) == (["fc.bias", "fc.weight"], [])
