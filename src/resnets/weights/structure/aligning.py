@@ -13,7 +13,7 @@ from resnets.weights.structure.roles import Undecided, assign
 from resnets.weights.structure.tensor_modules import Module, Words, in_order, is_alphabetical
 
 _STEMS = {1: ("conv1",), 3: ("conv1.0", "conv1.3", "conv1.6")}
-_LAST = re.compile(r"layer\d+\.\d+\.conv\d")
+MAIN = re.compile(r"layer\d+\.\d+\.conv\d")  # a convolution on the main path of a block of ours
 # What begins so is part of a network, wherever it stands in a file.
 _PARTS = {"conv", "bn", "norm", "stem", "maxpool", "layer", "layers", "stage", "stages", "block"}
 
@@ -40,7 +40,7 @@ class Alignment:
     @property
     def width(self) -> int:
         """Channels of the last stage."""
-        return [m for name, m in self.modules.items() if _LAST.fullmatch(name)][-1].shape[0]
+        return [m for name, m in self.modules.items() if MAIN.fullmatch(name)][-1].shape[0]
 
     @property
     def prefix(self) -> str:

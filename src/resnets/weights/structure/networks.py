@@ -1,6 +1,5 @@
 """The residual networks in one set of named tensors, and the classifier that belongs to each."""
 
-import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -8,11 +7,10 @@ from dataclasses import replace
 from torch import Tensor
 
 from resnets.spec import Spec
-from resnets.weights.structure.aligning import Alignment, Unaligned, align
+from resnets.weights.structure.aligning import MAIN, Alignment, Unaligned, align
 from resnets.weights.structure.cutting import shared
 from resnets.weights.structure.tensor_modules import Module, group
 
-_MAIN = re.compile(r"layer\d+\.\d+\.conv\d")
 _CLASSIFIERS = {"fc", "classifier", "head", "linear", "logits", "predictions", "output", "dense"}
 
 
@@ -124,7 +122,7 @@ def _with_lost_blocks(network: Alignment, rest: Sequence[Module]) -> Alignment:
     widths = {m.shape[0] for m in network.modules.values() if m.kind == "conv"}
     blocks: dict[str, list[str]] = {}
     for name, module in network.modules.items():
-        if _MAIN.fullmatch(name):
+        if MAIN.fullmatch(name):
             blocks.setdefault(name.rpartition(".")[0], []).append(module.name.rpartition(".")[2])
     called = [names for names in blocks.values() if not any(name.isdigit() for name in names)]
     beside: dict[str, list[Module]] = {}
