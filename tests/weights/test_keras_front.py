@@ -18,7 +18,7 @@ from resnets.weights.dialects import IMAGENET_INPUT, Input
 from resnets.weights.keras.front import read_front
 from resnets.weights.keras.graph import build_graph
 from resnets.weights.keras.topology import read_topology
-from resnets.weights.metadata import MALFORMED
+from resnets.weights.stated_spec import MALFORMED
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CAFFE = (103.939, 116.779, 123.68)

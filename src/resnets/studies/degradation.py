@@ -25,7 +25,7 @@ from resnets.studies.trained_runs import (
     read_runs,
     train_small,
 )
-from resnets.weights.metadata import read_spec
+from resnets.weights.stated_spec import read_spec
 from resnets.zoo import get_spec
 
 MODELS = ("plain20", "plain56", "resnet20", "resnet56")

@@ -16,7 +16,7 @@ from resnets.papers.published import IMAGES, Row, Small, Table
 from resnets.run_folder.reading import RunRecord
 from resnets.spec import Spec
 from resnets.training.recipe import Recipe, load_recipe
-from resnets.weights.metadata import read_spec
+from resnets.weights.stated_spec import read_spec
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from resnets.studies.trained_runs import (
     read_runs,
     train_small,
 )
-from resnets.weights.metadata import read_spec
+from resnets.weights.stated_spec import read_spec
 from resnets.zoo import get_spec
 
 MODEL, SURVIVALS = "resnet20", (1.0, 0.8, 0.5)

@@ -20,7 +20,7 @@ from resnets.training.prepare import Plan
 from resnets.training.recipe import Recipe, load_recipe, read_recipe
 from resnets.training.starting import IN_MEMORY, Start, reading_in
 from resnets.weights.checkpoint import Source
-from resnets.weights.metadata import read_spec
+from resnets.weights.stated_spec import read_spec
 from resnets.zoo import is_named
 
 

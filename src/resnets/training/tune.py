@@ -34,7 +34,7 @@ from resnets.training.space import default_space, parse_space, read_space
 from resnets.training.starting import IN_MEMORY
 from resnets.training.train import check_data, default_out, model_in, planned, train
 from resnets.weights.checkpoint import Source
-from resnets.weights.metadata import read_spec
+from resnets.weights.stated_spec import read_spec
 
 TRIALS = 20
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resnets.weights.dialects import Input
-from resnets.weights.metadata import SIDE
+from resnets.weights.stated_spec import SIDE
 
 FILE = "preprocessor_config.json"
 _RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers

@@ -10,10 +10,9 @@ from torch import Tensor
 
 from resnets.errors import SpecError, UsageError
 from resnets.spec import CONVOLUTIONS, EXPANSION, PROJECTING, Block, Spec, fields_told
+from resnets.weights.stated_spec import Shapes, convolutions
 from resnets.zoo import ZOO, get_spec
 
-_CONV = re.compile(r"layer(\d{1,5})\.(\d{1,5})\.conv(\d)\.weight")
-Shapes = Mapping[str, tuple[int, ...]]
 Convolutions = Mapping[tuple[int, int, int], tuple[int, ...]]  # by stage, block and number
 
 UNSEEN, _FREE = fields_told("unseen"), fields_told("free")
@@ -89,17 +88,13 @@ def _is_sound(key: str, shape: tuple[int, ...]) -> bool:
 
 def _seen(shapes: Shapes) -> dict[str, Any]:
     """Return the fields of the spec that keys and shapes show."""
-    convolutions = {
-        (int(match[1]), int(match[2]), int(match[3])): shape
-        for key, shape in shapes.items()
-        if (match := _CONV.fullmatch(key))
-    }
-    depths = _depths({(stage, block) for stage, block, _ in convolutions})
+    found = {place: shapes[key] for place, key in convolutions(shapes).items()}
+    depths = _depths({(stage, block) for stage, block, _ in found})
     block = block_of(shapes)
-    order = _activation_order(shapes, convolutions)
+    order = _activation_order(shapes, found)
     result: dict[str, Any] = {"block": block, "depths": depths, "activation_order": order}
-    result |= _widths(convolutions, len(depths), block)
-    result |= _stem(shapes, convolutions, order)
+    result |= _widths(found, len(depths), block)
+    result |= _stem(shapes, found, order)
     result |= _shortcut(shapes, result)
     result |= _biases(shapes, order)
     result |= _attention(shapes)
@@ -115,7 +110,7 @@ def _seen(shapes: Shapes) -> dict[str, Any]:
 
 def block_of(keys: Iterable[str]) -> Block:
     """Return the type of blocks by the most convolutions that keys of ours show of one."""
-    numbers = (int(match[3]) for key in keys if (match := _CONV.fullmatch(key)))
+    numbers = (number for _, _, number in convolutions(keys))
     most = max(numbers, default=CONVOLUTIONS["basic"])
     return next((block for block, count in CONVOLUTIONS.items() if count >= most), "bottleneck")
 
@@ -217,7 +212,7 @@ def _shortcut(shapes: Shapes, seen: Mapping[str, Any]) -> dict[str, Any]:
 
 def _biases(shapes: Shapes, order: str) -> dict[str, Any]:
     """Return which convolutions have a bias; biases of a few that norms follow do not count."""
-    places = [key.removesuffix(".weight") for key in shapes if _CONV.fullmatch(key)]
+    places = [key.removesuffix(".weight") for key in convolutions(shapes).values()]
     biased = [place for place in places if f"{place}.bias" in shapes]
     if places and len(biased) == len(places):
         return {"conv_bias": "all"}

@@ -6,23 +6,22 @@ and size, and refused at once and in little memory where it cannot be meant.
 """
 
 import json
-import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
-from reprlib import Repr
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
 from resnets.data.preprocess import Preprocess
 from resnets.errors import CheckpointError
 from resnets.files import json_text
-from resnets.spec import CONVOLUTIONS, Spec
+from resnets.spec import Spec
 from resnets.weights.calibration import Calibration
 from resnets.weights.contract import contract
 from resnets.weights.outputs import STATED, checked, fits
+from resnets.weights.stated_spec import CHANNELS, MALFORMED, SIDE, Shapes, read_spec, short
 
 if TYPE_CHECKING:  # which would load torch
     from resnets.nn import ResNet
@@ -35,11 +34,6 @@ _MEMBERS = {
     *("thresholds", "calibration"),
 }
 
-BLOCKS = 10_000  # of a network; the papers' deepest has 600
-CHANNELS = 2**16  # of any layer
-CLASSES = 10_000_000
-SIDE = 8192  # pixels
-UNSEEN_CLASSIFIER = 2**28  # weights of a classifier that is not in the file
 # What is read again of how weights were made, and of which type it is where a file says it.
 _MADE: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("data", "recipe", "recipe.data"), dict),
@@ -53,12 +47,6 @@ _MADE: dict[str, type | tuple[type, ...]] = {
     "recipe.data.broken_limit": (int, float),
     "recipe.data.classes": (dict, NoneType),
 }
-_BLOCK = re.compile(r"layer(\d{1,5})\.(\d{1,5})\.conv(\d)\.weight")
-# What plain data that are not as they were written make of the code that reads them
-MALFORMED = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
-_BRIEFLY = Repr()
-_BRIEFLY.maxlevel, _BRIEFLY.maxlist, _BRIEFLY.maxdict, _BRIEFLY.maxtuple = 2, 4, 4, 4
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -165,13 +153,13 @@ class Metadata:
         exported = shapes is None
         spec = read_spec(values["spec"], shapes)
         if unknown := values.keys() - _MEMBERS - ({"export", "pictures"} if exported else set()):
-            raise CheckpointError(f"it says something unknown: {_short(min(unknown))}")
+            raise CheckpointError(f"it says something unknown: {short(min(unknown))}")
         made = check_made(values.get("made", {}))
         # Older files do not say it. Exports, and weights of runs, are of a softmax.
         softmax = exported or ("recipe" in made and spec.num_classes > 1)
         outputs = values.get("outputs", "softmax" if softmax else None)
         if outputs is not None and (not isinstance(outputs, str) or outputs not in STATED):
-            raise CheckpointError(f"its outputs are {_short(outputs)}")
+            raise CheckpointError(f"its outputs are {short(outputs)}")
         return cls(
             spec,
             _built("preprocessing", _preprocess, values.get("preprocess"), spec.in_channels),
@@ -210,24 +198,6 @@ def read_metadata(path: Path, text: str, shapes: Shapes | None = None) -> Metada
     )
 
 
-def read_spec(values: Any, shapes: Shapes | None = None) -> Spec:
-    """Return the spec in metadata, if it is one that can be built.
-
-    ``shapes`` are those of the file's tensors, which say what a network may cost: the spec has to
-    be theirs. Raises CheckpointError.
-    """
-    try:
-        if not isinstance(values, dict):
-            raise CheckpointError(f"its spec is {_short(values)}")
-        spec = Spec.from_dict(values)
-        _check_sizes(spec)
-        if shapes is not None:
-            _check_shapes(spec, shapes)
-    except MALFORMED as error:  # a SpecError is a ValueError
-        raise CheckpointError(getattr(error, "message", str(error))) from None
-    return spec
-
-
 def check_made(values: Any) -> dict[str, Any]:
     """Return how weights were made. Raises CheckpointError where it is not what is read of it."""
     if not isinstance(values, dict):
@@ -238,7 +208,7 @@ def check_made(values: Any) -> dict[str, Any]:
         for record in records:  # each has its own row before
             found = found.get(record, {})
         if name in found and not isinstance(found[name], kinds):
-            raise CheckpointError(f"of how it was made, {place} is {_short(found[name])}")
+            raise CheckpointError(f"of how it was made, {place} is {short(found[name])}")
     return values
 
 
@@ -258,13 +228,13 @@ def _classes(values: Any, count: int, outputs: str | None) -> tuple[str, ...]:
         raise CheckpointError(f"it names {len(names):,} classes for {count:,} outputs")
     if len(set(names)) < len(names):
         twice = Counter(names).most_common(1)[0][0]
-        raise CheckpointError(f"it names a class twice: {_short(twice)}")
+        raise CheckpointError(f"it names a class twice: {short(twice)}")
     return names
 
 
 def _thresholds(values: Any, count: int, outputs: str | None) -> tuple[float, ...]:
     if not isinstance(values, list) or not all(_is_number(v) and 0 <= v <= 1 for v in values):
-        raise CheckpointError(f"its thresholds are {_short(values)}")
+        raise CheckpointError(f"its thresholds are {short(values)}")
     if values and (len(values), outputs) != (count, "sigmoid"):
         raise CheckpointError(f"it has {len(values):,} thresholds for {count:,} outputs: {outputs}")
     return tuple(values)
@@ -272,86 +242,33 @@ def _thresholds(values: Any, count: int, outputs: str | None) -> tuple[float, ..
 
 def _names(values: Any, what: str) -> tuple[str, ...]:
     if not isinstance(values, list) or not all(isinstance(name, str) for name in values):
-        raise CheckpointError(f"{what} {_short(values)}")
+        raise CheckpointError(f"{what} {short(values)}")
     return tuple(values)
 
 
 def _number(value: Any, name: str) -> int:
     if not _is_whole(value) or not 0 < value <= CHANNELS:
-        raise CheckpointError(f"its {name} is {_short(value)}")
+        raise CheckpointError(f"its {name} is {short(value)}")
     return int(value)
-
-
-def _check_sizes(spec: Spec) -> None:
-    bounds = {
-        "blocks": (sum(spec.depths), BLOCKS),
-        "classes": (spec.num_classes, CLASSES),
-        "image_size": (spec.image_size, SIDE),
-        "groups": (spec.groups, CHANNELS),
-        "width_per_group": (spec.width_per_group, CHANNELS),
-        "channels": (
-            max(*spec.channels, *spec.widths, spec.stem_width, spec.in_channels),
-            CHANNELS,
-        ),
-    }
-    for name, (value, most) in bounds.items():
-        if value > most:
-            raise _asks(f"{name} {_short(value)}, and at most {most:,} is meant")
-    inner = max(spec.inner_width(stage) for stage in range(len(spec.depths)))
-    if inner > CHANNELS * 4:
-        raise _asks(f"blocks of {inner:,} channels")
-
-
-def _check_shapes(spec: Spec, shapes: Shapes) -> None:
-    """Refuse a spec that asks for other tensors than there are."""
-    found = {tuple(map(int, match.groups())) for key in shapes if (match := _BLOCK.fullmatch(key))}
-    depths = Counter(stage for stage, _, number in found if number == 1)
-    for stage, depth in enumerate(spec.depths, start=1):
-        if depths[stage] != depth:
-            raise _asks(f"{depth:,} blocks in stage {stage}, it holds {depths[stage]:,}")
-        place = f"layer{stage}.0.conv"
-        last = CONVOLUTIONS[spec.block]
-        _check_channels(f"{place}{last}.weight", spec.channels[stage - 1], shapes)
-        if spec.block == "bottleneck":
-            _check_channels(f"{place}2.weight", spec.inner_width(stage - 1), shapes)
-    stem = "conv1.6.weight" if spec.stem.startswith("deep") else "conv1.weight"
-    _check_channels(stem, spec.stem_width, shapes)
-    first = shapes["conv1.0.weight" if spec.stem.startswith("deep") else "conv1.weight"]
-    if len(first) != 4 or first[1] != spec.in_channels:
-        raise _asks(f"{spec.in_channels:,} input channels, it holds {first}")
-    if "fc.weight" in shapes:
-        _check_channels("fc.weight", spec.num_classes, shapes)
-    elif spec.num_classes * spec.channels[-1] > UNSEEN_CLASSIFIER:
-        raise _asks(f"{spec.num_classes:,} classes, and it has no classifier")
-
-
-def _check_channels(key: str, wanted: int, shapes: Shapes) -> None:
-    if key not in shapes or not shapes[key] or shapes[key][0] != wanted:
-        there = str(shapes[key]) if key in shapes else "no such tensor"
-        raise _asks(f"{wanted:,} channels of {key}, it holds {there}")
-
-
-def _asks(what: str) -> CheckpointError:
-    return CheckpointError(f"its spec asks for {what}")
 
 
 def _preprocess(values: Any, channels: int) -> Preprocess:
     if not isinstance(values, dict):
-        raise ValueError(_short(values))
+        raise ValueError(short(values))
     sizes = {name: values[name] for name in ("channels", "size", "resize")}
     for name, value in sizes.items():
         if not _is_whole(value) or not 0 < value <= SIDE:
-            raise ValueError(f"{name} is {_short(value)}")
+            raise ValueError(f"{name} is {short(value)}")
     if sizes["channels"] != channels:
         raise ValueError(f"it has {sizes['channels']} channels, the network {channels}")
     mean, std = values["mean"], values["std"]
     for name, numbers in (("mean", mean), ("std", std)):
         if not isinstance(numbers, list | tuple) or not all(map(_is_number, numbers)):
-            raise ValueError(f"{name} is {_short(numbers)}")
+            raise ValueError(f"{name} is {short(numbers)}")
     if len(mean) not in (channels, channels * sizes["size"] ** 2):
         raise ValueError(f"its mean has {len(mean):,} numbers for {channels} channels")
     if len(std) != channels or not all(number > 0 for number in std):
-        raise ValueError(f"std is {_short(std)}")
+        raise ValueError(f"std is {short(std)}")
     return Preprocess.from_dict(values)
 
 
@@ -361,9 +278,3 @@ def _is_whole(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
-
-
-def _short(value: Any) -> str:
-    """Return the beginning of a value, however long or deep it is."""
-    is_long = isinstance(value, int) and value.bit_length() > 100
-    return "a number of many digits" if is_long else _BRIEFLY.repr(value)

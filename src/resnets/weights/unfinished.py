@@ -17,7 +17,8 @@ from resnets.readers.documents import loads
 from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import UNDECIDED, to_plain
-from resnets.weights.metadata import MALFORMED, Metadata
+from resnets.weights.metadata import Metadata
+from resnets.weights.stated_spec import MALFORMED
 from resnets.weights.tensors import check_digests, read_tensors, retied
 
 # What stands before the names of tensors in a state.

@@ -17,8 +17,8 @@ from resnets.data.framing import INTERPOLATION
 from resnets.weights.dialects import Input
 from resnets.weights.keras.graph import Graph, Node, ancestors, arguments
 from resnets.weights.keras.steps import INERT
-from resnets.weights.metadata import MALFORMED, SIDE
 from resnets.weights.normalisation import largest_pixel
+from resnets.weights.stated_spec import MALFORMED, SIDE
 
 Array = NDArray[np.float64]
 

@@ -20,7 +20,7 @@ from resnets.weights.keras.keras_blocks import BlockSteps, find_body
 from resnets.weights.keras.modules import OurStep, our_steps
 from resnets.weights.keras.sizes import is_channels_first, map_side, read_sizes
 from resnets.weights.keras.steps import Step
-from resnets.weights.metadata import MALFORMED
+from resnets.weights.stated_spec import MALFORMED
 
 
 @dataclass(frozen=True)
