@@ -16,7 +16,7 @@ from torch.profiler import profile
 
 from resnets.errors import UsageError
 from resnets.nn import ResNet
-from resnets.training.memory import peak_memory
+from resnets.training.memory import most_memory, peak_memory
 from resnets.training.recipe import OptimizerRecipe, Recipe, ScheduleRecipe
 from resnets.training.step import build_optimizer, training_step
 from resnets.zoo import get_spec
@@ -28,6 +28,7 @@ SPECS = {
     "bottleneck": replace(get_spec("resnet50"), **THIN),
     "preactivation": replace(get_spec("resnet18_v2"), **THIN),
     "attention": replace(get_spec("se_resnet50"), **THIN),
+    "gated": replace(get_spec("resnet20"), depths=(1, 2, 1), gate="exclusive", activation="silu"),
     "wide": replace(get_spec("wrn16_4"), depths=(1, 2, 1), image_size=16),
     "random": replace(get_spec("resnet50d"), **THIN, drop_path=0.2, dropout=0.1, activation="silu"),
 }
@@ -120,6 +121,9 @@ def test_a_step_takes_what_the_allocator_gives(name, options):
     before = found.whole.weights + found.whole.optimizer + found.whole.batch
     # Within operators, norms allocate some rows and checkpoints the generator's state (5 kB each).
     assert 0 <= allocated(step.run) - (found.peak.total - before) < 2**16
+    # What needs no counting: a step whose bound fits.
+    at_once = -(-options["batch_size"] // options.get("accumulate", 1))
+    assert found.peak.total < most_memory(SPECS[name], at_once)
 
 
 @pytest.mark.parametrize("name", SPECS)

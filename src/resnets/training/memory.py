@@ -63,7 +63,8 @@ class Memory:
         return {"total": self.peak.total, **asdict(self)}
 
 
-PLENTY = 64  # times the activations' number in bytes, beyond which nothing need be counted
+# Bytes that no step takes for each activation of an image, and for each parameter
+MOST_OF_ACTIVATION, MOST_OF_PARAMETER = 20, 32
 
 
 def check_fits(
@@ -81,14 +82,13 @@ def check_fits(
     ``batch`` images (C, H, W) as the data set has them are computed by one process. A ``teacher``
     is in memory already, and what it computes comes to the step.
     """
-    parts = min(recipe.optimizer.accumulate, batch)
+    images = -(-batch // min(recipe.optimizer.accumulate, batch))
     free = free_memory(device)
-    activations, there = profile(spec).activations, 0
+    most, there = most_memory(spec, images), 0
     if teacher is not None:
-        taught = replace(teacher.network.spec, image_size=spec.image_size)
-        activations += profile(taught).activations
+        most += most_memory(replace(teacher.network.spec, image_size=spec.image_size), images)
         there = sum(t.numel() * t.element_size() for t in teacher.state_dict().values())
-    if PLENTY * activations * batch // parts < free:
+    if most + batch * prod(image) < free:
         return
     step = step_memory(spec, recipe, batch, checkpointing=checkpointing, teacher=teacher)
     needed = step.peak.total - there + batch * prod(image)
@@ -98,6 +98,12 @@ def check_fits(
             f"{needed / 1e9:,.1f} GB of memory, and {free / 1e9:,.1f} GB are free",
             hint="lower data.image_size or batch_size, or raise optimizer.accumulate",
         )
+
+
+def most_memory(spec: Spec, images: int) -> int:
+    """Return bytes that a step on so many images at once does not exceed, in no time."""
+    cost = profile(spec)
+    return MOST_OF_ACTIVATION * cost.activations * images + MOST_OF_PARAMETER * cost.parameters
 
 
 def step_memory(
