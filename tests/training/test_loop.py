@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from safetensors import safe_open
+from safetensors.torch import load_file
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -81,11 +81,6 @@ def resume(path, quiet=True, **options):
     return train(tiny_dataset(), resume=path, quiet=quiet, **options)
 
 
-def tensors(path):
-    with safe_open(path, framework="pt") as file:
-        return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-
-
 def newest(run):
     return RunFolder(run).states()[0]
 
@@ -129,10 +124,10 @@ def test_iterations_stop_within_an_epoch(whole):
 
 def test_two_runs_are_equal_to_the_bit(tmp_path, whole):
     run(tmp_path / "b")  # as many steps, in epochs
-    a, b = (tensors(path / "model.safetensors") for path in (whole().path, tmp_path / "b"))
+    a, b = (load_file(path / "model.safetensors") for path in (whole().path, tmp_path / "b"))
     assert all(torch.equal(a[key], b[key]) for key in a)
     run(tmp_path / "c", load_recipe(RECIPE, ["seed=1"]))
-    c = tensors(tmp_path / "c" / "model.safetensors")
+    c = load_file(tmp_path / "c" / "model.safetensors")
     assert not torch.equal(a["fc.weight"], c["fc.weight"])
 
 
@@ -155,7 +150,7 @@ def test_stopped_and_resumed_equals_uninterrupted(tmp_path, whole, steps, step):
     assert json.loads((tmp_path / "parts/run.json").read_text())["status"] == "stopped"
     resumed = resume(tmp_path / "parts")
     for name in ("model.safetensors", newest(expected.path).relative_to(expected.path)):
-        a, b = tensors(expected.path / name), tensors(resumed.path / name)
+        a, b = load_file(expected.path / name), load_file(resumed.path / name)
         assert a.keys() == b.keys()
         assert all(torch.equal(a[key], b[key]) for key in a)
     metrics = [without_times(found.path / "metrics.jsonl") for found in (expected, resumed)]
@@ -170,9 +165,9 @@ def test_checkpointing_comes_and_goes_and_changes_nothing(tmp_path):
     resume(tmp_path / "run")
     run(tmp_path / "plain", model=model)
     run(tmp_path / "checkpointed", model=model, checkpointing=True)
-    whole = tensors(tmp_path / "plain/model.safetensors")
+    whole = load_file(tmp_path / "plain/model.safetensors")
     for name in ("run", "checkpointed"):
-        other = tensors(tmp_path / name / "model.safetensors")
+        other = load_file(tmp_path / name / "model.safetensors")
         assert all(torch.equal(whole[key], other[key]) for key in whole)
 
 
@@ -183,7 +178,7 @@ def test_what_the_network_draws_depends_on_the_step_alone(tmp_path):
         run(tmp_path / "parts", model=model)
     torch.rand(3)  # other people's numbers
     resume(tmp_path / "parts")
-    a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("whole", "parts"))
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -265,7 +260,7 @@ def test_divergence_ends_before_the_state_is_replaced(tmp_path):
     with spoiled_after(10, float("nan")), pytest.raises(NonFiniteError, match=message):
         run(tmp_path / "run")
     assert newest(tmp_path / "run").name == "step-00000005.safetensors"
-    healthy = tensors(newest(tmp_path / "run"))
+    healthy = load_file(newest(tmp_path / "run"))
     assert all(t.isfinite().all() for t in healthy.values())
 
 
@@ -399,7 +394,7 @@ def test_repeated_augmentation_resumes_and_is_audited(tmp_path):
         train(data, resume=tmp_path / "run", settings=["data.repeats=2"], quiet=True)
     run(tmp_path / "run", recipe, data=data, resume="auto")
     run(tmp_path / "whole", recipe, data=data)
-    a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "whole"))
     assert all(torch.equal(a[key], b[key]) for key in a)
     found = audit(tmp_path / "run")
     assert found.ok, found.differences
@@ -414,7 +409,7 @@ def test_the_command_in_the_record_repeats_the_run(photos, tmp_path):
     assert words[:3] == ["resnets", "train", str(photos)]
     options = [word.removeprefix("--") for word in words[3:]]
     train(words[2], **dict(zip(options[::2], options[1::2], strict=True)), quiet=True)
-    a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("my run", "my run-again"))
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("my run", "my run-again"))
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -423,7 +418,7 @@ def test_the_command_of_a_net_without_a_name_is_a_call_that_repeats_the_run(phot
     scaled = replace(get_spec("resnet8"), name="resnet8_scaled", shortcut_scale=0.5)
     run(tmp_path / "run", recipe, model=scaled, data=photos)
     eval(json.loads((tmp_path / "run/run.json").read_text())["command"], {"resnets": resnets})
-    a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("run", "run-again"))
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "run-again"))
     assert all(torch.equal(a[key], b[key]) for key in a)
 
 
@@ -465,7 +460,7 @@ def test_a_change_survives_a_kill_before_the_next_state(tmp_path):
         resume(tmp_path / "run", settings=changes)
     resume(tmp_path / "run")
     resume(tmp_path / "other", settings=changes)
-    a, b = (tensors(tmp_path / name / "model.safetensors") for name in ("run", "other"))
+    a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("run", "other"))
     assert all(torch.equal(a[key], b[key]) for key in a)
     assert len(json.loads((tmp_path / "run/run.json").read_text())["changes"]) == 1
 
@@ -552,7 +547,7 @@ def test_a_non_finite_loss_stops_before_the_update(tmp_path):
     assert details["step"] == 6
     assert len(details["samples"]) == 8
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "failed"
-    healthy = tensors(newest(tmp_path / "run"))
+    healthy = load_file(newest(tmp_path / "run"))
     assert all(t.isfinite().all() for t in healthy.values())
 
 
