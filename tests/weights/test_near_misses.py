@@ -620,6 +620,33 @@ class UNet(Net):
         return self.layer3(F.max_pool2d(self.layer2(F.max_pool2d(self.layer1(x), 2)), 2))
 
 
+class Channelwise(Net):
+    """Stages that read each channel by itself, as ShuffleNet's and Xception's do."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        self.conv1, self.bn1 = conv(3, 8), nn.BatchNorm2d(8)
+        for i, (into, out) in enumerate(pairwise([8, 16, 32]), 2):
+            self.add_module(f"layer{i}", nn.Sequential(self.unit(into, out), self.unit(out, out)))
+        self.fc = nn.Linear(32, 5)
+
+    def unit(self, into: int, out: int) -> nn.Module:
+        branch1 = [conv(into, into, groups=into), nn.BatchNorm2d(into)]
+        branch1 += [conv(into, out, 1), nn.BatchNorm2d(out)]
+        branch2 = [conv(into, out, 1), nn.BatchNorm2d(out), nn.ReLU()]
+        branch2 += [conv(out, out, groups=out), nn.BatchNorm2d(out)]
+        branch2 += [conv(out, out, 1), nn.BatchNorm2d(out)]
+        branches = {"branch1": nn.Sequential(*branch1)} if into != out else {}
+        return nn.ModuleDict(branches | {"branch2": nn.Sequential(*branch2)})
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.start(x)
+        for layer in (self.layer2, self.layer3):
+            for unit in layer:
+                x = sum(branch(x) for branch in unit.values())
+        return x
+
+
 def under(state: Mapping[str, Tensor], words: str) -> dict[str, Tensor]:
     """Return the tensors under torchvision's words or strange ones; numbers stay."""
     result = {}
@@ -727,10 +754,77 @@ def test_peculiar_networks(tmp_path, net, words):
 
 
 @pytest.mark.parametrize("words", ["torchvision's", "strange"])
-@pytest.mark.parametrize("net", [Vgg, UNet], ids=lambda net: net.__name__)
+@pytest.mark.parametrize("net", [Vgg, UNet, Channelwise], ids=lambda net: net.__name__)
 def test_other_networks(tmp_path, net, words):
     truth = made(net)
     assert not times_read(truth, under(truth.state_dict(), words), tmp_path / "file.pth")
+
+
+@pytest.mark.parametrize("stages", [("layer2",), ("layer2", "layer3")])
+def test_a_stage_that_reads_each_channel_by_itself_is_no_network(stages):
+    state = made(Channelwise).state_dict()
+    tensors = {k: v for k, v in state.items() if k.startswith(("conv1", "bn1", "fc", *stages))}
+    with pytest.raises(CheckpointError, match="no residual network"):
+        open_checkpoint(tensors)
+
+
+class Tower(nn.Module):
+    """One width, as nets that play games have it; norms before or behind their convolutions."""
+
+    def __init__(self, pre: bool, stem_norm: bool, last_norm: bool) -> None:
+        super().__init__()
+        self.pre, self.stem = pre, conv(3, 8)
+        self.stem_norm = nn.BatchNorm2d(8) if stem_norm else nn.Identity()
+        self.blocks = nn.ModuleList(self.block() for _ in range(3))
+        self.last_norm = nn.BatchNorm2d(8) if last_norm else nn.Identity()
+        self.fc = nn.Linear(8, 5)
+
+    def block(self) -> nn.Module:
+        layers = {"conv1": conv(8, 8), "bn1": nn.BatchNorm2d(8)}
+        layers |= {"conv2": conv(8, 8), "bn2": nn.BatchNorm2d(8)}
+        order = ("bn1", "conv1", "bn2", "conv2") if self.pre else layers
+        return nn.ModuleDict({name: layers[name] for name in order})
+
+    def features(self, x: Tensor) -> Tensor:
+        x = self.stem_norm(self.stem(x))
+        x = F.relu(x) if isinstance(self.stem_norm, nn.BatchNorm2d) else x
+        for block in self.blocks:
+            if self.pre:
+                first = block["conv1"](F.relu(block["bn1"](x)))
+                x = x + block["conv2"](F.relu(block["bn2"](first)))
+            else:
+                first = F.relu(block["bn1"](block["conv1"](x)))
+                x = F.relu(x + block["bn2"](block["conv2"](first)))
+        x = self.last_norm(x)
+        return F.relu(x) if isinstance(self.last_norm, nn.BatchNorm2d) else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.features(x).mean((2, 3)))
+
+
+@pytest.mark.parametrize("asked", ["original", "preactivation"])
+@pytest.mark.parametrize("last_norm", [True, False])
+@pytest.mark.parametrize("stem_norm", [True, False])
+@pytest.mark.parametrize("pre", [True, False])
+@torch.no_grad()
+def test_where_all_is_of_one_width_the_order_says_where_norms_stand(
+    pre, stem_norm, last_norm, asked
+):
+    truth = scramble(Tower(pre, stem_norm, last_norm)).eval()
+    spec = replace(SPEC, depths=(3,), widths=(8,), first_shortcut_input="raw")
+    model = create_model(replace(spec, activation_order=asked)).eval()
+    # Some list the norms of pre-activation nets behind the convolutions, as here by their numbers.
+    possible = {
+        "original": [(False, True, False)],
+        "preactivation": [(True, False, True), (False, False, True)],
+    }
+    if (pre, stem_norm, last_norm) not in possible[asked]:
+        with pytest.raises(CheckpointError):
+            load_weights(model, truth.state_dict())
+        return
+    load_weights(model, truth.state_dict())
+    if pre == (asked == "preactivation"):
+        torch.testing.assert_close(model(X), truth(X), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("words", ["torchvision's", "strange"])

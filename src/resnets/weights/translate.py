@@ -200,13 +200,16 @@ def signs(tensors: Mapping[str, Tensor], content: Content | None = None) -> dict
 
 
 def _refuse_standardised(dialect: str, tensors: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError for timm's BiT nets: their weights alone do not show what they are."""
+    """Raise CheckpointError for group norms before convolutions, as timm's BiT nets have them.
+
+    Their weights alone do not show what they are.
+    """
     group_norm = "norm.weight" in tensors and "norm.running_mean" not in tensors
     if dialect in ("timm", UNKNOWN) and group_norm and "conv1.weight" in tensors:
         raise CheckpointError(
-            "a timm ResNetV2 with group norms (BiT): it standardises the weights of its "
-            "convolutions, which no network here does",
-            hint="use timm's resnetv2 without group norms, or timm itself",
+            "pre-activation blocks with group norms: such nets, as timm's BiT, standardise the "
+            "weights of their convolutions, which no network here does",
+            hint="use one with batch norms, as timm's resnetv2_50, or the library that it is from",
         )
 
 

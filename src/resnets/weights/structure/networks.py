@@ -23,13 +23,33 @@ def find_networks(
     none.
     """
     modules = group(tensors)
-    networks = _search(modules, spec)
+    networks = _whole(_search(modules, spec), modules)
     used = {module.place for network in networks for module in network.modules.values()}
     rest = [module for module in modules if module.place not in used]
     networks = [_with_classifier(network, networks, rest) for network in networks]
     networks = [_with_lost_blocks(network, rest) for network in networks]
     used |= {n.modules["fc"].place for n in networks if "fc" in n.modules}
     return networks, [module for module in rest if module.place not in used]
+
+
+def _whole(networks: list[Alignment], modules: Sequence[Module]) -> list[Alignment]:
+    """Return the networks without those that are part of one which is none of ours.
+
+    In ShuffleNet and Xception a stage begins as a network of one channel does: each of its
+    channels is read by itself. Raises Unaligned where nothing else is left.
+    """
+    placed = {module.place for network in networks for module in network.modules.values()}
+    free = [m.place for m in modules if m.kind == "conv" and m.place not in placed]
+    found = []
+    for network in networks:
+        layers = [m for m in network.modules.values() if m.kind == "conv" and m.shape[2:] != (1, 1)]
+        alone = all(module.shape[1:2] == (1,) for module in layers)
+        if not (alone and min(free, default=layers[0].place) < layers[0].place):
+            found.append(network)
+    if not found:
+        stem = next(iter(networks[0].modules.values()))
+        raise Unaligned(f"{stem.name} {stem.shape} reads each channel by itself: it is no stem")
+    return found
 
 
 def _search(modules: Sequence[Module], spec: Spec | None) -> list[Alignment]:

@@ -80,6 +80,8 @@ def _placed(net: Places, norms: Sequence[Module], pre: bool) -> Norms:
     inside = [[n for n in norms if n.words[: len(p)] == p] for p in prefixes]
     if not inside or not all(inside):
         return _in_one_row(net, norms, pre)
+    if not pre and net.ordered and all(map(_lead, net.blocks, inside)):
+        raise Undecided(f"{inside[0][0].name} stands before its convolution")
     taken = {norm.place for own in inside for norm in own}
     outside = [norm for norm in norms if norm.place not in taken]
     activated = pre and len(inside[0]) == len(_main(net.blocks[0])) - 1  # by the stem already
@@ -103,6 +105,15 @@ def _placed(net: Places, norms: Sequence[Module], pre: bool) -> Norms:
     used = {norm.place for norm in modules.values()}
     doubt = contradictions[0] if all(contradictions) else ""
     return Norms(pre, modules, tuple(n for n in norms if n.place not in used), doubt)
+
+
+def _lead(block: Named, norms: Sequence[Module]) -> bool:
+    """Tell whether each convolution of a block follows a norm in the file, and the first no other.
+
+    Behind their convolutions nobody lists norms so; the other way round some do.
+    """
+    order = sorted([*_main(block), *norms], key=lambda module: module.place)
+    return [module.kind for module in order] == ["norm", "conv"] * len(_main(block))
 
 
 def _main(block: Named) -> list[Module]:
@@ -230,10 +241,15 @@ def _outside(net: Places, norms: Sequence[Module], pre: bool, activated: bool) -
     """
     left, stem = list(norms), net.stem
     modules: dict[str, Module] = {}
+    places = [layer.place for block in net.blocks for layer in block.values()]
+    # Where channels do not tell the stem's norm from the last one, their order does.
+    even = net.ordered and stem[-1].shape[0] == _main(net.blocks[-1])[-1].shape[0]
     if pre:
         wide = _main(net.blocks[-1])[-1].shape[0]
         last = max(layer.place for layer in net.blocks[-1].values())
         tails = [norm for norm in left if norm.shape == (wide,)]
+        if even:
+            tails = [norm for norm in tails if norm.place > min(places)]
         if not tails:
             raise Undecided("pre-activation blocks without a norm behind the last addition")
         behind = [norm for norm in tails if norm.place > last]
@@ -247,6 +263,8 @@ def _outside(net: Places, norms: Sequence[Module], pre: bool, activated: bool) -
         if pre and name == "bn1" and not activated:
             continue
         fitting = [norm for norm in left if norm.shape == (layer.shape[0],)]
+        if even:
+            fitting = [norm for norm in fitting if norm.place < max(places)]
         if not fitting:
             raise Undecided(f"there is no norm of {layer.shape[0]} channels beside {layer.name}")
         best = fitting[0]
