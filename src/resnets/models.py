@@ -17,11 +17,12 @@ from resnets.errors import CheckpointError, UsageError, nearest
 from resnets.formatting import printable
 from resnets.nn import Backbone, ResNet
 from resnets.nn.freezing import FreezeBatchNorm
+from resnets.nn.levels import level_names
 from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.run_folder.directory import RECORD, check_single
 from resnets.spec import PROJECTING, Spec
 from resnets.weights import catalog
-from resnets.weights.assumptions import as_the_file_has_it
+from resnets.weights.assumptions import as_the_file_has_it, call
 from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
 from resnets.weights.fetch import fetch
 from resnets.weights.fit import Head
@@ -269,11 +270,18 @@ def restore(
 
 def no_classifier(path: str | Path, checkpoint: Checkpoint) -> CheckpointError:
     """Return the error for a checkpoint without a classifier where one is needed."""
-    return CheckpointError(
-        f"{path}: it has no classifier ({checkpoint.guess.words})",
-        hint=f'create_model("{checkpoint.made_for}", num_classes=..., weights=..., head="drop") '
-        "gives it one; `resnets embed` and `resnets features` do without",
-    )
+    spec = checkpoint.spec
+    stages = {key.partition(".")[0] for key in checkpoint.tensors if key.startswith("layer")}
+    hint = "`resnets models` lists the nets that are here"
+    if spec:
+        spec = replace(spec, name=checkpoint.made_for)
+        made = call(spec, num_classes="...", weights="...", head='"drop"')
+        hint = f"{made} gives it one; `resnets embed` and `resnets features` do without"
+    if spec and len(stages) < len(spec.depths):
+        levels = repr([level_names(len(spec.depths))[len(stages)]])
+        made = call(spec, levels=levels, weights="...").replace("create_model", "create_backbone")
+        hint = f"{made} takes the stages that it has"
+    return CheckpointError(f"{path}: it has no classifier ({checkpoint.guess.words})", hint=hint)
 
 
 def from_checkpoint(
@@ -292,10 +300,14 @@ def from_checkpoint(
     Raises CheckpointError when nothing says which network it is.
     """
     if model is None and (unsaid := undecided(checkpoint)):
-        names = " or ".join(checkpoint.guess.names[:4]) or "no network with a name"
+        names = " or ".join(checkpoint.guess.names[:4])
+        like = f"give the one that it holds as a second argument, such as {checkpoint.spec!r}"
         raise CheckpointError(
-            f"{checkpoint.source}: nothing says {unsaid}: it looks like {names}",
-            hint="name the network it holds, with --model or as a second argument",
+            f"{checkpoint.source}: nothing says {unsaid}: "
+            f"it looks like {names or 'no network with a name'}",
+            hint="name the network it holds, with --model or as a second argument"
+            if names
+            else like,
         )
     spec = checkpoint.spec if model is None else asked_spec(model)
     if spec is None:

@@ -344,6 +344,12 @@ def test_a_file_without_weights_is_an_error(tree):
         unwrap(tree)
 
 
+def test_arrays_without_names_are_called_so():
+    """As nets of Theano and Keras are pickled."""
+    with pytest.raises(CheckpointError, match="a list of 2 arrays, which have no names"):
+        unwrap([torch.ones(8, 3, 3, 3), torch.ones(8)])
+
+
 def test_a_container_that_holds_itself_ends():
     tree: dict = OrderedDict(state_dict=NETWORK)
     tree["self"] = [tree]

@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 import torch
 
-from resnets import create_backbone, create_model, load_weights, open_model, save_weights
+from resnets import Spec, create_backbone, create_model, load_weights, open_model, save_weights
 from resnets.data.preprocess import imagenet
 from resnets.errors import CheckpointError, UsageError
 from resnets.weights.checkpoint import open_checkpoint
@@ -358,6 +358,43 @@ def test_a_file_without_a_classifier_is_not_given_one_by_chance(tmp_path):
         )
         again = create_model("resnet18", num_classes=7, weights=tmp_path / name, head="drop")
         assert again.layer4[1].conv2.weight.equal(model.layer4[1].conv2.weight)
+
+
+UNNAMED = {"depths": (1, 2), "widths": (8, 16), "stem": "3x3", "stem_width": 8, "image_size": 32}
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+@pytest.mark.parametrize(
+    "spec", [Spec("custom", **UNNAMED), get_spec("resnet18")], ids=lambda spec: spec.name
+)
+def test_without_a_classifier_the_hint_is_a_call_that_works(tmp_path, spec, stages):
+    """Also where the net has no name, or the file only its first stages."""
+    state = create_model(spec).state_dict()
+    parts = ("conv1", "bn1", *(f"layer{stage + 1}" for stage in range(len(spec.depths))))
+    kept = parts[: 2 + (len(spec.depths) if stages > 1 else 1)]
+    path = tmp_path / "part.pth"
+    torch.save({k: v for k, v in state.items() if k.startswith(kept)}, path)
+    with pytest.raises(CheckpointError, match="has no classifier") as caught:
+        open_model(path)
+    made = re.search(r"create_\w+\(.*\)(?= gives| takes)", caught.value.hint)[0]
+    again = eval(made.replace("weights=...", "weights=path").replace("es=...", "es=3"))
+    assert all(tensor.equal(again.state_dict()[k]) for k, tensor in torch.load(path).items())
+
+
+def test_a_net_without_a_name_is_given_as_a_spec(tmp_path):
+    spec = Spec("custom", **UNNAMED | {"block": "bottleneck"}, num_classes=5)
+    model = create_model(spec).eval()
+    torch.save(
+        {f"a.{k}".replace("bn", "b"): v for k, v in model.state_dict().items()}, tmp_path / "x.pth"
+    )
+    with pytest.raises(CheckpointError, match=r"v1\) or the 3x3") as caught:
+        open_model(tmp_path / "x.pth")
+    told = re.search(r"Spec\(.*\)", caught.value.hint)[0]
+    assert open_model(tmp_path / "x.pth", eval(told)).spec == spec
+    with pytest.raises(LoadError) as caught:
+        load_weights(create_model("resnet8"), tmp_path / "x.pth")
+    made = re.search(r"create_model\(Spec\(.*\)\)(?= is such)", caught.value.hint)[0]
+    assert load_weights(eval(made), tmp_path / "x.pth").share == 1
 
 
 def test_a_detectors_backbone_may_be_v1(tmp_path):

@@ -25,7 +25,7 @@ _SECOND = ", with --model or as a second argument"
 _QUOTED = re.compile(r"`[^`]*`")  # is typed elsewhere, as it stands
 # What only a program can do, and a classifier that has learnt nothing, which answers nothing.
 _PYTHON = re.compile(
-    r"\b(create_model|open_model|load_weights|reset_classifier)\(|\bmodel\.preprocess|"
+    r"\b(create_model|create_backbone|open_model|load_weights|reset_classifier)\(|\bmodel\.preprocess|"
     r"check_variant=|second argument|--head drop"
 )
 # What is said of a checkpoint; other options are named only where they are.

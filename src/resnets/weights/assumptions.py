@@ -67,18 +67,23 @@ def as_the_file_has_it(spec: Spec, stated: Mapping[str, Any], given: Iterable[st
     return replace(spec, **changes)
 
 
-def call(spec: Spec) -> str:
-    """Return the call of create_model that makes a network; empty where it has no name."""
+def call(spec: Spec, **typed: str) -> str:
+    """Return the call of create_model that makes a network, by its name where it has one.
+
+    ``typed`` are further arguments, as they are to stand there.
+    """
     try:
-        named = get_spec(spec.name)
+        named = get_spec(spec.name).to_dict()
+        words = [json.dumps(spec.name)]
     except UsageError:
-        return ""
+        named = spec.to_dict()
+        words = [repr(spec)]
     options = {
-        name: value
+        name: _literal(value)
         for name, value in spec.to_dict().items()
-        if name != "name" and value != named.to_dict()[name]
+        if name != "name" and value != named[name]
     }
-    words = [json.dumps(spec.name), *(f"{name}={_literal(v)}" for name, v in options.items())]
+    words += [f"{name}={value}" for name, value in {**options, **typed}.items()]
     return f"create_model({', '.join(words)})"
 
 

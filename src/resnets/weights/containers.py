@@ -43,6 +43,11 @@ def unwrap(tree: Any, *, container: str | None = None, ema: bool = False) -> Sta
     """
     found = list(_networks(tree, (), set()))
     if not found:
+        if isinstance(tree, list) and any(isinstance(value, Tensor) for value in tree):
+            raise CheckpointError(
+                f"a list of {len(tree)} arrays, which have no names",
+                hint="give the file that holds them by name: a state dict, or a whole model",
+            )
         raise CheckpointError(
             f"there are no weights in it{_keys_in_words(tree)}",
             hint="give the file that holds the network's state dict",

@@ -295,7 +295,7 @@ def _unknown(spec: Spec, shapes: Shapes, hints: Mapping[str, Any]) -> Iterator[s
         "stem": not any(key.startswith("conv1.") for key in shapes),
         "shortcut": plain and len(spec.depths) > 1,
         "zero_pad": plain and len(spec.depths) > 1,
-        "bottleneck_stride": spec.block == "bottleneck",
+        "bottleneck_stride": spec.block == "bottleneck" and len(spec.depths) > 1,
         "projection_input": preactivation and projects,
         "first_shortcut_input": preactivation and "layer1.0.downsample.0.weight" not in shapes,
         "gate": spec.gate != "none",
