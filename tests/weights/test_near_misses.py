@@ -5,6 +5,7 @@ nobody knows, by every public way in; `ordinary` shows that the same module with
 is read.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -825,6 +826,19 @@ def test_where_all_is_of_one_width_the_order_says_where_norms_stand(
     load_weights(model, truth.state_dict())
     if pre == (asked == "preactivation"):
         torch.testing.assert_close(model(X), truth(X), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
+def test_whether_a_single_stage_has_shortcuts_is_asked(tmp_path):
+    """Where nothing changes the shape, keys and shapes are those of a plain network."""
+    truth, file = scramble(Tower(False, True, False)).eval(), tmp_path / "tower.pth"
+    torch.save(truth.state_dict(), file)
+    with pytest.raises(CheckpointError, match="whether its shortcuts are") as caught:
+        open_model(file)
+    spec = eval(re.search(r"Spec\(.*\)", caught.value.hint)[0])
+    torch.testing.assert_close(open_model(file, spec)(X), truth(X), rtol=1e-4, atol=1e-4)
+    plain = create_model(replace(spec, shortcut="none"))
+    assert any("what shortcut is; taken as none" in n for n in load_weights(plain, file).notes)
 
 
 @pytest.mark.parametrize("words", ["torchvision's", "strange"])

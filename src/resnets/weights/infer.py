@@ -70,6 +70,8 @@ def _guess(spec: Spec, shapes: Shapes, known: Mapping[str, Any]) -> Guess:
         spec = replace(named[0], **{**sizes, **hints})
     names = tuple(candidate.name for candidate in named)
     unknown = tuple(_unknown(spec, shapes, known))
+    if "shortcut" in unknown and not named:
+        spec = replace(spec, shortcut="A")  # likelier than none, of which nothing tells it
     return Guess(spec, spec.name, names, unknown, _words(spec, named, unknown, stages))
 
 
@@ -293,7 +295,7 @@ def _unknown(spec: Spec, shapes: Shapes, hints: Mapping[str, Any]) -> Iterator[s
     open_fields = {
         "num_classes": "fc.weight" not in shapes,
         "stem": not any(key.startswith("conv1.") for key in shapes),
-        "shortcut": plain and len(spec.depths) > 1,
+        "shortcut": plain,
         "zero_pad": plain and len(spec.depths) > 1,
         "bottleneck_stride": spec.block == "bottleneck" and len(spec.depths) > 1,
         "projection_input": preactivation and projects,
