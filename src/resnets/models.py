@@ -30,6 +30,7 @@ from resnets.weights.load import load_checkpoint
 from resnets.weights.load_report import LoadReport
 from resnets.weights.metadata import Metadata
 from resnets.weights.shipped import FOLDER, shipped
+from resnets.weights.tensors import some
 from resnets.zoo import asked_spec
 
 _LOOKED_AT = 1000  # files of a folder, to tell what it is of
@@ -281,6 +282,8 @@ def no_classifier(path: str | Path, checkpoint: Checkpoint) -> CheckpointError:
         levels = repr([level_names(len(spec.depths))[len(stages)]])
         made = call(spec, levels=levels, weights="...").replace("create_model", "create_backbone")
         hint = f"{made} takes the stages that it has"
+    if strange := checkpoint.state.strange:
+        hint = f"within it stand {some(strange)}, which are no part of such a network"
     return CheckpointError(f"{path}: it has no classifier ({checkpoint.guess.words})", hint=hint)
 
 

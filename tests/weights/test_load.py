@@ -381,6 +381,16 @@ def test_without_a_classifier_the_hint_is_a_call_that_works(tmp_path, spec, stag
     assert all(tensor.equal(again.state_dict()[k]) for k, tensor in torch.load(path).items())
 
 
+def test_what_stands_within_a_network_is_named_before_a_classifier_is_asked_for(tmp_path):
+    state = create_model("resnet8_b").state_dict()
+    state = {k: v for k, v in state.items() if "fc." not in k}
+    torch.save(state | {"layer3.0.alpha": torch.ones(64)}, tmp_path / "x.pth")
+    with pytest.raises(CheckpointError, match="has no classifier") as caught:
+        open_model(tmp_path / "x.pth")
+    assert "layer3.0.alpha" in caught.value.hint
+    assert "create_model" not in caught.value.hint
+
+
 def test_a_net_without_a_name_is_given_as_a_spec(tmp_path):
     spec = Spec("custom", **UNNAMED | {"block": "bottleneck"}, num_classes=5)
     model = create_model(spec).eval()
