@@ -284,7 +284,12 @@ def no_classifier(path: str | Path, checkpoint: Checkpoint) -> CheckpointError:
         hint = f"{made} takes the stages that it has"
     if strange := checkpoint.state.strange:
         hint = f"within it stand {some(strange)}, which are no part of such a network"
-    return CheckpointError(f"{path}: it has no classifier ({checkpoint.guess.words})", hint=hint)
+    beside = checkpoint.state.unexpected
+    return CheckpointError(
+        f"{path}: it has no classifier ({checkpoint.guess.words})"
+        + (f", but beside it {some(beside)}" if beside else ""),
+        hint=hint,
+    )
 
 
 def from_checkpoint(

@@ -6,14 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from resnets import ResNet
+from resnets import ResNet, create_model
 from resnets.errors import CheckpointError
 from resnets.spec import Spec
+from resnets.weights.checkpoint import open_checkpoint
 from resnets.weights.containers import unwrap as raw
 from resnets.weights.translate import to_dialect, translate
 
 SPEC = Spec("small", depths=(1, 1), widths=(4, 8), stem="3x3", stem_width=4, num_classes=10)
 NETWORK = ResNet(SPEC).state_dict()
+PAIR = {"teacher": "resnet14_b", "student": "resnet8_b"}
 AVERAGE = {key: tensor + 1 for key, tensor in NETWORK.items()}
 OPTIMIZER = {
     "state": {0: {"exp_avg": torch.ones(4, 3, 3, 3), "step": torch.tensor(1.0)}},
@@ -188,6 +190,18 @@ def test_dino_takes_the_teacher_and_keeps_its_head():
     assert state.unexpected == tuple(head)
     assert state.container == "teacher (not student, dino_loss)"
     assert is_network(unwrap(tree, container="student"))
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_student_that_is_another_network_than_its_teacher_is_asked_for(apart):
+    """As in files of knowledge distillation; what is no average of a student does not precede it."""
+    nets = {word: create_model(name).state_dict() for word, name in PAIR.items()}
+    joined = {f"{word}.{key}": t for word, net in nets.items() for key, t in net.items()}
+    tree = nets if apart else joined
+    with pytest.raises(CheckpointError, match=r"it holds several networks.*: teacher, student"):
+        open_checkpoint(tree)
+    for word, name in PAIR.items():
+        assert open_checkpoint(tree, container=word).spec.name == name
 
 
 def test_a_detector_gives_its_backbone_and_counts_the_rest():

@@ -132,6 +132,9 @@ def _choose(found: list[_Set], chosen: str, ema: bool) -> tuple[Any, dict[str, T
             )
     least = min(_rank(network, ema) for network in found)
     best = [network for network in found if _rank(network, ema) == least]
+    # A student of another kind than its teacher is not what the teacher is an average of.
+    pupils = [each for each in found if each[0][-1:] == ("student",)]
+    best += [each for each in pupils if each not in best and _sizes(each) != _sizes(best[0])]
     if ema and not _is_averaged(best[0][0]):
         raise CheckpointError(
             "there is no running average of the weights in it", hint="leave ema out"
@@ -162,6 +165,11 @@ def _rank(network: _Set, ema: bool) -> int:
     if names[-1] == "student":
         return 1  # the teacher is the average that DINO's authors publish
     return 0 if names[-1] in _PLAIN else 4
+
+
+def _sizes(network: _Set) -> list[tuple[int, ...]]:
+    """Return the shapes of the convolutions, in an order of their own; heads may differ."""
+    return sorted(tuple(tensor.shape) for tensor in network[1].values() if tensor.ndim == 4)
 
 
 def _is_averaged(place: tuple[str, ...]) -> bool:

@@ -78,7 +78,8 @@ def _one(networks: list[Alignment], prefix: str, ema: bool) -> tuple[Alignment, 
         return networks[0], prefix
     second = [n for n in networks if _SECOND & set(n.prefix.strip(".").split("."))]
     first = [n for n in networks if n not in second]
-    if len(preferred := second if ema else first) == 1:
+    twins = {_kind(n) for n in second} <= {_kind(n) for n in first}
+    if twins and len(preferred := second if ema else first) == 1:
         others = [_own_word(n, networks) for n in networks if n is not preferred[0]]
         return preferred[0], f"{_own_word(preferred[0], networks)} (not {', '.join(others)})"
     listed = [network.prefix.rstrip("./") for network in networks]
@@ -87,6 +88,11 @@ def _one(networks: list[Alignment], prefix: str, ema: bool) -> tuple[Alignment, 
         + ", ".join(name or "the names without a prefix" for name in listed),
         hint=f'choose one of them: container="{next(name for name in listed if name)}"',
     )
+
+
+def _kind(network: Alignment) -> frozenset[tuple[str, tuple[int, ...]]]:
+    """Return what averages and momentum encoders have in common with a network, and pupils not."""
+    return frozenset((k, m.shape) for k, m in network.modules.items() if k != "fc")
 
 
 def _own_word(network: Alignment, networks: list[Alignment]) -> str:
