@@ -194,7 +194,7 @@ def test_dino_takes_the_teacher_and_keeps_its_head():
 
 @pytest.mark.parametrize("apart", [True, False])
 def test_a_student_that_is_another_network_than_its_teacher_is_asked_for(apart):
-    """As in files of knowledge distillation; what is no average of a student does not precede it."""
+    """As in files of knowledge distillation, whose teachers are no averages of their students."""
     nets = {word: create_model(name).state_dict() for word, name in PAIR.items()}
     joined = {f"{word}.{key}": t for word, net in nets.items() for key, t in net.items()}
     tree = nets if apart else joined

@@ -39,8 +39,21 @@ authors' own models to 1e-5; they are not kept here. Option A pads with zeros, B
     mlcommons/tiny  .../pretrainedResnet.h5: resnet8 of Keras, a softmax
     nplan-io/kdd2020-calibration  tutorial/cifar10_resnet_binary.h5: resnet20 of Keras, a sigmoid
 
+    alvarosca/DesafioTecnicoIA_DigPatho  checkpoint/resnet_ckpt.pth: resnet20 B under net, grey
+    chunbaobao/GeNet  models/resnet_cifar10.pth: resnet20 A, linear
+    liuyy3364/AAML_MCU_TinyML_Lab  utils/pretrainedResnet.h5: resnet8 of Keras, a softmax
+    NeuralSec/advVAE, schoyc/blackbox-detection  cifar10_ResNet20v1_model.h5: resnet20 of Keras
+    stefantquach/classifier_practice  saved_models/resnet20v1_no_mean.h5: the same, with dropout
+    skywardpixel/alphazero  pretrained/ttt_4blocks_128filters.pth, 16: one stage of four blocks of
+        one width below _encoder, with a policy and a value head: a backbone
+
 The files of yunjey's tutorial (SameedKhanDurrani, alexydatascience, byrongt12, rationalisa
-resnet.ckpt, lattedog, phdme, lucasguo1222) project by 3x3, and load with `projection_size`.
+resnet.ckpt, lattedog, phdme, lucasguo1222; xxxmian/DLhw resnet.pkl, Prometheus1400/Image_Classifier
+cifar_resnet.pth, prnvk05/Adversarial-attacks-DNN-18786 Res34_86p.pth) project by 3x3, and load with
+`projection_size`. Without their authors' models to compare with load RicoJia/Machine_Learning
+(layer0 to layer2, short_cut), the Keras files of DorGetter, gimmy5512, jasonyl13579 and
+tangoed2whiskey/StochasticResNet, and the first stage in ZikBurns/Hackaton-Image-Similarity's
+TorchScript, as a backbone.
 
 These hold networks that no spec describes, and are refused:
 
@@ -51,13 +64,24 @@ These hold networks that no spec describes, and are refused:
     MinchangSung0223/resnet_test (classifies flattened maps), wenshuoli001/Image-recognition
     (pools behind a 3x3 stem), castorini/honk-models (norms without scale),
     Floadia/resnet8 (8 bits; no norms),
-    Yijj03/group-8 and wzy111github/wzy_pj_ResNet_Minist (no norms), and networks of other
-    families of Zenvi, santosantonio1, douzaikongcheng, YCL105, ning-wang1, inst-mmismin,
-    kangmintong, prinnevald, Shybert-AI and comb0703.
+    Yijj03/group-8 and wzy111github/wzy_pj_ResNet_Minist (no norms), chunbaobao/GeNet
+    resnet_mnist.pth (5x5 between its blocks), ibukye/Number_recognition_ResNet (activates before its norms),
+    CS-433/ml-project-2-nuclear-fusion (1-d), r9v/alphazero-boardgames (standardised weights),
+    Sunshine-718/AlphaZero (a 3x3 and a 1x1 in each block), DoshiVansh (ShuffleNet),
+    SCaAg/MF_SR (a convolution behind its tower), saurabhmathur96/happy-and-you-know-it and
+    stefantquach resnet_v1.h5 (layers that are only numbered, until the network is named), and
+    networks of other families or other tasks of Zenvi, santosantonio1, douzaikongcheng, YCL105,
+    ning-wang1, inst-mmismin, kangmintong, prinnevald, Shybert-AI, comb0703, 311581020-chl,
+    AdityaJ87, AghasMovsisyan, Anastasiia01, BowOfAtlas, CanYouTeachMeHowToCode, cezar03,
+    cloud-zhoubingye, code-by-jin, DongSky, FYLSunghwan, ianwolf99, JAMMERR26, junxiaosong,
+    kongjiellx, kuanhenglin, loganfalzarano, lukas, mohitsharmas97, neverlios, Oliverbihop,
+    onishitatsuya, rayhanul, ShengkaiLee, sumin819, VojtaHavlicek, Xinzhe99, zblednu, Zewzki and
+    ziele14.
 
 Files whose keys are also another function's (atreides-K's, with an average before option A's
-zeros; JohnYKiyo/MNIST_learn's, a chain of single layers without strides) are loaded as the network
-that is named, which says that its shortcut is unknown.
+zeros; JohnYKiyo/MNIST_learn's, a chain of single layers without strides; fwis/learnnn's and
+Vaibhav-03/CS771-Assignment-2's, which pool behind a 3x3 stem or between stages) are loaded as the
+network that is named, which says that its shortcut or its pooling is unknown.
 """
 
 from dataclasses import replace
