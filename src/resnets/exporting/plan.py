@@ -13,6 +13,7 @@ from resnets.nn import ResNet
 from resnets.readers.documents import read_json
 from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.weights.metadata import FORMS, Input
+from resnets.weights.save import check_classifier
 
 Target = Literal["onnx", "openvino", "torch", "safetensors"]
 Form = Literal["normalized", "pixels", "pictures"]
@@ -69,6 +70,7 @@ def plan_export(
         raise CheckpointError(
             "the network has no classifier", hint="reset_classifier(num_classes) gives it one"
         )
+    check_classifier(network)
     _check_packages(to, int8)
     preprocess = known(network.preprocess)
     if preprocess is None and (form != "normalized" or int8):

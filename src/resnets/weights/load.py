@@ -61,7 +61,7 @@ def load_weights(
     anything of the backbone is missing or does not fit, CheckpointError for a file that is
     damaged, unsafe or no network, and UsageError for a model or an option that cannot be meant.
     """
-    network = _unwrapped(model)
+    network = unwrapped(model, "load_weights")
     checkpoint = open_checkpoint(
         source, dialect=dialect, container=container, ema=ema, spec=network.spec
     )
@@ -129,20 +129,23 @@ def load_checkpoint(
     return report
 
 
-def _unwrapped(model: nn.Module) -> Network:
-    """Return the network in what DataParallel or torch.compile have made of it."""
+def unwrapped(model: nn.Module, function: str) -> Network:
+    """Return the network in what DataParallel or torch.compile have made of it.
+
+    Raises UsageError, in the name of the ``function`` that was given it, where there is none.
+    """
     network: Any = model
     while not isinstance(network, Network):
         inner = getattr(network, "module", None) or getattr(network, "_orig_mod", None)
         if not isinstance(inner, nn.Module):
             raise UsageError(
-                f"load_weights: {type(model).__name__} is no network of resnets",
+                f"{function}: {type(model).__name__} is no network of resnets",
                 hint="create_model makes one",
             )
         network = inner
     if any(parameter.is_meta for parameter in network.parameters()):
         raise UsageError(
-            "load_weights: the model is on the meta device, which holds no values",
+            f"{function}: the model is on the meta device, which holds no values",
             hint='model.to_empty(device="cpu") first',
         )
     return network

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from resnets.data.preprocess import known
 from resnets.errors import CheckpointError, UsageError
@@ -19,6 +19,8 @@ from resnets.weights import outputs
 from resnets.weights.beside import PROBLEMS
 from resnets.weights.calibration import Calibration
 from resnets.weights.checkpoint import NATIVE
+from resnets.weights.fit import HEAD
+from resnets.weights.load import unwrapped
 from resnets.weights.metadata import Metadata, check_made
 from resnets.weights.native import write_native
 from resnets.weights.translate import to_dialect
@@ -27,7 +29,7 @@ FILE_ENDINGS = (".pth", ".pt", ".bin", ".th", ".pkl", ".safetensors")
 
 
 def save_weights(
-    model: ResNet,
+    model: nn.Module,
     path: str | Path,
     *,
     dialect: str = NATIVE,
@@ -35,6 +37,9 @@ def save_weights(
     head: bool = True,
 ) -> None:
     """Write a network's weights to ``path``, whole or not at all.
+
+    ``model`` is a ResNet, also one that DataParallel or torch.compile wraps; or a Backbone, in
+    other dialects than our own.
 
     "native" is safetensors with metadata: spec, preprocessing, class names, what the outputs
     mean, ``made`` (how it came about), and a SHA-256 for each tensor. What nobody has said is in it
@@ -45,34 +50,42 @@ def save_weights(
     HDF5 for Keras. ``head=False`` leaves the classifier out.
 
     Raises CheckpointError, with the reason, for a net that the dialect cannot hold, UsageError for
-    an unknown dialect, what `check_ending` says, class names that are not the outputs' and a
-    ``made`` that could not be read again, and ResourceError.
+    an unknown dialect, what `check_ending` says, layers that are no longer the spec's, class names
+    that are not the outputs' and a ``made`` that could not be read again, and ResourceError.
     """
-    path, state = Path(path), model.state_dict()
+    network = unwrapped(model, "save_weights")
+    path, state = Path(path), network.state_dict()
     check_ending(path, dialect)
     path = followed(path)
     if not head:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
     if dialect == NATIVE:
-        _check_classifier(model)
+        if not isinstance(network, ResNet):
+            raise UsageError(
+                "save_weights: our own files are of whole networks, and this is a backbone",
+                hint="torch.save(backbone.state_dict(), path), which load_weights reads",
+            )
+        check_classifier(network)
+        _check_meaning(network)
+        _check_layers(network)
         try:
             check_made(made or {})
         except CheckpointError as error:
             raise UsageError(error.message, hint="give `made` as training writes it") from None
-        write_native(path, state, Metadata.of(model, made or {}, known(model.preprocess)))
+        write_native(path, state, Metadata.of(network, made or {}, known(network.preprocess)))
         return
     if dialect == "keras":
         from resnets.weights.keras.keras_write import for_applications, write_keras
 
-        write_keras(path, *for_applications(state, model.spec))
+        write_keras(path, *for_applications(state, network.spec))
         return
     folder = dialect == "huggingface" and path.suffix not in FILE_ENDINGS
     # The names are the same for either stride; in a folder the config says which it is.
-    spec = replace(model.spec, bottleneck_stride="3x3") if folder else model.spec
+    spec = replace(network.spec, bottleneck_stride="3x3") if folder else network.spec
     tensors = to_dialect(state, spec, dialect)
     if folder:
         write_bytes(path / "model.safetensors", _safetensors(tensors))
-        write_json(path / "config.json", _huggingface_config(model))
+        write_json(path / "config.json", _huggingface_config(network))
     elif path.suffix == ".safetensors":
         write_bytes(path, _safetensors(tensors))
     elif path.suffix == ".pkl" and dialect == "detectron2":
@@ -85,17 +98,50 @@ def save_weights(
         write_bytes(path, buffer.getvalue())
 
 
-def _check_classifier(model: ResNet) -> None:
-    """Raise UsageError for what a file could not say: other outputs than the spec's, odd names."""
+def _check_layers(model: ResNet) -> None:
+    """Raise UsageError for layers that were put in by hand: no spec says them, so nothing reads them.
+
+    A classifier may be missing.
+    """
+    with torch.device("meta"):
+        spec_says = ResNet(model.spec).tensors
+    planned = {key: tuple(tensor.shape) for key, tensor in spec_says.items()}
+    built = {key: tuple(tensor.shape) for key, tensor in model.tensors.items()}
+    odd = [key for key in {**built, **planned} if built.get(key) != planned.get(key)]
+    if not odd or (set(odd) == set(HEAD) and not built.keys() & set(HEAD)):
+        return
+    key = odd[0]
+    layer = key.rpartition(".")[0]
+    hint = "torch.save(model.state_dict(), path) keeps layers of your own"
+    if layer.startswith("fc"):
+        hint = "model.reset_classifier(num_classes) makes a classifier that files can say"
+    elif layer.startswith("conv1"):
+        hint = f'create_model("{model.spec.name}", in_channels=...) makes another first layer'
+    raise UsageError(
+        f"{key} is {built.get(key, 'missing')}, its spec says {planned.get(key, 'none')}", hint=hint
+    )
+
+
+def check_classifier(model: ResNet) -> None:
+    """Raise UsageError where outputs are not as many as the spec says, or as there are names."""
     count, classes = model.spec.num_classes, model.classes
-    found = getattr(model.fc, "out_features", count)
-    if found != count:
+    *_, last = [torch.empty(count), *model.fc.parameters()]  # of a head that may have layers
+    if (found := len(last)) != count:
         raise UsageError(
             f"the classifier has {found:,} outputs, its spec says {count:,}",
             hint=f"model.spec = dataclasses.replace(model.spec, num_classes={found})",
         )
-    meaning = outputs.checked(model.outputs)
-    if not outputs.fits(classes, count, meaning) or len(set(classes)) < len(classes):
+    if not outputs.fits(classes, count, outputs.checked(model.outputs)):
+        raise UsageError(
+            f"there are {len(set(classes)):,} different class names for {count:,} outputs",
+            hint="set model.classes to one name for each, or to ()",
+        )
+
+
+def _check_meaning(model: ResNet) -> None:
+    """Raise UsageError for names, thresholds or a calibration that a file could not say."""
+    count, classes, meaning = model.spec.num_classes, model.classes, model.outputs
+    if len(set(classes)) < len(classes):
         raise UsageError(
             f"there are {len(set(classes)):,} different class names for {count:,} outputs",
             hint="set model.classes to one name for each, or to ()",
