@@ -1,7 +1,8 @@
 """The errors that users meet: one line what, where it applies, one line what to do."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from difflib import get_close_matches
+from inspect import signature
 from pathlib import Path
 
 
@@ -84,6 +85,24 @@ def check_name(what: str, word: str, names: Collection[str]) -> None:
             f'no {what} is called "{word}"',
             hint=f"did you mean {close}?" if close else f"choose from {', '.join(names)}",
         )
+
+
+def check_arguments(
+    function: Callable[..., object], given: Collection[str], others: Collection[str]
+) -> None:
+    """Raise UsageError for a name in ``given`` that is no argument of a function of the package.
+
+    ``others`` are those that it takes without naming each.
+    """
+    name = function.__name__
+    known = [*signature(function).parameters, *others]
+    for word in given:
+        if word not in known:
+            close = nearest(word, known)
+            raise UsageError(
+                f"{name}() has no argument {word}",
+                hint=f"did you mean {close}?" if close else f"help(resnets.{name}) lists them",
+            )
 
 
 def lacking(what: str, extra: str, otherwise: str = "") -> ResourceError:

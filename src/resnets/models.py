@@ -13,7 +13,7 @@ import torch
 
 from resnets.data.class_folders import EXTENSIONS
 from resnets.data.preprocess import identity
-from resnets.errors import CheckpointError, UsageError, nearest
+from resnets.errors import CheckpointError, UsageError, check_arguments, nearest
 from resnets.formatting import printable
 from resnets.nn import Backbone, ResNet
 from resnets.nn.freezing import FreezeBatchNorm
@@ -237,6 +237,7 @@ def open_model(
     ``ema`` are what they are for `load_weights`. Raises CheckpointError when there is none, it is
     damaged, has no classifier, or nothing says which network it is.
     """
+    check_arguments(open_model, reading.keys(), ReadingOptions.__annotations__)
     return restore(path, model, **reading)[0]
 
 

@@ -99,11 +99,13 @@ class Preprocess:
         """
         if isinstance(images, ImageLike):
             images = [images]
-        if len(images) == 0 or not all(isinstance(image, ImageLike) for image in images):
-            raise UsageError(
-                "neither a batch, an image nor a list of images",
-                hint="give a uint8 tensor (N, C, H, W), PIL images or files' names",
-            )
+        if isinstance(images, bytes) or not isinstance(images, Sequence):
+            raise no_image(images)
+        if not images:
+            raise UsageError("there are no images", hint="give PIL images or files' names")
+        for image in images:
+            if not isinstance(image, ImageLike):
+                raise no_image(image)
         stored = np.stack([self._pixels(self.decoded(image)) for image in images])
         middle = self.frame.middle
         return stored[:, middle, middle].transpose(0, 3, 1, 2)
@@ -191,10 +193,33 @@ class Preprocess:
         return preprocess
 
 
+_IMAGE_OF = {
+    "bytes": "PIL.Image.open(io.BytesIO(data)) makes an image of a file's bytes",
+    "ndarray": "PIL.Image.fromarray(array) makes an image of uint8 (H, W, C)",
+    "Tensor": "a batch goes to model.preprocess, uint8 (N, C, H, W), and its result to the model",
+}
+
+
+def no_image(thing: object) -> UsageError:
+    """Return the error for what is neither an image nor the name of its file."""
+    kind = type(thing).__name__
+    return UsageError(
+        f"a {kind} is no image and no file", hint=_IMAGE_OF.get(kind, "give a file or a PIL image")
+    )
+
+
 def preprocess_of(model: Any) -> Preprocess:
-    """Return a model's preprocessing. Raises CheckpointError where nothing says what it is."""
-    if not isinstance(model.preprocess, Preprocess):
+    """Return a model's preprocessing. Raises CheckpointError where nothing says what it is.
+
+    And UsageError where it is something else, such as a function.
+    """
+    if model.preprocess is None:
         raise unknown_preparation()
+    if not isinstance(model.preprocess, Preprocess):
+        raise UsageError(
+            f"model.preprocess is a {type(model.preprocess).__name__}, not a Preprocess",
+            hint="model.preprocess = resnets.data.preprocess.imagenet(channels=3, size=224)",
+        )
     return model.preprocess
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from resnets.data.class_words import ClassWords, read_class_words
 from resnets.data.preprocess import preprocess_of
+from resnets.errors import UsageError
 from resnets.evaluation.assessment import Assessment
 from resnets.evaluation.averaged import Averaged, carried_out
 from resnets.evaluation.choice import Choice, Chosen
@@ -17,7 +18,7 @@ from resnets.evaluation.kept import Kept
 from resnets.evaluation.protocols import Protocol, asked
 from resnets.evaluation.scores import Evaluation
 from resnets.inference.prediction import resolved
-from resnets.inference.runtimes import Runtime
+from resnets.inference.runtimes import Runtime, check_reading
 from resnets.report.comparison import distinct
 from resnets.run_folder.directory import seeds_in
 from resnets.weights.outputs import meaning
@@ -88,6 +89,12 @@ def evaluate(
     apart, UsageError for a part or a protocol that cannot be meant, and NonFiniteError when an
     answer is NaN or infinite.
     """
+    if not isinstance(data, str | Path):
+        raise UsageError(
+            f"data is a {type(data).__name__}, no folder and no data set's name",
+            hint="give a folder of class folders; of tensors the accuracy is (model.eval()("
+            "model.preprocess(images)).argmax(1) == labels).float().mean()",
+        )
     settings = asked(
         protocol,
         size=size,
@@ -98,6 +105,10 @@ def evaluate(
         tta=tta,
     )
     given, homes = _given(models, home)
+    if not given:
+        raise UsageError("there is no model", hint="give a network, a run folder or a file")
+    for model in given:
+        check_reading(model, reading, evaluate)
     names = _names(homes)
     opened = [_ready(model, device, reading) for model in given]
     runtimes = [carried_out(runtime, settings) for runtime in opened]

@@ -88,7 +88,7 @@ def export(
         raise UsageError(
             f"max_loss is {max_loss:g}", hint="a number of points from 0 to 100, with 8 bits only"
         )
-    check_reading(model, reading)
+    check_reading(model, reading, export)
     out, root = Path(out), None if root is None else Path(root)
     if isinstance(model, ResNet):
         network, made = model, dict(made or {})

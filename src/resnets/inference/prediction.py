@@ -1,5 +1,6 @@
 """Labelled probabilities of images, decoded in threads while others are computed."""
 
+import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
@@ -12,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from resnets.data.images import Stored, printable
+from resnets.data.images import printable
 from resnets.data.pipeline import read_ahead
-from resnets.data.preprocess import preprocess_of
+from resnets.data.preprocess import ImageLike, no_image, preprocess_of
 from resnets.errors import DataError, NonFiniteError, UsageError
 from resnets.inference.runtimes import Runtime, check_reading, open_runtime
 from resnets.weights.conformal import DEFAULT
@@ -32,6 +33,7 @@ TOP = 3  # classes that are answered, where each image has one of them
 class Prediction:
     """The most probable classes of one image, most probable first; ``error`` if it is broken.
 
+    ``path`` is empty for an image that is in no file.
     Where an image may have several classes they are those from their thresholds on, or none.
     ``label_set`` are those among which its own is with the probability that was asked for.
     ``unknown`` is whether the image seems to be of none of the classes, by an ``unknown_score``
@@ -64,7 +66,7 @@ class Prediction:
 
 def predict(
     model: "ResNet | Runtime | str | Path",
-    images: str | Path | Stored | Iterable[str | Path | Stored],
+    images: ImageLike | Iterable[ImageLike],
     *,
     top: int | None = None,
     batch_size: int = 1,
@@ -72,8 +74,9 @@ def predict(
     sets: str = DEFAULT,
     **reading: Unpack["ReadingOptions"],
 ) -> Iterator[Prediction]:
-    """Yield a Prediction for each image's file, in order; a broken one yields its error.
+    """Yield a Prediction for each image, in order; a broken one yields its error.
 
+    ``images`` are files or PIL images, or one alone; `resnets predict` takes folders too.
     ``model`` is a network with its preprocessing, a run folder, weights file or exported file that
     holds one, or what `resnets.inference.runtimes.open_runtime` returns; without torch for an
     exported file. ``top`` is how many classes are answered at most: 3 unless it is said, but all
@@ -83,12 +86,23 @@ def predict(
     what they say to `load_weights`. In memory are three batches at most: the next two are decoded
     while one is computed.
 
-    Raises UsageError for label sets that the model does not have, CheckpointError when there is no
-    model, no preprocessing or one output that nothing explains, and NonFiniteError for answers that
-    are NaN or infinite. Several outputs that nothing explains are taken as a softmax,
-    which a UserWarning says; ``model.outputs`` says otherwise.
+    Raises UsageError for what is no image, no network, or label sets that the model does not have,
+    CheckpointError when there is no model, no preprocessing or one output that nothing explains,
+    and NonFiniteError for answers that are NaN or infinite. Several outputs that nothing explains
+    are taken as a softmax, which a UserWarning says; ``model.outputs`` says otherwise.
     """
-    images = [images] if isinstance(images, str | Path | Stored) else images
+    check_reading(model, reading, predict)
+    if isinstance(images, bytes) or not isinstance(images, ImageLike | Iterable):
+        raise no_image(images)
+    if isinstance(images, str | Path) and os.path.isdir(images):
+        raise UsageError(
+            f"{printable(images)}: is a folder",
+            hint=f'give its files: sorted(Path("{images}").rglob("*.jpg"))',
+        )
+    for name, number in (("top", top), ("batch_size", batch_size)):
+        if number is not None and number < 1:
+            raise UsageError(f"{name} is {number}", hint="a whole number from 1 on")
+    images = [images] if isinstance(images, ImageLike) else images
     runtime = resolved(model, len(images) if isinstance(images, Sized) else None, **reading)
     warn_of_softmax(runtime)
     for batch in batches(runtime, images, top, batch_size, set_sizes(runtime, coverage, sets)):
@@ -104,13 +118,12 @@ def resolved(
 
     Raises CheckpointError where nothing says how they are prepared, or what its output means.
     """
-    check_reading(model, reading)
     if isinstance(model, str | Path):
         model = open_runtime(model, count=count, **reading)
     elif not isinstance(model, Runtime):
-        from resnets.inference.runtimes.torch_runtime import Network
+        from resnets.inference.runtimes.torch_runtime import network_of
 
-        model = Network(model)
+        model = network_of(model)
     if model.input != "pictures":
         preprocess_of(model)
     meaning(model.outputs, model.spec.num_classes)
@@ -150,7 +163,7 @@ def set_sizes(runtime: Runtime, coverage: float | None, method: str) -> SetSizes
 
 def batches(
     runtime: Runtime,
-    images: Iterable[str | Path | Stored],
+    images: Iterable[ImageLike],
     top: int | None,
     batch_size: int,
     sizes: SetSizes | None = None,
@@ -164,7 +177,7 @@ Read = tuple[str, NDArray[Any] | DataError]  # an image's name, and what is read
 
 
 def read_batches(
-    runtime: Runtime, images: Iterable[str | Path | Stored | Image], batch_size: int
+    runtime: Runtime, images: Iterable[ImageLike], batch_size: int
 ) -> Iterator[list[Read]]:
     """Yield each ``batch_size`` images, in order, as the model takes them.
 
@@ -174,15 +187,21 @@ def read_batches(
     if runtime.input == "pictures":
         batch_size = 1  # each has a size of its own
 
-    def read(image: str | Path | Stored | Image) -> Read:
-        return str(image), prepared(runtime, image)
+    def read(image: ImageLike) -> Read:
+        name = getattr(image, "filename", "") if isinstance(image, Image) else str(image)
+        return name, prepared(runtime, image)
 
     coming = iter(images)
     return read_ahead(read, iter(lambda: list(islice(coming, batch_size)), []))
 
 
-def prepared(runtime: Runtime, image: str | Path | Stored | Image) -> NDArray[Any] | DataError:
-    """Return an image in the form that a model takes, or why it cannot be read."""
+def prepared(runtime: Runtime, image: ImageLike) -> NDArray[Any] | DataError:
+    """Return an image in the form that a model takes, or why it cannot be read.
+
+    Raises UsageError for what is no image.
+    """
+    if not isinstance(image, ImageLike):
+        raise no_image(image)
     try:
         if isinstance(image, str | Path) and "://" in str(image):
             raise DataError(f"{printable(image)}: addresses are not fetched", hint="give a file")

@@ -1,17 +1,19 @@
 """Who computes: ONNX Runtime, OpenVINO or torch, alike from outside; only the last needs torch."""
 
 import os
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from resnets.errors import CheckpointError, UsageError, check_name
+from resnets.errors import CheckpointError, UsageError, check_arguments, check_name
 from resnets.inference.runtimes.runtime import Runtime
 
 if TYPE_CHECKING:
     from resnets.models import ReadingOptions
 
 RUNTIMES = ("onnxruntime", "openvino", "torch")
+_READING = ("container", "dialect", "ema")  # `models.ReadingOptions`, which would import torch
 # Of an exported file, by the end of its name: who reads it, the first that is installed by itself.
 _READERS = {".onnx": ("onnxruntime", "openvino"), ".xml": ("openvino",), ".pt2": ("torch",)}
 
@@ -37,8 +39,12 @@ def choose(path: Path, name: str = "auto") -> str:
     return name
 
 
-def check_reading(model: Any, reading: "ReadingOptions") -> None:
-    """Raise UsageError where ``reading`` says something, and no file of weights is to be read."""
+def check_reading(model: Any, reading: "ReadingOptions", function: Callable[..., object]) -> None:
+    """Raise UsageError where ``reading`` says something, and no file of weights is to be read.
+
+    And where it has what is no argument of the ``function`` that was given it.
+    """
+    check_arguments(function, reading.keys(), _READING)
     given = " and ".join(name for name, value in reading.items() if value)
     if given and (not isinstance(model, str | Path) or is_export(Path(model))):
         what = model if isinstance(model, str | Path) else "the model"
@@ -66,7 +72,7 @@ def open_runtime(
     """
     path = Path(path)
     name = choose(path, name)
-    check_reading(path, reading)
+    check_reading(path, reading, open_runtime)
     if is_export(path) and not path.is_file():
         raise CheckpointError(f"{path}: no such file", hint="check the name")
     if name == "onnxruntime":

@@ -13,12 +13,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from resnets.data.preprocess import Preprocess, preprocess_of
-from resnets.errors import ResourceError
+from resnets.errors import ResourceError, UsageError
 from resnets.inference.runtimes.runtime import Exported, Runtime, damaged, read_export
 from resnets.nn import ResNet
 from resnets.readers.paths import spelled
 from resnets.spec import fields_told
+from resnets.weights.load import unwrapped
 from resnets.weights.metadata import KEY
+from resnets.weights.save import check_classifier
 
 
 class Network(Runtime):
@@ -103,6 +105,23 @@ class Network(Runtime):
             digest.update(json.dumps(self.calibration.to_dict()).encode())
         digest.update(network_digest(self.network, self.preprocess).encode())
         return digest.hexdigest()
+
+
+def network_of(model: torch.nn.Module) -> Network:
+    """Return what computes a network in hand, also one that DataParallel or torch.compile wraps.
+
+    Raises UsageError for any other module, and for a network that was changed by hand into one that
+    its spec and its names of classes are not about.
+    """
+    network = unwrapped(model, "the model")
+    if not isinstance(network, ResNet) or not list(network.fc.parameters()):
+        raise UsageError(
+            "the network has no classifier, so that it answers nothing",
+            hint="model.embed(images) has its features; create_model(...) has a classifier",
+        )
+    check_classifier(network)
+    compiled = isinstance(getattr(model, "_orig_mod", None), ResNet)
+    return Network(model if compiled else network)
 
 
 class Program(Exported):
