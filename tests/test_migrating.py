@@ -4,6 +4,7 @@ A hint is typed as it stands wherever it is an expression.
 """
 
 import io
+from enum import Enum
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from torch import nn
 
 import resnets
-from resnets.errors import DataError, UsageError
+from resnets.errors import CheckpointError, DataError, UsageError
 
 
 @pytest.fixture(scope="module")
@@ -224,3 +225,179 @@ def test_measuring_takes_folders_and_names(model, photos):
         resnets.evaluate([], photos)
     with pytest.raises(DataError, match="no test split"):
         resnets.evaluate(model, photos, split="test")
+
+
+OPTIONS = {
+    "in_chans": "in_channels",
+    "drop_rate": "dropout",
+    "drop_path_rate": "drop_path",
+    "norm_layer": "norm",
+    "act_layer": "activation",
+    "base_width": "width_per_group",
+    "layers": "depths",
+    "classes": "num_classes",
+    "img_size": "image_size",
+    "zero_init_last": "zero_init_residual",
+    "num_clases": "num_classes",
+}
+
+
+@pytest.mark.parametrize("make", [resnets.create_model, resnets.create_backbone])
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_under_anothers_name(make, option):
+    with pytest.raises(UsageError, match=f'{make.__name__}: unknown option "{option}"') as refused:
+        make("resnet18", **{option: 1})
+    assert refused.value.hint == f"did you mean {OPTIONS[option]}?"
+    assert OPTIONS[option] in resnets.Spec().to_dict()
+
+
+INSTEAD = {
+    "features_only": "create_backbone(",
+    "out_indices": "create_backbone(",
+    "include_top": "model.forward_features(images)",
+    "global_pool": "model.forward_features(images)",
+    "replace_stride_with_dilation": "output_stride=16",
+    "device": "model.to(",
+    "pretrained": 'create_model("resnet20", weights="cifar10")',
+    "freeze_at": "create_backbone(",
+    "strict": 'head="drop"',
+    "drop_block_rate": "help(resnets.Spec)",
+}
+
+
+@pytest.mark.parametrize("option", INSTEAD)
+def test_what_is_done_in_another_way(model, option):
+    with pytest.raises(UsageError, match=f'unknown option "{option}"') as refused:
+        resnets.create_model("resnet20", **{option: True})
+    hint = refused.value.hint
+    assert hint.startswith(INSTEAD[option])
+    assert "\n" not in hint
+    assert len(hint) < 120
+    if hint.startswith(("create_", "model.")) and "..." not in hint:
+        assert typed(hint, model=model, torch=torch, images=torch.zeros(1, 3, 32, 32)) is not None
+
+
+def typed(hint, **names):
+    """Return what the expression is that a hint begins with."""
+    expression = hint if hint.endswith(")") else hint.partition(") ")[0] + ")"
+    return eval(expression, {n: getattr(resnets, n) for n in resnets.__all__} | names)
+
+
+def test_what_is_of_no_backbone():
+    with pytest.raises(UsageError) as refused:
+        resnets.create_backbone("resnet20", head="drop")
+    assert refused.value.hint == "leave it out: a backbone has no classifier"
+    with pytest.raises(UsageError) as refused:
+        resnets.create_backbone("resnet20", frozen_stage=1)
+    assert refused.value.hint == "did you mean frozen_stages?"
+
+
+class Weights(Enum):
+    """As torchvision's."""
+
+    IMAGENET1K_V1 = "url"
+
+
+@pytest.mark.parametrize(
+    ("weights", "told"),
+    [
+        (True, 'create_model("resnet18", weights="torchvision.IMAGENET1K_V1")'),
+        (Weights.IMAGENET1K_V1, 'weights="torchvision.IMAGENET1K_V1"'),
+        ("ResNet18_Weights.IMAGENET1K_V1", "did you mean torchvision.IMAGENET1K_V1?"),
+        ("IMAGENET1K_V1", "did you mean torchvision.IMAGENET1K_V1?"),
+        ("DEFAULT", "for resnet18 there are torchvision.IMAGENET1K_V1"),
+        ("imagenet", "for resnet18 there are torchvision.IMAGENET1K_V1"),
+    ],
+)
+def test_weights_by_anothers_name(weights, told):
+    with pytest.raises(UsageError) as refused:
+        resnets.create_model("resnet18", weights=weights)
+    assert refused.value.hint.startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("resnet18.a1_in1k", 'create_model("resnet18", weights="timm.a1_in1k")'),
+        ("hf_hub:timm/resnet50.a1_in1k", 'create_model("resnet50", weights="timm.a1_in1k")'),
+        ("microsoft/resnet-50", "did you mean resnet50,"),
+        ("ResNet50", "did you mean resnet50,"),
+        ("resnext50", "did you mean resnext50_32x4d,"),
+        ("wide_resnet50", "did you mean wide_resnet50_2?"),
+        ("resnet5O", "did you mean resnet50,"),
+        ("", "`resnets models`"),
+    ],
+)
+def test_models_by_anothers_name(name, told):
+    with pytest.raises(UsageError, match="no model is called") as refused:
+        resnets.create_model(name)
+    assert refused.value.hint.startswith(told)
+
+
+@pytest.mark.parametrize(
+    "call", [resnets.open_model, lambda name: next(resnets.predict(name, "x"))]
+)
+def test_a_models_name_is_no_file(call):
+    with pytest.raises(CheckpointError, match="no such file") as refused:
+        call("resnet20")
+    assert typed(refused.value.hint).classes[0] == "airplane"
+
+
+def test_names_of_weights_are_for_create_model(model):
+    with pytest.raises(UsageError, match="the name of published weights") as refused:
+        resnets.load_weights(model, "cifar10")
+    assert typed(refused.value.hint).classes
+    with pytest.raises(UsageError, match="not for resnet20"):
+        resnets.load_weights(model, "torchvision.IMAGENET1K_V1")
+
+
+@pytest.mark.parametrize("name", ["resnet50", "ResNet50", "resnext101_32x8d"])
+def test_there_is_no_function_for_each_model(name):
+    with pytest.raises(AttributeError, match=rf'create_model\("{name.lower()}"\) makes one'):
+        getattr(resnets, name)
+
+
+def test_names_that_the_package_does_not_have():
+    with pytest.raises(AttributeError, match="did you mean open_model, "):
+        _ = resnets.load_model
+    assert not hasattr(resnets, "__wrapped__")
+    assert not hasattr(resnets, "xyz")
+
+
+@pytest.mark.parametrize("network", [resnets.ResNet, resnets.Backbone])
+@pytest.mark.parametrize("spec", ["resnet18", [2, 2, 2, 2], None])
+def test_networks_are_made_of_specs(network, spec):
+    with pytest.raises(UsageError, match="made of a Spec") as refused:
+        network(spec)
+    assert refused.value.hint.startswith('create_model("resnet18") and create_backbone(')
+
+
+@pytest.mark.parametrize("call", [resnets.profile, resnets.peak_memory, resnets.create_backbone])
+def test_a_network_has_its_spec(model, call):
+    with pytest.raises(UsageError, match="ResNet is no model's name and no spec") as refused:
+        call(model)
+    assert eval(refused.value.hint.removesuffix(" is one"), {"model": model}) == model.spec
+
+
+def test_whole_numbers_of_any_kind():
+    kinds = (np.int64(3), np.uint8(3), torch.tensor(3), np.int32(3))
+    for three in kinds:
+        spec = resnets.create_model("resnet20", num_classes=three, depths=[three] * 3).spec
+        assert spec == resnets.create_model("resnet20", num_classes=3).spec
+        assert {type(n) for n in (spec.num_classes, *spec.depths)} == {int}
+    for wrong in (True, 3.0, "3", np.float64(3), torch.tensor(3.0), None, -1):
+        with pytest.raises(UsageError, match="positive whole number, not "):
+            resnets.create_model("resnet20", num_classes=wrong)
+
+
+def test_no_classifier(model):
+    with pytest.raises(UsageError, match="not 0") as refused:
+        resnets.create_model("resnet20", num_classes=0)
+    exec(refused.value.hint.partition(" leaves")[0], {"model": model})
+    assert model(torch.zeros(1, 3, 32, 32)).shape == (1, 64)
+
+
+def test_patterns_are_texts():
+    with pytest.raises(UsageError, match="a pattern is a text, not a list") as refused:
+        resnets.list_models(["resnet18*", "resnext*"])
+    assert typed(refused.value.hint)

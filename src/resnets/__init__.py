@@ -70,10 +70,23 @@ __all__ = sorted([*_HOME, "__version__"])
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_meant(name)}")
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _meant(name: str) -> str:
+    """Return what to type instead of a function for each model, or of a name that is near."""
+    if name.startswith("_"):  # which programs ask for, not people
+        return ""
+    from resnets.errors import nearest
+    from resnets.zoo import is_named
+
+    if is_named(name.lower()):
+        return f': create_model("{name.lower()}") makes one'
+    close = nearest(name, list(_HOME))
+    return f": did you mean {close}?" if close else ""
 
 
 def __dir__() -> list[str]:

@@ -3,8 +3,9 @@
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
+from enum import Enum
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
@@ -13,7 +14,7 @@ import torch
 
 from resnets.data.class_folders import EXTENSIONS
 from resnets.data.preprocess import identity
-from resnets.errors import CheckpointError, UsageError, check_arguments, nearest
+from resnets.errors import CheckpointError, UsageError, check_arguments
 from resnets.formatting import printable
 from resnets.nn import Backbone, ResNet
 from resnets.nn.freezing import FreezeBatchNorm
@@ -30,8 +31,9 @@ from resnets.weights.load import load_checkpoint
 from resnets.weights.load_report import LoadReport
 from resnets.weights.metadata import Metadata
 from resnets.weights.shipped import FOLDER, shipped
+from resnets.weights.shipped import names as shipped_names
 from resnets.weights.tensors import some
-from resnets.zoo import asked_spec
+from resnets.zoo import asked_spec, is_named, option_meant
 
 _LOOKED_AT = 1000  # files of a folder, to tell what it is of
 
@@ -71,8 +73,9 @@ def create_backbone(
         "activated": activated,
         "gradient_checkpointing": gradient_checkpointing,
     }
+    check_options("create_backbone", options, asked_spec(model), settings)
     with torch.device("meta"):
-        spec = create_model(model, **options).spec  # checks the options; nothing is drawn
+        spec = create_model(model, **options).spec  # checks the values; nothing is drawn
     source, entry = find_weights(spec.name, weights)
     if entry:
         spec = replace(spec, **entry.changes)
@@ -137,14 +140,7 @@ def create_model(
     ResourceError when they cannot be had.
     """
     spec = asked_spec(model)
-    names = [f.name for f in fields(Spec)]
-    for option in options:
-        if option not in names:
-            close = nearest(option, names)
-            raise UsageError(
-                f'create_model: unknown option "{option}"',
-                hint=f"did you mean {close}?" if close else f"options are {', '.join(names)}",
-            )
+    check_options("create_model", options, spec)
     source, entry = find_weights(spec.name, weights)
     if entry:
         spec = replace(spec, num_classes=len(entry.classes), **entry.changes)
@@ -167,19 +163,43 @@ def create_model(
     return network
 
 
+def check_options(
+    function: str, options: Mapping[str, Any], spec: Spec, others: Collection[str] = ()
+) -> None:
+    """Raise UsageError for an option that is no field of a spec; ``others`` may be meant too."""
+    known = [f.name for f in fields(Spec)]
+    for option in options:
+        if option not in known:
+            hint = option_meant(option, spec.name, [*known, *others])
+            if option == "pretrained":
+                hint = _weights_of(spec.name, function) if options[option] else "leave it out"
+            raise UsageError(f'{function}: unknown option "{option}"', hint=hint)
+
+
+def _weights_of(model: str, function: str = "create_model") -> str:
+    """Return in words how to have a model with weights."""
+    names = [*shipped_names(model), *(entry.name for entry in catalog.entries(model))]
+    if not names:
+        return f'weights="file.pth": none are published of {model}'
+    return f'{function}("{model}", weights="{names[0]}")'
+
+
 def find_weights(model: str, weights: Source | None) -> tuple[Source | None, catalog.Entry | None]:
     """Return the file or state dict that is meant, and the published weights if those are.
 
     The name of weights that come with the package becomes their file. Raises UsageError for a name
     that no weights of the model have.
     """
+    if weights is True or isinstance(weights, Enum):  # torchvision's ResNet50_Weights
+        name = f'weights="torchvision.{weights.name}"' if weights is not True else ""
+        raise UsageError(f"weights is {weights}", hint=name or _weights_of(model))
     if not isinstance(weights, str):
         return weights, None
     if own := shipped(model, weights):
         return own, None
     provider, _, rest = weights.partition(".")
     known = {entry.name.partition(".")[0] for entry in catalog.entries()}
-    is_name = provider in known or not (rest or "/" in weights)
+    is_name = provider in known or provider.endswith("_Weights") or not (rest or "/" in weights)
     if Path(weights).exists() or not is_name:
         return weights, None
     ours = (file.name.split(".") for file in FOLDER.iterdir())
@@ -258,6 +278,8 @@ def restore(
             hint="create_model(weights=...) takes a state dict",
         )
     spec = None if model is None else asked_spec(model)
+    if is_named(str(path)) and not Path(path).exists():
+        raise CheckpointError(f"{path}: no such file or folder", hint=_weights_of(str(path)))
     check_folder(path)
     checkpoint = _heard(open_checkpoint(path, spec=spec, **reading))
     has_classifier = "fc.weight" in checkpoint.tensors

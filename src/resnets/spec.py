@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from itertools import pairwise
 from math import gcd, lcm
+from operator import index
 from sys import float_info
 from typing import Any, Literal, Self, get_args, get_type_hints
 
@@ -157,15 +158,21 @@ class Spec:
 
     def _check_type(self, name: str, hint: Any) -> None:
         value, choices = getattr(self, name), get_args(hint)
+        if hint is int:
+            object.__setattr__(self, name, value := _whole(value))
         if choices == (int, ...):
-            whole = isinstance(value, list | tuple) and all(_positive(n) for n in value)
+            whole = isinstance(value, list | tuple) and all(_positive(_whole(n)) for n in value)
             if not whole or (name in ("depths", "widths") and not value):
                 raise _wrong(f"{name} must be positive whole numbers, one for each stage")
-            object.__setattr__(self, name, tuple(value))  # JSON has lists only
+            object.__setattr__(self, name, tuple(map(_whole, value)))  # JSON has lists only
         elif choices and value not in choices:
             raise _wrong(f"{name} is {value!r}", f"choose from {', '.join(choices)}")
         elif hint is int and not _positive(value):
-            raise _wrong(f"{name} must be a positive whole number")
+            without = "model.reset_classifier(0) leaves a network without its classifier"
+            raise _wrong(
+                f"{name} must be a positive whole number, not {value!r}",
+                without if name == "num_classes" and value in (0, None) else "",
+            )
         elif hint is float and not _finite(value):
             raise _wrong(f"{name} must be a number")
         elif hint is bool and not isinstance(value, bool):
@@ -303,6 +310,14 @@ def fields_told(*words: str) -> tuple[str, ...]:
 
 
 _types = cache(get_type_hints)
+
+
+def _whole(value: Any) -> Any:
+    """Return a whole number of another kind, such as NumPy's, as Python's; all else as it is."""
+    try:
+        return value if isinstance(value, bool) else index(value)
+    except TypeError:
+        return value
 
 
 def _positive(value: object) -> bool:

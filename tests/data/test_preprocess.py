@@ -99,7 +99,7 @@ def test_what_is_no_batch(tmp_path):
         with pytest.raises(UsageError, match=r"a batch must be uint8 \(N, 3, H, W\)"):
             preprocess(batch)
     for nothing in ([], np.zeros((8, 8, 3), np.uint8)[None], [torch.zeros(3, 8, 8).byte()]):
-        with pytest.raises(UsageError, match="no images|is no image and no file"):
+        with pytest.raises(UsageError, match=r"no images|is no image and no file"):
             preprocess(nothing)
     with pytest.raises(DataError, match="cannot be read"):
         preprocess(tmp_path / "missing.png")

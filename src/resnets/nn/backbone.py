@@ -21,7 +21,7 @@ from resnets.nn.layers import activation, normalisation
 from resnets.nn.levels import FeatureInfo, Level, describe, feature_info, level_names
 from resnets.nn.places import Place
 from resnets.nn.resnet import ResNet, initialise
-from resnets.nn.trunk import Trunk
+from resnets.nn.trunk import Trunk, check_spec
 from resnets.spec import Spec
 
 
@@ -73,6 +73,7 @@ class Backbone(Trunk):
         gradient_checkpointing: bool = False,
         table: Sequence[Sequence[Place]] | None = None,
     ) -> None:
+        check_spec(spec)
         outputs = _outputs(levels, spec)
         built = max(level_names(len(spec.depths)).index(name) for name in outputs)
         super().__init__(spec, stages=built, table=table)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from resnets.errors import UsageError
 from resnets.nn.activation_checkpointing import RecomputedStage
 from resnets.nn.blocks import BLOCKS
 from resnets.nn.layers import activation, convolution, normalisation
@@ -25,6 +26,7 @@ class Trunk(nn.Module):
         table: Sequence[Sequence[Place]] | None = None,
     ) -> None:
         super().__init__()
+        check_spec(spec)
         self.spec = spec
         # He et al. 2016, appendix: the first block of pre-activation nets activates the stem.
         stem_norm = spec.activation_order != "preactivation" or spec.stem_activation
@@ -60,6 +62,16 @@ class Trunk(nn.Module):
         """
         for name, stage in zip(self.stage_names, self.stages, strict=True):
             self.add_module(name, RecomputedStage(*stage.children()))
+
+
+def check_spec(spec: object) -> None:
+    """Raise UsageError for what is no spec, such as a model's name."""
+    if not isinstance(spec, Spec):
+        word = f'"{spec}"' if isinstance(spec, str) else '"resnet18"'
+        raise UsageError(
+            f"a network is made of a Spec, not of a {type(spec).__name__}",
+            hint=f"create_model({word}) and create_backbone({word}) take names",
+        )
 
 
 def stem_convolution(spec: Spec) -> nn.Module:

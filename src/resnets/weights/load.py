@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,12 +13,13 @@ from resnets.errors import CheckpointError, UsageError
 from resnets.nn import Backbone, ResNet
 from resnets.nn.freezing import FixedBatchNorm2d, FrozenBatchNorm2d
 from resnets.spec import Spec, fields_told
-from resnets.weights import assumptions
+from resnets.weights import assumptions, catalog
 from resnets.weights.biases import fold_biases
 from resnets.weights.checkpoint import Checkpoint, Source, open_checkpoint
 from resnets.weights.fit import HEAD, Head, InChannels, fit
 from resnets.weights.load_report import LoadReport
 from resnets.weights.naming import traits
+from resnets.weights.shipped import names
 
 # What may differ between a file's network and ours.
 _TOLERATED = {*fields_told("tolerated"), "stages", "grouped"}
@@ -62,6 +64,14 @@ def load_weights(
     damaged, unsafe or no network, and UsageError for a model or an option that cannot be meant.
     """
     network = unwrapped(model, "load_weights")
+    own, published = names(network.spec.name), {entry.name for entry in catalog.entries()}
+    if isinstance(source, str) and source in {*own, *published} and not Path(source).exists():
+        if source not in own:
+            catalog.find(network.spec.name, source)  # which says what there is
+        raise UsageError(
+            f"load_weights: {source} is no file but the name of published weights",
+            hint=f'create_model("{network.spec.name}", weights="{source}")',
+        )
     checkpoint = open_checkpoint(
         source, dialect=dialect, container=container, ema=ema, spec=network.spec
     )

@@ -99,7 +99,7 @@ def save_weights(
 
 
 def _check_layers(model: ResNet) -> None:
-    """Raise UsageError for layers that were put in by hand: no spec says them, so nothing reads them.
+    """Raise UsageError for layers that were put in by hand: a file without their spec is lost.
 
     A classifier may be missing.
     """
