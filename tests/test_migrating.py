@@ -4,6 +4,7 @@ A hint is typed as it stands wherever it is an expression.
 """
 
 import io
+import shlex
 from enum import Enum
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 import resnets
 from resnets.errors import CheckpointError, DataError, UsageError
+from resnets.training.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")
@@ -401,3 +403,76 @@ def test_patterns_are_texts():
     with pytest.raises(UsageError, match="a pattern is a text, not a list") as refused:
         resnets.list_models(["resnet18*", "resnext*"])
     assert typed(refused.value.hint)
+
+
+ARGUMENTS = {
+    "epochs": (3, 'settings=["schedule.epochs=3"]'),
+    "lr": (0.1, 'settings=["optimizer.lr=0.1"]'),
+    "optimizer": ("sgd", 'settings=["optimizer.kind=sgd"]'),
+    "criterion": (nn.CrossEntropyLoss(), 'settings=["loss=binary_cross_entropy"]'),
+    "amp": (True, 'settings=["precision=bfloat16"]'),
+    "class_weights": ([1, 2], 'settings=["class_weights=balanced"]'),
+    "color_jitter": (0.4, 'settings=["augment.jitter=[0.4,0.4,0.4,0]"]'),
+    "output_dir": ("x", "did you mean out?"),
+    "pretrained": (True, "did you mean weights?"),
+    "verbose": (0, "did you mean quiet?"),
+    "num_workers": (4, "nothing is to be set: images are read once"),
+    "num_classes": (2, "nothing is to be set: the data say"),
+    "zebra": (1, "help(resnets.train)"),
+}
+PAIR = (torch.zeros(8, 3, 32, 32).byte(), torch.arange(8) % 2)
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_arguments_of_other_trainers(name):
+    value, told = ARGUMENTS[name]
+    for function in (resnets.train, resnets.find_lr, resnets.plan, resnets.tune):
+        with pytest.raises(UsageError, match=f"there is no argument {name}") as refused:
+            function(PAIR, model="resnet8", **{name: value})
+        assert refused.value.hint.startswith(told)
+    if told.startswith("settings="):
+        load_recipe("default", eval(told.removeprefix("settings=")))
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw"])
+def test_another_optimizer_comes_with_its_rate(kind):
+    with pytest.raises(UsageError, match="no argument optimizer") as refused:
+        resnets.train(PAIR, optimizer=kind)
+    recipe = load_recipe("default", eval(refused.value.hint.removeprefix("settings=")))
+    assert (recipe.optimizer.kind, recipe.optimizer.lr) == (kind, 0.001)
+    setting = f"optimizer.kind={kind}"
+    with pytest.raises(UsageError, match="belong to sgd") as refused:
+        load_recipe("finetune", [setting])
+    words = shlex.split(refused.value.hint.removeprefix("beside it: "))
+    load_recipe("finetune", [setting, *(word for word in words if word != "--set")])
+    with pytest.raises(UsageError, match="lr auto belongs to sgd") as refused:
+        load_recipe("default", [setting, "optimizer.nesterov=false"])
+    assert refused.value.hint == "beside it: --set optimizer.lr=0.001"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"settings": {"schedule.epochs": 1}}, "settings are a list of texts"),
+        ({"settings": [("schedule.epochs", 1)]}, "settings are a list of texts"),
+        ({"settings": 1}, "settings are a list of texts"),
+        ({"recipe": {"schedule": {"epochs": 1}}}, "a recipe is a name or a YAML file, not a dict"),
+        ({"resume": True}, "resume is True"),
+        ({"device": "cuda:1"}, "of several devices one is chosen before Python starts"),
+    ],
+)
+def test_values_of_other_kinds(options, message):
+    with pytest.raises(UsageError, match=message) as refused:
+        resnets.train(PAIR, model="resnet8", **options)
+    assert refused.value.hint
+
+
+def test_devices_are_torchs_or_names():
+    assert resnets.Machine(device=torch.device("cpu")).where == torch.device("cpu")
+
+
+def test_loaders_have_data_sets():
+    data = torch.utils.data.TensorDataset(*PAIR)
+    with pytest.raises(UsageError, match="data is a DataLoader") as refused:
+        resnets.train(torch.utils.data.DataLoader(data))
+    assert refused.value.hint == "give its data set: loader.dataset"

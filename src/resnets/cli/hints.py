@@ -5,21 +5,6 @@ from difflib import get_close_matches
 from itertools import pairwise
 from typing import Any
 
-# What other tools have an option for, and `train` has under another name, or not at all.
-_OTHERWISE = {
-    "did you mean --out?": "output output_dir outdir project save_dir logdir run_dir exp",
-    "did you mean --model?": "arch architecture network net backbone",
-    "did you mean --recipe?": "config cfg configuration",
-    "seeds train one after another: --seeds 5": "parallel_seeds",
-    "did you mean --device?": "gpu gpus cuda accelerator no_cuda",
-    "nothing is to be set: images are read once, by as many threads as there are processors": (
-        "workers num_workers nworkers jobs j dataloader_num_workers"
-    ),
-    "did you mean --weights?": (
-        "pretrained checkpoint finetune fine_tune transfer start_from init_from"
-    ),
-}
-
 
 def explain_usage(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
     """Return message and hint for what the command line's parser refuses."""
@@ -41,13 +26,15 @@ def explain_usage(error: Any, arguments: Sequence[str]) -> tuple[str, str]:
 
 def _training_hint(option: str, value: str) -> str:
     """Say how `train` is told what an option of another tool says."""
+    from resnets.training.other_names import find_argument, instead_of
     from resnets.training.recipe import how_to_set
 
     name = option.lstrip("-").replace("-", "_").lower()
-    for hint, names in _OTHERWISE.items():
-        if name in names.split():
-            return hint
-    return how_to_set(option, value, mistyped=False)
+    if name == "parallel_seeds":  # of earlier versions
+        return "seeds train one after another: --seeds 5"
+    if argument := find_argument(name):
+        return f"did you mean --{argument}?"
+    return instead_of(name) or how_to_set(option, value, mistyped=False)
 
 
 def _value(option: str, arguments: Sequence[str]) -> str:

@@ -40,7 +40,9 @@ def as_dataset(data: Any) -> Dataset:
     else:
         raise UsageError(
             f"data is a {type(data).__name__}: no name, no folder and not indexable",
-            hint="give a folder, (images, labels), or what has a length and (image, label) at [i]",
+            hint="give its data set: loader.dataset"
+            if hasattr(data, "dataset")
+            else "give a folder, (images, labels), or what has a length and (image, label) at [i]",
         )
     images: list[NDArray[np.uint8]] = []
     labels: list[Label] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from resnets.errors import ResourceError, check_name
+from resnets.errors import ResourceError, UsageError, check_name
 from resnets.machine.processes import ALONE, Processes
 
 
@@ -36,11 +36,17 @@ class Machine:
         return choose_device(self.device)
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str | torch.device) -> torch.device:
     """Return the device of a name: cpu, cuda, or auto for CUDA where there is one.
 
     Raises UsageError for another name and ResourceError when there is no such device.
     """
+    name, _, number = str(name).partition(":")
+    if number:
+        raise UsageError(
+            f"of several devices one is chosen before Python starts, not by {name}:{number}",
+            hint=f"CUDA_VISIBLE_DEVICES={number}, and the device cuda",
+        )
     check_name("device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise ResourceError("CUDA is not available here", hint="use --device cpu")

@@ -68,7 +68,22 @@ _NAMES = {
     "finetune.freeze": "frozen_stages freeze_layers freeze_at freeze_backbone",
     "finetune.head_epochs": "freeze_epochs",
 }
-_VALUES = {"ra": "randaugment", "ta_wide": "trivialaugment"}
+_VALUES = {"ra": "randaugment", "ta_wide": "trivialaugment", "bce": "binary_cross_entropy"}
+# What other tools call an argument of `train`, which is an option of the command too.
+_ARGUMENTS = {
+    "out": "output output_dir outdir project save_dir logdir log_dir run_dir exp",
+    "model": "arch architecture network net backbone model_name",
+    "recipe": "config cfg configuration",
+    "device": "gpu gpus cuda accelerator no_cuda devices",
+    "weights": "pretrained checkpoint finetune fine_tune transfer start_from init_from",
+    "quiet": "verbose silent progress_bar enable_progress_bar",
+}
+_INSTEAD = {
+    "nothing is to be set: images are read once, by as many threads as there are processors": (
+        "workers num_workers nworkers jobs j dataloader_num_workers"
+    ),
+    "nothing is to be set: the data say how many classes there are": "num_classes nb_classes",
+}
 _OTHERS = {name: key for key, names in _NAMES.items() for name in names.split()}
 
 
@@ -92,11 +107,21 @@ def find_setting(name: str, keys: Sequence[str], *, mistyped: bool = True) -> st
     return (lasts.get(close[0]) or _OTHERS[close[0]]) if close else ""
 
 
+def find_argument(name: str) -> str:
+    """Return the argument of `train` that another tool's name means; empty when none is."""
+    return next((own for own, names in _ARGUMENTS.items() if name in names.split()), "")
+
+
+def instead_of(name: str) -> str:
+    """Return in words why there is nothing to be set for another tool's name; empty when not so."""
+    return next((words for words, names in _INSTEAD.items() if name in names.split()), "")
+
+
 def find_value(value: str) -> str:
     """Return what is meant by another tool's value, such as "ta_wide"; empty when nothing is."""
     return "timm" if value.startswith("rand-") else _VALUES.get(value, "")
 
 
-def assignment(key: str, value: str) -> str:
+def assignment(setting: str) -> str:
     """Return ``--set key=value`` as a shell takes it."""
-    return f"--set {shlex.quote(f'{key}={value}')}"
+    return f"--set {shlex.quote(setting)}"

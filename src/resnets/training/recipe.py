@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -355,9 +356,15 @@ class OptimizerRecipe(_Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.kind != "sgd" and (self.nesterov or self.momentum_form != "torch"):
-            raise ValueError(f"nesterov and momentum_form belong to sgd, not {self.kind}")
+            raise UsageError(
+                f"nesterov and momentum_form belong to sgd, not {self.kind}",
+                hint=f"beside it: {' '.join(map(assignment, _BESIDE['optimizer.kind']))}",
+            )
         if self.kind != "sgd" and self.lr == "auto":
-            raise ValueError(f"lr auto belongs to sgd, not {self.kind}: give a number")
+            raise UsageError(
+                f"lr auto belongs to sgd, not {self.kind}: give a number",
+                hint="beside it: --set optimizer.lr=0.001",
+            )
         if self.trust_clip and self.kind != "lamb":
             raise ValueError(f"trust_clip belongs to lamb, not {self.kind}")
         if self.nesterov and (self.momentum == 0 or self.momentum_form == "caffe"):
@@ -725,19 +732,20 @@ def how_to_set(
         return ""
     current, example = load_recipe(recipe).flat()[key], _EXAMPLES.get(key, "")
     now = current if isinstance(current, str) else json.dumps(current)
-    for text in (value, find_value(value), now, example) if value else (example, now):
-        try:
-            if text not in ("", "null"):
-                load_recipe(recipe, [f"{key}={text}"])
-                return assignment(key, text)
-        except UsageError:
-            continue
-    return assignment(key, "null")
+    for text in (value, find_value(value), example, now):
+        for beside in ((), _BESIDE.get(key, ())):
+            settings = [f"{key}={text}", *beside]
+            with suppress(UsageError):
+                if text not in ("", "null"):
+                    load_recipe(recipe, settings)
+                    return " ".join(map(assignment, settings))
+    return assignment(f"{key}=null")
 
 
 # Values that stand for those that most recipes leave to the data.
 _EXAMPLES = {
     "loss": "binary_cross_entropy",
+    "precision": "bfloat16",
     "class_weights": "balanced",
     "data.sampling": "balanced",
     "drop_path": "0.05",
@@ -754,6 +762,15 @@ _EXAMPLES = {
     "optimizer.clip": "1",
     "augment.policy": "randaugment",
     "augment.jitter": "[0.4,0.4,0.4,0]",
+}
+
+# What has to be said beside a value that most recipes have other settings for: theirs are of SGD.
+_BESIDE = {
+    "optimizer.kind": (
+        "optimizer.nesterov=false",
+        "optimizer.momentum_form=torch",
+        "optimizer.lr=0.001",
+    )
 }
 
 
@@ -773,6 +790,17 @@ def load_recipe(recipe: str | Path | Recipe, settings: Sequence[str] = ()) -> Re
 
     Raises UsageError for an unknown name, key or value, saying where it stands.
     """
+    if not isinstance(recipe, str | Path | Recipe):
+        raise UsageError(
+            f"a recipe is a name or a YAML file, not a {type(recipe).__name__}",
+            hint='settings=["schedule.epochs=1"] changes the default one',
+        )
+    settings = [settings] if isinstance(settings, str) else settings
+    if not isinstance(settings, Sequence) or not all(isinstance(each, str) for each in settings):
+        raise UsageError(
+            f"settings are a list of texts, key=value, not a {type(settings).__name__} of others",
+            hint='settings=["schedule.epochs=1", "batch_size=16"]',
+        )
     if isinstance(recipe, Recipe):
         source, values = recipe.name, recipe.model_dump(mode="json", exclude_unset=True)
     else:
@@ -862,11 +890,13 @@ def _explain(source: str, error: ValidationError) -> UsageError:
     where = ".".join(path[:depth])
     if first["type"] == "extra_forbidden":
         return _unknown(source, where, find_setting(where, list(setting_fields())))
-    message = first["msg"].removeprefix("Value error, ")
+    cause = first.get("ctx", {}).get("error")
+    message = getattr(cause, "message", first["msg"].removeprefix("Value error, "))
     given = "" if isinstance(first["input"], dict) else f", not {first['input']!r}"
     return UsageError(
         f"recipe {source}: {where or 'recipe'}: {message}{given}",
-        hint="`--set key=value` and the recipe's own file are where values come from",
+        hint=getattr(cause, "hint", "")
+        or "`--set key=value` and the recipe's own file are where values come from",
     )
 
 

@@ -1,5 +1,6 @@
 """From what a user says to a finished run: behind `resnets train`."""
 
+import json
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from resnets.training.begun import (
     teacher_of,
 )
 from resnets.training.distillation import TeacherSource
+from resnets.training.other_names import find_argument, instead_of
 from resnets.training.prepare import Plan, prepare
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import Recipe, how_to_set, load_recipe, read_recipe, unnamed
@@ -86,6 +88,10 @@ def train(
     machine = _machine(machine, where)
     check_model(model)
     reading = reading_in({"container": container, "dialect": dialect, "ema": ema}, weights)
+    if not isinstance(resume, str | Path | None):
+        raise UsageError(
+            f"resume is {resume}", hint='give the run folder, or resume="auto" beside out='
+        )
     continued = RunFolder(Path(resume)) if resume is not None and str(resume) != "auto" else None
     if continued and (model or recipe or out or overwrite or weights is not None):
         continued.read_record()  # what is no run says nothing
@@ -200,11 +206,7 @@ def _machine(machine: object, fields: dict[str, Any]) -> Machine:
         )
     for name, value in fields.items():
         if name not in machine.__dataclass_fields__:
-            setting = how_to_set(name, str(value), mistyped=False).removeprefix("--set ")
-            raise UsageError(
-                f"train() has no argument {name}",
-                hint=f'settings=["{setting}"]' if setting else "help(resnets.train) lists them",
-            )
+            raise UsageError(f"there is no argument {name}", hint=_meant(name, value))
     machine = replace(machine, **fields)
     track = (machine.track,) if isinstance(machine.track, str) else tuple(machine.track)
     for name in track:
@@ -217,6 +219,19 @@ def _machine(machine: object, fields: dict[str, Any]) -> Machine:
             hint="0.05 calls one in twenty known images unknown, 0 none",
         )
     return replace(machine, track=track)
+
+
+def _meant(name: str, value: object) -> str:
+    """Return what is to be typed in place of an argument that there is not."""
+    if argument := find_argument(name):
+        return f"did you mean {argument}?"
+    words = shlex.split(how_to_set(name, str(value), mistyped=False))
+    settings = [word for word in words if word != "--set"]
+    return instead_of(name) or (
+        f"settings={json.dumps(settings)}"
+        if settings
+        else "help(resnets.train) lists what there is"
+    )
 
 
 def check_model(model: object) -> None:
