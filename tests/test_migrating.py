@@ -476,3 +476,24 @@ def test_loaders_have_data_sets():
     with pytest.raises(UsageError, match="data is a DataLoader") as refused:
         resnets.train(torch.utils.data.DataLoader(data))
     assert refused.value.hint == "give its data set: loader.dataset"
+
+
+@pytest.mark.filterwarnings("ignore:nothing says what its outputs mean")
+def test_what_a_notebook_shows_fits_on_a_screen(model, photos, tmp_path):
+    """However many classes, images and tensors there are."""
+    steps = ["schedule.iterations=1", "batch_size=4", "augment.mirror=false"]
+    tiny = {"model": "resnet8", "settings": steps, "quiet": True}
+    wide = resnets.create_model("resnet8", num_classes=1000)
+    wide.classes = ("cat", "dog", *map(str, range(998)))
+    shown = [
+        resnets.train(PAIR, out=tmp_path / "run", **tiny),
+        resnets.load_weights(model, model.state_dict()),
+        resnets.evaluate(wide, photos),
+        resnets.profile("resnet8"),
+        resnets.export(model, tmp_path / "own.safetensors", to="safetensors"),
+    ]
+    for value in shown:
+        text = repr(value)
+        assert text.startswith(f"{type(value).__name__}("), text[:100]
+        assert len(text) < 2000, text[:3000]
+    assert "accuracy=" in repr(shown[2])

@@ -49,6 +49,11 @@ class Assessment(Evaluation):
     members: tuple["Assessment", ...] = ()
     against: Paired | None = None
 
+    def __repr__(self) -> str:
+        own = f"part={self.part!r}, images={len(self.labels)}, accuracy={self.accuracy:.4f}"
+        members = f", members={len(self.members)}" if self.members else ""
+        return f"Assessment({own}{members})"
+
     @property
     def alone(self) -> bool:
         """Whether each class is answered by itself, rather than one of all."""

@@ -4,7 +4,7 @@ Nothing in it depends on the machine but the measured differences: no paths, no 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ class Export:
     certificate: Path
     name: str  # the network's
     plan: ExportPlan
-    comparison: Comparison
+    comparison: Comparison = field(repr=False)
     quantized: Quantized | None
-    record: dict[str, Any]  # what the certificate says
+    record: dict[str, Any] = field(repr=False)  # what the certificate says
 
     def to_dict(self) -> dict[str, Any]:
         """Return the certificate and where the files are, as JSON-able values."""

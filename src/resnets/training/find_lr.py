@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 from math import inf, log
 from typing import Any
@@ -46,7 +46,7 @@ class FoundRate:
     model: str
     data: str
     recipe: str
-    curve: Curve
+    curve: Curve = field(repr=False)
 
     @property
     def beside(self) -> str:

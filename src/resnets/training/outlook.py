@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import count as count_up
 from itertools import pairwise
 from math import ceil
@@ -55,11 +55,11 @@ class Phase:
 class Outlook:
     """What a run would do, and what it would take here; in seconds, bytes and images a second."""
 
-    lines: tuple[str, ...]  # what the run would say when it begins
+    lines: tuple[str, ...] = field(repr=False)  # what the run would say when it begins
     out: str
-    data: dict[str, Any]
+    data: dict[str, Any] = field(repr=False)
     weights: dict[str, Any] | None
-    recipe: dict[str, Any]  # every setting, with what was chosen
+    recipe: dict[str, Any] = field(repr=False)  # every setting, with what was chosen
     why: str  # those settings were chosen that the recipe had left open
     epochs: float
     steps: int

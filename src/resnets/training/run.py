@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ class Run:
     """A finished run: its folder and its results, as in run.json."""
 
     path: Path
-    results: dict[str, Any]
-    classes: tuple[str, ...] = ()
+    results: dict[str, Any] = field(repr=False)
+    classes: tuple[str, ...] = field(default=(), repr=False)
     asked_to_stop: int | None = None  # the exit code, by a signal too late for it to stop
 
     @property

@@ -5,7 +5,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -52,7 +52,7 @@ class Tuning:
     """What a search has come to: its folder, and tune.json as it stands."""
 
     path: Path
-    search: Search
+    search: Search = field(repr=False)
     command: str  # that trains with the best settings; empty where there are none yet
 
     @property

@@ -17,7 +17,7 @@ class LoadReport:
     prefix: str = ""  # what stood before every name
     dialect: str = ""  # whose names it uses
     looks_like: str = ""  # the network that its tensors describe
-    loaded: tuple[str, ...] = ()
+    loaded: tuple[str, ...] = field(default=(), repr=False)
     adapted: dict[str, str] = field(default_factory=dict)  # loaded, but not as stored: why
     missing: tuple[str, ...] = ()  # in the model, not in the file
     unexpected: tuple[str, ...] = ()  # in the file, not in the model; under the file's names
