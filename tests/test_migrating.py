@@ -4,8 +4,10 @@ A hint is typed as it stands wherever it is an expression.
 """
 
 import io
+import re
 import shlex
 from enum import Enum
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -497,3 +499,18 @@ def test_what_a_notebook_shows_fits_on_a_screen(model, photos, tmp_path):
         assert text.startswith(f"{type(value).__name__}("), text[:100]
         assert len(text) < 2000, text[:3000]
     assert "accuracy=" in repr(shown[2])
+
+
+@pytest.mark.pages
+def test_the_page_runs(photos, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[1] / "docs/start.md").read_text("utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Image.open(photos / "cat" / "0.png").save("new.jpg")
+    names = {}
+    exec(code, names)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert names["logits"].shape == (1, 10)
+    assert names["vectors"].shape == (1, 64)
+    assert eval('resnets.weights.catalog.entries("resnet50")', names)
