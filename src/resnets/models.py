@@ -190,9 +190,11 @@ def find_weights(model: str, weights: Source | None) -> tuple[Source | None, cat
     The name of weights that come with the package becomes their file. Raises UsageError for a name
     that no weights of the model have.
     """
-    if weights is True or isinstance(weights, Enum):  # torchvision's ResNet50_Weights
-        name = f'weights="torchvision.{weights.name}"' if weights is not True else ""
-        raise UsageError(f"weights is {weights}", hint=name or _weights_of(model))
+    given: Any = weights
+    if isinstance(given, Enum):  # torchvision's ResNet50_Weights
+        raise UsageError(f"weights is {given}", hint=f'weights="torchvision.{given.name}"')
+    if given is True:
+        raise UsageError("weights is True", hint=_weights_of(model))
     if not isinstance(weights, str):
         return weights, None
     if own := shipped(model, weights):

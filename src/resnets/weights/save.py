@@ -20,7 +20,7 @@ from resnets.weights.beside import PROBLEMS
 from resnets.weights.calibration import Calibration
 from resnets.weights.checkpoint import NATIVE
 from resnets.weights.fit import HEAD
-from resnets.weights.load import unwrapped
+from resnets.weights.load import Network, unwrapped
 from resnets.weights.metadata import Metadata, check_made
 from resnets.weights.native import write_native
 from resnets.weights.translate import to_dialect
@@ -60,19 +60,15 @@ def save_weights(
     if not head:
         state = {key: tensor for key, tensor in state.items() if not key.startswith("fc.")}
     if dialect == NATIVE:
-        if not isinstance(network, ResNet):
-            raise UsageError(
-                "save_weights: our own files are of whole networks, and this is a backbone",
-                hint="torch.save(backbone.state_dict(), path), which load_weights reads",
-            )
-        check_classifier(network)
-        _check_meaning(network)
-        _check_layers(network)
+        whole = _whole(network)
+        check_classifier(whole)
+        _check_meaning(whole)
+        _check_layers(whole)
         try:
             check_made(made or {})
         except CheckpointError as error:
             raise UsageError(error.message, hint="give `made` as training writes it") from None
-        write_native(path, state, Metadata.of(network, made or {}, known(network.preprocess)))
+        write_native(path, state, Metadata.of(whole, made or {}, known(whole.preprocess)))
         return
     if dialect == "keras":
         from resnets.weights.keras.keras_write import for_applications, write_keras
@@ -84,8 +80,9 @@ def save_weights(
     spec = replace(network.spec, bottleneck_stride="3x3") if folder else network.spec
     tensors = to_dialect(state, spec, dialect)
     if folder:
+        config = _huggingface_config(_whole(network))
         write_bytes(path / "model.safetensors", _safetensors(tensors))
-        write_json(path / "config.json", _huggingface_config(network))
+        write_json(path / "config.json", config)
     elif path.suffix == ".safetensors":
         write_bytes(path, _safetensors(tensors))
     elif path.suffix == ".pkl" and dialect == "detectron2":
@@ -96,6 +93,16 @@ def save_weights(
         buffer = io.BytesIO()
         torch.save(OrderedDict(tensors), buffer)
         write_bytes(path, buffer.getvalue())
+
+
+def _whole(network: Network) -> ResNet:
+    """Return a network that has all that is said of one. Raises UsageError for a backbone."""
+    if not isinstance(network, ResNet):
+        raise UsageError(
+            "save_weights: a backbone is not the whole network that such a file is of",
+            hint="torch.save(backbone.state_dict(), path), which load_weights reads",
+        )
+    return network
 
 
 def _check_layers(model: ResNet) -> None:

@@ -120,8 +120,10 @@ def network_of(model: torch.nn.Module) -> Network:
             hint="model.embed(images) has its features; create_model(...) has a classifier",
         )
     check_classifier(network)
-    compiled = isinstance(getattr(model, "_orig_mod", None), ResNet)
-    return Network(model if compiled else network)
+    ready: Any = (
+        model if hasattr(model, "_orig_mod") else network
+    )  # compiled, it has its attributes
+    return Network(ready)
 
 
 class Program(Exported):
