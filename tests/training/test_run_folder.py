@@ -23,6 +23,8 @@ from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Epoch, LedgerLine, Record, from_plain
 from resnets.weights.tensors import damaged, read_tensors, write_tensors
 
+MANIFEST = "pictures.sha256"
+
 
 @pytest.fixture
 def folder(tmp_path) -> RunFolder:
@@ -124,11 +126,14 @@ def test_overwriting_that_is_interrupted_can_be_repeated(folder, monkeypatch):
     assert names(folder.path) <= {".lock"}
 
 
-def test_a_run_killed_before_its_record_is_no_obstacle(tmp_path):
+@pytest.mark.parametrize(
+    "left", [".run.json.tmp", ".pictures.sha256.tmp", ".pictures.sha256.0123abcd.tmp", MANIFEST]
+)
+def test_a_run_killed_before_its_record_is_no_obstacle(tmp_path, left):
     folder = RunFolder(tmp_path / "run")
     folder.create()
     (folder.path / ".lock").write_text('{"pid": 1}')
-    (folder.path / ".run.json.tmp").write_text('{"da')
+    (folder.path / left).write_text('{"da')
     folder.create()
     with folder.lock():
         folder.create()

@@ -118,8 +118,9 @@ class RunFolder:
                 with self._held():
                     self._remove()
             elif self.path.exists() and not (overwrite and (self.path / _LOCK).exists()):
-                # A run that was killed before its record leaves these.
-                known = {self.path / _LOCK, *drafts(self.record)}
+                # A run that was killed, or found no space, before its record leaves these.
+                known = {self.path / _LOCK, self.manifest}
+                known.update(*map(drafts, (self.record, self.manifest)))
                 if not known.issuperset(self.path.iterdir()):
                     raise UsageError(
                         f"{self.path}: is not empty and not a run", hint="give another --out"
