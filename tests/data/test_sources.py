@@ -21,7 +21,7 @@ from resnets.data.images import decode
 from resnets.data.labelled import open_labelled
 from resnets.data.packing import pack
 from resnets.data.scan import scan
-from resnets.data.sources import open_listing
+from resnets.data.sources import images_in, open_listing
 from resnets.data.unpacking import unpack
 from resnets.errors import DataError, ResourceError
 from resnets.inference.embedding import embed_folder
@@ -127,6 +127,21 @@ def test_check_compares_a_pack_with_its_digests(photos, tmp_path):
     assert found.broken == (
         Skipped("apple/0.png", "cannot be read: its bytes have changed since it was packed"),
     )
+
+
+def test_no_part_of_a_damaged_pack_is_taken_for_the_whole(photos, tmp_path):
+    """As a tar it has members, and may have lost some: who needs no classes is told, too."""
+    out = tmp_path / "p.pack"
+    pack(scan(photos), out, Encoding())
+    whole, names = out.read_bytes(), images_in(out)[:]
+    assert len(names) == len(scan(photos))
+    index = whole.rindex(b".resnets/index")
+    flipped = bytes([whole[index + 600] ^ 1])
+    other = whole.replace(b"resnets pack 1", b"resnets pack 2", 1)
+    for data in (whole[: len(whole) // 2], whole[:index], other, whole[: index + 600] + flipped):
+        out.write_bytes(data)
+        with pytest.raises(DataError, match="p.pack: "):
+            images_in(out)
 
 
 def test_folders_of_tars(photos, tmp_path):

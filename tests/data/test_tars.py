@@ -342,14 +342,31 @@ def test_no_tar(tmp_path):
 
 
 def test_an_end_that_is_missing(tmp_path):
-    """Two blocks of zeros may lack; half a member may not."""
+    """Two blocks of zeros may lack, which is said; half a member may not."""
     path = tar(tmp_path / "p.tar", {"a/x.png": image(0), "b/y.png": image(1)})
+    assert opened(path).irregular == ()
     data = path.read_bytes().rstrip(b"\0")
     path.write_bytes(data + bytes(-len(data) % 512))
-    assert len(opened(path)) == 2
+    found = opened(path)
+    assert len(found) == 2
+    assert [name for name, what in found.irregular if "was cut off" in what] == ["p.tar"]
     path.write_bytes(data[:-20])
     with pytest.raises(DataError, match=r"ends before b/y.png does: it is damaged"):
         opened(path)
+
+
+def test_wherever_a_tar_is_cut(tmp_path):
+    """All of its images, or it is said; between two members, too."""
+    names = [f"{label}/{i}.png" for label in "ab" for i in range(3)]
+    path = tar(tmp_path / "p.tar", {name: image(i) for i, name in enumerate(names)})
+    whole = path.read_bytes()
+    for end in range(0, len(whole), 128):
+        (tmp_path / "q.tar").write_bytes(whole[:end])
+        try:
+            found = opened(tmp_path / "q.tar")
+        except DataError:
+            continue
+        assert len(found) == len(names) or found.irregular
 
 
 def test_whatever_is_flipped_or_cut(photos, tmp_path):

@@ -20,6 +20,7 @@ _KINDS = {
     **{b"1": "a link", b"2": "a link", b"3": "a device", b"4": "a device", b"6": "a named pipe"},
     b"S": "a sparse file",
 }
+UNENDED = "without the mark of an end"
 _FOLDER = b"5"
 _WITHOUT_CONTENT = (b"1", b"2", b"3", b"4", b"5", b"6")
 _FILES = (b"0", b"\0", b"7")
@@ -68,7 +69,8 @@ def members(
     """Yield the members of a tar. Raises DataError where it is none, or damaged, and OSError.
 
     It lies from ``start`` to ``length`` in the file; ``path`` is for messages. A tar within a tar
-    stands for its members, as in a folder of its name.
+    stands for its members, as in a folder of its name. Where the empty block is missing that ends a
+    tar, the last one is of the kind UNENDED.
     """
     length = file.seek(0, 2) if length is None else length
     file.seek(start)
@@ -122,6 +124,8 @@ def members(
         else:
             yield Member(name, at, size, what)
         at += -(-size // BLOCK) * BLOCK
+    if not start:  # as those of careless programs do, and any that is cut between two members
+        yield Member("", at, 0, UNENDED)
 
 
 def _sums_up(block: bytes) -> bool:

@@ -24,7 +24,7 @@ from resnets.data.members import listing_of
 from resnets.data.pack_folder import joined
 from resnets.data.packs import is_pack, read_pack
 from resnets.data.scan import readable
-from resnets.data.tar_headers import members
+from resnets.data.tar_headers import UNENDED, members
 from resnets.data.webdataset import Samples
 from resnets.errors import DataError
 from resnets.formatting import printable
@@ -64,11 +64,13 @@ def open_tars(
 def unlabelled(paths: Sequence[Path], source: str) -> list[Stored]:
     """Return the images of tars by the names of their members, whatever their folders mean.
 
-    ``source`` is how the tars were named. Raises DataError for what is damaged or no tar.
+    ``source`` is how the tars were named. Raises DataError for what is damaged or no tar, OSError.
     """
     read, found = Stretches(paths).read, {}
     for number, path in enumerate(paths):
         before = f"{path.stem}/" if len(paths) > 1 else ""
+        if is_pack(path):
+            read_pack(path)  # raises where it is not whole: its members may end too early
         with readable(path), open_regular(path) as file:
             stamp = os.fstat(file.fileno()).st_mtime_ns
             for member in members(file, path):
@@ -143,7 +145,10 @@ class _Found:
                 if self.walked % _TOLD == 0:
                     self.report(self.walked)
                 name = posixpath.normpath(member.name)
-                if member.kind:
+                if member.kind == UNENDED:
+                    what = "ends without the mark of a tar's end: look whether it was cut off"
+                    self.irregular.append((printable(path.name), what))
+                elif member.kind:
                     if has_extension(name):
                         self._pass_over(path, member.name, f"is {member.kind}, not a file")
                 elif name.startswith(("/", "../")) or name in (".", "..") or "\0" in name:
