@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from resnets.data.check import check_folder
+from resnets.data.classes import class_notes, look_alike
 from resnets.data.folder import open_folder
 from resnets.data.headers import ImageError
 from resnets.data.images import decode
@@ -140,6 +141,14 @@ def uneven(tmp_path):
     frames[0].save(root / "dog/moving.png", save_all=True, append_images=frames[1:])
     (root / "dog/notes.txt").write_text("woof")
     return root
+
+
+@pytest.mark.parametrize("names", [("1", "01"), ("1", "1.0", "01.00"), ("0", "00", "7")])
+def test_numbers_that_differ_in_zeros_only(names):
+    alike = [name for name in names if name != "7"]
+    assert look_alike(["10", "1.5", "", "2x", *names]) == (tuple(alike),)
+    (said,) = class_notes(names)
+    assert "differ in zeros only" in said
 
 
 def test_check_says_what_a_result_may_depend_on(uneven, resnets):

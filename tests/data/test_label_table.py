@@ -188,6 +188,10 @@ def test_words_that_stand_for_nothing_are_told(photos, word):
     listing = open_listing(photos)
     assert word in listing.classes
     assert f'"{word}" is taken for a class: leave the field empty to say none' in listing.table.said
+    rows = [[*row, g] for *row, g in zip(NAMES, ANIMALS, [word, "P1", "", *"P2345"], strict=True)]
+    write_csv(photos / "labels.csv", [["file", "label", "patient"], *rows])
+    said = open_listing(photos).table.said
+    assert f'"{word}" is taken for a group: leave the field empty to say none' in said
     write_csv(photos / "labels.csv", [["file", "label"], *zip(NAMES, ANIMALS, strict=True)])
     assert len(open_listing(photos).table.said) == 1
 
@@ -305,6 +309,50 @@ def test_rows_that_cannot_be_meant(photos, row, says):
         open_listing(photos)
     assert "\n" not in caught.value.message
     assert caught.value.hint
+
+
+@pytest.mark.parametrize("lists", [["cat"], ["cat", "dog"], [0, 2], []])
+@pytest.mark.parametrize("write", [str, json.dumps])
+@pytest.mark.parametrize("column", ["label", "labels"])
+def test_lists_that_are_written_as_text_are_no_classes(photos, lists, write, column):
+    """As pandas writes them into CSV."""
+    rows = [[name, write(lists or ["cat", "dog"][:i])] for i, name in enumerate(NAMES)]
+    write_csv(photos / "labels.csv", [["file", column], *rows])
+    with pytest.raises(DataError, match=r"row 2: the label is a list written as text: \[") as caught:
+        open_listing(photos)
+    assert "cat|dog" in caught.value.hint
+    rows[3][1] = "[unknown"
+    write_csv(photos / "labels.csv", [["file", column], *rows])
+    open_listing(photos)  # brackets in a name are nothing strange
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [
+        ("file", ["/elsewhere/1.png"] * 8),
+        ("split", ["0"] * 8),
+        ("split", ["train", "trian"] * 4),  # without its faults one class only
+        ("split", ["holdout"] * 3 + ["test"] * 5),
+        ("weight", ["1", "much"] * 4),
+    ],
+)
+def test_check_lists_the_rows_that_leave_nothing_to_train_on(photos, resnets, column, values, form):
+    """As the hint of the error says that it does."""
+    table = {"file": NAMES, "label": ["cat", "dog"] * 4, column: values}
+    path = write_csv(photos / "labels.csv", [[*table], *zip(*table.values(), strict=True)])
+    with pytest.raises(DataError, match=r"other rows cannot be meant") as caught:
+        open_listing(path)
+    assert f"resnets data check {path}" in caught.value.hint
+    code, out, err = resnets("data", "check", path, *form)
+    assert code == 3
+    assert not out
+    faults = [line for line in err.splitlines() if line.startswith("cannot be meant: ")]
+    wrong = [i for i, value in enumerate(values) if value not in ("train", "test", "1")]
+    assert len(faults) == len(wrong)
+    for line, place in zip(faults, wrong, strict=True):
+        assert f"labels.csv, row {place + 2}: " in line
+    assert " hint: " in err
 
 
 @pytest.mark.parametrize(

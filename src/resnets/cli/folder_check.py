@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from resnets.cli.output import Progress, print_json, print_table, say, tell
+from resnets.errors import DataError
 from resnets.formatting import plural
 
 if TYPE_CHECKING:
@@ -27,8 +28,19 @@ def check_folder(path: Path, near: bool, model: str | None, device: str, as_json
 
         network, _ = restore(model, needs_classifier=False)
         lookalikes = lookalikes_by(network.to(choose_device(device)))
-    with Progress() as progress:
-        found = check.check_folder(path, near=near, lookalikes=lookalikes, report=progress.show)
+    faults: list[str] = []
+    try:
+        with Progress() as progress:
+            found = check.check_folder(
+                path,
+                near=near,
+                lookalikes=lookalikes,
+                report=progress.show,
+                on_fault=faults.append,
+            )
+    except DataError:  # what it has found until then is why
+        say(*(f"cannot be meant: {fault}" for fault in faults))
+        raise
     if as_json:
         print_json(_values(found))
     else:

@@ -91,6 +91,7 @@ def check_folder(
     near: bool = False,
     lookalikes: Lookalikes | None = None,
     report: Report = lambda done, total: None,
+    on_fault: Callable[[str], None] = lambda fault: None,
 ) -> FolderCheck:
     """Decode every image and report what is broken, doubled or labelled in two ways.
 
@@ -100,12 +101,18 @@ def check_folder(
     Images are the same when they have the same size and the same RGB pixels, whatever the files'
     formats. ``near`` also looks for copies that were scaled, compressed again or mirrored, and
     where ``lookalikes`` says which images a network finds alike, for those cut out of others.
-    ``report`` is told how many are read, of how many; before, how many are found, of 0. Raises
-    DataError for a folder in no known layout.
+    ``report`` is told how many are read, of how many; before, how many are found, of 0.
+    ``on_fault`` is told of each of ``faults`` before anything is read. Raises DataError for a folder
+    in no known layout, and where nothing that can be trained on is left without those faults.
     """
     faults: list[str] = []
+
+    def take(fault: str) -> None:
+        faults.append(fault)
+        on_fault(fault)
+
     listing = open_listing(
-        path, verify=True, report=lambda found: report(found, 0), on_fault=faults.append
+        path, verify=True, report=lambda found: report(found, 0), on_fault=take
     )
     count = len(listing)
     thumbnails, larger = (

@@ -19,11 +19,15 @@ _LEFT |= {"sinistro", "esquerda", "esquerdo", "vänster", "левый", "лев�
 _RIGHT = {"right", "rechts", "rechte", "rechter", "droite", "droit", "derecha", "derecho"}
 _RIGHT |= {"destra", "destro", "direita", "direito", "höger", "правый", "правая", "右"}
 _WORD = re.compile(r"[左右]|[^\W\d_左右]+")
+_NUMBER = re.compile(r"0*(\d+?)(\.0*)?")  # whole: 1, 01 and 1.0 are the same
 _HUMP = re.compile(r"(?<=[a-zß-ÿ])(?=[A-ZÀ-Þ])")
 
 
 def look_alike(classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
-    """Return groups of names that differ in case, spaces, dashes or the look of letters only."""
+    """Return groups of names that differ in case, spaces, dashes or the look of letters only.
+
+    Or, of numbers, in zeros.
+    """
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for name in classes:
         groups[_looks(name)].append(name)
@@ -33,8 +37,8 @@ def look_alike(classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 def class_notes(classes: Sequence[str]) -> list[str]:
     """Return a sentence for each group of classes whose names nobody tells apart."""
     return [
-        f"the classes {' and '.join(_quoted(name) for name in group)} differ in case, spaces or "
-        "the look of letters only"
+        f"the classes {' and '.join(_quoted(name) for name in group)} differ in "
+        f"{'zeros' if _NUMBER.fullmatch(group[0].strip()) else 'case, spaces or the look of letters'} only"
         for group in look_alike(classes)
     ]
 
@@ -98,6 +102,8 @@ def changes_in(made: Mapping[str, Any], classes: Sequence[str]) -> dict[str, str
 def _looks(name: str) -> str:
     text = unicodedata.normalize("NFKC", name).casefold().translate(_LOOKS)
     # Neither spaces nor characters without a width, such as the zero-width joiner.
-    return "".join(
+    text = "".join(
         c for c in text if not c.isspace() and c != "-" and unicodedata.category(c) != "Cf"
     )
+    number = _NUMBER.fullmatch(text)
+    return number[1] if number else text

@@ -132,6 +132,13 @@ def labels_in(table: Table, column: str) -> Labels:
         several = any(each is not None and len(each) != 1 for each in words)
         form = "lists, so an image may have several" if several else "lists of one word each"
         return Labels(words, several, f"{shown}, {form}")
+    filled = [(place, each) for place, each in enumerate(values) if not _says_nothing(each)]
+    if filled and all(str(each).strip()[0] + str(each).strip()[-1] == "[]" for _, each in filled):
+        place, text = filled[0]
+        raise DataError(
+            f"{table.at(place)}: the label is a list written as text: {printable(text)[:80]}",
+            hint="write several words as cat|dog, one as cat; or a .jsonl table, which has lists",
+        )
     words = _each(table, lambda value: [value], column)
     separator = _separator({each[0] for each in words if each}, column) if table.is_text else ""
     if not separator:

@@ -5,7 +5,7 @@ What its values mean is decided by all of them, and said; what cannot be meant i
 """
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import isfinite
@@ -185,8 +185,10 @@ class _Rows:
         """Return the images of some rows as a listing."""
         table, root = self.table, self.table.path.parent
         if not rows:
-            first = f": {self.faults[0]}" if self.faults else ""
-            raise DataError(f"{printable(table.path)}: no row has a file and a label{first}")
+            raise DataError(
+                f"{printable(table.path)}: no row has a file and a label",
+                hint="a row for each image, such as 1.jpg,cat; paths are from the table's folder",
+            )
         if not any(row.stamp for row in rows):
             raise DataError(
                 f"{printable(table.path)}: none of its {plural(len(rows), 'file')} is there; the "
@@ -208,6 +210,7 @@ class _Rows:
             targets[tuple(np.array(pairs, np.int64).reshape(-1, 2).T)] = True
         names = Names([row.name for row in rows])
         groups = _numbered([row.group for row in rows]) if self.columns.group else None
+        named = sorted({row.group for row in rows if row.group})
         weights = [row.weight for row in rows]
         if self.columns.weight and not any(weights):
             raise DataError(f"{printable(table.path)}: all weights are 0")
@@ -229,7 +232,7 @@ class _Rows:
             weights=np.array(weights, np.float32) if self.columns.weight else None,
             targets=targets,
             table=FromTable(
-                (*self._said(count), *self._suspicious(classes)),
+                (*self._said(count), *self._suspicious(classes, named)),
                 tuple(self.doubled),
                 self.files.unused(),
             ),
@@ -247,9 +250,11 @@ class _Rows:
         if left := sum(not used for used in self.files.used):
             yield f"{plural(left, 'image')} in the folder that no row names"
 
-    def _suspicious(self, classes: Sequence[str]) -> Iterator[str]:
-        for name in (each for each in classes if each.casefold() in NOTHING):
-            yield f'"{printable(name)}" is taken for a class: leave the field empty to say none'
+    def _suspicious(self, classes: Iterable[str], groups: Iterable[str]) -> Iterator[str]:
+        for kind, names in (("class", classes), ("group", groups)):
+            for name in (each for each in names if each.casefold() in NOTHING):
+                shown = f'"{printable(name)}" is taken for a {kind}'
+                yield f"{shown}: leave the field empty to say none"
 
 
 @dataclass(frozen=True, slots=True)
