@@ -368,6 +368,17 @@ def test_skipped_pictures_are_listed(resnets, photos, tmp_path):
     assert [item["path"] for item in listed] == ["apple/broken.jpg"]
 
 
+def test_a_folder_beside_the_splits_is_told(resnets, photos, tmp_path):
+    """Its owner may take it for a split."""
+    for split in ("train", "test", "dev"):
+        shutil.copytree(photos / "apple", tmp_path / "split" / split / "apple")
+        shutil.copytree(photos / "basil", tmp_path / "split" / split / "basil")
+    words = ["--model", "resnet8", *QUICK, "--out", tmp_path / "run"]
+    code, _, err = resnets("train", tmp_path / "split", *words)
+    assert code == 0
+    assert "left out: dev/ is beside the splits, and is none" in err.splitlines()
+
+
 def test_a_run_inside_the_data_is_refused(resnets, photos, monkeypatch):
     monkeypatch.chdir(photos)
     code, _, err = resnets("train", ".", "--model", "resnet8", *QUICK)

@@ -246,10 +246,21 @@ def test_train_may_be_a_class(photos):
     fails(photos, "train/ has folders inside and cat/ beside it")
 
 
-def test_what_is_beside_the_splits_is_left_alone(split_photos):
-    picture(split_photos / "unlabelled" / "a.png")
-    assert len(small(split_photos).train) == 2
-    assert "unlabelled/" in check_folder(split_photos).ignored
+@pytest.mark.parametrize("name", ["unlabelled", "dev", "holdout", "Eval"])
+@pytest.mark.parametrize("inside", ["a.png", "cat/a.png", "cat/deep/a.gif"])
+def test_what_is_beside_the_splits_is_left_out_and_told(split_photos, resnets, name, inside):
+    (split_photos / "papers").mkdir()
+    (split_photos / "papers" / "licence.txt").write_text("mine")
+    picture(split_photos / name / inside)
+    data = small(split_photos)
+    assert len(data.train) == 2
+    assert [(left.path, left.reason) for left in data.skipped] == [
+        (f"{name}/", "is beside the splits, and is none")
+    ]
+    assert check_folder(split_photos).ignored == ("papers/",)
+    code, out, _ = resnets("data", "check", split_photos)
+    assert code == 0
+    assert f"left out: {name}/: is beside the splits, and is none" in out
 
 
 def test_an_unknown_policy(photos):

@@ -176,15 +176,21 @@ class Walk:
         if len(found) == 1 and others:
             if not self.contents(found["train"][0]).folders:
                 return {"train": ""}  # a class of trains
-            inside = (contents for folder in others for _, contents in self.below(folder))
-            if any(contents.images or contents.irregular for contents in inside):
+            if any(map(self._holds_images, others)):
                 raise self.fault(
                     f"train/ has folders inside and {printable(others[0])}/ beside it: is it "
                     "a split or a class?",
                     hint="move the folders that are not splits elsewhere",
                 )
-        self.ignored |= {f"{printable(folder)}/" for folder in others}
+        for folder in others:
+            if self._holds_images(folder):
+                self.irregular.add((f"{for_people(folder)}/", "is beside the splits, and is none"))
+            else:
+                self.ignored.add(f"{for_people(folder)}/")
         return self.one_each(found)
+
+    def _holds_images(self, folder: str) -> bool:
+        return any(found.images or found.irregular for _, found in self.below(folder))
 
     def one_each(self, found: Mapping[str, Sequence[str]]) -> dict[str, str]:
         """Return the one folder of each split, in the order train, validation, test."""

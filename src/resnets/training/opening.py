@@ -103,6 +103,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         *([str(dataset.depth)] if dataset.depth else []),
         *_notes(plan),
         *_listed(dataset),
+        *_beside(dataset),
         *_cropped(dataset),
         *data_warnings(dataset, recipe),
         f"{plan.spec.name}: {plan.spec.variant}",
@@ -230,6 +231,12 @@ def _listed(dataset: Dataset) -> list[str]:
         "`resnets data check` has read them, copies stay on one side of a split and no exchange "
         "goes unnoticed"
     ]
+
+
+def _beside(dataset: Dataset) -> list[str]:
+    """Return which folders are left out whole: a split may be meant."""
+    folders = [skipped for skipped in dataset.skipped if skipped.path.endswith("/")]
+    return [f"left out: {folder.path} {folder.reason}" for folder in folders]
 
 
 def _cropped(dataset: Dataset) -> list[str]:
