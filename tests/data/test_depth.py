@@ -191,6 +191,10 @@ def test_a_mixture_without_a_range_is_refused(tmp_path):
     Image.fromarray(np.full((16, 16), 0.5, np.float32)).save(path / "dark" / "float.tif")
     with pytest.raises(DataError, match=r"some hold floats from 0\.5 to 0\.5, others") as caught:
         open_dataset(path, side=16, channels=1)
+    floats, whole = caught.value.message.split("such as ")[1].split(" and ")
+    assert floats == "dark/float.tif"
+    assert whole != floats
+    assert (path / whole).exists()
     assert '--set "data.range=[0,4095]"' in caught.value.hint
     assert open_dataset(path, side=16, channels=1, scale=(0, 4095)).depth.pictures == 13
 

@@ -318,7 +318,7 @@ def test_lists_that_are_written_as_text_are_no_classes(photos, lists, write, col
     """As pandas writes them into CSV."""
     rows = [[name, write(lists or ["cat", "dog"][:i])] for i, name in enumerate(NAMES)]
     write_csv(photos / "labels.csv", [["file", column], *rows])
-    with pytest.raises(DataError, match=r"row 2: the label is a list written as text: \[") as caught:
+    with pytest.raises(DataError, match=r"row 2: .* is a list written as text: \[") as caught:
         open_listing(photos)
     assert "cat|dog" in caught.value.hint
     rows[3][1] = "[unknown"

@@ -140,7 +140,7 @@ def test_no_part_of_a_damaged_pack_is_taken_for_the_whole(photos, tmp_path):
     other = whole.replace(b"resnets pack 1", b"resnets pack 2", 1)
     for data in (whole[: len(whole) // 2], whole[:index], other, whole[: index + 600] + flipped):
         out.write_bytes(data)
-        with pytest.raises(DataError, match="p.pack: "):
+        with pytest.raises(DataError, match=r"p\.pack: "):
             images_in(out)
 
 

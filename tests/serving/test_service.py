@@ -144,7 +144,7 @@ def test_refusals_are_answers(client, status, words, sent):
 
 
 def test_hints_name_parameters_and_leave_options(client):
-    hint = "leave out coverage, or train it again, without --no-calibrate"
+    hint = "leave out coverage, or train it again, with a held-out split and calibration"
     assert client.post(png(), "?coverage=0.9").json["hint"] == hint
 
 

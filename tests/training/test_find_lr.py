@@ -174,7 +174,7 @@ def test_the_command_says_the_command(photos, tmp_path, monkeypatch, resnets):
     assert command in page.replace("&#39;", "'")
     rate = out.split()[2].rstrip(":")
     assert shlex.split(command) == ["resnets", *words[:-1], "--set", f"optimizer.lr={rate}"]
-    code, out, _ = resnets(*words, "--find-lr", "--json", "--out", "runs/mine")
+    code, out, _ = resnets(*words, "--find-lr", "--json", "--out", "runs/mine", "--plan")
     values = json.loads(out)
     assert f"{values['rate']:g}" == rate
     assert values["command"].endswith(f"--out runs/mine --set optimizer.lr={rate}")

@@ -180,7 +180,7 @@ def print_rate(found: "FoundRate", context: typer.Context, as_json: bool) -> Non
     command = ""
     if found.settings:
         changes = [word for setting in found.settings for word in ("--set", setting)]
-        command = typed_again(context, ("find_lr", "as_json"), changes)
+        command = typed_again(context, ("find_lr", "plan", "as_json"), changes)
     write_rate_page(page, found.to_dict(), command)
     if as_json:
         print_json(found.to_dict() | {"command": command, "page": str(page)})

@@ -102,8 +102,8 @@ def check_folder(
     formats. ``near`` also looks for copies that were scaled, compressed again or mirrored, and
     where ``lookalikes`` says which images a network finds alike, for those cut out of others.
     ``report`` is told how many are read, of how many; before, how many are found, of 0.
-    ``on_fault`` is told of each of ``faults`` before anything is read. Raises DataError for a folder
-    in no known layout, and where nothing that can be trained on is left without those faults.
+    ``on_fault`` is told of each of ``faults`` before any image is read. Raises DataError for a
+    folder in no known layout, and where without those faults nothing to train on is left.
     """
     faults: list[str] = []
 
@@ -111,9 +111,7 @@ def check_folder(
         faults.append(fault)
         on_fault(fault)
 
-    listing = open_listing(
-        path, verify=True, report=lambda found: report(found, 0), on_fault=take
-    )
+    listing = open_listing(path, verify=True, report=lambda found: report(found, 0), on_fault=take)
     count = len(listing)
     thumbnails, larger = (
         np.zeros((count if wanted else 0, side, side), np.uint8)

@@ -36,11 +36,12 @@ def look_alike(classes: Sequence[str]) -> tuple[tuple[str, ...], ...]:
 
 def class_notes(classes: Sequence[str]) -> list[str]:
     """Return a sentence for each group of classes whose names nobody tells apart."""
-    return [
-        f"the classes {' and '.join(_quoted(name) for name in group)} differ in "
-        f"{'zeros' if _NUMBER.fullmatch(group[0].strip()) else 'case, spaces or the look of letters'} only"
-        for group in look_alike(classes)
-    ]
+    notes = []
+    for group in look_alike(classes):
+        numbers = all(_NUMBER.fullmatch(name) for name in group)
+        what = "zeros" if numbers else "case, spaces or the look of letters"
+        notes.append(f"the classes {' and '.join(map(_quoted, group))} differ in {what} only")
+    return notes
 
 
 def unevenness(sizes: Mapping[str, int]) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -91,7 +91,7 @@ def examine(
     deep = sorted(extents)
     if measured and deep:
         training = [i for i in deep if listing.parts[i] == 0]
-        range = _measured_range(listing.root, [extents[i] for i in training or deep])
+        range = _measured_range(listing, {i: extents[i] for i in training or deep})
         store = replace(store, scale=range)
         reasons |= failures(read, deep)
     keep = ~known
@@ -256,12 +256,16 @@ def _place(listing: Listing, store: Store) -> Path:
     return cache_folder("examined") / f"{digest[:32]}.npz"
 
 
-def _measured_range(path: Path, extents: Sequence[Extent]) -> Range:
+def _measured_range(listing: Listing, extents: Mapping[int, Extent]) -> Range:
     try:
-        common = together(extents)
+        common = together(extents.values())
     except RangeError as error:
+        one, other = (
+            next(listing.shown(i) for i in extents if bool(extents[i].bits) == whole)
+            for whole in (False, True)
+        )
         raise DataError(
-            f"{printable(path)}: {error}",
+            f"{printable(listing.root)}: {error}, such as {one} and {other}",
             hint=f"scale them alike, or train with a range for all of them: {error.setting}",
         ) from None
     assert common is not None

@@ -198,6 +198,8 @@ def told(name: str) -> Iterator[None]:
     except Exception as error:  # damaged data leads Pillow's decoders into almost any exception
         if isinstance(error, OSError) and error.errno:
             reason, hint = f"cannot be read: {error.strerror}", "check that it is there and yours"
+            if error.errno == errno.EISDIR:
+                hint = "give one of the images in it"
             if error.errno == errno.EINVAL:  # a pipe and its like, as `open_regular` says
                 hint = "only ordinary files are read: remove it, or save what it holds to a file"
         else:

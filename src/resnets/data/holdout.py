@@ -83,7 +83,7 @@ def _check_left(
         raise DataError(
             f"holding out {count:,} of {plural(total, 'sample')} leaves nothing to train on of "
             f"class {name}, which has {int(sizes[label])}",
-            hint="lower data.holdout or add images",
+            hint="lower data.holdout (0 holds nothing out), or add images",
         )
 
 

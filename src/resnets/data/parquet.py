@@ -26,7 +26,7 @@ from resnets.data.members import listing_of
 from resnets.data.scan import readable
 from resnets.data.tars import folder_of, in_digits, splits_of, titles
 from resnets.errors import CheckpointError, DataError, lacking
-from resnets.formatting import printable
+from resnets.formatting import plural, printable
 from resnets.readers.documents import loads
 
 _IMAGES = ("image", "img", "jpg", "png")  # names of columns
@@ -77,7 +77,9 @@ def _index(paths: Sequence[Path], root: Path, rows: "_Rows", report: Report) -> 
                 places.append(row)
                 files.append(number)
         if lacking_one := found.count(None):
-            unlabelled.append((printable(path.name), f"has {lacking_one:,} rows without a class"))
+            unlabelled.append(
+                (printable(path.name), f"has {plural(lacking_one, 'row')} without a class")
+            )
         report(len(names))
     known = in_digits(set(labels))
     names = [

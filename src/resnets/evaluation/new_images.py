@@ -174,7 +174,10 @@ def compare_data(
     dataset = own_data(metadata, run, root)
     part = next((name for name in ("validation", "test") if name in dataset.parts), None)
     if part is None:
-        raise DataError(f"{run}: has neither held-out nor test images to compare with")
+        raise DataError(
+            f"{run}: has neither held-out nor test images to compare with",
+            hint="train with a larger data.holdout, or give test images",
+        )
     split = dataset.parts[part]
     chosen, places = _spread(image_names([data])), _spread(range(len(split)))
     broken: list[str] = []

@@ -155,7 +155,7 @@ def set_sizes(runtime: Runtime, coverage: float | None, method: str) -> SetSizes
     if conformal is None:
         raise UsageError(
             "the model carries no label sets: they are fitted on held-out images when a run ends",
-            hint="leave out --coverage, or train it again, without --no-calibrate",
+            hint="leave out --coverage, or train it again, with a held-out split and calibration",
         )
     conformal.quantile(coverage, method)  # which raises
     return partial(conformal.sizes, coverage=coverage, method=method)
