@@ -50,8 +50,9 @@ def test_files_that_are_none(tmp_path, name, text, message):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="cannot be read") as caught:
         read_class_words(tmp_path / "none.txt")
+    assert "a CSV of two columns" in caught.value.hint
 
 
 def test_two_classes_of_one_word_stay_two():

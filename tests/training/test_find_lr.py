@@ -181,6 +181,11 @@ def test_the_command_says_the_command(photos, tmp_path, monkeypatch, resnets):
     assert len(values["rates"]) == len(values["losses"]) == len(values["smoothed"])
     assert (tmp_path / values["page"]).exists()
     assert not (tmp_path / "runs/mine").exists()
+    (tmp_path / "file").touch()  # no place for the page takes nothing of what was found
+    code, out, err = resnets(*words, "--find-lr", "--out", "file/run")
+    assert code == 7
+    assert out.startswith(f"learning rate {rate}: ")
+    assert "cannot be" in err
     assert resnets(*shlex.split(command)[1:])[0] == 0
     assert f"lr: {rate}" in (tmp_path / "runs/photos-resnet8/recipe.yaml").read_text()
     code, _, err = resnets("train", "--resume", "runs/photos-resnet8", "--find-lr")

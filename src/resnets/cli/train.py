@@ -181,16 +181,16 @@ def print_rate(found: "FoundRate", context: typer.Context, as_json: bool) -> Non
     if found.settings:
         changes = [word for setting in found.settings for word in ("--set", setting)]
         command = typed_again(context, ("find_lr", "plan", "as_json"), changes)
-    write_rate_page(page, found.to_dict(), command)
     if as_json:
         print_json(found.to_dict() | {"command": command, "page": str(page)})
-        return
-    if found.rate:
+    elif found.rate:
         tell(f"learning rate {found.rate:g}: {found.reason}", f"  {found.beside}")
         tell(f"train with: {command}")
     else:
         say(found.reason)
-    say(f"look at {page}")
+    write_rate_page(page, found.to_dict(), command)  # last: there may be no place for it
+    if not as_json:
+        say(f"look at {page}")
 
 
 def print_run(run: "Run", as_json: bool) -> None:

@@ -57,7 +57,9 @@ def read_class_words(path: Path) -> ClassWords:
             *(_of_json(json.loads(text)) if start in "{[" and start else _of_lines(path, text))
         ]
     except OSError as error:
-        raise DataError(f"{printable(path)}: cannot be read: {error.strerror}") from None
+        raise DataError(
+            f"{printable(path)}: cannot be read: {error.strerror}", hint=f"it takes {_EXPECTED}"
+        ) from None
     except (ValueError, RecursionError) as error:
         reason = "is nested too deeply" if isinstance(error, RecursionError) else error
         raise DataError(f"{printable(path)}: {reason}", hint=f"it takes {_EXPECTED}") from None
