@@ -376,7 +376,22 @@ def test_a_folder_beside_the_splits_is_told(resnets, photos, tmp_path):
     words = ["--model", "resnet8", *QUICK, "--out", tmp_path / "run"]
     code, _, err = resnets("train", tmp_path / "split", *words)
     assert code == 0
-    assert "left out: dev/ is beside the splits, and is none" in err.splitlines()
+    told = "left out: dev/ is beside the splits, and is none"
+    assert told in err.splitlines()
+    code, out, err = resnets("evaluate", tmp_path / "run", tmp_path / "split")
+    assert code == 0
+    assert told in out + err
+    assert "image is left out" not in out + err
+
+
+def test_a_tar_that_may_have_been_cut_off_is_told(resnets, photos, tmp_path):
+    subprocess.run(["tar", "cf", tmp_path / "p.tar", "-C", photos, "."], check=True)
+    whole = (tmp_path / "p.tar").read_bytes().rstrip(b"\0")
+    (tmp_path / "p.tar").write_bytes(whole + bytes(-len(whole) % 512))
+    words = ["--model", "resnet8", *QUICK, "--out", tmp_path / "run"]
+    code, _, err = resnets("train", tmp_path / "p.tar", *words)
+    assert code == 0
+    assert "left out: p.tar ends without the mark of a tar's end" in err
 
 
 def test_a_run_inside_the_data_is_refused(resnets, photos, monkeypatch):

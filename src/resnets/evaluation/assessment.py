@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnets.data.dataset import SEVERAL
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE
 from resnets.evaluation import metrics
@@ -135,12 +136,13 @@ class Assessment(Evaluation):
                 f"{_images(total)} of {len(others)} more classes that the model does not "
                 f"have {_are(total)} left out"
             )
-        if self.broken:
-            path, reason = self.broken[0]
+        images = [each for each in self.broken if not each[0].endswith(SEVERAL)]
+        if images:
+            path, reason = images[0]
             lines.append(
-                f"{_images(len(self.broken))} {_are(len(self.broken))} left out, such as {path}: "
-                f"{reason}"
+                f"{_images(len(images))} {_are(len(images))} left out, such as {path}: {reason}"
             )
+        lines += [f"left out: {path} {why}" for path, why in self.broken if path.endswith(SEVERAL)]
         if self.loose:
             outside = f"{_images(self.loose)} outside of the class folders"
             lines.append(f"{outside} {_are(self.loose)} left out")

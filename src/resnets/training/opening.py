@@ -11,7 +11,7 @@ import torch
 from resnets.analysis.profiling import profile
 from resnets.data.classes import class_notes, sides, unevenness
 from resnets.data.copies import groups_sentences
-from resnets.data.dataset import Dataset
+from resnets.data.dataset import SEVERAL, Dataset
 from resnets.data.given import GIVEN
 from resnets.data.identity import LISTED
 from resnets.data.images import printable
@@ -103,7 +103,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         *([str(dataset.depth)] if dataset.depth else []),
         *_notes(plan),
         *_listed(dataset),
-        *_beside(dataset),
+        *_several_left_out(dataset),
         *_cropped(dataset),
         *data_warnings(dataset, recipe),
         f"{plan.spec.name}: {plan.spec.variant}",
@@ -233,10 +233,10 @@ def _listed(dataset: Dataset) -> list[str]:
     ]
 
 
-def _beside(dataset: Dataset) -> list[str]:
-    """Return which folders are left out whole: a split may be meant."""
-    folders = [skipped for skipped in dataset.skipped if skipped.path.endswith("/")]
-    return [f"left out: {folder.path} {folder.reason}" for folder in folders]
+def _several_left_out(dataset: Dataset) -> list[str]:
+    """Return which folders are left out whole, where a split may be meant, or parts of archives."""
+    found = [skipped for skipped in dataset.skipped if skipped.path.endswith(SEVERAL)]
+    return [f"left out: {each.path} {each.reason}" for each in found]
 
 
 def _cropped(dataset: Dataset) -> list[str]:
