@@ -19,6 +19,7 @@ from resnets.formatting import printable
 from resnets.nn import Backbone, ResNet
 from resnets.nn.freezing import FreezeBatchNorm
 from resnets.nn.levels import level_names
+from resnets.nn.option_names import option_meant
 from resnets.readers.paths import FOLDER_WEIGHTS
 from resnets.run_folder.directory import RECORD, check_single
 from resnets.spec import PROJECTING, Spec
@@ -33,7 +34,7 @@ from resnets.weights.metadata import Metadata
 from resnets.weights.shipped import FOLDER, shipped
 from resnets.weights.shipped import names as shipped_names
 from resnets.weights.tensors import some
-from resnets.zoo import asked_spec, is_named, option_meant
+from resnets.zoo import asked_spec, is_named
 
 _LOOKED_AT = 1000  # files of a folder, to tell what it is of
 
