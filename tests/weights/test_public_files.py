@@ -65,8 +65,9 @@ These hold networks that no spec describes, and are refused:
     (pools behind a 3x3 stem), castorini/honk-models (norms without scale),
     Floadia/resnet8 (8 bits; no norms),
     Yijj03/group-8 and wzy111github/wzy_pj_ResNet_Minist (no norms), chunbaobao/GeNet
-    resnet_mnist.pth (5x5 between its blocks), ibukye/Number_recognition_ResNet (activates before its norms),
-    CS-433/ml-project-2-nuclear-fusion (1-d), r9v/alphazero-boardgames (standardised weights),
+    resnet_mnist.pth (5x5 between its blocks), ibukye/Number_recognition_ResNet (activates before
+    its norms), CS-433/ml-project-2-nuclear-fusion (1-d), r9v/alphazero-boardgames (standardised
+    weights),
     Sunshine-718/AlphaZero (a 3x3 and a 1x1 in each block), DoshiVansh (ShuffleNet),
     SCaAg/MF_SR (a convolution behind its tower), saurabhmathur96/happy-and-you-know-it and
     stefantquach resnet_v1.h5 (layers that are only numbered, until the network is named), and

@@ -116,9 +116,12 @@ def _module(name: str, keys: dict[str, str], tensors: Mapping[str, Tensor], plac
 
 
 def is_alphabetical(modules: Sequence[Module]) -> bool:
-    """Tell modules sorted by name, whose order says nothing of a network's."""
-    names, numbered = [m.name for m in modules], [tuple(map(_natural, m.words)) for m in modules]
-    return names == sorted(names) or numbered == sorted(numbered)
+    """Tell modules sorted by name, or by the keys they begin with: no network's order."""
+    for names in ([m.name for m in modules], [next(iter(m.keys.values())) for m in modules]):
+        numbered = [tuple(map(_natural, words(name))) for name in names]
+        if names == sorted(names) or numbered == sorted(numbered):
+            return True
+    return False
 
 
 def _natural(word: str | int) -> tuple[int, str]:
