@@ -51,9 +51,8 @@ The files of yunjey's tutorial (SameedKhanDurrani, alexydatascience, byrongt12, 
 resnet.ckpt, lattedog, phdme, lucasguo1222; xxxmian/DLhw resnet.pkl, Prometheus1400/Image_Classifier
 cifar_resnet.pth, prnvk05/Adversarial-attacks-DNN-18786 Res34_86p.pth) project by 3x3, and load with
 `projection_size`. Without their authors' models to compare with load RicoJia/Machine_Learning
-(layer0 to layer2, short_cut), the Keras files of DorGetter, gimmy5512, jasonyl13579 and
-tangoed2whiskey/StochasticResNet, and the first stage in ZikBurns/Hackaton-Image-Similarity's
-TorchScript, as a backbone.
+(layer0 to layer2, short_cut), the Keras files of DorGetter and tangoed2whiskey/StochasticResNet,
+and the first stage in ZikBurns/Hackaton-Image-Similarity's TorchScript, as a backbone.
 
 These hold networks that no spec describes, and are refused:
 
