@@ -18,7 +18,7 @@ from resnets.data.holdout import divide
 from resnets.data.samples import as_images
 from resnets.errors import UsageError
 from resnets.evaluation.network import evaluate
-from resnets.weights.calibration import Unknown
+from resnets.weights.calibration import Unknown, fewest
 
 
 def logits(seed: int, count: int, classes: int = 4) -> np.ndarray:
@@ -187,6 +187,31 @@ def test_nothing_is_marked_where_nothing_was_fitted(tmp_path, images, resnets):
     table = tmp_path / "table.csv"
     resnets("predict", tmp_path / "none", images, "--out", table, "--top", 1)
     assert table.read_text().splitlines()[0] == "path,error,class_1,probability_1"
+
+
+@pytest.mark.parametrize(
+    ("data", "held_out", "options", "words"),
+    [
+        (tiny_dataset, 0, {"calibrate": "vector"}, "no images are held out to calibrate"),
+        (tiny_dataset, 8, {"false_alarms": 0.1}, "take 9 held-out images, and there are 8"),
+        (tiny_dataset, 9, {"false_alarms": 0.1}, ""),
+        (tiny_dataset, 8, {}, ""),
+        (several_dataset, 40, {"false_alarms": 0.1}, "several classes, and none"),
+    ],
+)
+def test_who_asks_for_what_cannot_be_fitted_is_told(data, held_out, options, words):
+    settings = ["schedule.iterations=3", "batch_size=8", f"data.holdout={held_out}"]
+    lines = package.plan(data(80), model="resnet8", settings=settings, **options).lines
+    said = [line for line in lines if "held out to cal" in line or "marked as unknown" in line]
+    assert len(said) == bool(words)
+    assert words in "".join(said)
+
+
+@pytest.mark.parametrize("asked", [0.5, 0.1, 0.05, 0.03, 0.001])
+def test_so_many_images_show_a_threshold_and_one_less_does_not(asked):
+    count = fewest(asked)
+    assert Unknown.fitted(logits(0, count), asked)
+    assert not Unknown.fitted(logits(0, count - 1), asked)
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.6, 5])

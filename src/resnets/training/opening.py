@@ -18,6 +18,7 @@ from resnets.data.images import printable
 from resnets.data.order import epoch_length
 from resnets.data.photographs import Photographs
 from resnets.formatting import duration, percent, plural
+from resnets.machine.device import Machine
 from resnets.machine.environment import environment
 from resnets.machine.torchrun import launch, launched
 from resnets.run_folder.record import Data, Model, Record, Stage, Taught
@@ -27,6 +28,7 @@ from resnets.training.ema import share_of_the_first
 from resnets.training.feed import loss_factors
 from resnets.training.prepare import Plan
 from resnets.training.recipe import DistillRecipe, Recipe
+from resnets.weights.calibration import fewest
 
 SMALL = 64  # pixels: a side at which most images can still be told apart
 VERY_UNEVEN = 10  # times as many images as another class, from where it is said what helps
@@ -114,6 +116,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         *plan.thawing.sentences(plan.steps),
         *_fresh_note(plan),
         *_average_note(plan),
+        *_unfitted(plan),
     ]
 
 
@@ -122,6 +125,24 @@ def _fresh_note(plan: Plan) -> list[str]:
     if plan.start or not plan.thawing.holds:
         return []
     return ["warning: weights that have learnt nothing are held back: give --weights to start from"]
+
+
+def _unfitted(plan: Plan) -> list[str]:
+    """Return what was asked for answers one can trust, and held-out images cannot show."""
+    machine, held_out = plan.machine, plan.dataset.validation
+    usual = (machine.calibrate, machine.false_alarms) == (Machine.calibrate, Machine.false_alarms)
+    if usual or not machine.calibrate:
+        return []
+    if not held_out:
+        return ["no images are held out to calibrate answers on: they stay as they come"]
+    if plan.dataset.several:
+        return ["images may have several classes, and none: no answer is marked as unknown"]
+    if not machine.false_alarms or len(held_out) >= (least := fewest(machine.false_alarms)):
+        return []
+    return [
+        f"no answer is marked as unknown: {percent(machine.false_alarms)} of false alarms take "
+        f"{least:,} held-out images, and there are {len(held_out):,}"
+    ]
 
 
 def _known(plan: Plan) -> list[str]:

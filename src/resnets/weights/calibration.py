@@ -6,7 +6,7 @@ travels with the weights; applying it takes NumPy alone, so that exported files 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import isfinite
+from math import ceil, isfinite
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +15,11 @@ from numpy.typing import NDArray
 from resnets.weights.conformal import Conformal
 
 SCORES = ("energy", "max_logit")  # results/strangers.txt has what they are worth
+
+
+def fewest(false_alarms: float) -> int:
+    """Return how many held-out images show a threshold of so many false alarms."""
+    return ceil(1 / false_alarms - 1e-6) - 1
 
 
 @dataclass(frozen=True)

@@ -120,10 +120,8 @@ def network_of(model: torch.nn.Module) -> Network:
             hint="model.embed(images) has its features; create_model(...) has a classifier",
         )
     check_classifier(network)
-    ready: Any = (
-        model if hasattr(model, "_orig_mod") else network
-    )  # compiled, it has its attributes
-    return Network(ready)
+    compiled: Any = model if hasattr(model, "_orig_mod") else network  # with all attributes
+    return Network(compiled)
 
 
 class Program(Exported):
