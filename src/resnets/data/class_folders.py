@@ -38,6 +38,7 @@ EXTENSIONS = frozenset(
         *(".ppm", ".pgm", ".heic", ".heif", ".jxl", ".jp2"),
     )
 )
+SEVERAL = ("/", ".tar", ".parquet")  # how names end of what is left out and is no single image
 SPLITS = {  # in any case
     "train": "train",
     "training": "train",

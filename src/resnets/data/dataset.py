@@ -181,9 +181,6 @@ def whole(images: ImageSource, labels: Tensor) -> Split:
     return Split(images, ids, labels.byte().argmax(1), labels)  # the first of equal ones
 
 
-SEVERAL = ("/", ".tar", ".parquet")  # how names end of what is left out that is no single image
-
-
 @dataclass(frozen=True)
 class Skipped:
     """A file that was left out, and why; or a folder, with a slash at its end."""

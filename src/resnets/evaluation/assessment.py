@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.data.dataset import SEVERAL
+from resnets.data.class_folders import SEVERAL
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE
 from resnets.evaluation import metrics

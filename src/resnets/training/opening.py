@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from resnets.analysis.profiling import profile
+from resnets.data.class_folders import SEVERAL
 from resnets.data.classes import class_notes, sides, unevenness
 from resnets.data.copies import groups_sentences
-from resnets.data.dataset import SEVERAL, Dataset
+from resnets.data.dataset import Dataset
 from resnets.data.given import GIVEN
 from resnets.data.identity import LISTED
 from resnets.data.images import printable
