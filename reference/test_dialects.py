@@ -146,5 +146,5 @@ def test_a_segmentation_backbone():
 def test_group_norms_of_timm():
     """BiT standardises its convolutions' weights: refused, rather than computed wrongly."""
     theirs = timm.create_model("resnetv2_50x1_bit")
-    with pytest.raises(CheckpointError, match="standardises"):
+    with pytest.raises(CheckpointError, match="standardise the weights"):
         translate(StateDict(theirs.state_dict()))
