@@ -44,6 +44,20 @@ def slopes(state):
     return {**state, **{f"layer{i}.0.alpha": torch.ones(1) for i in (1, 2, 3)}}
 
 
+def channelwise(state):
+    def branch(*before):
+        own = nn.Conv2d(24, 24, 3, groups=24), nn.BatchNorm2d(24)
+        return nn.Sequential(*before, *own, nn.Conv2d(24, 24, 1), nn.BatchNorm2d(24))
+
+    def unit():
+        before = nn.Conv2d(24, 24, 1), nn.BatchNorm2d(24), nn.ReLU()
+        return nn.ModuleDict({"branch1": branch(), "branch2": branch(*before)})
+
+    stem = nn.Sequential(nn.Conv2d(3, 24, 3), nn.BatchNorm2d(24))
+    stages = {f"stage{i}": nn.Sequential(unit(), unit()) for i in (2, 3)}
+    return nn.ModuleDict({"conv1": stem, **stages, "fc": nn.Linear(24, 10)}).state_dict()
+
+
 def no_blocks(state):
     layers, inputs = [], 3
     for outputs in (16, 16, 32, 32, 64, 64):
@@ -73,11 +87,14 @@ def eight_bits(state):
     return {**state, "layer2.0.conv1.weight": state["layer2.0.conv1.weight"].to(torch.int8)}
 
 
-@pytest.mark.parametrize("change", [third_norm, slopes, no_blocks, swapped, two, eight_bits])
+CHANGES = [third_norm, slopes, channelwise, no_blocks, swapped, two, eight_bits]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_is_refused_says_what_the_page_says(change):
     model = create_model("resnet8_b")
     messages = re.findall(r"^\|.*\| `(.*)` \|$", PAGE, re.MULTILINE)
-    message = messages[[third_norm, slopes, no_blocks, swapped, two, eight_bits].index(change)]
+    message = messages[CHANGES.index(change)]
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
     with pytest.raises(ResnetsError, match=re.escape(message)):
         load_weights(model, change(model.state_dict()))
