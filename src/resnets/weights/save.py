@@ -3,6 +3,7 @@
 import io
 import pickle
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -139,20 +140,21 @@ def check_classifier(model: ResNet) -> None:
             hint=f"model.spec = dataclasses.replace(model.spec, num_classes={found})",
         )
     if not outputs.fits(classes, count, outputs.checked(model.outputs)):
-        raise UsageError(
-            f"there are {len(set(classes)):,} different class names for {count:,} outputs",
-            hint="set model.classes to one name for each, or to ()",
-        )
+        raise _misnamed(classes, count)
+
+
+def _misnamed(classes: Sequence[str], count: int) -> UsageError:
+    return UsageError(
+        f"there are {len(set(classes)):,} different class names for {count:,} outputs",
+        hint="set model.classes to one name for each, or to ()",
+    )
 
 
 def _check_meaning(model: ResNet) -> None:
     """Raise UsageError for names, thresholds or a calibration that a file could not say."""
     count, classes, meaning = model.spec.num_classes, model.classes, model.outputs
     if len(set(classes)) < len(classes):
-        raise UsageError(
-            f"there are {len(set(classes)):,} different class names for {count:,} outputs",
-            hint="set model.classes to one name for each, or to ()",
-        )
+        raise _misnamed(classes, count)
     levels = model.thresholds
     fit = (len(levels), meaning) == (count, "sigmoid") and all(0 <= t <= 1 for t in levels)
     if levels and not fit:
