@@ -11,7 +11,7 @@ from PIL import Image
 
 from deep import chunk
 from resnets.data import open_dataset
-from resnets.data.headers import is_image, upright_size
+from resnets.data.headers import is_image, read_header
 from resnets.data.images import decode
 from resnets.errors import DataError
 
@@ -130,7 +130,7 @@ def test_the_upright_size_needs_no_pixels(tmp_path, place, last):
         at = content.index(b"IDAT") + 4
         blank = content[:at] + bytes(16) + content[at + 16 :]
         for data in (content, blank):
-            assert upright_size(io.BytesIO(data), "x.png") == expected
+            assert read_header(io.BytesIO(data), "x.png").size == expected
         with pytest.raises(DataError):
             read(tmp_path / "x.png", blank)
 

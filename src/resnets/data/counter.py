@@ -6,6 +6,7 @@ batches, workers, processes or interruptions. The numbers are the splitmix64 seq
 """
 
 import zlib
+from collections.abc import Sequence
 from math import pi
 
 import torch
@@ -17,15 +18,23 @@ _MASK = 2**64 - 1
 _ROUNDS = 64
 
 
-def bits(seed: int, stream: str, epoch: int, ids: Tensor) -> Tensor:
+def bits(seed: int, stream: str | Sequence[str], epoch: int, ids: Tensor) -> Tensor:
     """Return 64 random bits for each sample id, as int64 of the shape of ``ids``.
 
-    Streams with different names are independent of each other.
+    Streams with different names are independent of each other; several at once, which costs hardly
+    more than one, are stacked along a first dimension.
     """
+    steps = ids * _signed(_GOLDEN)
+    if isinstance(stream, str):
+        return _mix(steps + _key(seed, stream, epoch))
+    return _mix(torch.stack([steps + _key(seed, name, epoch) for name in stream]))
+
+
+def _key(seed: int, stream: str, epoch: int) -> int:
     key = 0
     for part in (seed, zlib.crc32(stream.encode()), epoch):
         key = _mix_int(key * _GOLDEN + part + 1)
-    return _mix(ids * _signed(_GOLDEN) + _signed(key))
+    return _signed(key)
 
 
 def integers(high: int | Tensor, seed: int, stream: str, epoch: int, ids: Tensor) -> Tensor:
@@ -37,8 +46,11 @@ def integers(high: int | Tensor, seed: int, stream: str, epoch: int, ids: Tensor
     return (upper * high) >> 32
 
 
-def uniform(seed: int, stream: str, epoch: int, ids: Tensor) -> Tensor:
-    """Return a uniform float64 in [0, 1) for each sample id, a multiple of 2**-53."""
+def uniform(seed: int, stream: str | Sequence[str], epoch: int, ids: Tensor) -> Tensor:
+    """Return a uniform float64 in [0, 1) for each sample id, a multiple of 2**-53.
+
+    Several streams are stacked, as those of `bits`.
+    """
     return _shift(bits(seed, stream, epoch, ids), 11).double() * 2**-53
 
 

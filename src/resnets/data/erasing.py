@@ -7,9 +7,7 @@ import torch
 from torch import Tensor
 
 from resnets.data import counter
-from resnets.data.windows import within
-
-_TRIES = 10
+from resnets.data.windows import TRIES, first_fitting, within
 
 
 @dataclass(frozen=True)
@@ -50,21 +48,20 @@ class Erasing:
         Where nothing is erased, or ten tries do not fit, both sides are 0.
         """
         height, width = shape
-        found = counter.uniform(self.seed, "erasing", epoch, ids) >= self.probability
-        rows = columns = torch.zeros_like(ids)
-        for number in range(_TRIES):
-            share, shade = (
-                counter.uniform(self.seed, f"erasing {what} {number}", epoch, ids)
-                for what in ("area", "aspect")
+        share, shade = (
+            counter.uniform(
+                self.seed, [f"erasing {what} {number}" for number in range(TRIES)], epoch, ids
             )
-            pixels = height * width * (self.area[0] + (self.area[1] - self.area[0]) * share)
-            low, high = map(log, self.aspect)
-            ratio = torch.exp(low + (high - low) * shade)
-            tall = torch.sqrt(pixels * ratio).round().long()
-            wide = torch.sqrt(pixels / ratio).round().long()
-            new = ~found & (tall < height) & (wide < width)
-            rows, columns = torch.where(new, tall, rows), torch.where(new, wide, columns)
-            found |= new
+            for what in ("area", "aspect")
+        )
+        pixels = height * width * (self.area[0] + (self.area[1] - self.area[0]) * share)
+        low, high = map(log, self.aspect)
+        ratio = torch.exp(low + (high - low) * shade)
+        tall = torch.sqrt(pixels * ratio).round().long()
+        wide = torch.sqrt(pixels / ratio).round().long()
+        chosen = counter.uniform(self.seed, "erasing", epoch, ids) < self.probability
+        fits = chosen & (tall < height) & (wide < width)
+        _, rows, columns = first_fitting(fits, tall, wide)
         top, left = (
             counter.integers(room + 1, self.seed, f"erasing {axis}", epoch, ids)
             for axis, room in (("row", height - rows), ("column", width - columns))

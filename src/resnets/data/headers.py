@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -49,11 +50,17 @@ class ImageTooLargeError(ImageError):
     """An image of more than MAX_PIXELS."""
 
 
-def upright_size(file: BinaryIO, name: str) -> tuple[int, int]:
-    """Return the (width, height) that an image has when it is decoded; only its header is read.
+@dataclass(frozen=True)
+class Header:
+    """An image whose pixels are not looked at: as Pillow opened it, and how it is shown."""
 
-    Raises ImageError.
-    """
+    image: Image.Image
+    orientation: int  # as EXIF has it
+    size: tuple[int, int]  # (width, height) when it is decoded, upright
+
+
+def read_header(file: BinaryIO, name: str) -> Header:
+    """Return what an open file's header tells. Raises ImageError."""
     with told(name):
         image = identified(file, name)
         check_size(image, name)
@@ -66,7 +73,8 @@ def upright_size(file: BinaryIO, name: str) -> tuple[int, int]:
             orientation = orientation_of(Image.open(io.BytesIO(told_by))) if told_by else 1
         else:
             orientation = orientation_of(image)
-        return (height, width) if orientation in TURNED else (width, height)
+        turned = orientation in TURNED
+        return Header(image, orientation, (height, width) if turned else (width, height))
 
 
 def bare_pixels(data: bytes, channels: int) -> NDArray[np.uint8] | None:

@@ -28,12 +28,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data.decoders import Box, decode_jpeg, decoders
 from resnets.data.depth import Deep, Extent, Range, Scale, load_deep
-from resnets.data.headers import TURNED, check_size, identified, orientation_of, told
+from resnets.data.headers import TURNED, Header, check_size, identified, orientation_of, told
 from resnets.data.quiet import quieten_libtiff
 from resnets.data.streams import JPEG, PNG, has_all_scans, jpeg_endings, jpeg_rests, png_pixels
 from resnets.errors import UsageError
@@ -195,19 +196,17 @@ def _beginning(file: BinaryIO, name: str) -> Decoded | None:
     return None
 
 
-def jpeg_part(data: bytes, name: str, box: Box, channels: int) -> Image.Image | None:
+def jpeg_part(
+    header: Header, data: bytes, name: str, box: Box, channels: int
+) -> Image.Image | None:
     """Return what `decode` gives in a box of a JPEG, of which no more is decoded than has to be.
 
-    None where the whole has to be, by Pillow. Raises ImageError.
+    ``header`` is that of ``data``. None where the whole has to be, by Pillow. Raises ImageError.
     """
-    if not data.startswith(JPEG) or not decoders():
-        return None
+    turned, image = header.orientation, header.image
     with told(name):
-        image = identified(io.BytesIO(data), name)
-        check_size(image, name)
-        orientation = orientation_of(image)
-        found = decode_jpeg(image, data, _as_stored(box, orientation, *image.size))
-    return None if found is None else Decoded(name, from_pixels(found), orientation).image(channels)
+        found = decode_jpeg(image, data, _as_stored(box, turned, *image.size))
+    return None if found is None else Decoded(name, from_pixels(found), turned).image(channels)
 
 
 def _as_stored(box: Box, orientation: int, width: int, height: int) -> Box:
@@ -224,7 +223,14 @@ def _as_stored(box: Box, orientation: int, width: int, height: int) -> Box:
 
 def from_pixels(values: NDArray[np.uint8]) -> Image.Image:
     """Return pixels, uint8 (H, W, 1 or 3), as an image in mode "L" or "RGB"."""
-    return Image.fromarray(values.squeeze(2) if values.shape[2] == 1 else values)
+    height, width, channels = values.shape
+    row, *inner = values.strides
+    if not values.size or inner != [channels, 1]:
+        return Image.fromarray(values.squeeze(2) if channels == 1 else values)
+    # Pillow skips what lies beside a window by itself, for which `fromarray` would copy it first.
+    flat = as_strided(values, ((height - 1) * row + width * channels,), (1,), writeable=False)
+    mode = MODES[channels]
+    return Image.frombytes(mode, (width, height), flat, "raw", mode, row)
 
 
 def pixels(image: Image.Image) -> NDArray[np.uint8]:

@@ -19,10 +19,11 @@ from torch import Tensor
 
 from resnets.data.dataset import REPEAT
 from resnets.data.decoders import Box
-from resnets.data.headers import ImageError, bare_pixels, told, upright_size
+from resnets.data.headers import Header, ImageError, bare_pixels, read_header, told
 from resnets.data.images import from_pixels, jpeg_part, pixels
 from resnets.data.listing import Listing, Made
 from resnets.data.pipeline import THREADS, read_ahead
+from resnets.data.quiet import QUIET
 from resnets.data.store import Store
 from resnets.data.views import Crops, Cut, Part
 from resnets.errors import DataError
@@ -115,9 +116,17 @@ class Sees(Protocol):
 class _Opened:
     """An image that is not decoded yet: its bytes, if they are few, or its pixels from before."""
 
-    data: bytes | None
-    pixels: NDArray[np.uint8] | None
+    number: int  # in the listing
+    name: str
     size: tuple[int, int]  # (width, height) of what is cut from
+    pixels: NDArray[np.uint8] | None = None
+    data: bytes | None = None
+    header: Header | None = None  # of the data
+
+    def check(self, image: Image.Image) -> None:
+        """Raise ImageError where what is cut from turns out to have another size."""
+        if image.size != self.size:
+            raise ImageError(self.name, "its header states another size", hint="mend it")
 
 
 class Photographs:
@@ -221,15 +230,14 @@ class Photographs:
         if request.crops and len(ids):
             width, height = torch.tensor([one.size for one in opened]).unbind(1)
             cuts = request.crops.of(ids, height, width)
-        rows = zip((ids % REPEAT).tolist(), opened, cuts, out, strict=True)
-        return [partial(self._fill, *row) for row in rows]
+        return [partial(self._fill, *row) for row in zip(opened, cuts, out, strict=True)]
 
     def _open(self, index: int) -> _Opened | None:
         """Return an image of which the size is known; None for one that is left out."""
         name, number = self.names[index], int(self.numbers[index])
         if (known := self.kept[number]) is not None and not self._is_new(number):
             height, width, _ = known.shape
-            return _Opened(None, known, (width, height))
+            return _Opened(number, name, (width, height), known)
         try:
             with told(name), self.listing.open(number) as file:
                 data = file.read() if self.listing.sizes[number] <= _HELD else None
@@ -238,18 +246,22 @@ class Photographs:
                     if bare is not None:
                         if self.witness and self._is_new(number):
                             self.witness.see(number, data, from_pixels(bare))
-                        return _Opened(None, bare, (bare.shape[1], bare.shape[0]))
-                return _Opened(data, None, self.store.prepared_size(*upright_size(file, name)))
+                        return _Opened(number, name, (bare.shape[1], bare.shape[0]), bare)
+                header = read_header(file if data is None else io.BytesIO(data), name)
+                size = self.store.prepared_size(*header.size)
+                if data is None:  # nor the header, which would keep the file open
+                    return _Opened(number, name, size)
+                return _Opened(number, name, size, None, data, header)
         except ImageError as error:
             self._leave_out(number, name, error)
             return None
 
-    def _fill(self, index: int, opened: _Opened, cut: Cut | None, row: NDArray[np.uint8]) -> bool:
+    def _fill(self, opened: _Opened, cut: Cut | None, row: NDArray[np.uint8]) -> bool:
         """Put what is cut of an image into a row; False for one that is left out."""
         if opened.pixels is not None:
             row[:] = self._cut(partial(_part, opened.pixels), opened, cut)
             return True
-        name, number = self.names[index], int(self.numbers[index])
+        name, number = opened.name, opened.number
         try:
             with told(name):
                 data = opened.data
@@ -258,11 +270,10 @@ class Photographs:
                         data = file.read()
                 partly = not (self.store.scaled or self.kept.room or self._is_new(number))
                 if cut is not None and partly:
-                    row[:] = pixels(cut(_Parts(data, name, self.store, opened.size)))
+                    row[:] = pixels(cut(_Parts(opened, data, self.store)))
                     return True
                 image = self._whole(number, name, data)
-                if image.size != opened.size:
-                    raise ImageError(name, "its header states another size", hint="mend it")
+                opened.check(image)
         except ImageError as error:
             self._leave_out(number, name, error)
             return False
@@ -295,22 +306,24 @@ class Photographs:
 class _Parts:
     """Parts of an image of which no more is decoded than has to be."""
 
-    def __init__(self, data: bytes, name: str, store: Store, size: tuple[int, int]) -> None:
-        self._data, self._name, self._store, self._size = data, name, store, size
+    def __init__(self, opened: _Opened, data: bytes, store: Store) -> None:
+        self._opened, self._data, self._store = opened, data, store
+        self._header = opened.header or read_header(io.BytesIO(data), opened.name)
 
     def __call__(self, box: Box) -> Image.Image:
         """Return the pixels in a box. Raises ImageError."""
-        part = jpeg_part(self._data, self._name, box, self._store.channels)
+        name = self._opened.name
+        part = jpeg_part(self._header, self._data, name, box, self._store.channels)
         if part is not None:
             return part
-        whole = self._store.whole(io.BytesIO(self._data), self._name)
-        if whole.size != self._size:
-            raise ImageError(self._name, "its header states another size", hint="mend it")
+        whole = self._store.whole(io.BytesIO(self._data), name)
+        self._opened.check(whole)
         return whole.crop(box)
 
 
 def _each(do: Callable[[T], R], items: list[T]) -> list[R]:
-    return [do(item) for item in items]
+    with QUIET:  # once, as it costs more than a header
+        return [do(item) for item in items]
 
 
 def _part(array: NDArray[np.uint8], box: Box) -> Image.Image:

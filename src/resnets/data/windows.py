@@ -8,7 +8,7 @@ from torch import Tensor
 
 from resnets.data import counter
 
-_TRIES = 10
+TRIES = 10  # until a window fits
 # Weights are whole multiples of 1 / _UNIT: with 8-bit pixels every sum is then exact in float32,
 # so that an image is the same in any batch, in whatever order a product is summed.
 _UNIT = 2**16
@@ -41,25 +41,33 @@ def random_areas(
     not fit into ``shape``, the largest middle part of an allowed aspect stands in.
     """
     height, width = _each(shape, ids)
-    rows = torch.minimum(height, (width / aspect[0]).round().long())
-    columns = torch.minimum(width, (height * aspect[1]).round().long())
-    found = torch.zeros_like(ids, dtype=torch.bool)
-    for number in range(_TRIES):
-        part, shade = (
-            counter.uniform(seed, f"{what} {number}", epoch, ids) for what in ("area", "aspect")
-        )
-        pixels = height * width * (area[0] + (area[1] - area[0]) * part)
-        ratio = torch.exp(log(aspect[0]) + (log(aspect[1]) - log(aspect[0])) * shade)
-        high = torch.sqrt(pixels / ratio).round().long()
-        wide = torch.sqrt(pixels * ratio).round().long()
-        new = ~found & (high > 0) & (high <= height) & (wide > 0) & (wide <= width)
-        rows, columns = torch.where(new, high, rows), torch.where(new, wide, columns)
-        found |= new
+    part, shade = (
+        counter.uniform(seed, [f"{what} {number}" for number in range(TRIES)], epoch, ids)
+        for what in ("area", "aspect")
+    )
+    pixels = height * width * (area[0] + (area[1] - area[0]) * part)
+    ratio = torch.exp(log(aspect[0]) + (log(aspect[1]) - log(aspect[0])) * shade)
+    high = torch.sqrt(pixels / ratio).round().long()
+    wide = torch.sqrt(pixels * ratio).round().long()
+    fits = (high > 0) & (high <= height) & (wide > 0) & (wide <= width)
+    found, rows, columns = first_fitting(fits, high, wide)
+    rows = torch.where(found, rows, torch.minimum(height, (width / aspect[0]).round().long()))
+    columns = torch.where(found, columns, torch.minimum(width, (height * aspect[1]).round().long()))
     top, left = (
         torch.where(found, counter.integers(room + 1, seed, f"crop {axis}", epoch, ids), room // 2)
         for axis, room in (("row", height - rows), ("column", width - columns))
     )
     return Windows(top.double(), left.double(), rows.double(), columns.double())
+
+
+def first_fitting(fits: Tensor, *tries: Tensor) -> tuple[Tensor, ...]:
+    """Return whether any of a sample's tries ``fits``, bool (N,), and the first that does.
+
+    ``fits`` is bool (TRIES, N), and so large are each of ``tries``; 0 stands in where none fits.
+    """
+    found = fits.any(0)
+    first = fits.byte().argmax(0, keepdim=True)
+    return found, *(values.gather(0, first)[0] * found for values in tries)
 
 
 def random_scales(
