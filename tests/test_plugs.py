@@ -1,8 +1,10 @@
 """The shapes that other frameworks expect; `reference/test_backbone.py` puts some into theirs."""
 
+import pytest
 import torch
 
-from resnets import create_backbone
+from resnets import create_backbone, create_model
+from resnets.errors import UsageError
 from resnets.integrations.huggingface import AutoBackbone
 from resnets.integrations.torchvision import PyramidBackbone, RenamedBackbone
 
@@ -23,6 +25,26 @@ def test_renamed():
     expected = backbone.eval()(X)
     assert list(maps) == ["out", "aux"]
     assert torch.equal(maps["out"], expected["c5"])
+
+
+PLUGS = {
+    "pyramid": PyramidBackbone,
+    "renamed": lambda backbone: RenamedBackbone(backbone, {"out": "c5"}),
+    "auto": AutoBackbone,
+}
+
+
+@pytest.mark.parametrize("plug", PLUGS)
+@pytest.mark.parametrize("thing", ["resnet18", None, create_model("resnet8", num_classes=2)])
+def test_what_is_no_backbone(plug, thing):
+    with pytest.raises(UsageError, match=f"a {type(thing).__name__} is no backbone"):
+        PLUGS[plug](thing)
+
+
+def test_a_level_that_is_not_returned():
+    with pytest.raises(UsageError, match="does not return c5") as caught:
+        RenamedBackbone(create_backbone("resnet18", levels=("c4",)), {"out": "c5"})
+    assert "levels=('c5',)" in caught.value.hint
 
 
 def test_auto_backbone():

@@ -102,7 +102,9 @@ def test_on_a_backbone_it_trains_copies_and_compiles(extra):
     ("channels", "extra", "message"),
     [
         ({}, "none", "cannot stand on no levels"),
-        ({"layer1": 64}, "none", "cannot stand on layer1"),
+        ({"layer1": 64}, "none", "cannot stand on {'layer1': 64}"),
+        ([64, 128], "none", r"cannot stand on \[64, 128\]"),
+        (64, "none", "cannot stand on 64"),
         ({"c2": 4}, "p6", "extra is 'p6'"),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from resnets.nn import Backbone
+from resnets.nn.backbone import check_backbone
 
 
 @dataclass
@@ -22,11 +23,12 @@ class AutoBackbone(nn.Module):
 
     ``out_features`` are the names of the maps, ``out_indices`` their places in ``stage_names``,
     ``channels`` their channels. "stem" is the map before the pooling; Hugging Face's own ResNet has
-    the one after it.
+    the one after it. Raises UsageError for what is no backbone.
     """
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
+        check_backbone(backbone)
         self.backbone = backbone
         count = len(backbone.spec.depths)
         self.stage_names = ["stem", *(f"stage{i + 1}" for i in range(count))]

@@ -223,6 +223,15 @@ class Backbone(Trunk):
         self.add_module(f"layer{stage + 1}", nn.Sequential(block))
 
 
+def check_backbone(thing: object) -> None:
+    """Raise UsageError for what is no backbone, such as a network's name or a classifier."""
+    if not hasattr(thing, "levels") or not hasattr(thing, "outputs"):
+        raise UsageError(
+            f"a {type(thing).__name__} is no backbone",
+            hint='resnets.create_backbone("resnet18") makes one',
+        )
+
+
 def _outputs(levels: Sequence[str] | None, spec: Spec) -> tuple[str, ...]:
     names = level_names(len(spec.depths))
     if levels is None:

@@ -1,5 +1,6 @@
 """The feature pyramid network on top of a backbone (Lin et al. 2017, sec. 3)."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
@@ -25,9 +26,10 @@ class FeaturePyramid(nn.Module):
         self, channels: Mapping[str, int], out_channels: int = 256, *, extra: Extra = "none"
     ) -> None:
         super().__init__()
-        if not channels or not all(name[:1] == "c" and name[1:].isdigit() for name in channels):
+        named = isinstance(channels, Mapping) and channels
+        if not named or not all(re.fullmatch(r"c\d+", str(name)) for name in channels):
             raise UsageError(
-                f"a feature pyramid cannot stand on {', '.join(channels) or 'no levels'}",
+                f"a feature pyramid cannot stand on {channels or 'no levels'}",
                 hint='give {"c3": channels, "c4": channels, ...}',
             )
         if extra not in get_args(Extra):

@@ -64,7 +64,7 @@ def choose(found: Probe, images: int, classes: int, batch_size: int) -> tuple[Va
         finetune = {"head_epochs": 0.0, "layer_decay": 1.0}
         why = f"{found}: the weights are of little use for these images"
     else:
-        decay = round(1 - LARGEST_DECAY * found.gain, 2)
+        decay = round(1 - LARGEST_DECAY * found.gain**2, 2)
         finetune = {"head_epochs": 1.0, "layer_decay": decay}
         why = f"{found}, and there are about {plural(round(images / classes), 'image')} a class"
     return {"finetune": finetune, "schedule": {"epochs": epochs}}, why
