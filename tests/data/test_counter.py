@@ -33,6 +33,13 @@ def test_numbers_do_not_change_between_versions():
     assert counter.integers(1000, 0, "order", 0, torch.arange(8)).tolist() == GOLDEN
 
 
+def test_several_streams_are_each_what_it_is_alone():
+    ids = torch.arange(5)
+    for draw in (counter.bits, counter.uniform):
+        alone = [draw(1, name, 2, ids) for name in ("a", "b", "")]
+        assert torch.equal(draw(1, ["a", "b", ""], 2, ids), torch.stack(alone))
+
+
 @pytest.mark.parametrize("change", ["seed", "stream", "epoch", "id"])
 def test_each_argument_matters(change):
     arguments = {"seed": 1, "stream": "a", "epoch": 2, "ids": torch.arange(64)}

@@ -13,7 +13,7 @@ from PIL import Image
 from conftest import resize_crop
 from resnets.data.framing import Frame
 from resnets.data.headers import ImageTooLargeError, is_image, read_header
-from resnets.data.images import decode, jpeg_part, pixels
+from resnets.data.images import decode, from_pixels, jpeg_part, pixels
 from resnets.errors import DataError, UsageError
 from resnets.training.recipe import load_recipe
 
@@ -94,6 +94,23 @@ def test_a_part_of_a_jpeg_is_what_the_whole_has_there(tmp_path, orientation, cha
         assert part.mode == upright.mode
         assert np.array_equal(pixels(part), pixels(upright.crop(box)))
     assert jpeg_part(header, data, "x.jpg", (0, 0, 71, 71), channels) is None
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_views_of_pixels_become_images(channels):
+    whole = np.arange(7 * 9 * channels, dtype=np.uint8).reshape(7, 9, channels)
+    for view in (
+        whole,
+        whole[2:5, 3:8],
+        whole[6:, 8:],
+        whole[:, :1],
+        whole[::2],
+        whole[::-1],
+        whole[:, ::-1],
+        whole[..., ::-1],
+        whole.transpose(1, 0, 2),
+    ):
+        assert np.array_equal(pixels(from_pixels(view)), view)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

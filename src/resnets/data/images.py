@@ -225,7 +225,7 @@ def from_pixels(values: NDArray[np.uint8]) -> Image.Image:
     """Return pixels, uint8 (H, W, 1 or 3), as an image in mode "L" or "RGB"."""
     height, width, channels = values.shape
     row, *inner = values.strides
-    if not values.size or inner != [channels, 1]:
+    if not values.size or row < 0 or inner != [channels, 1]:
         return Image.fromarray(values.squeeze(2) if channels == 1 else values)
     # Pillow skips what lies beside a window by itself, for which `fromarray` would copy it first.
     flat = as_strided(values, ((height - 1) * row + width * channels,), (1,), writeable=False)
