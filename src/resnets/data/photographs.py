@@ -322,7 +322,7 @@ class _Parts:
 
 
 def _each(do: Callable[[T], R], items: list[T]) -> list[R]:
-    with QUIET:  # once, as it costs more than a header
+    with QUIET:  # which sets filters of the process, for all of them once
         return [do(item) for item in items]
 
 
