@@ -118,15 +118,15 @@ def run(trial: Trial, runs: Path, device: str, deadline: float) -> int:
 
 
 def keep(trial: Trial, runs: Path, results: Path) -> None:
-    """Copy what is text of a finished experiment into ``results``."""
+    """Copy what is text of an experiment's finished seeds into ``results``."""
     source, target = runs / trial.name, results / trial.name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     shutil.copy(runs / f"{trial.name}.log", target / "log.txt")
-    for seed in sorted(source.glob("seed-*")):
-        (target / seed.name).mkdir()
+    for seed in read(source / "seeds.json")["seeds"]:
+        (target / seed["run"]).mkdir()
         for name in KEPT:
-            shutil.copy(seed / name, target / seed.name)
+            shutil.copy(source / seed["run"] / name, target / seed["run"])
     shutil.copy(source / "seeds.json", target)  # last: it says that the experiment is there
 
 

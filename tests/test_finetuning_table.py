@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -63,6 +64,15 @@ def test_two_ways_make_a_table(tmp_path, monkeypatch, capsys):
     assert not list(tmp_path.glob("results/**/*.safetensors"))
     call(2)
     assert not (tmp_path / "runs/finetuning/things-auto.log").read_text().count("$ resnets") > 2
+    # A later seed that has been begun is neither kept nor counted.
+    begun = tmp_path / "runs/finetuning/things-auto/seed-2"
+    shutil.copytree(begun.with_name("seed-1"), begun)
+    record = json.loads((begun / "run.json").read_text())
+    del record["results"]
+    (begun / "run.json").write_text(json.dumps(record | {"status": "stopped"}))
+    shutil.rmtree(kept)
+    assert "recipe auto                      2" in call(2)
+    assert not (kept / "seed-2").exists()
 
 
 def test_a_table_of_labels_is_a_set_too(tmp_path, monkeypatch):
