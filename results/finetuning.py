@@ -12,7 +12,7 @@ left alone, what was stopped goes on; with --minutes the work stops in time, sav
 Without --weights the table alone is written again.
 
 The table of a third set, of github.com/marcusklasson/GroceryStoreDataset (MIT, 81 classes), is made
-in its folder dataset/, here linked as FOLDER/grocery:
+in its folder dataset/, copied, as a link is called what it leads to, and here FOLDER/grocery:
 
     (echo file,label,split; for split in train val test; do
       awk -F', ' -v s=$split '{n = split($1, p, "/"); print $1 "," p[n - 1] "," s}' $split.txt
