@@ -227,6 +227,25 @@ def test_other_classes_get_a_new_classifier_and_channels_are_adapted(trained, tm
     assert "conv1.weight: " in said
 
 
+@pytest.mark.parametrize("channels", [3, 1])
+def test_weights_that_do_not_say_how_images_were_prepared(trained, tmp_path, capsys, channels):
+    """What is done instead is said, and what can be typed instead; nothing of Python's."""
+    own = load_file(trained / "model.safetensors")
+    own["conv1.weight"] = own["conv1.weight"][:, :channels]
+    data = [
+        (coloured(i % 2, i, 8).convert("RGB" if channels == 3 else "L"), i % 2) for i in range(8)
+    ]
+    begun(tmp_path / "a", own, data, model="resnet8", machine=Machine())
+    said = capsys.readouterr().err
+    assert "images: normalised by each channel's own mean and deviation, as the weights" in said
+    assert "model.preprocess" not in said
+    assert ("--set data.normalize=imagenet" in said) == (channels == 3)
+    if channels == 3:
+        typed = ("data.holdout=0", "data.normalize=imagenet")
+        begun(tmp_path / "b", own, data, typed, model="resnet8", machine=Machine())
+        assert "images: normalised by" not in capsys.readouterr().err
+
+
 def test_a_recipe_that_says_how_images_are_normalised_is_followed(trained, tmp_path):
     _, record = begun(tmp_path, trained, settings=("data.normalize=channel",))
     assert load_recipe(tmp_path / "run/recipe.yaml").data.normalize == "channel"

@@ -147,9 +147,15 @@ def _unfitted(plan: Plan) -> list[str]:
 
 
 def _known(plan: Plan) -> list[str]:
-    """Return how images are prepared, where that is as the starting weights know it."""
-    how = plan.preprocess
-    if plan.start is None or plan.recipe.data.normalize != "weights":
+    """Return how images are prepared, as the starting weights know it or where they do not."""
+    how, kind = plan.preprocess, plan.recipe.data.normalize
+    if plan.start and not plan.start.preprocess and kind == "channel":
+        usual = "; --set data.normalize=imagenet: by ImageNet's" if how.channels == 3 else ""
+        return [
+            "images: normalised by each channel's own mean and deviation, as the weights do not "
+            f"say by which{usual}"
+        ]
+    if plan.start is None or kind != "weights":
         return []
     scaled = ""
     if isinstance(plan.dataset.train.images, Photographs):

@@ -18,7 +18,7 @@ from resnets.training.recipe import Recipe
 from resnets.weights.assumptions import as_the_file_has_it
 from resnets.weights.catalog import Entry
 from resnets.weights.checkpoint import Checkpoint, Source
-from resnets.weights.load import load_checkpoint, over_channels
+from resnets.weights.load import UNPREPARED, load_checkpoint, over_channels
 from resnets.weights.tensors import digest_of_tensors
 
 IN_MEMORY = "a state dict"  # the source of weights that have no other
@@ -122,7 +122,8 @@ def fit_start(
         f"{plural(len(report.loaded), 'tensor')}, {share} % of the parameters{new}"
     ]
     lines += [f"  {key}: {how}" for key, how in list(report.adapted.items())[:5]]
-    lines += [f"  {note}" for note in report.notes]
+    # How images are prepared is the recipe's, and is said where that is known (opening.py).
+    lines += [f"  {note}" for note in report.notes if note != UNPREPARED]
     known = checkpoint.preprocess and over_channels(checkpoint.preprocess, network.spec.in_channels)
     if known and len(known.mean) != known.channels:
         known = None  # a mean image, of one size

@@ -24,6 +24,8 @@ from resnets.weights.shipped import names
 # What may differ between a file's network and ours.
 _TOLERATED = {*fields_told("tolerated"), "stages", "grouped"}
 
+UNPREPARED = "nothing says how its images were prepared: set model.preprocess"
+
 
 class LoadError(CheckpointError):
     """Weights that do not fit; ``report`` says what fits and what does not."""
@@ -168,7 +170,7 @@ def _unproven(checkpoint: Checkpoint, spec: Spec) -> list[str]:
         stride = assumptions.STRIDES[checkpoint.proven["bottleneck_stride"]]
         notes.insert(0, f"taken for {stride} because of its names ({checkpoint.state.dialect}'s)")
     if checkpoint.preprocess is None:
-        notes.append("nothing says how its images were prepared: set model.preprocess")
+        notes.append(UNPREPARED)
     if "fc.weight" in checkpoint.tensors and not checkpoint.names_fit:
         found, count = len(checkpoint.classes), len(checkpoint.tensors["fc.weight"])
         notes.append(f"it names {found:,} classes for {count:,} outputs: left out")
