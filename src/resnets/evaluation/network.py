@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from resnets.data import counter
 from resnets.data.dataset import Split
 from resnets.data.preprocess import Preprocess
 from resnets.errors import DataError, NonFiniteError
@@ -95,6 +96,14 @@ def evaluate(
     if calibration is not None:
         found = found.calibrated(calibration)
     return found if keep_logits else replace(found, logits=None)
+
+
+def some(split: Split, count: int) -> Split:
+    """Return at most so many of a split's images, drawn by lot, and always the same."""
+    if len(split) <= count:
+        return split
+    order = torch.argsort(counter.bits(0, "probe", 0, split.ids), stable=True)
+    return split.subset(order[:count].sort().values)
 
 
 @torch.no_grad()

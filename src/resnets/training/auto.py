@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from resnets.data import counter
 from resnets.data.dataset import Dataset, Split
 from resnets.data.preprocess import Preprocess
 from resnets.errors import NonFiniteError, UsageError
-from resnets.evaluation.network import computed
+from resnets.evaluation.network import computed, some
 from resnets.formatting import percent, plural
 from resnets.machine.device import Machine
 from resnets.machine.processes import ALONE, Processes
@@ -78,9 +77,7 @@ def probe(
     Of more than PROBED images so many are looked at, always the same, as evaluation sees them.
     Raises NonFiniteError where features are NaN or infinite.
     """
-    if len(split) > PROBED:
-        order = torch.argsort(counter.bits(0, "probe", 0, split.ids), stable=True)
-        split = split.subset(order[:PROBED].sort().values)
+    split = some(split, PROBED)
     device = next(network.parameters()).device
     network.eval()
     positions, features = computed(lambda images: network.embed(preprocess(images)), split, device)

@@ -1,6 +1,6 @@
 """Batch norm's statistics as true averages over many samples, not the running ones of training."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -25,25 +25,80 @@ def measure_statistics(
     modes = {module: module.training for module in model.modules()}
     if not model.training:
         model.train()
-    norms = {
-        module: _Moments(module.num_features)
+    norms = [
+        module
         for module in model.modules()
         if isinstance(module, nn.BatchNorm2d) and module.training and module.track_running_stats
-    }
-    hooks = [norm.register_forward_pre_hook(moments.see) for norm, moments in norms.items()]
+    ]
+    try:
+        found = _moments(model, norms, batches)
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    for norm, moments in found.items():
+        whole = moments.over(processes)
+        if whole.count > 1:
+            norm.get_buffer("running_mean").copy_(whole.mean)
+            norm.get_buffer("running_var").copy_(whole.variance)
+
+
+def without_statistics(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return a network's batch norms where they only scale and shift; [] where they normalise.
+
+    So are those of files whose convolutions have the statistics folded in. Norms that have learnt
+    nothing yet are none of these.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    folded = all(_is_even(norm.get_buffer("running_var")) for norm in norms)
+    fresh = all(
+        not norm.get_buffer("running_mean").any() and not norm.bias.any() and _is_even(norm.weight)
+        for norm in norms
+    )
+    return norms if folded and not fresh else []
+
+
+@torch.no_grad()
+def give_statistics(
+    model: nn.Module,
+    norms: Collection[nn.BatchNorm2d],
+    batches: Iterable[Tensor],
+    processes: Processes = ALONE,
+) -> None:
+    """Give norms that only scale and shift the statistics of what they see of ``batches``.
+
+    Their scales and biases are changed with them, so that ``model``, which is in evaluation mode,
+    answers as before; and in training mode nearly so, where it would else normalise what it never
+    did. All processes see the same images, (N, C, H, W), and take what the first has found.
+    """
+    for norm, moments in _moments(model, norms, batches).items():
+        if moments.count < 2:  # no image can be read, which training tells
+            continue
+        mean, var = processes.gather(torch.stack([moments.mean, moments.variance])[None])[0]
+        old = [norm.get_buffer(name).double().cpu() for name in ("running_mean", "running_var")]
+        scale = norm.weight.double().cpu() / (old[1] + norm.eps).sqrt()
+        norm.bias.copy_(norm.bias.double().cpu() + scale * (mean - old[0]))
+        norm.weight.copy_(scale * (var + norm.eps).sqrt())
+        norm.get_buffer("running_mean").copy_(mean)
+        norm.get_buffer("running_var").copy_(var)
+
+
+def _is_even(values: Tensor) -> bool:
+    return bool(values.eq(values[0]).all())
+
+
+def _moments(
+    model: nn.Module, norms: Iterable[nn.BatchNorm2d], batches: Iterable[Tensor]
+) -> dict[nn.BatchNorm2d, "_Moments"]:
+    """Return the moments of all that norms see of batches (N, C, H, W)."""
+    found = {norm: _Moments(norm.num_features) for norm in norms}
+    hooks = [norm.register_forward_pre_hook(moments.see) for norm, moments in found.items()]
     try:
         for batch in batches:
             model(batch)
     finally:
         for hook in hooks:
             hook.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    for norm, moments in norms.items():
-        whole = moments.over(processes)
-        if whole.count > 1:
-            norm.get_buffer("running_mean").copy_(whole.mean)
-            norm.get_buffer("running_var").copy_(whole.squares / (whole.count - 1))
+    return found
 
 
 class _Moments:
@@ -51,7 +106,13 @@ class _Moments:
 
     def __init__(self, channels: int) -> None:
         self.count = 0
-        self.mean, self.squares = torch.zeros(2, channels, dtype=torch.float64)
+        self.mean: Tensor = torch.zeros(channels, dtype=torch.float64)
+        self.squares: Tensor = torch.zeros_like(self.mean)
+
+    @property
+    def variance(self) -> Tensor:
+        """The variance (C,), unbiased, of at least two values."""
+        return self.squares / (self.count - 1)
 
     def see(self, norm: nn.Module, inputs: tuple[Tensor]) -> None:
         """Count a batch (N, C, H, W) on its way into the norm."""

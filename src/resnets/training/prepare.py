@@ -35,7 +35,7 @@ from resnets.training.memory import check_fits
 from resnets.training.progress import RunProgress
 from resnets.training.recipe import DistillRecipe, Recipe, read_recipe
 from resnets.training.schedule import fitted_rate
-from resnets.training.starting import Start, as_known, fit_start, open_start
+from resnets.training.starting import Start, as_known, fit_start, open_start, with_statistics
 from resnets.training.thawing import Thawing
 from resnets.weights.checkpoint import Source
 from resnets.zoo import get_spec
@@ -225,6 +225,7 @@ def prepare(
         version=version,
         interpolation=recipe.data.interpolation,
     )
+    start = with_statistics(start, spec, dataset.train, preprocess, machine)
     recipe, why = settle(recipe, kept, start, spec, dataset, preprocess, machine)
     fitted = recipe.optimizer.lr == "auto"
     if fitted:

@@ -8,12 +8,16 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from resnets.data.dataset import Split
 from resnets.data.preprocess import Preprocess, stored_side
 from resnets.errors import UsageError
+from resnets.evaluation.network import some
 from resnets.formatting import plural
+from resnets.machine.device import Machine
 from resnets.models import ReadingOptions, find_weights, open_weights
 from resnets.nn import ResNet
 from resnets.spec import Spec
+from resnets.training.precise_bn import give_statistics, without_statistics
 from resnets.training.recipe import Recipe
 from resnets.weights.assumptions import as_the_file_has_it
 from resnets.weights.catalog import Entry
@@ -22,6 +26,7 @@ from resnets.weights.load import UNPREPARED, load_checkpoint, over_channels
 from resnets.weights.tensors import digest_of_tensors
 
 IN_MEMORY = "a state dict"  # the source of weights that have no other
+MEASURED = 256  # training images whose statistics norms get that have none
 
 
 @dataclass(frozen=True)
@@ -121,7 +126,13 @@ def fit_start(
         f"weights: {name}{f' ({entry})' if entry and str(entry) != name else ''}, "
         f"{plural(len(report.loaded), 'tensor')}, {share} % of the parameters{new}"
     ]
-    lines += [f"  {key}: {how}" for key, how in list(report.adapted.items())[:5]]
+    alike: dict[str, list[str]] = {}
+    for key, how in report.adapted.items():
+        alike.setdefault(how, []).append(key)
+    lines += [
+        f"  {keys[0]}{f' and {len(keys) - 1} more' if keys[1:] else ''}: {how}"
+        for how, keys in list(alike.items())[:5]
+    ]
     # How images are prepared is the recipe's, and is said where that is known (opening.py).
     lines += [f"  {note}" for note in report.notes if note != UNPREPARED]
     known = checkpoint.preprocess and over_channels(checkpoint.preprocess, network.spec.in_channels)
@@ -136,3 +147,28 @@ def fit_start(
         opened.reading,
         not same,
     )
+
+
+def with_statistics(
+    start: Start | None, spec: Spec, split: Split, preprocess: Preprocess, machine: Machine
+) -> Start | None:
+    """Return the weights with statistics in their norms, where their file has them folded in.
+
+    These are of MEASURED training images, as evaluation sees them. The network answers as before.
+    """
+    if start is None or start.tensors is None:
+        return start
+    network = ResNet(spec)
+    network.load_state_dict(start.tensors)
+    if not (norms := without_statistics(network)):
+        return start
+    network.to(machine.where).eval()
+    split = some(split, MEASURED)
+    order = torch.arange(len(split)).split(32)  # type: ignore[no-untyped-call]
+    images = (preprocess(images.to(machine.where)) for _, images in split.stream(order))
+    give_statistics(network, norms, images, machine.processes)
+    line = (
+        f"  its norms only scale and shift: mean and variance are of {plural(len(split), 'image')}"
+    )
+    tensors = {key: tensor.cpu() for key, tensor in network.state_dict().items()}
+    return replace(start, tensors=tensors, lines=(*start.lines, line))
