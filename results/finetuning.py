@@ -82,7 +82,7 @@ class Trial:
     @property
     def name(self) -> str:
         """What its folder is called."""
-        return f"finetuning/{Path(title(self.data)).stem}-{self.way}"
+        return f"finetuning/{Path(title(self.data)).stem}-{self.model}-{self.way}"
 
     def command(self, out: Path, device: str) -> list[str]:
         """Return the words that train it into ``out``."""
@@ -117,18 +117,18 @@ def table(results: Path) -> Iterator[str]:
     yield "    python results/finetuning.py --weights RUN --data FOLDER"
     yield "    what is not here has not been measured"
     folders = sorted((results / "finetuning").glob("*-*/seeds.json"))
-    sets = dict.fromkeys(path.parent.name.rpartition("-")[0] for path in folders)
-    for name in sets:
+    trained = dict.fromkeys(path.parent.name.rpartition("-")[0] for path in folders)
+    for both in trained:  # a set and a model
         found = {
             way: records(folder)
             for way in WAYS
-            if (folder := results / "finetuning" / f"{name}-{way}").exists()
+            if (folder := results / "finetuning" / f"{both}-{way}").exists()
         }
         first = next(iter(found.values()))[0]
         data, where = first["data"], first["environment"]
         yield ""
         yield (
-            f"{first['model']['name']} on {name}: {len(data['classes'])} classes, "
+            f"{first['model']['name']} on {data['name']}: {len(data['classes'])} classes, "
             f"{data['train']:,} training, {data['validation']:,} held-out and {data['test']:,} "
             f"test images at {data['image_shape'][1]} pixels; {where['processor']}, "
             f"{plural(where['threads'], 'thread')}, "
@@ -141,7 +141,7 @@ def table(results: Path) -> Iterator[str]:
         yield HEAD
         for way, runs in found.items():
             yield row(TITLES[way], runs)
-        if note := PUBLISHED.get(name):
+        if note := PUBLISHED.get(data["name"]):
             yield note
         if chosen := next(iter(found.get("auto", [])), None):
             yield from textwrap.wrap(f"auto: {chosen['why']}", 100)

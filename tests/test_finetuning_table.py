@@ -56,16 +56,16 @@ def test_two_ways_make_a_table(tmp_path, monkeypatch, capsys):
     assert "auto: ours; chosen because a linear classifier" in first
     capsys.readouterr()
     assert "recipe auto                      2" in call(2)
-    kept = tmp_path / "results/finetuning/things-auto"
+    kept = tmp_path / "results/finetuning/things-resnet8-auto"
     assert json.loads((kept / "seed-1/run.json").read_text())["weights"]["source"].endswith(
         "/known"
     )
     assert str(tmp_path) not in "".join(f.read_text() for f in kept.rglob("*") if f.is_file())
     assert not list(tmp_path.glob("results/**/*.safetensors"))
     call(2)
-    assert not (tmp_path / "runs/finetuning/things-auto.log").read_text().count("$ resnets") > 2
+    assert not (tmp_path / "runs/finetuning/things-resnet8-auto.log").read_text().count("$ resnets") > 2
     # A later seed that has been begun is neither kept nor counted.
-    begun = tmp_path / "runs/finetuning/things-auto/seed-2"
+    begun = tmp_path / "runs/finetuning/things-resnet8-auto/seed-2"
     shutil.copytree(begun.with_name("seed-1"), begun)
     record = json.loads((begun / "run.json").read_text())
     del record["results"]
@@ -98,5 +98,5 @@ def test_a_table_of_labels_is_a_set_too(tmp_path, monkeypatch):
     assert listing.labels.tolist() == [1, 0, 0, 1]
     for data in (tmp_path, tmp_path / "labels.csv"):
         trial = script["Trial"](data, "auto", "resnet18", "run", 1, ())
-        assert trial.name == f"finetuning/{tmp_path.name}-auto"
+        assert trial.name == f"finetuning/{tmp_path.name}-resnet18-auto"
         assert trial.command(tmp_path, "cpu")[:2] == ["train", str(data)]
