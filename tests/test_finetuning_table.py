@@ -63,7 +63,10 @@ def test_two_ways_make_a_table(tmp_path, monkeypatch, capsys):
     assert str(tmp_path) not in "".join(f.read_text() for f in kept.rglob("*") if f.is_file())
     assert not list(tmp_path.glob("results/**/*.safetensors"))
     call(2)
-    assert not (tmp_path / "runs/finetuning/things-resnet8-auto.log").read_text().count("$ resnets") > 2
+    assert (
+        not (tmp_path / "runs/finetuning/things-resnet8-auto.log").read_text().count("$ resnets")
+        > 2
+    )
     # A later seed that has been begun is neither kept nor counted.
     begun = tmp_path / "runs/finetuning/things-resnet8-auto/seed-2"
     shutil.copytree(begun.with_name("seed-1"), begun)

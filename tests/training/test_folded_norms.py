@@ -76,7 +76,7 @@ def test_what_was_folded_comes_back(images, known, tmp_path, capsys, form):
         machine=Machine(),
     )
     said = capsys.readouterr().err
-    assert "its norms only scale and shift: mean and variance are of 24 images" in said
+    assert "its norms only scale and shift: they get statistics of 24 images" in said
     assert said.count("norms folded in") <= 1  # of all at once
     found = load_file(run.path / "model.safetensors")
     # In "onnx" convolutions keep the scales, and the norms' epsilons; statistics follow from these.

@@ -1,6 +1,6 @@
 """Batch norm's statistics as true averages over many samples, not the running ones of training."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ def without_statistics(model: nn.Module) -> list[nn.BatchNorm2d]:
 @torch.no_grad()
 def give_statistics(
     model: nn.Module,
-    norms: Collection[nn.BatchNorm2d],
+    norms: Iterable[nn.BatchNorm2d],
     batches: Iterable[Tensor],
     processes: Processes = ALONE,
 ) -> None:

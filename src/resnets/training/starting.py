@@ -167,8 +167,6 @@ def with_statistics(
     order = torch.arange(len(split)).split(32)  # type: ignore[no-untyped-call]
     images = (preprocess(images.to(machine.where)) for _, images in split.stream(order))
     give_statistics(network, norms, images, machine.processes)
-    line = (
-        f"  its norms only scale and shift: mean and variance are of {plural(len(split), 'image')}"
-    )
+    line = f"  its norms only scale and shift: they get statistics of {plural(len(split), 'image')}"
     tensors = {key: tensor.cpu() for key, tensor in network.state_dict().items()}
     return replace(start, tensors=tensors, lines=(*start.lines, line))
