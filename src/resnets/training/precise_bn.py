@@ -1,6 +1,6 @@
 """Batch norm's statistics as true averages over many samples, not the running ones of training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -42,16 +42,19 @@ def measure_statistics(
             norm.get_buffer("running_var").copy_(whole.variance)
 
 
-def without_statistics(model: nn.Module) -> list[nn.BatchNorm2d]:
-    """Return a network's batch norms where they only scale and shift; [] where they normalise.
+def without_statistics(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return the batch norms of a state dict where they only scale and shift; else none.
 
     So are those of files whose convolutions have the statistics folded in. Norms that have learnt
     nothing yet are none of these.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-    folded = all(_is_even(norm.get_buffer("running_var")) for norm in norms)
+    end = ".running_var"
+    norms = [key.removesuffix(end) for key in tensors if key.endswith(end)]
+    folded = all(_is_even(tensors[f"{norm}{end}"]) for norm in norms)
     fresh = all(
-        not norm.get_buffer("running_mean").any() and not norm.bias.any() and _is_even(norm.weight)
+        not tensors[f"{norm}.running_mean"].any()
+        and not tensors[f"{norm}.bias"].any()
+        and _is_even(tensors[f"{norm}.weight"])
         for norm in norms
     )
     return norms if folded and not fresh else []

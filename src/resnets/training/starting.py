@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from resnets.data.dataset import Split
 from resnets.data.preprocess import Preprocess, stored_side
@@ -156,16 +156,14 @@ def with_statistics(
 
     These are of MEASURED training images, as evaluation sees them. The network answers as before.
     """
-    if start is None or start.tensors is None:
+    if start is None or start.tensors is None or not without_statistics(start.tensors):
         return start
     network = ResNet(spec)
     network.load_state_dict(start.tensors)
-    if not (norms := without_statistics(network)):
-        return start
     network.to(machine.where).eval()
     split = some(split, MEASURED)
-    order = torch.arange(len(split)).split(32)  # type: ignore[no-untyped-call]
-    images = (preprocess(images.to(machine.where)) for _, images in split.stream(order))
+    images = (preprocess(images.to(machine.where)) for images, _ in split.batches(32))
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     give_statistics(network, norms, images, machine.processes)
     line = f"  its norms only scale and shift: they get statistics of {plural(len(split), 'image')}"
     tensors = {key: tensor.cpu() for key, tensor in network.state_dict().items()}
