@@ -11,7 +11,7 @@ from listings import content, image, read
 from resnets.data.encoding import Encoding
 from resnets.data.packing import pack
 from resnets.data.parquet import open_parquet
-from resnets.data.sources import open_listing
+from resnets.data.sources import open_listing, stored_in
 from resnets.errors import DataError
 
 pa = pytest.importorskip("pyarrow")
@@ -81,6 +81,27 @@ def test_splits_by_names_of_files(tmp_path):
 def test_labels(tmp_path, labels, names, classes):
     path = parquet(tmp_path / "p.parquet", labels, names=names)
     assert open_parquet([path], path).classes == classes
+
+
+@pytest.mark.parametrize("labels", [None, [None] * 5, [-1] * 5, [0, -1, 1, None, 0]])
+def test_who_needs_no_classes_gets_every_image(tmp_path, labels):
+    """As the test split of many a benchmark has none."""
+    path = parquet(tmp_path / "p.parquet", labels or [0] * 5)
+    if labels is None:
+        pq.write_table(pq.read_table(path).drop_columns(["label"]), path)
+    found = stored_in(path)
+    assert [each.name for each in found] == [f"{i:08d}.jpg" for i in range(5)]
+    assert [each.open().read() for each in found] == [image(i) for i in range(5)]
+    parquet(tmp_path / "q.parquet", [-1, -1], 20)
+    names = [each.name for each in stored_in(tmp_path / "?.parquet")]
+    assert names == [f"p-{i:08d}.jpg" for i in range(5)] + ["q-00000000.jpg", "q-00000001.jpg"]
+
+
+@pytest.mark.parametrize("labels", [[-1, -1], [None, ""]])
+def test_no_row_has_a_class(tmp_path, labels):
+    path = parquet(tmp_path / "p.parquet", labels)
+    with pytest.raises(DataError, match=r"p\.parquet: no row has a class"):
+        open_parquet([path], path)
 
 
 def test_bytes_alone_in_a_column(tmp_path):

@@ -15,6 +15,7 @@ from listings import content, image, read
 from resnets.data.encoding import Encoding
 from resnets.data.packing import pack
 from resnets.data.scan import scan
+from resnets.data.sources import stored_in
 from resnets.data.tar_headers import members
 from resnets.data.tars import open_tars
 from resnets.errors import DataError
@@ -353,6 +354,38 @@ def test_an_end_that_is_missing(tmp_path):
     path.write_bytes(data[:-20])
     with pytest.raises(DataError, match=r"ends before b/y.png does: it is damaged"):
         opened(path)
+
+
+@pytest.mark.parametrize("names", [("a/x.png", "b/y.png"), ("x.png", "y.png")])
+def test_an_end_that_is_missing_is_told_to_who_needs_no_classes(tmp_path, names):
+    path = tar(tmp_path / "p.tar", {name: image(0) for name in names})
+    assert len(stored_in(path)) == 2
+    path.write_bytes(path.read_bytes()[: 2 * 1024])
+    with pytest.warns(UserWarning, match=r"left out: p.tar: .* was cut off"):
+        assert len(stored_in(path)) == 2
+    with path.open("ab") as file:
+        file.write(bytes(1024))
+    assert len(stored_in(path)) == 2
+
+
+def test_tars_of_one_name_in_two_folders(tmp_path):
+    """No image stands for another of its name, with classes or without."""
+    for number, names in enumerate([("a/x.png", "b/x.png"), ("x.png", "y.png")]):
+        root = tmp_path / str(number)
+        for i, folder in enumerate(("one", "two")):
+            contents = {name: image(2 * i + j) for j, name in enumerate(names)}
+            tar(root / folder / "p.tar", contents)
+        found = stored_in(root)
+        assert len({each.name for each in found}) == 4
+        assert {each.open().read() for each in found} == {image(i) for i in range(4)}
+
+
+def test_samples_without_a_class_are_images_too(tmp_path):
+    contents = {"0.png": image(0), "0.cls": b"1", "1.png": image(1), "2.png": image(2)}
+    contents |= {"2.cls": b"0"}
+    path = tar(tmp_path / "p.tar", contents)
+    assert [what[0] for what in opened(path).irregular] == ["1.png"]
+    assert [each.name for each in stored_in(path)] == ["0.png", "1.png", "2.png"]
 
 
 def test_wherever_a_tar_is_cut(tmp_path):

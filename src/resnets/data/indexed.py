@@ -27,6 +27,7 @@ from resnets.readers.documents import loads
 from resnets.readers.paths import open_regular
 
 VERSION = 1
+_RULES = 2  # by which images are found; an index that is kept of others is made again
 SPLITS = ("train", "validation", "test")
 MANY = 1000
 
@@ -274,7 +275,7 @@ def indexed(
     words = [str(path.resolve()) for path in (root, *paths)]
     digest = sha256("\0".join(words).encode("utf-8", "surrogatepass")).hexdigest()
     kept = (cache or cache_folder("indices")) / f"{digest[:32]}.index"
-    facts = [digest, lengths, stamps]
+    facts = [_RULES, digest, lengths, stamps]
     with suppress(OSError, ValueError), open_regular(kept) as file:
         index = Index.decoded(file.read(), lengths)
         if index.more.get("of") == facts:

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from io import BytesIO
 from itertools import accumulate
@@ -20,6 +20,7 @@ from threading import Lock
 from typing import Any, BinaryIO
 
 from resnets.data.class_folders import Report, has_extension
+from resnets.data.images import Stored
 from resnets.data.indexed import Index, indexed
 from resnets.data.listing import Listing
 from resnets.data.members import listing_of
@@ -59,11 +60,32 @@ def open_parquet(
         return indexed(root, paths, make, rows.read, **kept)
 
 
+def images_of_parquet(
+    paths: Sequence[Path], root: Path, source: str
+) -> tuple[list[Stored], list[tuple[str, str]]]:
+    """Return the images of Parquet files by their rows, whether or not they have classes.
+
+    Behind them, what is left out: nothing. ``source`` is how the files were named. Raises what
+    `open_parquet` does, OSError.
+    """
+    rows, found = _Rows(paths), []
+    for number, (path, title) in enumerate(zip(paths, titles(paths, root), strict=True)):
+        stamp = path.stat().st_mtime_ns
+        for row, ending in enumerate(rows.file(number).endings()):
+            opened = partial(_opened, rows, number, row)
+            found.append(Stored(source, f"{title}{row:08d}{ending}", opened, 0, stamp))
+    return found, []
+
+
+def _opened(rows: "_Rows", number: int, row: int) -> BinaryIO:
+    return BytesIO(rows.read(number, row))
+
+
 def _index(paths: Sequence[Path], root: Path, rows: "_Rows", report: Report) -> Index:
     """Return where all images lie: in which file, and, in place of an offset, in which row."""
     places, files, labels = array("q"), array("i"), []
     names: list[str] = []
-    unlabelled: list[tuple[str, str]] = []
+    without: list[tuple[str, str]] = []
     about = zip(paths, titles(paths, root), splits_of(paths, root), strict=True)
     for number, (path, title, split) in enumerate(about):
         file = rows.file(number)
@@ -77,10 +99,12 @@ def _index(paths: Sequence[Path], root: Path, rows: "_Rows", report: Report) -> 
                 places.append(row)
                 files.append(number)
         if lacking_one := found.count(None):
-            unlabelled.append(
+            without.append(
                 (printable(path.name), f"has {plural(lacking_one, 'row')} without a class")
             )
         report(len(names))
+    if not names and without:
+        raise DataError(f"{printable(root)}: no row has a class")
     known = in_digits(set(labels))
     names = [
         name.replace("//", f"/{folder_of(known[label])}/", 1)
@@ -92,7 +116,7 @@ def _index(paths: Sequence[Path], root: Path, rows: "_Rows", report: Report) -> 
 
     # In place of stamps: which of them an image was.
     listing = listing_of(names, [0] * len(names), range(len(names)), open_, root)
-    return Index.of(listing, places, files, irregular=unlabelled)
+    return Index.of(listing, places, files, irregular=without)
 
 
 def plain_columns(path: Path) -> dict[str, list[Any]]:
@@ -134,7 +158,7 @@ def _open(path: Path) -> Any:
 
 
 class _File:
-    """An open Parquet file, and which of its columns are images and labels."""
+    """An open Parquet file, and which of its columns are images and classes."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.file = path, _open(path)
@@ -143,7 +167,6 @@ class _File:
             self.features = _features((schema.metadata or {}).get(b"huggingface", b""))
         self.kinds: dict[str, Any] = {field.name: field.type for field in schema}
         self.image = self._column("images", _IMAGES, "Image", _holds_images)
-        self.label = self._column("labels", _LABELS, "ClassLabel", _holds_labels)
         self.fields = {field.name for field in _inner(self.kinds[self.image])}
         metadata = self.file.metadata
         counts = (metadata.row_group(i).num_rows for i in range(metadata.num_row_groups))
@@ -168,9 +191,10 @@ class _File:
 
     def classes(self) -> list[str | None]:
         """Return the class of each row; None where it has none."""
+        label = self._column("labels", _LABELS, "ClassLabel", _holds_labels)
         with _told(self.path):
-            found = self.file.read(columns=[self.label]).column(0).to_pylist()
-        names = _told_apart(self.features.get(self.label, {}).get("names"))
+            found = self.file.read(columns=[label]).column(0).to_pylist()
+        names = _told_apart(self.features.get(label, {}).get("names"))
         return [
             None if value in (None, "", -1) else names.get(value, str(value))[:LONGEST]
             for value in found

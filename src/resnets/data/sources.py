@@ -5,6 +5,7 @@ Or a list of paths, where there are no labels.
 
 import os
 import re
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -19,10 +20,10 @@ from resnets.data.images import Stored
 from resnets.data.label_columns import NoLabels
 from resnets.data.label_table import open_table
 from resnets.data.listing import Listing, Made
-from resnets.data.parquet import holds_images, open_parquet
+from resnets.data.parquet import holds_images, images_of_parquet, open_parquet
 from resnets.data.scan import ARCHIVES, names_in, readable, scan
 from resnets.data.tar_headers import BLOCK, compressed_by, is_tar, members
-from resnets.data.tars import open_tars, unlabelled
+from resnets.data.tars import images_of_tars, open_tars
 from resnets.data.usual_tables import find_table
 from resnets.errors import DataError
 from resnets.formatting import printable
@@ -68,18 +69,15 @@ def open_listing(
             if no_labels and table and table.stem.lower() == "labels":
                 raise no_labels from None
             raise
-    root = path
-    if not path.exists():
-        root = Path(commonpath([each.absolute().parent for each in paths]))
-    parquet = [each for each in paths if _start(each).startswith(_PARQUET)]
-    if not parquet:
+    root = _root(path, paths)
+    if not any(map(_is_parquet, paths)):
         return open_tars(paths, root, verify=verify, report=report)
-    if other := set(paths) - set(parquet):
+    if other := [each for each in paths if not _is_parquet(each)]:
         raise DataError(
             f"{printable(root)}: holds Parquet files and others, such as {printable(min(other))}",
             hint="give a folder, or a pattern such as data/*.parquet, with one kind",
         )
-    return open_parquet(parquet, root, report=report)
+    return open_parquet(paths, root, report=report)
 
 
 def table_at(path: Path) -> Path | None:
@@ -95,8 +93,8 @@ def table_at(path: Path) -> Path | None:
 def stored_in(path: str | Path) -> Sequence[Stored]:
     """Return the images of what `open_listing` takes and is no folder of them; none of others.
 
-    They are in the order in which they are read fastest, and those of tars need no classes. Raises
-    DataError.
+    They are in the order in which they are read fastest, and need no classes. What is left out is a
+    UserWarning. Raises DataError.
     """
     name, path = str(path), Path(path)
     if not holds_archives(path):
@@ -104,11 +102,33 @@ def stored_in(path: str | Path) -> Sequence[Stored]:
     try:
         listing = open_listing(path)
     except DataError:
-        with suppress(DataError):
-            if found := unlabelled(_paths(path), name):
-                return found
+        if found := _without_classes(path, name):
+            return found
         raise
+    if listing.irregular and (found := _without_classes(path, name, more_than=len(listing))):
+        return found
+    _warn_of(listing.irregular)
     return Made(partial(stored, listing, name), listing.fastest)
+
+
+def _without_classes(path: Path, source: str, more_than: int = 0) -> list[Stored]:
+    """Return all images of archives, whether or not they have classes; none if they are too few."""
+    with suppress(DataError), readable(path):
+        paths = _paths(path)
+        of_parquet = all(map(_is_parquet, paths))
+        images = images_of_parquet if of_parquet else images_of_tars
+        found, left_out = images(paths, _root(path, paths), source)
+        if len(found) > more_than:
+            _warn_of(left_out)
+            return found
+    return []
+
+
+def _warn_of(left_out: Sequence[tuple[str, str]]) -> None:
+    if left_out:
+        (name, reason), *others = left_out
+        more = f"; so are {len(others):,} more" if others else ""
+        warnings.warn(f"left out: {name}: {reason}{more}", stacklevel=4)
 
 
 def listed_in(path: str | Path) -> list[str]:
@@ -228,6 +248,15 @@ def _named(pattern: str) -> list[Path]:
             )
         found += map(Path, here)
     return sorted(found)
+
+
+def _root(path: Path, paths: Sequence[Path]) -> Path:
+    """Return the folder or file that is meant, or, of a pattern, the folder that all lie in."""
+    return path if path.exists() else Path(commonpath([each.absolute().parent for each in paths]))
+
+
+def _is_parquet(path: Path) -> bool:
+    return _start(path).startswith(_PARQUET)
 
 
 def _start(path: Path) -> bytes:

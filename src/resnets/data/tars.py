@@ -61,25 +61,40 @@ def open_tars(
         return indexed(root, paths, found.index, stretches.read, verify=verify, **kept)
 
 
-def unlabelled(paths: Sequence[Path], source: str) -> list[Stored]:
+def images_of_tars(
+    paths: Sequence[Path], root: Path, source: str
+) -> tuple[list[Stored], list[tuple[str, str]]]:
     """Return the images of tars by the names of their members, whatever their folders mean.
 
-    ``source`` is how the tars were named. Raises DataError for what is damaged or no tar, OSError.
+    Behind them, what is left out and why. ``source`` is how the tars were named. Raises DataError
+    for what is damaged or no tar, OSError.
     """
     read, found = Stretches(paths).read, {}
-    for number, path in enumerate(paths):
-        before = f"{path.stem}/" if len(paths) > 1 else ""
+    left_out: list[tuple[str, str]] = []
+    for number, (path, title) in enumerate(zip(paths, titles(paths, root), strict=True)):
+        before = title and f"{title[:-1]}/"
         if is_pack(path):
             read_pack(path)  # raises where it is not whole: its members may end too early
         with readable(path), open_regular(path) as file:
             stamp = os.fstat(file.fileno()).st_mtime_ns
             for member in members(file, path):
-                own = posixpath.basename(member.name)
-                if has_extension(own) and not (member.kind or is_hidden(own)):
+                own, name = posixpath.basename(member.name), before + member.name
+                if member.kind == UNENDED:
+                    left_out.append(_unended(path))
+                elif not has_extension(own) or is_hidden(own):
+                    continue
+                elif member.kind:
+                    left_out.append((printable(name), f"is {member.kind}, not a file"))
+                else:
                     opened = partial(_opened, read, number, member.offset, member.size)
-                    name = before + member.name
                     found[name] = Stored(source, name, opened, member.size, stamp)
-    return [*found.values()]  # the last of equal names counts, as where tar unpacks them
+    images = [*found.values()]  # the last of equal names counts, as where tar unpacks them
+    return images, left_out
+
+
+def _unended(path: Path) -> tuple[str, str]:
+    what = "ends without the mark of a tar's end: look whether it was cut off"
+    return printable(path.name), what
 
 
 def _opened(read: Read, number: int, offset: int, size: int) -> BinaryIO:
@@ -118,6 +133,7 @@ class _Found:
             else:
                 self._take_tar(number, path)
         self._align_numbers()
+        self._tell_apart()
         listing = listing_of(  # in place of stamps: which row an image was
             self.names, self.sizes, range(len(self.names)), self._open, self.root
         )
@@ -146,8 +162,7 @@ class _Found:
                     self.report(self.walked)
                 name = posixpath.normpath(member.name)
                 if member.kind == UNENDED:
-                    what = "ends without the mark of a tar's end: look whether it was cut off"
-                    self.irregular.append((printable(path.name), what))
+                    self.irregular.append(_unended(path))
                 elif member.kind:
                     if has_extension(name):
                         self._pass_over(path, member.name, f"is {member.kind}, not a file")
@@ -235,6 +250,17 @@ class _Found:
             self.names[row] = f"{split}/{known[label]}/{rest}"
         if len(set(self.names)) < len(self.names) and rows:
             raise DataError(f"{printable(self.root)}: two samples have the same name")
+
+    def _tell_apart(self) -> None:
+        """Put the name of its tar before that of an image that another tar has, too.
+
+        Of equal names in one tar the last holds, as where tar unpacks it.
+        """
+        first: dict[str, int] = {}
+        for row, number in enumerate(self.files if len(self.paths) > 1 else ()):
+            while first.setdefault(self.names[row], number) != number:
+                folder, name = posixpath.split(self.names[row])
+                self.names[row] = posixpath.join(folder, self.titles[number] + name)
 
     def _pass_over(self, path: Path, name: str, why: str) -> None:
         where = f"{path.name}/{name}" if len(self.paths) > 1 else name
