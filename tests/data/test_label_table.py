@@ -475,6 +475,21 @@ def test_check_lists_what_is_wrong_with_a_table(photos, resnets):
     assert loads(out, "")["table"]["unlisted"] == ["b/7.png"]
 
 
+def test_a_table_of_a_part_of_a_folder(photos, resnets):
+    """Some of what it leaves out is named, and how many more there are."""
+    for number in range(8, 38):
+        image(photos / f"c/{number}.png", number)
+    rows = [["file", "label"], *zip(NAMES, ANIMALS, strict=True)]
+    write_csv(photos / "labels.csv", rows)
+    code, out, _ = resnets("data", "check", str(photos))
+    assert code == 0
+    told = [line for line in out.splitlines() if line.startswith("no row names ")]
+    assert len(told) == 21
+    assert told[-1] == "no row names 10 more, which --json lists"
+    _, out, _ = resnets("data", "check", str(photos), "--json")
+    assert len(loads(out, "")["table"]["unlisted"]) == 30
+
+
 def test_groups_across_splits_are_told(photos, resnets):
     splits = ["train"] * 6 + ["test"] * 2
     rows = [["file", "label", "split", "patient"]]

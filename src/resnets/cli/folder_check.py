@@ -15,6 +15,8 @@ from resnets.formatting import plural
 if TYPE_CHECKING:
     from resnets.data.check import FolderCheck
 
+_SHOWN = 20  # images that no row names: often a table is of a part of a folder
+
 
 def check_folder(path: Path, near: bool, model: str | None, device: str, as_json: bool) -> None:
     """Read a whole folder and print what is in it. Raises typer.Exit where it is not sound."""
@@ -122,8 +124,10 @@ def _lines(found: "FolderCheck") -> Iterator[str]:
     if found.table:
         for row in found.table.doubled:
             yield f"doubled: {row}"
-        for name in found.table.unlisted:
-            yield f"no row names {name}"
+        unlisted = found.table.unlisted
+        yield from (f"no row names {name}" for name in unlisted[:_SHOWN])
+        if more := unlisted[_SHOWN:]:
+            yield f"no row names {len(more):,} more, which --json lists"
     if found.ignored:
         yield f"ignored: {', '.join(found.ignored)}"
 
