@@ -158,16 +158,15 @@ def test_a_run_says_when_its_precision_is_emulated(
     assert record["instructions"] == flags.removeprefix("fpu ")
 
 
-def test_a_run_says_what_it_was_settled_with(photos, tmp_path):
+@pytest.mark.parametrize("own", [{}, pytest.param({"GOMP_SPINCOUNT": "7"}, marks=pytest.mark.slow)])
+def test_a_run_says_what_it_was_settled_with(photos, tmp_path, own):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "resnets", "train", str(photos), "--model", "resnet8"]
     command += ["--out", str(out), "--set", "data.image_size=16"]
     command += ["--set", "schedule.iterations=1", "--set", "schedule.epochs=null"]
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_"))}
-    for own in ({"GOMP_SPINCOUNT": "7"}, {}):
-        subprocess.run(command, env=environment | own, check=True, capture_output=True)
-        record = json.loads((out / "run.json").read_text())["environment"]
-        assert record["settings"].get("GOMP_SPINCOUNT") == own.get("GOMP_SPINCOUNT")
-        assert record["waiting_adapts"] == (not own and sys.platform == "linux")
-        assert record["large_blocks_kept"] == (sys.platform == "linux")
-        command.append("--overwrite")
+    subprocess.run(command, env=environment | own, check=True, capture_output=True)
+    record = json.loads((out / "run.json").read_text())["environment"]
+    assert record["settings"].get("GOMP_SPINCOUNT") == own.get("GOMP_SPINCOUNT")
+    assert record["waiting_adapts"] == (not own and sys.platform == "linux")
+    assert record["large_blocks_kept"] == (sys.platform == "linux")

@@ -32,12 +32,17 @@ SPECS = {
     "wide": replace(get_spec("wrn16_4"), depths=(1, 2, 1), image_size=16),
     "random": replace(get_spec("resnet50d"), **THIN, drop_path=0.2, dropout=0.1, activation="silu"),
 }
+ALIKE = [  # to what "bottleneck" is
+    ("preactivation", {"batch_size": 4}),
+    ("preactivation", {"checkpointing": True}),
+    ("basic", {"accumulate": 3}),
+]
 CASES = [
     *((name, {}) for name in SPECS),
-    *((name, {"batch_size": 4}) for name in ("basic", "preactivation")),
-    *((name, {"checkpointing": True}) for name in ("basic", "preactivation")),
+    *(pytest.param(*case, marks=pytest.mark.slow, id=f"{case[0]}-{case[1]}") for case in ALIKE),
+    ("basic", {"batch_size": 4}),
+    ("basic", {"checkpointing": True}),
     ("bottleneck", {"accumulate": 3, "checkpointing": True}),
-    ("basic", {"accumulate": 3}),
     ("bottleneck", {"batch_size": 4, "optimizer": "adam"}),
     ("preactivation", {"batch_size": 4, "optimizer": "muon"}),
     ("basic", {"precision": "bfloat16"}),

@@ -23,7 +23,7 @@ GOLDEN = list(
 )
 COUNTS = [row for row in ROWS if row["model"] in ZOO]
 # They take seconds each.
-DEEPEST = ("resnet1202_b", "resnet1202_c", "resnet1001_v2", "keras_resnet1001_v2")
+DEEPEST = ("resnet1202", "resnet1202_b", "resnet1202_c", "resnet1001_v2", "keras_resnet1001_v2")
 
 
 def cases(rows):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -86,8 +87,22 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("to", TARGETS)
-@pytest.mark.parametrize("kind", MODELS)
+SOON = {
+    ("temperature", "openvino"),
+    ("several", "openvino"),
+    ("vector", "onnx"),
+    ("binary", "onnx"),
+}
+SOON |= {("vector", "torch"), ("binary", "torch")}  # each answer and each format twice at least
+
+
+@pytest.mark.parametrize(
+    ("kind", "to"),
+    [
+        pytest.param(*pair, marks=[pytest.mark.slow] * (pair not in SOON))
+        for pair in product(MODELS, TARGETS)
+    ],
+)
 def test_answers_in_the_graph_are_torchs(tmp_path, kind, to):
     model = MODELS[kind]()
     written = export(model, tmp_path / NAMES[to], to=to)
@@ -110,7 +125,9 @@ def test_answers_in_the_graph_are_torchs(tmp_path, kind, to):
     assert np.abs(p - found["probabilities"]).max() < 1e-6
 
 
-@pytest.mark.parametrize("to", TARGETS)
+@pytest.mark.parametrize(
+    "to", ["onnx", *(pytest.param(to, marks=pytest.mark.slow) for to in ("openvino", "torch"))]
+)
 def test_images_of_any_size_and_batches_of_one(tmp_path, to):
     model = calibrated(TEMPERATURE)
     path = export(model, tmp_path / NAMES[to], to=to, input="pictures", batch=2).path
