@@ -4,7 +4,10 @@ import io
 import json
 import os
 import random
+import shlex
+import shutil
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from listings import content, image, read
 from resnets.data.encoding import Encoding
 from resnets.data.packing import pack
 from resnets.data.scan import scan
-from resnets.data.sources import stored_in
+from resnets.data.sources import open_listing, stored_in
 from resnets.data.tar_headers import members
 from resnets.data.tars import open_tars
 from resnets.errors import DataError
@@ -333,6 +336,16 @@ def test_compressed_tars(tmp_path, start, hint):
     with pytest.raises(DataError, match="is compressed") as caught:
         opened(tmp_path / "p.tar.gz")
     assert hint in caught.value.hint
+
+
+def test_a_zip_is_unpacked_by_its_hint(photos, tmp_path):
+    path = shutil.make_archive(str(tmp_path / "a zip"), "zip", photos)
+    with pytest.raises(DataError, match="is compressed") as caught:
+        open_listing(Path(path))
+    python, *words = shlex.split(caught.value.hint.removeprefix("unpack it: ").partition(";")[0])
+    assert python == "python"
+    subprocess.run([sys.executable, *words], check=True)
+    assert content(open_listing(tmp_path / "a zip")) == content(open_listing(photos))
 
 
 def test_no_tar(tmp_path):

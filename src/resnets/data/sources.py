@@ -22,7 +22,7 @@ from resnets.data.label_table import open_table
 from resnets.data.listing import Listing, Made
 from resnets.data.parquet import holds_images, images_of_parquet, open_parquet
 from resnets.data.scan import ARCHIVES, names_in, readable, scan
-from resnets.data.tar_headers import BLOCK, compressed_by, is_tar, members
+from resnets.data.tar_headers import BLOCK, is_tar, members, unpacked_by
 from resnets.data.tars import images_of_tars, open_tars
 from resnets.data.usual_tables import find_table
 from resnets.errors import DataError
@@ -212,7 +212,8 @@ def _paths(path: Path) -> list[Path]:
         return _in_folder(path)
     if path.is_file():
         start = _start(path)
-        return [path] if is_tar(start) or start[:4] == _PARQUET or compressed_by(start) else []
+        known = is_tar(start) or start[:4] == _PARQUET or unpacked_by(start, path)
+        return [path] if known else []
     return _named(str(path))
 
 

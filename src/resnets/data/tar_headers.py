@@ -47,18 +47,21 @@ def is_tar(start: bytes) -> bool:
     return _sums_up(start[:BLOCK])
 
 
-def compressed_by(start: bytes) -> str:
+def unpacked_by(start: bytes, path: Path) -> str:
     """Return the command that unpacks a file which starts so; "" for one that is not compressed."""
-    return next((how for magic, how in _COMPRESSED.items() if start.startswith(magic)), "")
+    name = shlex.quote(printable(path))
+    if start.startswith(b"PK\3\4") and path.suffix.lower() == ".zip":  # so do checkpoints start
+        return f"python -m zipfile -e {name} {shlex.quote(printable(path.with_suffix('')))}"
+    return next((f"{how} {name}" for by, how in _COMPRESSED.items() if start.startswith(by)), "")
 
 
 def _check_is_tar(start: bytes, path: Path) -> None:
     if _sums_up(start):
         return
-    if how := compressed_by(start):
+    if how := unpacked_by(start, path):
         raise DataError(
-            f"{printable(path)}: is compressed, and could only be read from its start on",
-            hint=f"unpack it: {how} {shlex.quote(printable(path))}; images hardly grow by that",
+            f"{printable(path)}: is compressed, and images are read as they lie in a file",
+            hint=f"unpack it: {how}; images hardly grow by that",
         )
     raise DataError(f"{printable(path)}: is no tar", hint="give a tar, a pack or a folder")
 
