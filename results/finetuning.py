@@ -141,6 +141,7 @@ def table(results: Path) -> Iterator[str]:
         yield HEAD
         for way, runs in found.items():
             yield row(TITLES[way], runs)
+        yield from beside_the_best(found)
         if note := PUBLISHED.get(data["name"]):
             yield note
         if chosen := next(iter(found.get("auto", [])), None):
@@ -155,11 +156,30 @@ def records(folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+def beside_the_best(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """Yield what `auto` is worth beside the best of what was always the same, where seeds tell."""
+    tests = {way: accuracies(runs, "test") for way, runs in found.items() if len(runs) > 1}
+    if "auto" not in tests or len(tests) == 1:
+        return
+    medians = {way: statistics.median(test) for way, test in tests.items()}
+    own = medians.pop("auto")
+    best = max(medians, key=lambda way: medians[way])
+    spreads = [f"{max(tests[way]) - min(tests[way]):.1f}" for way in ("auto", best)]
+    yield (
+        f"auto's median is {abs(own - medians[best]):.1f} points "
+        f"{'above' if own >= medians[best] else 'below'} the best other ({TITLES[best]}); "
+        f"their seeds spread over {' and '.join(spreads)}"
+    )
+
+
+def accuracies(runs: list[dict[str, Any]], part: str) -> list[float]:
+    """Return the accuracy of each run on a split, in percent."""
+    return [100 * run["results"][part]["accuracy"] for run in runs]
+
+
 def row(title: str, runs: list[dict[str, Any]]) -> str:
     """Return a line of the table: accuracies of the runs, and the minutes of one of them."""
-    test, held = (
-        [100 * run["results"][part]["accuracy"] for run in runs] for part in ("test", "validation")
-    )
+    test, held = accuracies(runs, "test"), accuracies(runs, "validation")
     minutes = statistics.median(run["progress"]["seconds"] for run in runs) / 60
     figures = f"{statistics.median(test):7.1f} {min(test):7.1f} {max(test):7.1f}"
     return f"{title:31} {len(runs):2} {figures} {statistics.median(held):8.1f} {minutes:8.1f}"

@@ -78,6 +78,26 @@ def test_two_ways_make_a_table(tmp_path, monkeypatch, capsys):
     assert not (kept / "seed-2").exists()
 
 
+def test_auto_beside_the_best_that_was_always_the_same(monkeypatch):
+    monkeypatch.syspath_prepend(RESULTS)
+    beside = runpy.run_path(str(RESULTS / "finetuning.py"))["beside_the_best"]
+
+    def runs(*accuracies):
+        return [{"results": {"test": {"accuracy": each}}} for each in accuracies]
+
+    auto, lucky = runs(0.85, 0.81, 0.82), runs(0.99)  # of one seed nothing is told
+    found = {"scratch": runs(0.7, 0.9, 0.8), "one_rate": lucky, "finetune": runs(0.83, 0.835)}
+    (line,) = beside(found | {"auto": auto})
+    assert line == (
+        "auto's median is 1.2 points below the best other (recipe finetune); "
+        "their seeds spread over 4.0 and 0.5"
+    )
+    (line,) = beside({"scratch": found["scratch"], "auto": auto})
+    assert line.startswith("auto's median is 2.0 points above the best other (from scratch,")
+    assert not [*beside({"one_rate": lucky, "auto": auto})]
+    assert not [*beside(found)]
+
+
 def test_a_table_of_labels_is_a_set_too(tmp_path, monkeypatch):
     """It is called as its folder, and the lines of shell that are told of make one."""
     monkeypatch.syspath_prepend(RESULTS)
