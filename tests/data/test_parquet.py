@@ -69,6 +69,21 @@ def test_splits_by_names_of_files(tmp_path):
     assert dict(found.irregular) == {"test-00000-of-00001.parquet": "has 2 rows without a class"}
 
 
+def test_files_beside_the_splits_are_none(tmp_path):
+    """As folders are; without a split called train they are what is trained on."""
+    paths = [parquet(tmp_path / f"{name}-0.parquet", [0, 1]) for name in ("dev", "test", "train")]
+    found = open_parquet(paths, tmp_path)
+    assert (found.splits, len(found)) == (("train", "test"), 4)
+    assert found.irregular == (("dev-0.parquet", "is beside the splits, and is none"),)
+    assert open_parquet(paths[:2], tmp_path).splits == ("train", "test")
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path):
+    path = parquet(tmp_path / "p.parquet", [0, 1, 2], names=("a/b", "a_b", "c"))
+    with pytest.raises(DataError, match="the classes a/b and a_b would have one name"):
+        open_parquet([path], path)
+
+
 @pytest.mark.parametrize(
     ("labels", "names", "classes"),
     [
@@ -76,6 +91,7 @@ def test_splits_by_names_of_files(tmp_path):
         (["b", "a", None], None, ("a", "b")),
         ([0, 1, 2], ("crane", "a/b", "crane"), ("a_b", "crane 0", "crane 2")),
         ([0, 1, 7], ("x", "y"), ("7", "x", "y")),
+        (["1", "01", "10"], None, ("01", "1", "10")),
     ],
 )
 def test_labels(tmp_path, labels, names, classes):

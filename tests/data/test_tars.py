@@ -393,6 +393,106 @@ def test_tars_of_one_name_in_two_folders(tmp_path):
         assert {each.open().read() for each in found} == {image(i) for i in range(4)}
 
 
+def test_a_name_that_another_tar_would_be_called_by(tmp_path):
+    one = tar(tmp_path / "A.tar", {"cat/1.png": image(0), "dog/1.png": image(1)})
+    two = tar(tmp_path / "B.tar", {"cat/1.png": image(2), "cat/B-1.png": image(3)})
+    found = content(opened(one, two, root=tmp_path))
+    assert {data for *_, data in found.values()} == {image(i) for i in range(4)}
+
+
+def test_packs_of_what_tables_say_are_no_folders(tmp_path):
+    """Their classes, splits and groups are not in the names of images."""
+    packs = []
+    for name in ("one", "two"):
+        root = tmp_path / name
+        rows = ["file,label"]
+        for i, label in enumerate(("cat", "dog")):
+            (root / "ab"[i]).mkdir(parents=True)
+            (root / "ab"[i] / f"{name}.png").write_bytes(image(i))
+            rows.append(f"{'ab'[i]}/{name}.png,{label}")
+        (root / "labels.csv").write_text("\n".join(rows))
+        packs.append(pack(open_listing(root), tmp_path / f"packs/{name}.pack", Encoding()).path)
+    assert open_listing(packs[0]).classes == ("cat", "dog")
+    with pytest.raises(DataError, match=r"one\.pack: keeps what a table says"):
+        open_listing(tmp_path / "packs")
+    packs[0].rename(tmp_path / "one.pack")
+    tar(tmp_path / "packs/three.tar", {"cat/3.png": image(3)})
+    with pytest.raises(DataError, match=r"two\.pack: keeps what a table says"):
+        open_listing(tmp_path / "packs")
+
+
+def test_packs_called_as_splits(photos, tmp_path):
+    """As tars of such names are; the classes of a pack are in no folder of a split."""
+    for split in ("train", "test"):
+        flat = tmp_path / split
+        for number, name in enumerate(("cat", "dog")):
+            (flat / name).mkdir(parents=True)
+            (flat / name / f"{split}.png").write_bytes(image(number))
+        pack(scan(flat), tmp_path / f"packs/{split}.pack", Encoding())
+    found = open_listing(tmp_path / "packs")
+    assert (found.splits, found.classes, len(found)) == (("train", "test"), ("cat", "dog"), 4)
+
+
+def test_the_folder_of_a_split_is_before_a_word_in_a_name(tmp_path):
+    for split in ("train", "val"):
+        for name in ("bullet_train", "test-tube"):
+            tar(tmp_path / split / f"{name}.tar", {"1.png": image(0), "2.png": image(1)})
+    found = open_listing(tmp_path)
+    assert (found.classes, found.splits) == (("bullet_train", "test-tube"), ("train", "validation"))
+    assert found.counts().tolist() == [[2, 2], [2, 2]]
+
+
+@pytest.mark.parametrize("around", ["", "photos/", "photos/train/"])
+@pytest.mark.parametrize("together", [True, False])
+def test_folders_within_classes_are_none_where_tars_divide_these(tmp_path, around, together):
+    shards = [{f"{around}{name}/{year}/1.png": image(0) for year in (2024, 2025)} for name in "ab"]
+    shards += [{f"{around}{name}/3.png": image(1) for name in "ab"}] * together
+    paths = [tar(tmp_path / f"{i}.tar", shard) for i, shard in enumerate(shards)]
+    if together:
+        assert opened(*paths, root=tmp_path).classes == ("a", "b")
+    elif around:  # as in a folder of all
+        with pytest.raises(DataError, match="are the classes a, b, or the folders inside them"):
+            opened(*paths, root=tmp_path)
+    wrapped = [
+        tar(tmp_path / f"w{i}.tar", {f"part-{i}/{name}/{i}.png": image(i) for name in "ab"})
+        for i in range(3)
+    ]
+    assert opened(*wrapped, root=tmp_path).classes == ("a", "b")
+
+
+def test_of_equal_names_in_a_tar_of_samples_the_last_holds(tmp_path):
+    path = tmp_path / "p.tar"
+    samples = [("0", b"cat"), ("1", b"dog"), ("0", b"dog"), ("2", b"cat")]
+    with tarfile.open(path, "w") as file:
+        for number, (key, label) in enumerate(samples):
+            for name, data in ((f"{key}.png", image(number)), (f"{key}.cls", label)):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                file.addfile(member, io.BytesIO(data))
+    found = opened(path)
+    assert found.irregular == ()
+    assert {(label, data) for _, label, data in content(found).values()} == {
+        *(("dog", image(2)), ("dog", image(1)), ("cat", image(3)))
+    }
+
+
+def test_the_image_of_a_sample_has_one_ending(tmp_path):
+    contents = {}
+    for n in range(2):
+        contents |= {f"{n}.depth.png": image(n + 5), f"{n}.png": image(n), f"{n}.cls": b"%d" % n}
+    found = opened(tar(tmp_path / "p.tar", contents))
+    assert {data for *_, data in content(found).values()} == {image(0), image(1)}
+    assert sorted(name for name, _ in found.irregular) == ["0.depth.png", "1.depth.png"]
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path):
+    labels = (b"T-shirt/top", b"T-shirt_top", b"Bag")
+    contents = {f"{n}.png": image(n) for n in range(3)}
+    contents |= {f"{n}.cls": label for n, label in enumerate(labels)}
+    with pytest.raises(DataError, match="T-shirt/top and T-shirt_top would have one name"):
+        opened(tar(tmp_path / "p.tar", contents))
+
+
 def test_samples_without_a_class_are_images_too(tmp_path):
     contents = {"0.png": image(0), "0.cls": b"1", "1.png": image(1), "2.png": image(2)}
     contents |= {"2.cls": b"0"}

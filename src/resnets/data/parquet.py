@@ -25,13 +25,14 @@ from resnets.data.indexed import Index, indexed
 from resnets.data.listing import Listing
 from resnets.data.members import listing_of
 from resnets.data.scan import readable
-from resnets.data.tars import folder_of, in_digits, splits_of, titles
+from resnets.data.tars import check_folders, folder_of, in_digits, splits_of, titles
 from resnets.errors import CheckpointError, DataError, lacking
 from resnets.formatting import plural, printable
 from resnets.readers.documents import loads
 
 _IMAGES = ("image", "img", "jpg", "png")  # names of columns
 _LABELS = ("label", "labels", "fine_label", "class", "cls", "target")
+_KINDS = {"images": "bytes, or a struct with bytes,", "labels": "whole numbers or names"}
 _GROUPS = 4  # that stay in memory
 _FILES = 16  # that stay open
 _LARGEST_GROUP = 4 << 30  # bytes
@@ -86,8 +87,12 @@ def _index(paths: Sequence[Path], root: Path, rows: "_Rows", report: Report) -> 
     places, files, labels = array("q"), array("i"), []
     names: list[str] = []
     without: list[tuple[str, str]] = []
-    about = zip(paths, titles(paths, root), splits_of(paths, root), strict=True)
+    splits = splits_of(paths, root)
+    about = zip(paths, titles(paths, root), splits, strict=True)
     for number, (path, title, split) in enumerate(about):
+        if split is None and "train" in splits:
+            without.append((printable(path.name), "is beside the splits, and is none"))
+            continue
         file = rows.file(number)
         found, endings = file.classes(), file.endings()
         if not len(found) == len(endings) == file.starts[-1]:
@@ -105,6 +110,7 @@ def _index(paths: Sequence[Path], root: Path, rows: "_Rows", report: Report) -> 
         report(len(names))
     if not names and without:
         raise DataError(f"{printable(root)}: no row has a class")
+    check_folders(set(labels), root)
     known = in_digits(set(labels))
     names = [
         name.replace("//", f"/{folder_of(known[label])}/", 1)
@@ -186,7 +192,7 @@ class _File:
         columns = ", ".join(f"{name} ({kind})" for name, kind in self.kinds.items())
         raise DataError(
             f"{printable(self.path)}: no column of {what}: it has {printable(columns[:300])}",
-            hint=f"{what} are in a column called {' or '.join(names)}",
+            hint=f"{what} are {_KINDS[what]} in a column called {' or '.join(names)}",
         )
 
     def classes(self) -> list[str | None]:

@@ -6,6 +6,7 @@ A foreign tar is walked once; where its images lie is kept in the user's cache u
 import os
 import posixpath
 import re
+import shlex
 from array import array
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from resnets.data.class_folders import SPLITS, Report, has_extension, is_hidden
+from resnets.data.class_folders import SPLITS, Report, class_name, has_extension, is_hidden
 from resnets.data.images import Stored
 from resnets.data.indexed import Index, Read, Stretches, indexed
 from resnets.data.listing import Listing
@@ -115,6 +116,8 @@ class _Found:
     files: "array[int]" = field(default_factory=lambda: array("i"))
     digests: list[bytes] = field(default_factory=list)
     sampled: list[range] = field(default_factory=list)  # which of them are samples
+    folders: list[tuple[int, range, str]] = field(default_factory=list)  # of a tar, in one around
+    labels: set[str] = field(default_factory=set)  # what samples say
     irregular: list[tuple[str, str]] = field(default_factory=list)
     titles: Sequence[str] = ()
     splits: Sequence[str | None] = ()
@@ -132,6 +135,7 @@ class _Found:
                 self._take_pack(number, path)
             else:
                 self._take_tar(number, path)
+        self._place()
         self._align_numbers()
         self._tell_apart()
         listing = listing_of(  # in place of stamps: which row an image was
@@ -148,8 +152,13 @@ class _Found:
 
     def _take_pack(self, number: int, path: Path) -> None:
         index = read_pack(path).index
-        names = index.names
-        self._add(number, [names.spelled(i) for i in range(len(names))], index.offsets, index.sizes)
+        names = [index.names.spelled(i) for i in range(len(index.names))]
+        if not _by_folders(index, names):
+            raise DataError(
+                f"{printable(path)}: keeps what a table says, and is read with no other file",
+                hint=f"give {shlex.quote(printable(path))}, or pack one table of all",
+            )
+        self._add(number, self._of_split(number, names), index.offsets, index.sizes)
         self.digests.append(index.digests.tobytes())
 
     def _take_tar(self, number: int, path: Path) -> None:
@@ -177,7 +186,7 @@ class _Found:
             places, names = self._samples(number, path, names, offsets, sizes, samples)
             self.sampled.append(range(len(self.names), len(self.names) + len(names)))
         else:
-            places, names = [*range(len(names))], self._placed(number, path, names)
+            places, names = [*range(len(names))], self._in_folders(number, path, names)
         self._add(number, names, [offsets[i] for i in places], [sizes[i] for i in places])
 
     def _samples(
@@ -204,25 +213,49 @@ class _Found:
                 continue
             ending = posixpath.splitext(names[place])[1]
             places.append(place)
+            self.labels.add(label)
             found.append(f"{split}/{folder_of(label)}/{before}{key.replace('/', '-')}{ending}")
         for place in samples.further:
             self._pass_over(path, names[place], "is a second image of a sample")
         return places, found
 
-    def _placed(self, number: int, path: Path, names: list[str]) -> list[str]:
-        """Return the names of the files in a tar as they stand in a folder for all tars."""
+    def _in_folders(self, number: int, path: Path, names: list[str]) -> list[str]:
+        """Return the names of the files in a tar of no samples; `_place` has to look at most."""
         folders = [posixpath.dirname(name) for name in names if has_extension(name)]
-        if not folders:
-            return names
-        split = self.splits[number]
-        if len(self.paths) > 1 and not any(folders):
+        several = len(self.paths) > 1
+        if several and folders and not any(folders):
+            split = self.splits[number]
             before = f"{split}/{path.stem}/" if split else f"{path.stem}/"
             return [before + name for name in names]
-        outer = _around(folders, alone=len(self.paths) == 1)
-        inner = [name[len(outer) :] if name.startswith(outer) else name for name in names]
-        if split and not any(name.partition("/")[0].lower() in SPLITS for name in inner):
-            return [f"{split}/{name}" for name in inner]
-        return inner
+        if folders:
+            outer = _around(folders, alone=not several).strip("/")
+            rows = range(len(self.names), len(self.names) + len(names))
+            self.folders.append((number, rows, outer))
+        return names
+
+    def _place(self) -> None:
+        """Call files as they stand in a folder for all tars, each of which may have one around it.
+
+        What they share is such a folder; what is a class in another tar is none.
+        """
+        outers = [outer for *_, outer in self.folders]
+        shared = posixpath.commonpath(outers) if outers else ""
+        bare = (rows for _, rows, outer in self.folders if not outer)
+        classes = {self.names[row].partition("/")[0] for rows in bare for row in rows}
+        for number, rows, outer in self.folders:
+            around = shared or outer
+            if around.partition("/")[0] in classes:
+                around = ""
+            before = around and f"{around}/"
+            names = [self.names[row].removeprefix(before) for row in rows]
+            self.names[rows.start : rows.stop] = self._of_split(number, names)
+
+    def _of_split(self, number: int, names: list[str]) -> list[str]:
+        """Return names in the folder of their file's split, where they are in no split's."""
+        split = self.splits[number]
+        if split and not any(name.partition("/")[0].lower() in SPLITS for name in names):
+            return [f"{split}/{name}" for name in names]
+        return names
 
     def _add(
         self, number: int, names: Sequence[str], offsets: Iterable[int], sizes: Iterable[int]
@@ -237,6 +270,7 @@ class _Found:
 
         Raises DataError for classes that seem to be no classes.
         """
+        check_folders(self.labels, self.root)
         rows = [row for some in self.sampled for row in some]
         known = in_digits({self.names[row].split("/", 2)[1] for row in rows})
         if len(known) > max(_CAPTIONS, len(rows) // 2) and not min(known).isdigit():
@@ -257,10 +291,14 @@ class _Found:
         Of equal names in one tar the last holds, as where tar unpacks it.
         """
         first: dict[str, int] = {}
-        for row, number in enumerate(self.files if len(self.paths) > 1 else ()):
-            while first.setdefault(self.names[row], number) != number:
+        for name, number in zip(self.names, self.files, strict=True):
+            first.setdefault(name, number)
+        for row, number in enumerate(self.files):
+            if first[self.names[row]] != number:
                 folder, name = posixpath.split(self.names[row])
-                self.names[row] = posixpath.join(folder, self.titles[number] + name)
+                while (told := posixpath.join(folder, name := self.titles[number] + name)) in first:
+                    pass
+                self.names[row] = told
 
     def _pass_over(self, path: Path, name: str, why: str) -> None:
         where = f"{path.name}/{name}" if len(self.paths) > 1 else name
@@ -268,6 +306,21 @@ class _Found:
 
     def _open(self, row: int) -> BinaryIO:
         return BytesIO(self.read(self.files[row], self.offsets[row], self.sizes[row]))
+
+
+def _by_folders(index: Index, names: Sequence[str]) -> bool:
+    """Whether the folders of a pack's images say all that it tells of them."""
+    if any(each is not None for each in (index.groups, index.weights, index.targets)):
+        return False
+    for name, label, part in zip(names, index.labels.tolist(), index.parts.tolist(), strict=True):
+        first, *rest = name.split("/")
+        if len(rest) > 1 and SPLITS.get(first.lower()) == index.splits[part]:
+            first = rest[0]
+        elif len(index.splits) > 1:
+            return False
+        if class_name(first) != index.classes[label]:
+            return False
+    return True
 
 
 def splits_of(paths: Sequence[Path], root: Path) -> list[str | None]:
@@ -280,8 +333,10 @@ def splits_of(paths: Sequence[Path], root: Path) -> list[str | None]:
     for path in paths:
         inside = path != root and path.is_relative_to(root)
         within = path.relative_to(root) if inside else Path(path.name)
-        words = re.split(r"[^a-z]+", within.with_suffix("").as_posix().lower())
-        found.append(next((SPLITS[word] for word in reversed(words) if word in SPLITS), None))
+        folders = [part.lower() for part in within.parent.parts]
+        # A folder called so says more than a word of a name, which may be one of a class.
+        said = [*re.split(r"[^a-z]+", "/".join([*folders, within.stem.lower()])), *folders]
+        found.append(next((SPLITS[word] for word in reversed(said) if word in SPLITS), None))
     return found if len({*found}) > 1 else [None for _ in found]
 
 
@@ -296,16 +351,32 @@ def titles(paths: Sequence[Path], root: Path) -> list[str]:
 
 
 def in_digits(labels: Set[str]) -> dict[str, str]:
-    """Return labels with as many digits each, where all are numbers, so that they are in order."""
+    """Return labels with as many digits each, where all are numbers, so that they are in order.
+
+    As they are where two would be equal then, such as 1 and 01.
+    """
     numbers = all(label.isascii() and label.isdigit() for label in labels)
     width = max(map(len, labels), default=0) if numbers else 0
-    return {label: label.zfill(width) for label in labels}
+    found = {label: label.zfill(width) for label in labels}
+    return found if len({*found.values()}) == len(found) else {label: label for label in labels}
 
 
 def folder_of(label: str) -> str:
     """Return the name of the folder of a class."""
     name = label.replace("/", "_")
     return f"_{name}" if is_hidden(name) else name
+
+
+def check_folders(labels: Iterable[str], where: Path) -> None:
+    """Raise DataError where two classes would be in one folder."""
+    found: dict[str, str] = {}
+    for label in sorted(labels):
+        if (other := found.setdefault(folder_of(label), label)) != label:
+            raise DataError(
+                f"{printable(where)}: the classes {printable(other)} and {printable(label)} would "
+                "have one name",
+                hint="call one of them otherwise",
+            )
 
 
 def _around(folders: Sequence[str], *, alone: bool) -> str:

@@ -19,7 +19,7 @@ _LONGEST = 200  # letters of a class's name: a caption is no class
 class Samples:
     """The samples among the members of a tar: which of these are images, which say their classes.
 
-    The first image of a sample counts.
+    The first image of a sample counts, of those with one ending if there are such.
     """
 
     def __init__(self, names: Sequence[str]) -> None:
@@ -34,8 +34,15 @@ class Samples:
             key, ending = f"{folder}{slash}{stem}", f".{ending.lower()}"
             if ending in _SAYING:
                 self.saying.setdefault(key, {})[ending] = place
-            elif has_extension(ending) and self.images.setdefault(key, place) != place:
-                self.further.append(place)
+            elif has_extension(ending):
+                other = self.images.setdefault(key, place)
+                if names[other] == name:  # the last holds, as where tar unpacks them
+                    self.images[key] = place
+                elif "." in ending[1:] or "." not in _behind(names[other]):
+                    self.further.append(place)
+                else:  # 17.jpg comes before 17.depth.png
+                    self.images[key] = place
+                    self.further.append(other)
 
     @property
     def are_there(self) -> bool:
@@ -57,6 +64,11 @@ class Samples:
                 if label and len(label) <= _LONGEST and label.isprintable():
                     return label
         return None
+
+
+def _behind(name: str) -> str:
+    """Return what is behind the first dot of a member's name."""
+    return name.rpartition("/")[2].partition(".")[2]
 
 
 def _in_json(text: str) -> str | None:
