@@ -122,8 +122,9 @@ def test_what_systems_leave_is_ignored(photos):
     (photos / "cat" / "README.md").write_text("cats")
     after = small(photos)
     assert (after.classes, after.fingerprint) == (before.classes, before.fingerprint)
-    ignored = check_folder(photos).ignored
-    assert {"labels.csv", "cat/README.md", "cat/._a.png", "__MACOSX"} <= set(ignored)
+    found = check_folder(photos)
+    assert {"cat/README.md", "cat/._a.png", "__MACOSX"} <= set(found.ignored)
+    assert [(each.path, each.reason) for each in found.left_out] == [("labels.csv", "is not read")]
 
 
 @pytest.mark.parametrize("name", ["x.JPEG", "x.jpg", "x", "x.txt", "x.TIF", "CON", "a b\n😀.png"])

@@ -269,16 +269,43 @@ def test_ids_are_ends_of_paths_without_their_endings(photos):
         open_listing(photos)
 
 
-def test_paths_that_begin_with_splits(tmp_path):
-    names = ["train/1.png", "train/2.png", "val/3.png", "test/4.png"]
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "{}".format,
+        "./{}".format,
+        lambda name: name.replace("/", "\\"),
+        lambda name: name.rpartition("/")[2],
+        "/root/{}".format,
+    ],
+    ids=["whole", "dotted", "backslashes", "ends", "absolute"],
+)
+@pytest.mark.parametrize("around", ["", "photos/2024/"])
+def test_paths_that_begin_with_splits(tmp_path, spelled, around):
+    names = [around + name for name in ("train/1.png", "train/2.png", "val/3.png", "test/4.png")]
     for seed, name in enumerate(names):
         image(tmp_path / name, seed)
-    rows = [["file", "label"], *zip(names, ["a", "b", "a", "b"], strict=True)]
+    told = [spelled(name).replace("/root", str(tmp_path)) for name in names]
+    rows = [["file", "label"], *zip(told, ["a", "b", "a", "b"], strict=True)]
     write_csv(tmp_path / "labels.csv", rows)
     listing = open_listing(tmp_path)
     assert listing.splits == ("train", "validation", "test")
     assert listing.parts.tolist() == [0, 0, 1, 2]
     assert any("splits are those that paths begin with" in said for said in listing.table.said)
+
+
+def test_a_path_in_no_split_is_told_where_others_are_in_some(tmp_path):
+    """It would make a training image of every test image."""
+    names = ["train/1.png", "train/2.png", "test/3.png", "extra/4.png"]
+    for seed, name in enumerate(names):
+        image(tmp_path / name, seed)
+    rows = [["file", "label"], *zip(names, ["a", "b", "a", "b"], strict=True)]
+    write_csv(tmp_path / "labels.csv", rows)
+    with pytest.raises(DataError, match=r'row 5: has a split called "extra"'):
+        open_listing(tmp_path)
+    faults = []
+    listing = open_listing(tmp_path, on_fault=faults.append)
+    assert (listing.splits, len(listing), len(faults)) == (("train", "test"), 3, 1)
 
 
 GOOD = [["file", "label", "split", "weight"]]

@@ -167,6 +167,71 @@ def test_a_folder_of_images_with_a_tar_in_it_is_one_of_images(photos):
     assert len(open_listing(photos)) == 30
 
 
+def test_archives_beside_images_are_told(photos, tmp_path):
+    """They may be most of what there is."""
+    tar(photos, photos / "apple/more.tar")
+    (photos / "basil/old.tar.gz").write_bytes(b"\x1f\x8b" + bytes(100))
+    told = [
+        ("apple/more.tar", "is read alone, not beside images"),
+        ("basil/old.tar.gz", "is read alone, not beside images"),
+    ]
+    assert [*open_listing(photos).irregular] == told
+    assert [*open_labelled(photos).left_out] == told
+    with pytest.warns(UserWarning, match=r"left out: apple/more.tar: .*; so are 1 more"):
+        assert len(images_in(photos)) == 30
+
+
+def test_what_is_beside_archives_is_told(photos, tmp_path):
+    root = tmp_path / "sets"
+    root.mkdir()
+    tar(photos, root / "photos.tar")
+    for name in ("old.tar.gz", "new.zip", "more.tar.part", "README.md"):
+        (root / name).write_bytes(b"\x1f\x8b" + bytes(100))
+    found = open_listing(root)
+    assert [name for name, _ in found.irregular] == ["more.tar.part", "new.zip", "old.tar.gz"]
+    with pytest.warns(UserWarning, match=r"left out: more.tar.part: is not read"):
+        assert len(images_in(root)) == len(found) == 30
+    (root / "photos.tar").unlink()
+    (root / "new.zip").unlink()
+    (root / "more.tar.part").unlink()
+    with pytest.raises(DataError, match=r"old\.tar\.gz: is compressed"):
+        open_listing(root)
+
+
+def test_a_table_in_a_tar_is_told(photos, tmp_path):
+    """In a folder it would say other classes."""
+    (photos / "labels.csv").write_text("file,label\napple/0.png,red\napple/1.png,green\n")
+    found = open_listing(tar(photos, tmp_path / "p.tar"))
+    assert (found.classes, len(found)) == (("apple", "basil", "ceramic"), 30)
+    assert found.irregular == (("labels.csv", "is not read"),)
+
+
+def test_linked_folders_of_archives(photos, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "sets").mkdir()
+    tar(photos, tmp_path / "elsewhere/photos.tar")
+    (tmp_path / "sets/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/again").symlink_to(tmp_path / "sets")
+    assert len(open_listing(tmp_path / "sets")) == 30
+
+
+def test_a_pack_of_several_is_missing(photos, tmp_path):
+    pack(scan(photos), tmp_path / "packs", Encoding(), shard_size=20_000)
+    paths = sorted((tmp_path / "packs").iterdir())
+    assert len(paths) > 3
+    whole = open_listing(tmp_path / "packs")
+    paths[1].unlink()
+    with pytest.raises(DataError, match=r"images-00001.pack: is not there, and images-00002.pack"):
+        open_listing(tmp_path / "packs")
+    assert 0 < len(open_listing(tmp_path / "packs/images-*.pack")) < len(whole)
+
+
+def test_a_pattern_means_a_file_once(photos, tmp_path):
+    for name in ("00", "01"):
+        tar(photos, tmp_path / f"{name}.tar")
+    assert len(open_listing(tmp_path / "*{0..1}*.tar")) == 60
+
+
 def test_what_is_no_source(tmp_path):
     (tmp_path / "text").write_text("hello")
     for path, match in (

@@ -10,6 +10,7 @@ extension, and any other file whose content is an image. The tree lies on a disk
 """
 
 import posixpath
+import re
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -38,7 +39,10 @@ EXTENSIONS = frozenset(
         *(".ppm", ".pgm", ".heic", ".heif", ".jxl", ".jp2"),
     )
 )
-SEVERAL = ("/", ".tar", ".parquet")  # how names end of what is left out and is no single image
+_ARCHIVE = re.compile(  # also in parts, and as browsers call what is not whole
+    r"\.(tar|pack|parquet|arrow|zip|7z|rar|tgz|tbz2?|txz|gz|bz2|xz|zst)(\.[^.]+)?$", re.IGNORECASE
+)
+_TABLE = re.compile(r"(^|/)labels\.(csv|tsv|jsonl)$", re.IGNORECASE)
 SPLITS = {  # in any case
     "train": "train",
     "training": "train",
@@ -93,6 +97,16 @@ def is_hidden(name: str) -> bool:
 def has_extension(name: str) -> bool:
     """Whether a file's name ends as those of images do."""
     return name[name.rfind(".") :].lower() in EXTENSIONS
+
+
+def is_archive(name: str) -> bool:
+    """Whether a file's name ends as those of files with many others in them."""
+    return bool(_ARCHIVE.search(name))
+
+
+def holds_several(name: str) -> bool:
+    """Whether what is left out under a name is more than a single image."""
+    return name.endswith("/") or is_archive(name) or bool(_TABLE.search(name))
 
 
 def class_name(folder: str) -> str:
@@ -290,6 +304,10 @@ class Walk:
         """Take down what is passed over, and what it is where that is no file."""
         self.ignored |= {for_people(prefix + name) for name in contents.hidden}
         for name, kind in contents.others:
+            if kind is None and holds_several(name):
+                what = "is read alone, not beside images" if is_archive(name) else "is not read"
+                self.irregular.add((for_people(prefix + name), what))
+                continue
             self.ignored.add(for_people(prefix + name) + (f" ({kind})" if kind else ""))
 
     def fault(self, what: str, *, hint: str) -> DataError:

@@ -4,6 +4,7 @@ Its columns name a file, its class or classes and, if they are there, its split,
 What its values mean is decided by all of them, and said; what cannot be meant is told with its row.
 """
 
+import posixpath
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -163,9 +164,12 @@ class _Rows:
         """Return what tells the split of a row, and raises ValueError where it has none."""
         values = self._values(self.columns.split)
         if not values:
-            values = [file_name(file).split("/")[0] for file in self._values(self.columns.file)]
+            files = map(file_name, self._values(self.columns.file))
+            values = [name.split("/")[0] for name in files]
+            if not all(folder.lower() in _SPLITS for folder in values):
+                values = self._folders()
             found = {_SPLITS.get(folder.lower()) for folder in set(values)}
-            self.by_folders = None not in found and len(found) > 1 and "train" in found
+            self.by_folders = len(found - {None}) > 1 and "train" in found
             if not self.by_folders:
                 return lambda place: "train"
 
@@ -180,6 +184,18 @@ class _Rows:
             return name
 
         return split
+
+    def _folders(self) -> list[str]:
+        """Return the first folder of each file's path, below those that all are in."""
+        paths = []
+        for value in self._values(self.columns.file):
+            try:
+                paths.append(self.files.find(file_name(value) or "")[0])
+            except ValueError:  # told where the row is looked at
+                paths.append("")
+        around = posixpath.commonpath({posixpath.dirname(path) for path in paths if path} or {""})
+        start = len(around) + 1 if around else 0
+        return [path[start:].partition("/")[0] if path else "train" for path in paths]
 
     def listing(self, rows: "list[_Row]") -> Listing:
         """Return the images of some rows as a listing."""

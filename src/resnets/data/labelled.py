@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
-from resnets.data.class_folders import SPLITS, Walk, class_name
+from resnets.data.class_folders import SPLITS, Walk, class_name, holds_several
 from resnets.data.images import Stored
 from resnets.data.label_columns import NoLabels
 from resnets.data.label_table import open_table
@@ -133,4 +133,5 @@ def _labelled(walk: Walk, part: str, folder: str, classes: Collection[str]) -> L
         for image in sorted(found[name], key=by_folder)
     )
     counts = {name: len(found[name]) for name in sorted(found)}
-    return Labelled(walk.root, part, counts, samples, loose=len(contents.images))
+    several = tuple(each for each in sorted(walk.irregular) if holds_several(each[0]))
+    return Labelled(walk.root, part, counts, samples, loose=len(contents.images), left_out=several)

@@ -2,14 +2,22 @@
 
 import os
 import stat
-from collections.abc import Callable, Hashable, Iterator
+import warnings
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
 from typing import BinaryIO
 
-from resnets.data.class_folders import Contents, Report, Walk, has_extension, is_hidden
+from resnets.data.class_folders import (
+    Contents,
+    Report,
+    Walk,
+    has_extension,
+    is_archive,
+    is_hidden,
+)
 from resnets.data.headers import is_image
 from resnets.data.listing import EXPECTED, Listing, Names
 from resnets.errors import DataError
@@ -61,14 +69,24 @@ def names_in(folder: Path) -> list[str]:
     """Return the files of a folder, and of those below it, that should be images, by name.
 
     What only has an image's name stands for itself; decoding it says what it is. Raises DataError
-    when there are none.
+    when there are none. What else has images in it is a UserWarning.
     """
     if not folder.exists():
         raise DataError(f"{printable(folder)}: there is no such folder", hint="give images")
-    images = Walk(folder, Disk(folder.resolve(), facts=False)).images("")
+    walk = Walk(folder, Disk(folder.resolve(), facts=False))
+    images = walk.images("")
     if not images:
         raise DataError(f"{printable(folder)}: there are no images in it", hint="give images")
+    warn_of([each for each in sorted(walk.irregular) if is_archive(each[0])])
     return sorted((name for name, _, _ in images), key=by_folder)
+
+
+def warn_of(left_out: Sequence[tuple[str, str]]) -> None:
+    """Warn the caller's caller of what is left out, and why."""
+    if left_out:
+        (name, reason), *others = left_out
+        more = f"; so are {len(others):,} more" if others else ""
+        warnings.warn(f"left out: {name}: {reason}{more}", stacklevel=4)
 
 
 def by_folder(name: str) -> str:

@@ -5,23 +5,23 @@ Or a list of paths, where there are no labels.
 
 import os
 import re
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from glob import glob, has_magic
 from itertools import chain, islice, product, zip_longest
 from os.path import commonpath
 from pathlib import Path
 
-from resnets.data.class_folders import Report, has_extension, is_hidden
+from resnets.data.class_folders import Report, has_extension, is_archive, is_hidden
 from resnets.data.headers import is_image
 from resnets.data.images import Stored
 from resnets.data.label_columns import NoLabels
 from resnets.data.label_table import open_table
 from resnets.data.listing import Listing, Made
 from resnets.data.parquet import holds_images, images_of_parquet, open_parquet
-from resnets.data.scan import ARCHIVES, names_in, readable, scan
+from resnets.data.scan import ARCHIVES, names_in, readable, scan, warn_of
 from resnets.data.tar_headers import BLOCK, is_tar, members, unpacked_by
 from resnets.data.tars import images_of_tars, open_tars
 from resnets.data.usual_tables import find_table
@@ -32,6 +32,7 @@ from resnets.readers.paths import open_regular
 LIST = ".txt"
 _PARQUET = b"PAR1"
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")  # as WebDataset's users write shards
+_NUMBERED = re.compile(r"images-(\d{5})\.pack")
 _MOST = 1_000_000  # files
 _FIRST = 100  # members of a tar: a sample of WebDataset's begins with its labels at times
 
@@ -68,16 +69,20 @@ def open_listing(
         except DataError:
             if no_labels and table and table.stem.lower() == "labels":
                 raise no_labels from None
+            if path.is_dir() and (others := _in_folder(path)):
+                return open_tars(others[:1], others[0])  # which says why it is not read
             raise
-    root = _root(path, paths)
+    root, beside = _root(path, paths), _beside(path)
     if not any(map(_is_parquet, paths)):
-        return open_tars(paths, root, verify=verify, report=report)
+        listing = open_tars(paths, root, verify=verify, report=report)
+        return replace(listing, irregular=(*listing.irregular, *beside))
     if other := [each for each in paths if not _is_parquet(each)]:
         raise DataError(
             f"{printable(root)}: holds Parquet files and others, such as {printable(min(other))}",
             hint="give a folder, or a pattern such as data/*.parquet, with one kind",
         )
-    return open_parquet(paths, root, report=report)
+    listing = open_parquet(paths, root, report=report)
+    return replace(listing, irregular=(*listing.irregular, *beside))
 
 
 def table_at(path: Path) -> Path | None:
@@ -107,7 +112,7 @@ def stored_in(path: str | Path) -> Sequence[Stored]:
         raise
     if listing.irregular and (found := _without_classes(path, name, more_than=len(listing))):
         return found
-    _warn_of(listing.irregular)
+    warn_of(listing.irregular)
     return Made(partial(stored, listing, name), listing.fastest)
 
 
@@ -119,16 +124,9 @@ def _without_classes(path: Path, source: str, more_than: int = 0) -> list[Stored
         images = images_of_parquet if of_parquet else images_of_tars
         found, left_out = images(paths, _root(path, paths), source)
         if len(found) > more_than:
-            _warn_of(left_out)
+            warn_of([*left_out, *_beside(path)])
             return found
     return []
-
-
-def _warn_of(left_out: Sequence[tuple[str, str]]) -> None:
-    if left_out:
-        (name, reason), *others = left_out
-        more = f"; so are {len(others):,} more" if others else ""
-        warnings.warn(f"left out: {name}: {reason}{more}", stacklevel=4)
 
 
 def listed_in(path: str | Path) -> list[str]:
@@ -209,7 +207,9 @@ def begins_with_images(path: Path) -> bool:
 def _paths(path: Path) -> list[Path]:
     """Return the archives that a path means; none for a folder of images."""
     if path.is_dir():
-        return _in_folder(path)
+        found = [each for each in _in_folder(path) if each.name.lower().endswith(ARCHIVES)]
+        _check_whole(found)
+        return found
     if path.is_file():
         start = _start(path)
         known = is_tar(start) or start[:4] == _PARQUET or unpacked_by(start, path)
@@ -218,15 +218,48 @@ def _paths(path: Path) -> list[Path]:
 
 
 def _in_folder(folder: Path) -> list[Path]:
-    """Return the archives in and below a folder; none as soon as there is an image too."""
+    """Return the archives in and below a folder; none as soon as there is an image too.
+
+    Compressed ones are among them, and what else is called so.
+    """
     found: list[Path] = []
-    for current, folders, files in os.walk(folder):
+    seen: set[tuple[int, int]] = set()  # folders: links may lead back
+    for current, folders, files in os.walk(folder, followlinks=True):
+        state = os.stat(current)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
         folders[:] = sorted(name for name in folders if not is_hidden(name))
         visible = [name for name in files if not is_hidden(name)]
         if any(map(has_extension, visible)):
             return []
-        found += [Path(current, name) for name in visible if name.lower().endswith(ARCHIVES)]
+        found += [Path(current, name) for name in visible if is_archive(name)]
     return sorted(found)
+
+
+def _beside(path: Path) -> list[tuple[str, str]]:
+    """Return what is not read of a folder of archives, and why."""
+    others = _in_folder(path) if path.is_dir() else []
+    why = "is not read: it is not called a tar, a pack or a Parquet file"
+    return [
+        (printable(each.relative_to(path).as_posix()), why)
+        for each in others
+        if not each.name.lower().endswith(ARCHIVES)
+    ]
+
+
+def _check_whole(paths: Sequence[Path]) -> None:
+    """Raise DataError where a pack lacks of those that `data pack --shard-size` has made."""
+    there = set(paths)
+    for path in paths:
+        number = _NUMBERED.fullmatch(path.name)
+        before = path.with_name(f"images-{int(number[1]) - 1:05d}.pack") if number else path
+        if number and int(number[1]) and before not in there:
+            raise DataError(
+                f"{printable(before)}: is not there, and {printable(path.name)} is",
+                hint="fetch it again, or give a pattern of those that there are",
+            )
 
 
 def _named(pattern: str) -> list[Path]:
@@ -248,7 +281,7 @@ def _named(pattern: str) -> list[Path]:
                 f"{printable(pattern)}: there is no {printable(name)}", hint="give what is there"
             )
         found += map(Path, here)
-    return sorted(found)
+    return sorted({*found})
 
 
 def _root(path: Path, paths: Sequence[Path]) -> Path:

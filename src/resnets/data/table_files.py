@@ -31,8 +31,9 @@ class Files:
         self.facts = [(size, stamp) for _, size, stamp in found]
         self.places = {name: place for place, name in enumerate(self.names)}
         self.used = bytearray(len(found))
-        self.ignored = tuple(sorted(walk.ignored - {for_people(n) for n in tables}))
-        self.irregular = tuple(sorted(walk.irregular))
+        own = {for_people(name) for name in tables}
+        self.ignored = tuple(sorted(walk.ignored - own))
+        self.irregular = tuple(sorted(each for each in walk.irregular if each[0] not in own))
         self._tails = lru_cache(None)(self._by_tail)
         self._whole = True
         self._whole = not found or any(map(self._is_there, values))

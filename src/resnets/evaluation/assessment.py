@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.data.class_folders import SEVERAL
+from resnets.data.class_folders import holds_several
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE
 from resnets.evaluation import metrics
@@ -136,13 +136,13 @@ class Assessment(Evaluation):
                 f"{_images(total)} of {len(others)} more classes that the model does not "
                 f"have {_are(total)} left out"
             )
-        images = [each for each in self.broken if not each[0].endswith(SEVERAL)]
+        images = [each for each in self.broken if not holds_several(each[0])]
         if images:
             path, reason = images[0]
             lines.append(
                 f"{_images(len(images))} {_are(len(images))} left out, such as {path}: {reason}"
             )
-        lines += [f"left out: {path} {why}" for path, why in self.broken if path.endswith(SEVERAL)]
+        lines += [f"left out: {path} {why}" for path, why in self.broken if holds_several(path)]
         if self.loose:
             outside = f"{_images(self.loose)} outside of the class folders"
             lines.append(f"{outside} {_are(self.loose)} left out")

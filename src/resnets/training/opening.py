@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from resnets.analysis.profiling import profile
-from resnets.data.class_folders import SEVERAL
+from resnets.data.class_folders import holds_several
 from resnets.data.classes import class_notes, sides, unevenness
 from resnets.data.copies import groups_sentences
 from resnets.data.dataset import Dataset
@@ -263,7 +263,7 @@ def _listed(dataset: Dataset) -> list[str]:
 
 def _several_left_out(dataset: Dataset) -> list[str]:
     """Return which folders are left out whole, where a split may be meant, or parts of archives."""
-    found = [skipped for skipped in dataset.skipped if skipped.path.endswith(SEVERAL)]
+    found = [skipped for skipped in dataset.skipped if holds_several(skipped.path)]
     return [f"left out: {each.path} {each.reason}" for each in found]
 
 
