@@ -250,3 +250,13 @@ def test_who_converts_it_away_is_told(tmp_path, resnets):
     for to, told in (("torchvision", True), ("native", False)):
         code, _, said = resnets("convert", tmp_path / "calibrated", tmp_path / to, "--to", to)
         assert (code, "no place for the model's calibration" in said) == (0, told)
+
+
+def test_logits_may_be_a_tensor_of_a_graph():
+    """As the model gives them."""
+    calibration = Calibration(9, (2.0,), (0.5, -0.5))
+    logits = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    found = calibration(logits)
+    assert found.dtype == np.float64
+    assert np.array_equal(found, calibration(logits.detach().numpy()))
+    assert np.array_equal(calibration(logits.half()), calibration(logits.detach().half().numpy()))

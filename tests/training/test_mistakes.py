@@ -48,3 +48,17 @@ def test_mistakes_say_where_the_network_looked(tmp_path, make):
             assert not cam.any()
     assert any(mistake["heat"] for mistake in mistakes)
     assert "Grad-CAM" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("channels", [2, 4, 6])
+def test_images_that_no_picture_shows_whole(tmp_path, capsys, channels):
+    """Of more channels than three the first three are shown, of two the first."""
+    images = np.random.default_rng(0).integers(0, 256, (24, 16, 16, channels), np.uint8)
+    labels = np.arange(24) % 2 * 2  # and none of class 1, which is said
+    settings = ("schedule.iterations=2", "batch_size=8", "augment.padding=1")
+    out = train((images, labels), model="resnet8", settings=settings, out=tmp_path / "run").path
+    mistakes = json.loads((out / "mistakes.json").read_text())
+    assert mistakes
+    shown = {len(np.atleast_3d(pixels(mistake["picture"]))[0, 0]) for mistake in mistakes}
+    assert shown == {3 if channels >= 3 else 1}
+    assert "no image to train on is of class 1" in capsys.readouterr().err.splitlines()

@@ -339,6 +339,23 @@ def test_a_run_ends_when_its_patience_does(tmp_path):
     assert f"{len(lines)} of 40 epochs, ended early" in RunFolder(out).report.read_text()
 
 
+@pytest.mark.parametrize("late", ["finetune.head_epochs=3", "finetune.thaw=1"])
+def test_nothing_is_waited_for_before_all_learns(tmp_path, late):
+    """Else a run would end before most of the network has learnt at all."""
+    out = tmp_path / "run"
+    fine_tuned(out, *PATIENT, late)
+    from_weights = (0.0, -1e9)  # what the first epoch is better than
+    results = [(line["validation_accuracy"], -line["validation_loss"]) for line in metrics(out)]
+    bests = [from_weights]
+    waited = 0
+    for number, result in enumerate(results, 1):
+        waited = 0 if result > max(bests) else waited + (number > 3)
+        bests.append(result)
+        assert (waited == 2) == (number == len(results))
+    assert len(results) >= 5
+    assert audit(out).ok
+
+
 @pytest.mark.parametrize("end", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_killed_while_its_patience_lasts(tmp_path, end):
     kind = ((*PATIENT, "optimizer.nesterov=true"), 0)

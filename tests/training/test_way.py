@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 
 import resnets as package
 from conftest import at_step, coloured, signal_at, tiny_dataset
-from resnets import Machine, create_model, train
+from resnets import Machine, create_model, open_model, save_weights, train
 from resnets.data.given import as_dataset
 from resnets.errors import CheckpointError, DataError, Stopped, UsageError
 from resnets.training.recipe import load_recipe
@@ -225,6 +225,32 @@ def test_other_classes_get_a_new_classifier_and_channels_are_adapted(trained, tm
     assert f"weights: {trained}, " in said
     assert "new classifier 64 -> 3" in said
     assert "conv1.weight: " in said
+
+
+def test_a_classifier_is_put_into_the_order_of_the_classes(trained, tmp_path, capsys):
+    """A file that names them may have them in any order; one that does not is said to."""
+    network = open_model(trained)
+    classes = network.classes
+    with torch.no_grad():
+        for tensor in (network.fc.weight, network.fc.bias):
+            tensor.copy_(tensor.flip(0))
+    network.classes = classes[::-1]
+    save_weights(network, tmp_path / "turned.safetensors")
+    tensors, record = begun(tmp_path, tmp_path / "turned.safetensors", machine=Machine())
+    assert torch.equal(tensors["fc.weight"], network.fc.weight.detach().flip(0))
+    assert torch.equal(tensors["fc.weight"], load_file(trained / "model.safetensors")["fc.weight"])
+    assert tuple(record["data"]["classes"]) == classes
+    said = capsys.readouterr().err
+    assert "the classifier's outputs are put into the order of the data's classes" in said
+    assert "new classifier" not in said
+    unnamed = dict(network.state_dict())
+    tensors, _ = begun(tmp_path / "b", unnamed, model="resnet8", machine=Machine())
+    assert torch.equal(tensors["fc.weight"], unnamed["fc.weight"])
+    said = capsys.readouterr().err
+    assert "names no classes: its 2 outputs are taken for the data's, in their order" in said
+    begun(tmp_path / "c", trained, machine=Machine())
+    said = capsys.readouterr().err
+    assert "order" not in said
 
 
 @pytest.mark.parametrize("channels", [3, 1])

@@ -18,8 +18,12 @@ _SMALL, _THUMBNAIL = 96, 256  # pixels of the longer side
 
 
 def as_images(images: Tensor) -> list[Image.Image]:
-    """Return a batch of pixels, uint8 (N, C, H, W) with 1 or 3 channels, as images."""
-    return [Image.fromarray(one.squeeze(2).numpy()) for one in images.permute(0, 2, 3, 1)]
+    """Return a batch of pixels, uint8 (N, C, H, W), as images: of more channels the first three.
+
+    Of two it is the first: what else they are nothing says.
+    """
+    shown = images[:, : 3 if images.shape[1] >= 3 else 1]
+    return [Image.fromarray(one.squeeze(2).numpy()) for one in shown.permute(0, 2, 3, 1)]
 
 
 def _at(split: Split, position: int) -> Image.Image:

@@ -7,8 +7,10 @@ from typing import Any
 from resnets.data.order import batch_bounds
 from resnets.run_folder.directory import RunFolder
 from resnets.run_folder.record import Epoch, LedgerLine, from_plain
+from resnets.spec import Spec
 from resnets.training.recipe import Recipe, read_recipe
 from resnets.training.schedule import Patience
+from resnets.training.thawing import Thawing
 
 
 class Evidence:
@@ -40,6 +42,12 @@ class Evidence:
         """The bounds of the batches of a whole epoch."""
         return batch_bounds(self.images, self.recipe.batch_size, self.recipe.data.repeats)
 
+    @cached_property
+    def thawing(self) -> Thawing:
+        """What learns when."""
+        spec = Spec.from_dict(self.record.model.spec)
+        return Thawing(self.recipe.finetune, spec, len(self.batches))
+
     @property
     def planned(self) -> int:
         """The steps that the recipe asks for, at most."""
@@ -53,7 +61,8 @@ class Evidence:
         for line in self.metrics if limit else ():
             if line.validation_accuracy is None or line.validation_loss is None:
                 continue
-            patience.after_epoch(line.validation_accuracy, line.validation_loss)
+            settled = self.thawing.is_settled(line.step)
+            patience.after_epoch(line.validation_accuracy, line.validation_loss, settled=settled)
             if limit and patience.waited >= limit:
                 return line.step
         return self.planned

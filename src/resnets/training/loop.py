@@ -105,7 +105,7 @@ class Loop:
                     self.machine.watch(state.metrics, self.epochs)
                 self._epoch(epoch, batches)
                 if self._enough:
-                    self.progress.say(state.patience.why_over(len(state.metrics)))
+                    self.progress.say(state.patience.why_over())
                     break
         if self.tracker:
             self.tracker.end({}, "finished")
@@ -235,7 +235,8 @@ class Loop:
         held_out = self._evaluate()
         self.schedule.after_epoch(held_out.loss if held_out else None)
         if held_out:
-            state.patience.after_epoch(held_out.figure, held_out.loss)
+            settled = self.thawing.is_settled(state.step)
+            state.patience.after_epoch(held_out.figure, held_out.loss, settled=settled)
         if (number := epoch + 1 - (self.epochs - self.recipe.soup)) > 0:
             state.soup.add(state.model, number)
         state.ledger.close(epoch, steps)

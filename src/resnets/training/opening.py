@@ -18,7 +18,7 @@ from resnets.data.identity import LISTED
 from resnets.data.images import printable
 from resnets.data.order import epoch_length
 from resnets.data.photographs import Photographs
-from resnets.formatting import duration, percent, plural
+from resnets.formatting import duration, listed, percent, plural
 from resnets.machine.device import Machine
 from resnets.machine.environment import environment
 from resnets.machine.torchrun import launch, launched
@@ -199,6 +199,8 @@ def data_warnings(dataset: Dataset, recipe: Recipe) -> list[str]:
         together = _drawn(dataset) and dataset.originals is not None
         notes += dataset.copies.sentences(together=together)
     sizes = {name: n for name, n in zip(dataset.classes, dataset.counts, strict=True) if n}
+    if empty := [name for name in dataset.classes if name not in sizes]:
+        notes.append(f"no image to train on is of class {printable(listed(empty, 8))}")
     alike = recipe.class_weights != "none" or recipe.data.sampling == "balanced"
     if not (alike or dataset.several) and max(sizes.values()) >= VERY_UNEVEN * min(sizes.values()):
         notes.append(

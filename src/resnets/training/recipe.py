@@ -505,7 +505,9 @@ class FinetuneRecipe(_Section):
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.rates is not None and self.layer_decay != 1:
-            raise ValueError("layer_decay and rates exclude each other: set rates to null")
+            raise ValueError(
+                "layer_decay and rates exclude each other: set layer_decay to 1, or rates to null"
+            )
         return self
 
 

@@ -33,19 +33,18 @@ class Patience:
     loss: float = 0.0
     waited: int = 0  # epochs since then
 
-    def after_epoch(self, accuracy: float, loss: float) -> None:
-        """Count an epoch with this result."""
+    def after_epoch(self, accuracy: float, loss: float, *, settled: bool = True) -> None:
+        """Count an epoch with this result; before all learns that will, nothing is waited for."""
         if (accuracy, -loss) > (self.accuracy, -self.loss):
             self.accuracy, self.loss, self.waited = accuracy, loss, 0
-        else:
+        elif settled:
             self.waited += 1
 
-    def why_over(self, epochs: int) -> str:
-        """Say why a run ends after so many epochs."""
+    def why_over(self) -> str:
+        """Say why a run ends."""
         return (
-            f"ended early: on the held-out split nothing has been better than epoch "
-            f"{epochs - self.waited}, accuracy {self.accuracy:.3f}, for "
-            f"{plural(self.waited, 'epoch')}"
+            "ended early: on the held-out split nothing has been better than accuracy "
+            f"{self.accuracy:.3f} for {plural(self.waited, 'epoch')}"
         )
 
 

@@ -104,16 +104,31 @@ def fit_start(
 ) -> tuple[Spec, Start]:
     """Return the network's spec and its starting weights, fitted to it.
 
-    The classifier is taken over where its classes are those of the data, as far as the file names
-    them, and fresh otherwise.
+    The classifier is taken over where its classes are those of the data, in whatever order, or as
+    many as these where the file names none, which is said; it is fresh otherwise.
     """
     checkpoint, entry = opened.checkpoint, opened.entry
+    digest = digest_of_tensors(checkpoint.tensors)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = ResNet(spec)
     head = checkpoint.tensors.get("fc.weight")
     named = checkpoint.classes if checkpoint.names_fit else ()
-    same = head is not None and len(head) == len(classes) and named in ((), classes)
+    same = head is not None and len(head) == len(classes)
+    same = same and (not named or sorted(named) == sorted(classes))
+    order = ""
+    if same and not named:
+        order = f"the file names no classes: its {len(classes)} outputs are taken for the data's"
+        order = f"  {order}, in their order"
+    elif same and named != classes:
+        rows = [named.index(name) for name in classes]
+        ends = ("fc.weight", "fc.bias")
+        moved = {
+            key: each[rows] for key in ends if (each := checkpoint.tensors.get(key)) is not None
+        }
+        state = replace(checkpoint.state, tensors={**checkpoint.tensors, **moved})
+        checkpoint = replace(checkpoint, state=state)
+        order = "  the classifier's outputs are put into the order of the data's classes"
     report = load_checkpoint(network, checkpoint, head="error" if same else "drop")
     weights = opened.source
     name = str(weights) if isinstance(weights, str | Path) else IN_MEMORY
@@ -124,7 +139,8 @@ def fit_start(
         share = "over 99.9"
     lines = [
         f"weights: {name}{f' ({entry})' if entry and str(entry) != name else ''}, "
-        f"{plural(len(report.loaded), 'tensor')}, {share} % of the parameters{new}"
+        f"{plural(len(report.loaded), 'tensor')}, {share} % of the parameters{new}",
+        *[order] * bool(order),
     ]
     alike: dict[str, list[str]] = {}
     for key, how in report.adapted.items():
@@ -140,7 +156,7 @@ def fit_start(
         known = None  # a mean image, of one size
     return network.spec, Start(
         str(Path(name).resolve()) if there else name,
-        digest_of_tensors(checkpoint.tensors),
+        digest,
         network.state_dict(),
         known or None,
         tuple(lines),

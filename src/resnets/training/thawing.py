@@ -53,6 +53,10 @@ class Thawing:
         """Return how many parts, from the stem on, do not learn in a step, counted from 0."""
         return sum(start > step for start in self.starts)
 
+    def is_settled(self, step: int) -> bool:
+        """Whether in the step before ``step`` all learnt that ever will."""
+        return all(start < step for start in self.starts if start != inf)
+
     def freeze(self, model: ResNet, frozen: int) -> None:
         """Let the first ``frozen`` parts keep parameters and statistics, and the others learn.
 

@@ -7,12 +7,15 @@ travels with the weights; applying it takes NumPy alone, so that exported files 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil, isfinite
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnets.weights.conformal import Conformal
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCORES = ("energy", "max_logit")  # results/strangers.txt has what they are worth
 
@@ -96,8 +99,13 @@ class Calibration:
         """What logits are divided by; None where each class has its own scale."""
         return 1 / self.scale[0] if len(self.scale) == 1 and not self.bias else None
 
-    def __call__(self, logits: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Return calibrated logits (N, outputs) in double precision."""
+    def __call__(self, logits: "NDArray[np.floating] | Tensor") -> NDArray[np.float64]:
+        """Return calibrated logits (N, outputs) in double precision; a tensor's too, as an array.
+
+        What they are is no part of a graph: nothing learns through them.
+        """
+        if not isinstance(logits, np.ndarray):
+            logits = logits.detach().double().cpu().numpy()
         scaled = logits.astype(np.float64) * np.array(self.scale)
         if self.bias:
             scaled += np.array(self.bias)
