@@ -18,6 +18,7 @@ from torch import nn
 import resnets
 from resnets.errors import CheckpointError, DataError, UsageError
 from resnets.training.recipe import load_recipe
+from resnets.weights.calibration import Calibration, Unknown
 
 
 @pytest.fixture(scope="module")
@@ -159,11 +160,39 @@ def test_a_new_last_layer_does_not_answer_with_the_old_names(model, photos, tmp_
     import dataclasses
 
     exec(refused.value.hint, {"model": model, "dataclasses": dataclasses})
-    with pytest.raises(UsageError, match="10 different class names for 2 outputs"):
-        list(resnets.predict(model, photos / "cat" / "0.png"))
+    with pytest.warns(UserWarning, match="softmax"):
+        (answer,) = resnets.predict(model, photos / "cat" / "0.png")
+    assert set(answer.classes) == {"0", "1"}
+    model.outputs = "softmax"
     model.classes = ("cat", "dog")
     (answer,) = resnets.predict(model, photos / "cat" / "0.png")
     assert set(answer.classes) == {"cat", "dog"}
+
+
+@pytest.mark.parametrize("way", ["fc", "reset_classifier"])
+def test_what_is_known_of_a_last_layer_goes_with_it(model, photos, tmp_path, way):
+    """As many outputs are no proof that they are the same."""
+    model.calibration = Calibration(9, (0.1,), unknown=Unknown("energy", -1e9, 0.05))
+    same = model.fc
+    model.fc = same  # what is there stays what it is
+    assert model.calibration
+    assert model.classes
+    if way == "fc":
+        model.fc = nn.Linear(64, 10)
+    else:
+        model.reset_classifier(10)
+    assert (model.classes, model.outputs, model.thresholds, model.calibration) == (
+        (),
+        None,
+        (),
+        None,
+    )
+    resnets.save_weights(model, tmp_path / "own.safetensors")
+    assert resnets.open_model(tmp_path / "own.safetensors").calibration is None
+    model.outputs = "softmax"
+    (answer,) = resnets.predict(model, photos / "cat" / "0.png")
+    assert not answer.unknown
+    assert set(answer.classes) <= {*map(str, range(10))}
 
 
 def test_an_export_looks_at_the_last_layer_first(model, tmp_path):

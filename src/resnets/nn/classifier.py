@@ -18,8 +18,8 @@ class Classifier(Trunk):
     and ``outputs`` says what they mean: "softmax", one of all classes, or "sigmoid", each by
     itself; ``thresholds`` then are the probabilities from which on each class is an answer, and
     ``calibration`` is what makes probabilities hold (`resnets.weights.calibration`). They are set
-    where they are known. ``assumed`` names the choices that nothing has shown
-    about the weights that were loaded.
+    where they are known, and all but ``preprocess`` are of the layer ``fc``: another has none.
+    ``assumed`` names the choices that nothing has shown about the weights that were loaded.
     """
 
     preprocess: Callable[[Any], Tensor] | None = None
@@ -32,6 +32,12 @@ class Classifier(Trunk):
     forward_features: Callable[[Tensor], Tensor]
     avgpool: nn.Module
     fc: nn.Linear
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `model.fc = nn.Linear(...)` of every tutorial: what is known is of the layer it replaces.
+        if name == "fc" and getattr(self, "fc", value) is not value:
+            self.classes, self.outputs, self.thresholds, self.calibration = (), None, (), None
+        super().__setattr__(name, value)
 
     def embed(self, x: Tensor, normalize: bool = False) -> Tensor:
         """Return what the classifier reads, (N, C); each row of length 1 with ``normalize``."""
@@ -56,8 +62,7 @@ class Classifier(Trunk):
                 self.num_features, num_classes, device=old.device, dtype=old.dtype
             )
             nn.init.zeros_(classifier.bias)
-        self.add_module("fc", classifier)
-        self.classes, self.outputs, self.thresholds, self.calibration = (), None, (), None
+        self.fc = classifier  # type: ignore[assignment]
 
     @property
     def num_features(self) -> int:
