@@ -100,6 +100,24 @@ def test_a_run_evaluates_as_it_was_trained(photos, tmp_path, resnets):
     assert "data.classes: {'apple': 'plant', 'basil': 'plant'} before" in error
 
 
+def test_an_evaluation_says_which_classes_training_has_left_out(photos, tmp_path, resnets):
+    for name in ("apple", "basil", "ceramic"):
+        (tmp_path / "all/test" / name).mkdir(parents=True)
+        (tmp_path / "all/train").mkdir(exist_ok=True)
+        for path in sorted((photos / name).iterdir())[:4]:
+            path.rename(tmp_path / "all/test" / name / path.name)
+        (photos / name).rename(tmp_path / "all/train" / name)
+    out, data = tmp_path / "run", tmp_path / "all"
+    changes = settings("data.classes={basil: null}")
+    assert resnets("train", data, "--model", "resnet8", "--out", out, *changes)[0] == 0
+    code, said, _ = resnets("evaluate", out, data, "--json")
+    assert code == 0
+    found = json.loads(said)
+    assert found["left_out"]["other_classes"] == {"basil": 4}
+    assert sum(each["samples"] for each in found["classes"]) == 8
+    assert "4 images of 'basil'" in "".join(resnets("evaluate", out, data)[1:])
+
+
 @pytest.mark.parametrize(
     ("setting", "says"),
     [

@@ -204,6 +204,9 @@ class Choice:
         order = "the set's own" if self.name else "alphabetical"
         labelling, classes, counts = self._labelled(runtime, source, counts, {}, order)
         outputs = [labelling.outputs.get(classes[name], -1) for name in dataset.classes]
+        dropped = {} if self.name else self._dropped(runtime, part)
+        labelling = replace(labelling, strange=(*labelling.strange, *dropped))
+        counts |= dropped
         split = chosen.renumbered(outputs, len(labelling.names))
         return Chosen(
             part,
@@ -218,6 +221,20 @@ class Choice:
             lambda: tuple((skipped.path, skipped.reason) for skipped in dataset.left_out),
             notes=tuple(notes),
         )
+
+    def _dropped(self, runtime: Runtime, part: str) -> dict[str, int]:
+        """Return the images of a part whose classes the model's training has left out, by class.
+
+        Those of a part that was drawn from the training images are not known to be of it.
+        """
+        listing = self._listing
+        changes = changes_in(runtime.made, listing.classes)
+        if listing.targets is not None or part not in (WHOLE, *listing.splits):
+            return {}
+        found = listing.counts()
+        own = found.sum(0) if part == WHOLE else found[listing.splits.index(part)]
+        numbers = dict(zip(listing.classes, own.tolist(), strict=True))
+        return {old: numbers[old] for old, new in changes.items() if new is None and numbers[old]}
 
     def _of_folder(self, runtime: Runtime, labelled: Labelled) -> Chosen:
         changes = changes_in(runtime.made, list(labelled.counts))
