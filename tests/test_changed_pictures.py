@@ -98,6 +98,27 @@ def test_evaluation_says_which_pictures_of_the_training_have_changed(made, resne
     assert said in out
 
 
+def test_copies_of_the_trainings_images_are_counted_wherever_they_lie(made, tmp_path, resnets):
+    """In another folder, under other names and beside others; that of its own data says it."""
+    train(resume=made / "run", quiet=True)
+    own = evaluate(made / "run", made / "photos")
+    assert not any("copies of" in note for note in own.notes)
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("cat", "dog"):
+        (elsewhere / name).mkdir(parents=True)
+        for path in sorted((made / "photos" / name).iterdir())[:3]:
+            shutil.copy(path, elsewhere / name / f"copy of {path.name}")
+        picture(500 + len(name) + ord(name[0])).save(elsewhere / name / "new.bmp")
+    code, out, _ = resnets("evaluate", made / "run", elsewhere)
+    assert code == 0
+    said = "6 of the 8 images are copies of images that the model was trained on, or that its run"
+    assert said in out
+    for name in ("cat", "dog"):
+        for path in (elsewhere / name).glob("copy*"):
+            path.unlink()
+    assert "copies of images" not in resnets("evaluate", made / "run", elsewhere)[1]
+
+
 def test_an_exchange_ends_the_run_and_names_the_files(made):
     found = alter(made / "photos")
     with pytest.raises(DataError, match="the images or labels have changed") as caught:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnets.data import NAMES, folder_of, open_as_trained
+from resnets.data.class_folders import SPLITS
 from resnets.data.class_words import ClassWords
 from resnets.data.classes import changed, changes_in
 from resnets.data.identity import changes, digest_files, read_manifest
@@ -90,7 +91,7 @@ class Choice:
         opened = [self._opened(*each) for each in zip(runtimes, homes, notes, strict=True)]
         owners = [r for r, d in zip(runtimes, opened, strict=True) if d and _is_own(r, d)]
         found = []
-        for runtime, dataset, said in zip(runtimes, opened, notes, strict=True):
+        for runtime, dataset, said, home in zip(runtimes, opened, notes, homes, strict=True):
             if dataset is None and owners:  # whose split can be found in no other way
                 dataset = self._as_trained(runtime)
             if dataset:
@@ -99,21 +100,50 @@ class Choice:
                 assert isinstance(self.source, Path)  # a name is always opened as a data set
                 labelled = open_labelled(self.source, part=self.part, classes=runtime.classes)
                 chosen = self._of_folder(runtime, labelled)
+            if not (dataset and _is_own(runtime, dataset)):
+                said += self._met(chosen, home)
             found.append(replace(chosen, notes=(*chosen.notes, *said)))
         return found
 
+    def _met(self, chosen: Chosen, home: str | Path | None) -> list[str]:
+        """Return how many images a model's run has trained on or held out, whatever their names."""
+        listed = read_manifest(RunFolder(Path(home)).manifest) if home is not None else None
+        if not listed or not chosen.files:
+            return []
+        known = {
+            digest
+            for name, digest in listed.items()
+            if SPLITS.get(name.partition("/")[0].lower()) != "test"
+        }
+        count = sum(each.hex() in known for each in self._digests(chosen).values())
+        if not count:
+            return []
+        return [
+            f"{count:,} of the {plural(len(chosen.truth), 'image')} are copies of images that the "
+            "model was trained on, or that its run has held out"
+        ]
+
+    def _digests(self, chosen: Chosen) -> dict[str, bytes]:
+        """Return the SHA-256 of images' files by name, each file of which is read once."""
+        names, files = [str(name) for name in chosen.names], chosen.files() if chosen.files else ()
+        new = [
+            (n, file)
+            for n, file in zip(names, files, strict=bool(files))
+            if n not in self._contents
+        ]
+        digests = digest_files([file for _, file in new])
+        self._contents |= {n: each.tobytes() for (n, _), each in zip(new, digests, strict=True)}
+        return {name: self._contents.get(name, b"") for name in names}
+
     def digest(self, chosen: Chosen) -> str:
         """Return the SHA-256 of images' names, classes and contents, in whatever order they are."""
-        names = [str(name) for name in chosen.names]
-        if chosen.files and not self._contents:  # they are the same files for all models
-            digests = digest_files(chosen.files())
-            self._contents = {n: each.tobytes() for n, each in zip(names, digests, strict=True)}
+        names, contents = map(str, chosen.names), self._digests(chosen)
         found, classes = hashlib.sha256(chosen.fingerprint.encode()), chosen.labelling.names
         for name, own in sorted(zip(names, chosen.truth, strict=True), key=itemgetter(0)):
             places = np.flatnonzero(own) if chosen.truth.ndim == 2 else [own]
             told = (name, *sorted(classes[place] for place in places), "")
             found.update("\0".join(told).encode("utf-8", "surrogateescape"))
-            found.update(self._contents.get(name, b""))
+            found.update(contents[name])
         return found.hexdigest()
 
     def _opened(
