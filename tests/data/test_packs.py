@@ -299,6 +299,20 @@ def test_what_would_be_lost_is_asked_for(photos, tmp_path):
     refused(photos, tmp_path / "text", SMALL, UsageError, "text: is there already")
 
 
+@pytest.mark.parametrize("limit", [{}, {"shard_size": 100_000}])
+def test_an_image_of_the_same_size_is_looked_at_where_it_is_younger(tmp_path, limit):
+    folder, out = tmp_path / "photos", tmp_path / "p.pack"
+    for seed, name in enumerate(("a/0.bmp", "a/1.bmp", "b/0.bmp", "b/1.bmp")):
+        noise(folder / name, seed=seed)
+    pack(scan(folder), out, Encoding(), **limit)
+    for path in folder.rglob("*.bmp"):
+        os.utime(path)  # younger, and what it was
+    assert pack(scan(folder), out, Encoding(), **limit).kept == 4
+    noise(folder / "b/0.bmp", seed=9)
+    with pytest.raises(DataError, match=r"holds b/0\.bmp as it was: it has changed"):
+        pack(scan(folder), out, Encoding(), **limit)
+
+
 def test_overwriting_resumes_too_and_keeps_the_old_one_meanwhile(photos, tmp_path):
     out = pack(scan(photos), tmp_path / "p.pack", SMALL).path
     old = out.read_bytes()

@@ -6,6 +6,7 @@ behind it: it stays as it was until they all are. Packs of a size at most are a 
 hidden as long; new images come into further packs.
 """
 
+import hashlib
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
@@ -137,7 +138,7 @@ class _Work:
         self.file = PackFile(path, self.listing, self.more, base, old)
         stack.callback(lambda: self.file.file.close())
         if old is not None:
-            for row, image in enumerate(self._match(old)):
+            for row, image in enumerate(self._match(old, self.out)):
                 digest = old.digests[row].tobytes()
                 where = int(old.offsets[row]), int(old.sizes[row])
                 self.file.keep(image, old.names[row], *where, digest)
@@ -147,7 +148,7 @@ class _Work:
         for path in [] if self.overwrite else self.there:
             found = read_pack(path)
             _check_made(path, found.made, self.encoding)
-            images = self._match(found.index)
+            images = self._match(found.index, path)
             told = {name: column[images] for name, column in told_of(self.listing).items()}
             if not found.index.tells(self.listing, told):
                 raise DataError(
@@ -156,16 +157,26 @@ class _Work:
                     hint="--overwrite packs anew; another --out keeps it",
                 )
 
-    def _match(self, old: Index) -> list[int]:
-        """Return which images of the listing those of a pack are; raises DataError for others."""
+    def _match(self, old: Index, path: Path) -> list[int]:
+        """Return which images of the listing those of a pack are; raises DataError for others.
+
+        Those that are younger than the pack are compared with what it holds.
+        """
+        packed = path.stat().st_mtime_ns
         where = {self.encoding.named(name): name for name in self.todo}
         images, gone = [], []
         for row, name in enumerate(old.names):
-            image = self.todo.pop(name if name in self.todo else where.get(name, ""), None)
-            if image is None:
+            own = name if name in self.todo else where.get(name, "")
+            if own not in self.todo:
                 gone.append(name)
                 continue
-            if old.sources[row] != self.listing.sizes[image]:
+            image, same = self.todo[own], True
+            if self.listing.stamps[image] > packed:
+                made = self._made(own)
+                content = b"" if isinstance(made, str) else made[1]
+                same = hashlib.sha256(content).digest() == old.digests[row].tobytes()
+            del self.todo[own]
+            if not same or old.sources[row] != self.listing.sizes[image]:
                 raise DataError(
                     f"{printable(self.out)}: holds {printable(name)} as it was: it has changed",
                     hint="--overwrite packs anew",
