@@ -13,6 +13,7 @@ import torch
 
 from resnets import create_model, evaluate
 from resnets.data.check import check_folder
+from resnets.data.class_folders import left_out_whole
 from resnets.data.dataset import Skipped
 from resnets.data.encoding import Encoding
 from resnets.data.folder import open_folder
@@ -179,6 +180,10 @@ def test_archives_beside_images_are_told(photos, tmp_path):
     assert [*open_labelled(photos).left_out] == told
     with pytest.warns(UserWarning, match=r"left out: apple/more.tar: .*; so are 1 more"):
         assert len(images_in(photos)) == 30
+    assert left_out_whole(told) == [f"left out: {name} {why}" for name, why in told]
+    assert left_out_whole(told * 10)[8:] == ["left out: 12 more like these"]
+    (photos / "basil/scan.nii.gz").write_bytes(b"\x1f\x8b" + bytes(100))  # of one image, if any
+    assert [*open_listing(photos).irregular] == told
 
 
 def test_what_is_beside_archives_is_told(photos, tmp_path):

@@ -13,7 +13,7 @@ import posixpath
 import re
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -40,7 +40,7 @@ EXTENSIONS = frozenset(
     )
 )
 _ARCHIVE = re.compile(  # also in parts, and as browsers call what is not whole
-    r"\.(tar|pack|parquet|arrow|zip|7z|rar|tgz|tbz2?|txz|gz|bz2|xz|zst)(\.[^.]+)?$", re.IGNORECASE
+    r"\.(tar|pack|parquet|arrow|zip|7z|rar|tgz|tbz2?|txz)(\.[^.]+)?$", re.IGNORECASE
 )
 _TABLE = re.compile(r"(^|/)labels\.(csv|tsv|jsonl)$", re.IGNORECASE)
 SPLITS = {  # in any case
@@ -52,6 +52,7 @@ SPLITS = {  # in any case
     "test": "test",
     "testing": "test",
 }
+_SHOWN = 8  # of what is left out
 _HIDDEN = {"__macosx", "@eadir", "thumbs.db", "desktop.ini"}  # and all that starts with a dot
 
 Report = Callable[[int], None]  # how many images are found
@@ -107,6 +108,13 @@ def is_archive(name: str) -> bool:
 def holds_several(name: str) -> bool:
     """Whether what is left out under a name is more than a single image."""
     return name.endswith("/") or is_archive(name) or bool(_TABLE.search(name))
+
+
+def left_out_whole(found: Iterable[tuple[str, str]]) -> list[str]:
+    """Say which of what is left out, by names and reasons, is more than a single image."""
+    lines = [f"left out: {name} {why}" for name, why in found if holds_several(name)]
+    more = len(lines) - _SHOWN
+    return lines if more <= 0 else [*lines[:_SHOWN], f"left out: {more:,} more like these"]
 
 
 def class_name(folder: str) -> str:

@@ -61,13 +61,10 @@ def open_parquet(
         return indexed(root, paths, make, rows.read, **kept)
 
 
-def images_of_parquet(
-    paths: Sequence[Path], root: Path, source: str
-) -> tuple[list[Stored], list[tuple[str, str]]]:
+def images_of_parquet(paths: Sequence[Path], root: Path, source: str) -> list[Stored]:
     """Return the images of Parquet files by their rows, whether or not they have classes.
 
-    Behind them, what is left out: nothing. ``source`` is how the files were named. Raises what
-    `open_parquet` does, OSError.
+    ``source`` is how the files were named. Raises what `open_parquet` does, OSError.
     """
     rows, found = _Rows(paths), []
     for number, (path, title) in enumerate(zip(paths, titles(paths, root), strict=True)):
@@ -75,7 +72,7 @@ def images_of_parquet(
         for row, ending in enumerate(rows.file(number).endings()):
             opened = partial(_opened, rows, number, row)
             found.append(Stored(source, f"{title}{row:08d}{ending}", opened, 0, stamp))
-    return found, []
+    return found
 
 
 def _opened(rows: "_Rows", number: int, row: int) -> BinaryIO:

@@ -120,11 +120,14 @@ def _without_classes(path: Path, source: str, more_than: int = 0) -> list[Stored
     """Return all images of archives, whether or not they have classes; none if they are too few."""
     with suppress(DataError), readable(path):
         paths = _paths(path)
-        of_parquet = all(map(_is_parquet, paths))
-        images = images_of_parquet if of_parquet else images_of_tars
-        found, left_out = images(paths, _root(path, paths), source)
+        files, left_out = (paths, _root(path, paths), source), _beside(path)
+        if all(map(_is_parquet, paths)):
+            found = images_of_parquet(*files)
+        else:
+            found, left = images_of_tars(*files)
+            left_out += left
         if len(found) > more_than:
-            warn_of([*left_out, *_beside(path)])
+            warn_of(left_out)
             return found
     return []
 

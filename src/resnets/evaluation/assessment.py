@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnets.data.class_folders import holds_several
+from resnets.data.class_folders import holds_several, left_out_whole
 from resnets.data.images import printable
 from resnets.data.labelled import WHOLE
 from resnets.evaluation import metrics
@@ -142,7 +142,7 @@ class Assessment(Evaluation):
             lines.append(
                 f"{_images(len(images))} {_are(len(images))} left out, such as {path}: {reason}"
             )
-        lines += [f"left out: {path} {why}" for path, why in self.broken if holds_several(path)]
+        lines += left_out_whole(self.broken)
         if self.loose:
             outside = f"{_images(self.loose)} outside of the class folders"
             lines.append(f"{outside} {_are(self.loose)} left out")

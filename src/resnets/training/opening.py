@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from resnets.analysis.profiling import profile
-from resnets.data.class_folders import holds_several
+from resnets.data.class_folders import left_out_whole
 from resnets.data.classes import class_notes, sides, unevenness
 from resnets.data.copies import groups_sentences
 from resnets.data.dataset import Dataset
@@ -106,7 +106,7 @@ def opening_lines(plan: Plan, where_it_is: dict[str, Any], listed: Path) -> list
         *([str(dataset.depth)] if dataset.depth else []),
         *_notes(plan),
         *_listed(dataset),
-        *_several_left_out(dataset),
+        *left_out_whole((each.path, each.reason) for each in dataset.skipped),
         *_cropped(dataset),
         *data_warnings(dataset, recipe),
         f"{plan.spec.name}: {plan.spec.variant}",
@@ -261,12 +261,6 @@ def _listed(dataset: Dataset) -> list[str]:
         "`resnets data check` has read them, copies stay on one side of a split and no exchange "
         "goes unnoticed"
     ]
-
-
-def _several_left_out(dataset: Dataset) -> list[str]:
-    """Return which folders are left out whole, where a split may be meant, or parts of archives."""
-    found = [skipped for skipped in dataset.skipped if holds_several(skipped.path)]
-    return [f"left out: {each.path} {each.reason}" for each in found]
 
 
 def _cropped(dataset: Dataset) -> list[str]:
