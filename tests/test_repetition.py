@@ -152,6 +152,7 @@ def test_what_is_refused_leaves_everything(tmp_path):
         ({"seeds": 0}, "0 seeds are none"),
         ({"seeds": -1}, "-1 seeds are none"),
         ({"resume": str(later)}, "is one run, and cannot be resumed as 2 seeds"),
+        ({"resume": str(tmp_path / "runs")}, "runs holds several runs, and cannot be resumed as 2"),
         ({"out": tmp_path / "run"}, "is a run itself"),
         ({}, "seed-1: there is a run in it already"),
         ({"recipe": load_recipe(RECIPE, [f"seed={2**63 - 1}"])}, "seed: Input should be less"),

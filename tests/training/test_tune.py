@@ -105,6 +105,13 @@ def test_what_is_no_space_is_refused(word, message):
     assert caught.value.hint
 
 
+def test_a_setting_has_one_range(tmp_path):
+    with pytest.raises(UsageError, match=r"search optimizer\.lr: is 0\.1\.\.1 and 0\.2"):
+        read_space(["optimizer.lr=0.1..1", "optimizer.lr=0.2"])
+    (tmp_path / "space.yaml").write_text("optimizer.lr: 0.1..1")
+    assert read_space(["optimizer.lr=0.2"], tmp_path / "space.yaml") == {"optimizer.lr": "0.2"}
+
+
 def finished(*epochs, status="finished"):
     return Trial("trial-000", {}, status, epochs[-1], 1.0, epochs)
 

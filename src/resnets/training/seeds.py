@@ -164,9 +164,11 @@ def train_seeds(
     data = check_data(data)
     check_count(seeds)
     if resume not in (None, "auto"):
+        several = bool(seeds_in(Path(resume)))
         raise UsageError(
-            f"{resume} is one run, and cannot be resumed as {plural(seeds, 'seed')}",
-            hint="--resume auto resumes where several seeds stopped",
+            f"{resume} {'holds several runs' if several else 'is one run'}, and cannot be resumed "
+            f"as {plural(seeds, 'seed')}",
+            hint=f"{f'--out {resume} ' * several}--resume auto resumes where several seeds stopped",
         )
     options["remember"] = False  # all are to know their images alike, later ones too
     weights = options.get("weights")

@@ -89,12 +89,16 @@ def read_space(words: Sequence[str], file: str | Path | None = None) -> dict[str
             str(key): json.dumps(value)[1:-1] if isinstance(value, list) else str(value)
             for key, value in values.items()
         }
+    typed: dict[str, str] = {}
     for word in words:
-        key, equals, text = word.partition("=")
+        key, equals, text = (part.strip() for part in word.partition("="))
         if not equals:
             raise UsageError(f'search "{word}" is not of the form key=values', hint=_EXAMPLE)
-        found[key.strip()] = text.strip()
-    return found
+        if typed.setdefault(key, text) != text:
+            raise UsageError(
+                f"search {key}: is {typed[key]} and {text}", hint="give one range, or one list"
+            )
+    return found | typed
 
 
 def parse_space(texts: Mapping[str, str], recipe: Recipe) -> Space:
