@@ -16,13 +16,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from resnets.data.archive_names import in_digits
 from resnets.data.class_folders import SPLITS, Report
 from resnets.data.label_columns import NOTHING, Columns, Words, file_name, word_of
 from resnets.data.listing import FromTable, Listing, Names, check_not_empty, composed, for_people
 from resnets.data.scan import Disk
 from resnets.data.table_files import Files
 from resnets.data.tables import Table, read_table
-from resnets.data.tars import in_digits
 from resnets.data.usual_tables import joined
 from resnets.errors import DataError, nearest
 from resnets.formatting import plural, printable

@@ -19,13 +19,13 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO
 
+from resnets.data.archive_names import check_folders, folder_of, in_digits, splits_of, titles
 from resnets.data.class_folders import Report, has_extension
 from resnets.data.images import Stored
 from resnets.data.indexed import Index, indexed
 from resnets.data.listing import Listing
 from resnets.data.members import listing_of
 from resnets.data.scan import readable
-from resnets.data.tars import check_folders, folder_of, in_digits, splits_of, titles
 from resnets.errors import CheckpointError, DataError, lacking
 from resnets.formatting import plural, printable
 from resnets.readers.documents import loads

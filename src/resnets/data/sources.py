@@ -73,12 +73,13 @@ def open_listing(
                 return open_tars(others[:1], others[0])  # which says why it is not read
             raise
     root, beside = _root(path, paths), _beside(path)
-    if not any(map(_is_parquet, paths)):
+    others = [each for each in paths if not _is_parquet(each)]
+    if len(others) == len(paths):
         listing = open_tars(paths, root, verify=verify, report=report)
         return replace(listing, irregular=(*listing.irregular, *beside))
-    if other := [each for each in paths if not _is_parquet(each)]:
+    if others:
         raise DataError(
-            f"{printable(root)}: holds Parquet files and others, such as {printable(min(other))}",
+            f"{printable(root)}: holds Parquet files and others, such as {printable(min(others))}",
             hint="give a folder, or a pattern such as data/*.parquet, with one kind",
         )
     listing = open_parquet(paths, root, report=report)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from resnets.data.archive_names import folder_of
 from resnets.data.class_folders import SPLITS
 from resnets.data.listing import Listing
-from resnets.data.tars import folder_of
 from resnets.errors import DataError, ResourceError
 from resnets.files import alone, halted
 from resnets.formatting import printable
